@@ -1,0 +1,187 @@
+"""The settings of the toolkit: where each may come from, and which source wins."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings.exceptions import SettingsError
+
+from mauntic_jobs.errors import ConfigurationError, UsageError
+from mauntic_jobs.window import format_duration, parse_duration
+
+# Read in this order when no file is named; the first that exists is used.
+CONFIG_FILES = (Path("mauntic-jobs.toml"), Path("/etc/mauntic-jobs.toml"))
+
+MASK = "***"
+
+
+def _duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_duration(value)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+PositiveDuration = Annotated[Duration, Field(gt=timedelta())]
+
+
+class RetrySettings(BaseModel):
+    """How often and how patiently one job is tried again; what is absent follows the settings for all jobs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_attempts: PositiveInt | None = None
+    retry_delay: Duration | None = None
+
+
+class Settings(BaseSettings):
+    """The effective settings of one process. Each field's environment variable is MAUNTIC_ and its name."""
+
+    model_config = SettingsConfigDict(env_prefix="MAUNTIC_", extra="forbid", frozen=True, validate_by_name=True)
+
+    database_url: SecretStr | None = Field(
+        None, validation_alias="DATABASE_URL", description="Postgres; a transaction-mode pooler is fine"
+    )
+    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL", description="Redis or Valkey")
+    embedded: bool = Field(False, description="use the development servers on this machine")
+    connect_timeout: PositiveDuration = Field(timedelta(seconds=10), description="for a connection to Postgres")
+    statement_timeout: PositiveDuration = Field(timedelta(minutes=10), description="for one statement of a job")
+    work_mem: str = Field("64MB", pattern=r"^\d+(kB|MB|GB)$", description="work_mem of a job's transaction")
+    lateness_grace: Duration = Field(
+        timedelta(hours=2), ge=timedelta(), description="how long after midnight yesterday is still rebuilt"
+    )
+    max_attempts: PositiveInt = Field(4, description="attempts of a run, the first included")
+    retry_delay: Duration = Field(
+        timedelta(seconds=1), ge=timedelta(), description="wait before the first retry; doubles each time"
+    )
+    takeover_after: PositiveDuration = Field(
+        timedelta(seconds=60), description="silence after which a run's owner counts as dead"
+    )
+    jobs: dict[str, RetrySettings] = Field({}, description="max_attempts and retry_delay by job")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is given
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing but the constructor's arguments: `load` consults the sources itself, to know each origin."""
+        return (init_settings,)
+
+    def retry_delays(self, job: str) -> list[timedelta]:
+        """Return the waits before the second and each later attempt of `job`."""
+        own = self.jobs.get(job, RetrySettings())
+        attempts = own.max_attempts or self.max_attempts
+        delay = self.retry_delay if own.retry_delay is None else own.retry_delay
+        return [delay * 2**retry for retry in range(attempts - 1)]
+
+
+def load(flags: Mapping[str, Any], config_file: Path | None = None) -> tuple[Settings, dict[str, str]]:
+    """Return the effective settings, and for each field where its value comes from.
+
+    `flags` are options given on the command line, by field name. Flags win over the environment, the environment over
+    the file, the file over the default. Raises ConfigurationError that names every setting that cannot be used.
+    """
+    file = _config_file(config_file)
+    sources: list[tuple[str, Mapping[str, Any]]] = [("flag", flags), ("environment", _by_field(_environment()))]
+    if file is not None:
+        sources.append((str(file), _by_field(_file(file))))
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(Settings.model_fields, "default")
+    for origin, found in reversed(sources):
+        values.update(found)
+        origins.update(dict.fromkeys(found, origin))
+    try:
+        return Settings(**values), origins
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, origins)) from None
+
+
+def masked(url: str) -> str:
+    """Return `url` with its password replaced, for display."""
+    try:
+        parts = urlsplit(url)
+        has_password = parts.password is not None
+    except ValueError:
+        return MASK
+    if not parts.scheme or "password" in parts.query:
+        return MASK
+    if not has_password:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:{MASK}@{host}"))
+
+
+def shown(settings: Settings, name: str) -> str | int | bool | dict[str, Any] | None:
+    """Return one setting as it is written in a file or variable, secrets masked."""
+    value = getattr(settings, name)
+    match value:
+        case SecretStr():
+            return masked(value.get_secret_value())
+        case timedelta():
+            return format_duration(value)
+        case dict():
+            return {job: retry.model_dump(mode="json", exclude_none=True) for job, retry in value.items()}
+        case _:
+            return value  # type: ignore[no-any-return]  # the other fields are str, int, bool or None
+
+
+def variable(name: str) -> str:
+    """Return the environment variable that sets the field `name`."""
+    alias = Settings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else f"MAUNTIC_{name.upper()}"
+
+
+def _config_file(named: Path | None) -> Path | None:
+    if named is not None:
+        if not named.is_file():
+            raise ConfigurationError(f"The configuration file {named} does not exist.")
+        return named
+    return next((file for file in CONFIG_FILES if file.is_file()), None)
+
+
+def _environment() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(Settings)()
+    except SettingsError:
+        raise ConfigurationError('MAUNTIC_JOBS must be JSON, like {"aggregate-hourly": {"max_attempts": 2}}.') from None
+
+
+def _file(file: Path) -> dict[str, Any]:
+    try:
+        return dict(TomlConfigSettingsSource(Settings, toml_file=file)())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"Cannot read the configuration file {file}: {error}.") from None
+
+
+def _by_field(found: Mapping[str, Any]) -> dict[str, Any]:
+    names = {variable(name): name for name in Settings.model_fields}
+    return {names.get(key, key): value for key, value in found.items()}
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines = ["These settings cannot be used:"]
+    for problem in error.errors():
+        key = str(problem["loc"][0])
+        name = next((field for field in Settings.model_fields if key in (field, variable(field))), key)
+        place = ".".join([name, *(str(part) for part in problem["loc"][1:])])
+        reason = (
+            "no such setting" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+        )
+        lines.append(f"  {place} (from {origins.get(name, 'file')}): {reason}")
+    return "\n".join(lines)

@@ -1,0 +1,106 @@
+"""The errors a command can end with: each is a sentence that says what is wrong and what to do, and an exit code."""
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import Any, ClassVar
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status means; those above 63 follow sysexits(3) where it has a word for it."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    PARTIAL = 3
+    REFUSED = 4
+    UNAVAILABLE = 69
+    ALERT_UNDELIVERABLE = 74
+    TRY_LATER = 75
+    CONFIGURATION = 78
+    TIMEOUT = 124
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class MaunticJobsError(Exception):
+    """Base of every error that is shown to a user; its text is the whole message."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+    # Whether the same attempt may succeed a little later: the runner retries these and no others.
+    transient: ClassVar[bool] = False
+
+
+class UsageError(MaunticJobsError):
+    """The command line asks for something that cannot be meant."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigurationError(MaunticJobsError):
+    """The installation is not set up for what was asked."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
+class UnavailableError(MaunticJobsError):
+    """Postgres or Redis cannot be reached, or went away."""
+
+    exit_code = ExitCode.UNAVAILABLE
+    transient = True
+
+
+class ContentionError(MaunticJobsError):
+    """The database gave up on this attempt because of others: a deadlock, a serialization failure, a lock."""
+
+    transient = True
+
+
+class StatementTimeoutError(MaunticJobsError):
+    """A statement ran longer than it may."""
+
+    exit_code = ExitCode.TIMEOUT
+    transient = True
+
+
+class JobFailedError(MaunticJobsError):
+    """The job cannot do its work, and trying again would not help."""
+
+
+class ConflictError(MaunticJobsError):
+    """A row that must be unique is there twice."""
+
+
+class RefusedError(MaunticJobsError):
+    """A guard stopped the command before it changed anything.
+
+    `rows` are what the guard objects to, as mappings of column to value, for display.
+    """
+
+    exit_code = ExitCode.REFUSED
+
+    def __init__(self, message: str, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
+class LockedError(MaunticJobsError):
+    """Another process is doing this now."""
+
+    exit_code = ExitCode.TRY_LATER
+
+
+class FencedError(MaunticJobsError):
+    """The run was taken over by another process; nothing this one wrote since then is kept."""
+
+    exit_code = ExitCode.TRY_LATER
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM asked the process to stop.
+
+    A KeyboardInterrupt, so that psycopg cancels the running statement and no `except Exception` swallows it.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by signal {signal_number}")
+        self.exit_code = ExitCode(128 + signal_number)

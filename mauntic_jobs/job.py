@@ -1,0 +1,99 @@
+"""What a job is: a name, a cron line, a window, policies and one function. No I/O, no clock, no launcher."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.window import Unit, Window
+
+Row = dict[str, Any]
+
+
+class Overlap(StrEnum):
+    """What a run does when another run of the same job is under way."""
+
+    SKIP = "skip"
+    WAIT = "wait"
+    FAIL = "fail"
+    ALLOW = "allow"
+
+
+class JobOptions(BaseModel):
+    """The options a job has beyond those every job has. Subclass it; each field becomes an option of the command."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+OptionsT_co = TypeVar("OptionsT_co", bound=JobOptions, covariant=True)
+OptionsT = TypeVar("OptionsT", bound=JobOptions)
+
+
+class Transaction(Protocol):
+    """The open transaction that a job works in; the runner commits it together with the run's ledger row."""
+
+    def execute(self, query: bytes, parameters: Mapping[str, Any] = ...) -> int:
+        """Execute one statement with named parameters and return how many rows it affected."""
+
+    def rows(self, query: bytes, parameters: Mapping[str, Any] = ...) -> list[Row]:
+        """Execute one statement and return its rows, by column name."""
+
+    def row(self, query: bytes, parameters: Mapping[str, Any] = ...) -> Row:
+        """Execute a statement that returns exactly one row, and return it."""
+
+
+@dataclass(frozen=True)
+class Context(Generic[OptionsT_co]):
+    """What the runner hands to a job's function.
+
+    `now` is the instant the run was asked for, aware, in UTC. With `dry_run` the transaction is rolled back, and the
+    job should only find out what it would do. `warn` tells the person at the terminal something that is no failure.
+    """
+
+    transaction: Transaction
+    options: OptionsT_co
+    settings: Settings
+    now: datetime
+    dry_run: bool
+    warn: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a run did: counters for the ledger, and optionally the rows it changed, for display.
+
+    `partial` means that some of the work was left undone; the command then exits 3.
+    """
+
+    counters: Mapping[str, int]
+    changes: Sequence[Row] = ()
+    partial: bool = False
+
+
+def _same(window: Window, _options: JobOptions, _settings: Settings) -> Window:
+    return window
+
+
+@dataclass(frozen=True)
+class Job(Generic[OptionsT]):
+    """A scheduled job.
+
+    `unit` is what one slot covers: the run at slot 10:00 of an hourly job covers [09:00, 10:00). `bucket` is what the
+    job rebuilds as a whole: a longer window is run bucket by bucket. `coverage` widens a window to the buckets that it
+    calls for. `run` gets that coverage, works in one transaction, and must leave the same rows however often it runs.
+    """
+
+    name: str
+    summary: str
+    description: str
+    cron: str
+    unit: Unit
+    bucket: Unit
+    options: type[OptionsT]
+    run: Callable[[Context[OptionsT], Window], JobResult]
+    coverage: Callable[[Window, OptionsT, Settings], Window] = field(default=_same)
+    critical: bool = True
