@@ -1,0 +1,1 @@
+"""The outside services. Nothing else imports their drivers."""

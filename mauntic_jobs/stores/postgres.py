@@ -1,0 +1,175 @@
+"""Postgres: connections that survive a transaction-mode pooler, and its errors in our own terms.
+
+Parameters are bound by the client and nothing is prepared on the server, because a pooler hands each transaction to
+another server connection. For the same reason settings are only ever made for one transaction.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Json
+
+from mauntic_jobs.config import Settings, masked
+from mauntic_jobs.errors import ConfigurationError
+from mauntic_jobs.job import Row
+from mauntic_jobs.stores.postgres_errors import connect_error, is_read_only, translate
+
+_SET_LOCAL = b"""
+SELECT set_config('application_name', %(name)s, true),
+       set_config('TimeZone', 'UTC', true),
+       set_config('statement_timeout', %(statement_timeout)s, true),
+       set_config('idle_in_transaction_session_timeout', %(idle_timeout)s, true),
+       set_config('client_connection_check_interval', '10s', true),
+       set_config('work_mem', coalesce(%(work_mem)s, current_setting('work_mem')), true)
+"""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one transaction may use, and how it shows in `pg_stat_activity`. A `work_mem` of None is the server's."""
+
+    name: str = "mauntic-jobs"
+    statement_timeout: timedelta = timedelta(minutes=1)
+    idle_timeout: timedelta = timedelta(minutes=1)
+    work_mem: str | None = None
+
+
+class Session:
+    """One connection to Postgres. Every method raises MaunticJobsError, with the exit code and advice that fit."""
+
+    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+        self._connection = connection
+
+    @property
+    def broken(self) -> bool:
+        """Whether the connection is of no more use."""
+        return self._connection.closed
+
+    @property
+    def server_version(self) -> int:
+        """The server's version as Postgres counts it: 180000 is 18.0."""
+        return self._connection.info.server_version
+
+    def execute(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> int:
+        """Execute one statement with named parameters and return how many rows it affected."""
+        with self._translated():
+            return self._connection.execute(query, parameters).rowcount
+
+    def rows(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Execute one statement and return its rows, by column name."""
+        with self._translated():
+            return self._connection.execute(query, parameters).fetchall()
+
+    def row(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> Row:
+        """Execute a statement that returns exactly one row, and return it."""
+        (row,) = self.rows(query, parameters)
+        return row
+
+    def copy(self, query: bytes, rows: Iterable[Sequence[Any]]) -> None:
+        """Send rows to a `COPY ... FROM STDIN` statement."""
+        with self._translated(), self._connection.cursor() as cursor, cursor.copy(query) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    @contextmanager
+    def transaction(self, limits: Limits = Limits()) -> Iterator[None]:
+        """Commit what the body does, or roll it back if it raises."""
+        with self._translated(), self._connection.transaction():
+            self._connection.execute(
+                _SET_LOCAL,
+                {
+                    "name": limits.name,
+                    "statement_timeout": _milliseconds(limits.statement_timeout),
+                    "idle_timeout": _milliseconds(limits.idle_timeout),
+                    "work_mem": limits.work_mem,
+                },
+            )
+            yield
+
+    @contextmanager
+    def rehearsal(self, limits: Limits = Limits()) -> Iterator[None]:
+        """Roll back what the body does, whatever happens."""
+        with self.transaction(limits):
+            yield
+            raise psycopg.Rollback
+
+    def cancel(self) -> None:
+        """Ask the server to stop the running statement; safe to call from another thread."""
+        with self._translated():
+            self._connection.cancel_safe(timeout=5)
+
+    def close(self) -> None:
+        """Close the connection; what was not committed is rolled back by the server."""
+        self._connection.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise translate(error, in_recovery=is_read_only(error) and self._in_recovery()) from error
+
+    def _in_recovery(self) -> bool:
+        """Whether the server is a standby, as one is for a moment on either side of a failover."""
+        try:
+            with self._connection.cursor() as cursor:
+                row = cursor.execute("SELECT pg_is_in_recovery() AS standby").fetchone()
+        except psycopg.Error:
+            return False  # the failed transaction is still open: the caller's error says enough
+        return bool(row and row["standby"])
+
+
+def database_url(settings: Settings) -> str:
+    """Return where Postgres is, or raise ConfigurationError that says how to tell."""
+    if settings.database_url is None:
+        raise ConfigurationError(
+            "There is no database to work on. Set DATABASE_URL (or --database-url, or database_url in "
+            "mauntic-jobs.toml) to your Postgres, or add --embedded to use the development servers on this machine."
+        )
+    return settings.database_url.get_secret_value()
+
+
+@contextmanager
+def connect(settings: Settings) -> Iterator[Session]:
+    """Yield a Session and close it afterwards. Raises UnavailableError or ConfigurationError."""
+    session = open_session(settings)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def open_session(settings: Settings) -> Session:
+    """Open a connection in autocommit mode; the caller closes it. Raises UnavailableError or ConfigurationError."""
+    url = database_url(settings)
+    try:
+        connection = psycopg.connect(
+            url,
+            autocommit=True,
+            prepare_threshold=None,
+            cursor_factory=psycopg.ClientCursor[Row],
+            row_factory=dict_row,
+            connect_timeout=max(2, round(settings.connect_timeout.total_seconds())),
+            fallback_application_name="mauntic-jobs",
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            tcp_user_timeout=60_000,
+        )
+    except psycopg.Error as error:
+        raise connect_error(error, masked(url)) from None
+    return Session(connection)
+
+
+def json(value: Any) -> Json:
+    """Wrap a value to be stored as json."""
+    return Json(value)
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return str(max(1, round(duration.total_seconds() * 1000)))
