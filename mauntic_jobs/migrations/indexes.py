@@ -1,0 +1,88 @@
+"""The indexes on the platform's tables: built without blocking writers, duplicates moved out of the way first."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from mauntic_jobs.errors import ConflictError, JobFailedError
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Limits, Session
+
+# A writer may add a duplicate between the move and the end of the build.
+_BUILD_ATTEMPTS = 5
+_MOVE_TIMEOUT = timedelta(minutes=30)
+
+_sql = statements("platform_indexes")
+_catalog = statements("migrations")
+
+
+class IndexState(StrEnum):
+    """Whether an index is there. An invalid one was left by a build that did not end."""
+
+    PRESENT = "present"
+    MISSING = "missing"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True)
+class PlatformIndex:
+    """An index on a table of the platform; `statement` is its name in platform_indexes.sql."""
+
+    table: str
+    statement: str
+    unique: bool = True
+
+    @property
+    def name(self) -> str:
+        """The name of the index in the database."""
+        return f"mauntic_jobs_{self.statement}"
+
+    @property
+    def sql(self) -> str:
+        """The statement that builds it."""
+        return _sql[self.statement].decode()
+
+
+INDEXES = (
+    PlatformIndex("analytics.contact_activity", "contact_activity_created_at", unique=False),
+    PlatformIndex("analytics.event_aggregates", "event_aggregates_key"),
+    PlatformIndex("analytics.campaign_daily_stats", "campaign_daily_stats_key"),
+)
+
+
+def states(session: Session) -> dict[PlatformIndex, IndexState]:
+    """Return how each index stands in the database."""
+    rows = session.rows(_catalog["indexes"], {"names": [index.name for index in INDEXES]})
+    valid = {row["name"]: row["valid"] for row in rows}
+    found = {True: IndexState.PRESENT, False: IndexState.INVALID, None: IndexState.MISSING}
+    return {index: found[valid.get(index.name)] for index in INDEXES}
+
+
+def surplus(session: Session, index: PlatformIndex) -> int:
+    """Return how many rows stand in the way of a unique index."""
+    return int(session.row(_sql[f"{index.statement}_surplus"])["surplus"]) if index.unique else 0
+
+
+def build(session: Session, index: PlatformIndex, tell: Callable[[str], None]) -> int:
+    """Build an index that is missing or invalid, and return how many duplicates were moved.
+
+    Raises JobFailedError if writers kept adding duplicates while it was built.
+    """
+    moved = 0
+    for _ in range(_BUILD_ATTEMPTS):
+        session.execute(_sql[f"{index.statement}_drop"])
+        if index.unique:
+            with session.transaction(Limits(statement_timeout=_MOVE_TIMEOUT)):
+                moved += session.execute(_sql[f"{index.statement}_move"])
+        try:
+            session.execute(_sql[index.statement])
+        except ConflictError:
+            tell(f"{index.table}: new duplicates appeared while {index.name} was built; trying again")
+        else:
+            return moved
+    session.execute(_sql[f"{index.statement}_drop"])
+    raise JobFailedError(
+        f"{index.table} gets new duplicates faster than {index.name} can be built. "
+        "Stop the jobs that mauntic-jobs replaces, then run `mauntic-jobs db upgrade` again."
+    )

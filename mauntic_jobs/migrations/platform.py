@@ -1,0 +1,23 @@
+"""The platform's tables, created where there is no platform: for development and tests."""
+
+from importlib.resources import files
+
+from mauntic_jobs.errors import RefusedError
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Limits, Session
+
+SCHEMAS = ("analytics", "delivery", "journey", "crm", "content")
+
+_sql = statements("migrations")
+
+
+def create_platform(session: Session) -> None:
+    """Create the platform's tables. Raises RefusedError, and changes nothing, where any of its schemas exists."""
+    existing = [row["name"] for row in session.rows(_sql["existing_schemas"], {"schemas": list(SCHEMAS)})]
+    if existing:
+        raise RefusedError(
+            f"The database already has {', '.join(existing)}: db init-platform is only for an empty development "
+            "database, because the platform migrates its own tables."
+        )
+    with session.transaction(Limits()):
+        session.execute((files("mauntic_jobs.sql") / "platform.sql").read_bytes())

@@ -1,0 +1,136 @@
+"""Bringing a database up to date, and telling how far it is."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import ConfigurationError, LockedError, RefusedError
+from mauntic_jobs.migrations.files import Migration, migrations
+from mauntic_jobs.migrations.indexes import INDEXES, IndexState, PlatformIndex, build, states, surplus
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Limits, Session, connect
+
+# The first with NULLS NOT DISTINCT.
+_OLDEST_SERVER = 15
+
+_sql = statements("migrations")
+
+
+@dataclass(frozen=True)
+class DatabaseState:
+    """How far a database is: migrations and indexes still to come, and rows that share a key to be."""
+
+    applied: tuple[Migration, ...]
+    pending: tuple[Migration, ...]
+    indexes: dict[PlatformIndex, IndexState]
+    surplus: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def current(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.pending and all(state is IndexState.PRESENT for state in self.indexes.values())
+
+
+def inspect(session: Session) -> DatabaseState:
+    """Return how far the database is.
+
+    Raises ConfigurationError if it is no database of the platform, RefusedError if its migrations are not these.
+    """
+    _check_server(session)
+    _check_platform(session)
+    applied = _applied(session)
+    found = states(session)
+    return DatabaseState(
+        applied=tuple(migration for migration in migrations() if migration.version in applied),
+        pending=tuple(migration for migration in migrations() if migration.version not in applied),
+        indexes=found,
+        surplus={
+            index.table: surplus(session, index)
+            for index, state in found.items()
+            if index.unique and state is not IndexState.PRESENT
+        },
+    )
+
+
+def upgrade(settings: Settings, tell: Callable[[str], None]) -> dict[str, int]:
+    """Apply what is missing; `tell` gets a sentence for each step. Returns the duplicates moved, by table.
+
+    Each migration commits with its record. Safe to run again at any point. Raises LockedError while another upgrade is
+    under way, and what `inspect` raises.
+    """
+    moved: dict[str, int] = {}
+    with connect(settings) as session, _alone(settings):
+        state = inspect(session)
+        for migration in state.pending:
+            with session.transaction(Limits(statement_timeout=timedelta(hours=1))):
+                session.execute(migration.sql.encode())
+                session.execute(_sql["record"], _record(migration))
+            tell(f"applied {migration}")
+        for index, found in state.indexes.items():
+            if found is not IndexState.PRESENT:
+                moved[index.table] = build(session, index, tell)
+                tell(f"built {index.name} on {index.table}")
+    return {table: count for table, count in moved.items() if count}
+
+
+def script(state: DatabaseState) -> str:
+    """Return the SQL that `upgrade` would execute, without the moving of duplicates."""
+    parts = [
+        f"-- {migration}\nBEGIN;\n{migration.sql.strip()}\n"
+        "INSERT INTO mauntic_jobs.migrations (version, name, checksum)\n"
+        f"VALUES ({migration.version}, '{migration.name}', '{migration.checksum}');\nCOMMIT;\n"
+        for migration in state.pending
+    ]
+    parts += [f"-- {index.name}\n{index.sql};\n" for index in INDEXES if state.indexes[index] is not IndexState.PRESENT]
+    return "\n".join(parts)
+
+
+def _record(migration: Migration) -> dict[str, int | str]:
+    return {"version": migration.version, "name": migration.name, "checksum": migration.checksum}
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold a lock in a transaction of its own: an index cannot be built concurrently inside one."""
+    with connect(settings) as session, session.transaction(Limits(idle_timeout=timedelta(days=1))):
+        if not session.row(_sql["lock"])["locked"]:
+            raise LockedError("Another `db upgrade` is under way on this database. Try again when it has ended.")
+        yield
+
+
+def _check_server(session: Session) -> None:
+    version = session.server_version // 10_000
+    if version < _OLDEST_SERVER:
+        raise ConfigurationError(f"Postgres {version} is too old: mauntic-jobs needs {_OLDEST_SERVER} or later.")
+
+
+def _check_platform(session: Session) -> None:
+    tables = list(dict.fromkeys(index.table for index in INDEXES))
+    missing = [row["name"] for row in session.rows(_sql["missing_tables"], {"tables": tables})]
+    if missing:
+        raise ConfigurationError(
+            f"This is no database of the platform: {', '.join(missing)} missing. Check DATABASE_URL; "
+            "for a development database, `mauntic-jobs db init-platform` creates the platform's tables."
+        )
+
+
+def _applied(session: Session) -> set[int]:
+    if not session.row(_sql["has_record"])["present"]:
+        return set()
+    known = {migration.version: migration for migration in migrations()}
+    applied = session.rows(_sql["applied"])
+    for row in applied:
+        migration = known.get(row["version"])
+        if migration is None:
+            raise RefusedError(
+                f"The database has migration {row['version']:04} {row['name']}, which this version of mauntic-jobs "
+                "does not know. Use the version that applied it, or a later one."
+            )
+        if migration.checksum != row["checksum"]:
+            raise RefusedError(
+                f"Migration {migration} was applied from another text than this version of mauntic-jobs ships. "
+                "Install an unchanged release, or compare the schema with it by hand."
+            )
+    return {row["version"] for row in applied}

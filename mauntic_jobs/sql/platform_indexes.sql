@@ -1,0 +1,65 @@
+-- The indexes that mauntic-jobs adds to the platform's tables. They are built concurrently, so that writers go on.
+-- For a unique key there are four statements: build, drop (a build that failed leaves an invalid index), count the
+-- surplus rows, and move them to mauntic_jobs.duplicates.
+
+-- contact_activity_created_at -- Find the events of a day without reading the whole table.
+CREATE INDEX CONCURRENTLY mauntic_jobs_contact_activity_created_at
+ON analytics.contact_activity USING brin (created_at) WITH (autosummarize = on)
+
+-- contact_activity_created_at_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS analytics.mauntic_jobs_contact_activity_created_at
+
+-- event_aggregates_key -- One rollup for each organization, day, type and channel, also where the channel is null.
+CREATE UNIQUE INDEX CONCURRENTLY mauntic_jobs_event_aggregates_key
+ON analytics.event_aggregates (organization_id, date, event_type, channel) NULLS NOT DISTINCT
+
+-- event_aggregates_key_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS analytics.mauntic_jobs_event_aggregates_key
+
+-- event_aggregates_key_surplus -- Count the rows that share their key with a row that would be kept.
+SELECT count(*) - count(DISTINCT (organization_id, date, event_type, channel)) AS surplus
+FROM analytics.event_aggregates
+
+-- event_aggregates_key_move -- Of rows with one key, keep the highest count, then unique_count, then the lowest id.
+WITH ranked AS (
+    SELECT id, first_value(id) OVER same_key AS kept_id
+    FROM analytics.event_aggregates
+    WINDOW same_key AS (
+        PARTITION BY organization_id, date, event_type, channel ORDER BY count DESC, unique_count DESC, id
+    )
+), moved AS (
+    DELETE FROM analytics.event_aggregates AS surplus
+    USING ranked
+    WHERE surplus.id = ranked.id AND ranked.id <> ranked.kept_id
+    RETURNING ranked.kept_id, to_jsonb(surplus) AS row_data
+)
+INSERT INTO mauntic_jobs.duplicates (table_name, kept_id, row_data)
+SELECT 'analytics.event_aggregates', kept_id, row_data FROM moved
+
+-- campaign_daily_stats_key -- One row for each campaign, organization and day.
+CREATE UNIQUE INDEX CONCURRENTLY mauntic_jobs_campaign_daily_stats_key
+ON analytics.campaign_daily_stats (campaign_id, organization_id, date)
+
+-- campaign_daily_stats_key_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS analytics.mauntic_jobs_campaign_daily_stats_key
+
+-- campaign_daily_stats_key_surplus -- Count the rows that share their key with a row that would be kept.
+SELECT count(*) - count(DISTINCT (campaign_id, organization_id, date)) AS surplus
+FROM analytics.campaign_daily_stats
+
+-- campaign_daily_stats_key_move -- Of rows with one key, keep the one with most events in all, then the lowest id.
+WITH ranked AS (
+    SELECT id, first_value(id) OVER same_key AS kept_id
+    FROM analytics.campaign_daily_stats
+    WINDOW same_key AS (
+        PARTITION BY campaign_id, organization_id, date
+        ORDER BY sent::bigint + delivered + opened + clicked + bounced + complained + unsubscribed DESC, id
+    )
+), moved AS (
+    DELETE FROM analytics.campaign_daily_stats AS surplus
+    USING ranked
+    WHERE surplus.id = ranked.id AND ranked.id <> ranked.kept_id
+    RETURNING ranked.kept_id, to_jsonb(surplus) AS row_data
+)
+INSERT INTO mauntic_jobs.duplicates (table_name, kept_id, row_data)
+SELECT 'analytics.campaign_daily_stats', kept_id, row_data FROM moved
