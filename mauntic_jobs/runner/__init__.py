@@ -1,0 +1,1 @@
+"""How a job is run: claim, attempts, ledger, result."""

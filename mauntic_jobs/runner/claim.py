@@ -1,0 +1,140 @@
+"""The claim on a job: who may run it now, how a dead owner is replaced, and how a replaced owner is kept from writing.
+
+A claim is a row of the ledger, not a lock of a session, because a pooler shares sessions between clients.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mauntic_jobs import __version__
+from mauntic_jobs.errors import FencedError, LockedError
+from mauntic_jobs.job import Overlap
+from mauntic_jobs.runner.request import Request, Status
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Limits, Session, json
+
+_POLL_SECONDS = 0.5
+
+_sql = statements("runs")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to write as run `id`, for as long as the ledger still shows `fencing_token` on it."""
+
+    id: int
+    fencing_token: int
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """What the ledger's statements need to find the run."""
+        return {"id": self.id, "fencing_token": self.fencing_token}
+
+    @property
+    def name(self) -> str:
+        """The name that the run's transactions carry in `pg_stat_activity`."""
+        return f"mauntic-jobs run {self.id}/{self.fencing_token}"
+
+
+def acquire(session: Session, request: Request, attempt: int) -> Claim:
+    """Claim the job for `request`, taking over from dead owners; under `Overlap.WAIT`, wait for live ones.
+
+    Raises LockedError, which names the owner, when another run is under way and the request does not wait.
+    """
+    waiting = False
+    while True:
+        claim = _try(session, request, attempt)
+        if claim is not None:
+            return claim
+        owner = _owner(session, request)
+        if request.overlap is not Overlap.WAIT:
+            raise LockedError(f"{request.job.name} is being run by {owner}. Try again later, or add --overlap wait.")
+        if not waiting:
+            request.tell(f"{request.job.name}: waiting for {owner}")
+            waiting = True
+        time.sleep(_POLL_SECONDS)
+
+
+def record_ended(session: Session, request: Request, status: Status, error: str, attempt: int) -> int:
+    """Record a run that ended without a claim, and return its id. `error` is already scrubbed."""
+    ended = {**_identity(request, attempt), "status": status.value, "error": error}
+    return int(session.row(_sql["record_ended"], ended)["id"])
+
+
+def next_attempt(session: Session, claim: Claim, attempt: int, error: str) -> Status:
+    """Record a further attempt, and return how the run stands: running, or succeeded if a lost commit went through.
+
+    Raises FencedError if another process has taken the run over.
+    """
+    if session.execute(_sql["next_attempt"], {**claim.parameters, "attempt": attempt, "error": error}):
+        return Status.RUNNING
+    return _ended(session, claim)
+
+
+def succeed(session: Session, claim: Claim, counters: Mapping[str, int]) -> None:
+    """Record success, in the transaction that writes. Raises FencedError if the run is another's by now."""
+    if not session.execute(_sql["succeed"], {**claim.parameters, "counters": json(dict(counters))}):
+        _ended(session, claim)
+        raise FencedError(f"Run {claim.id} has ended already.")
+
+
+def fail(session: Session, claim: Claim, error: str) -> None:
+    """Record failure, unless the run has ended already or is another's. `error` is already scrubbed."""
+    session.execute(_sql["fail"], {**claim.parameters, "error": error})
+
+
+def beat(session: Session, claim: Claim) -> bool:
+    """Show a sign of life; return whether the run is still this process's."""
+    return session.execute(_sql["heartbeat"], claim.parameters) == 1
+
+
+def lock_bucket(session: Session, bucket: str) -> None:
+    """Keep other transactions from the same bucket until this one ends."""
+    session.execute(_sql["lock_bucket"], {"bucket": f"mauntic-jobs/{bucket}"})
+
+
+def _try(session: Session, request: Request, attempt: int) -> Claim | None:
+    with session.transaction(Limits()):
+        dead = session.rows(
+            _sql["release_dead"], {"job": request.job.name, "takeover_after": request.settings.takeover_after}
+        )
+        row = next(iter(session.rows(_sql["claim"], _identity(request, attempt))), None)
+    for run in dead:
+        request.tell(f"{request.job.name}: run {run['id']} is lost; process {run['pid']} on {run['host']} fell silent")
+        session.rows(_sql["terminate"], {"name": Claim(run["id"], run["fencing_token"]).name})
+    return Claim(row["id"], row["fencing_token"]) if row else None
+
+
+def _identity(request: Request, attempt: int) -> dict[str, Any]:
+    return {
+        "job": request.job.name,
+        "slot": request.slot,
+        "window_start": request.window.start,
+        "window_end": request.window.end,
+        "options": json(request.options.model_dump(mode="json", exclude_defaults=True)),
+        "launcher": request.launcher.value,
+        "host": request.host,
+        "pid": request.pid,
+        "version": __version__,
+        "attempt": attempt,
+        "exclusive": request.overlap is not Overlap.ALLOW,
+    }
+
+
+def _owner(session: Session, request: Request) -> str:
+    owner = next(iter(session.rows(_sql["owner"], {"job": request.job.name})), None)
+    if owner is None:
+        return "a run that has just ended"
+    return f"run {owner['id']} (process {owner['pid']} on {owner['host']}, since {owner['started_at']:%H:%M:%S})"
+
+
+def _ended(session: Session, claim: Claim) -> Status:
+    state = session.row(_sql["state"], claim.parameters)
+    if state["status"] == Status.SUCCEEDED:
+        return Status.SUCCEEDED
+    raise FencedError(
+        f"Run {claim.id} was taken over by another process, because this one had shown no sign of life; "
+        "nothing that it wrote was kept."
+    )

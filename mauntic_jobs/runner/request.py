@@ -1,0 +1,90 @@
+"""What a launcher asks the runner for, and what it gets back."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import ExitCode, LockedError, MaunticJobsError
+from mauntic_jobs.job import Job, JobOptions, Overlap, Row
+from mauntic_jobs.window import Window
+
+
+class Launcher(StrEnum):
+    """Who started a run."""
+
+    CLI = "cli"
+    SCHEDULE = "schedule"
+    BACKFILL = "backfill"
+    BULLMQ = "bullmq"
+    DEMO = "demo"
+
+
+class Status(StrEnum):
+    """How a run stands in the ledger, and, for a rehearsal, that it is none of the ledger's business."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    LOST = "lost"
+    DRY_RUN = "dry-run"
+
+
+def _silent(_message: str) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run to be made: `job` for `window`, with `coverage` the whole buckets that it rebuilds.
+
+    `now` is the instant of asking. `slot` is the cron slot, if the run answers one. `tell` shows a sentence to whoever
+    watches. `host` and `pid` name the owner in the ledger.
+    """
+
+    job: Job[Any]
+    window: Window
+    coverage: Window
+    options: JobOptions
+    settings: Settings
+    launcher: Launcher
+    now: datetime
+    slot: datetime | None = None
+    overlap: Overlap = Overlap.SKIP
+    dry_run: bool = False
+    tell: Callable[[str], None] = _silent
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run ended. `run_id` is None for a rehearsal, and where the ledger could not be reached."""
+
+    job: str
+    window: Window
+    status: Status
+    run_id: int | None = None
+    attempt: int = 1
+    seconds: float = 0.0
+    counters: Mapping[str, int] = field(default_factory=dict)
+    changes: Sequence[Row] = ()
+    partial: bool = False
+    error: MaunticJobsError | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code that this run alone would give a command."""
+        if self.error is not None:
+            return self.error.exit_code
+        return ExitCode.PARTIAL if self.partial else ExitCode.DONE
+
+    @property
+    def overlapped(self) -> bool:
+        """Whether the run was left out because another one was under way."""
+        return self.status is Status.SKIPPED and isinstance(self.error, LockedError)

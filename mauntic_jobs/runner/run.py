@@ -1,0 +1,154 @@
+"""One run of one job for one window: claim it, attempt it until it succeeds or may not be tried again, record it."""
+
+import time
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+from mauntic_jobs.errors import FencedError, Interrupted, JobFailedError, LockedError, MaunticJobsError
+from mauntic_jobs.job import Context, JobResult, Overlap
+from mauntic_jobs.runner import claim as claims
+from mauntic_jobs.runner.claim import Claim
+from mauntic_jobs.runner.heartbeat import Heartbeat
+from mauntic_jobs.runner.request import Report, Request, Status
+from mauntic_jobs.stores.postgres import Limits, Session, open_session
+from mauntic_jobs.telemetry.scrub import scrub
+from mauntic_jobs.window import format_duration
+
+_SHORTEST_IDLE_TIMEOUT = timedelta(minutes=1)
+
+
+def run(request: Request) -> Report:
+    """Make one run and return how it ended; only a signal or a defect leaves by exception.
+
+    Faults that can pass are tried again under the job's policy. What the job writes and the ledger's `succeeded` are
+    committed together, so a run that is killed leaves nothing half done.
+    """
+    started = time.monotonic()
+    made = _Run(request)
+    result, error = JobResult({}), None
+    try:
+        result = made.until_done()
+        status = Status.DRY_RUN if request.dry_run else Status.SUCCEEDED
+    except MaunticJobsError as raised:
+        status, error = made.record(raised)
+    except Interrupted as signal:
+        made.record(JobFailedError(str(signal)))
+        raise
+    except Exception as defect:
+        made.record(JobFailedError(f"{type(defect).__name__}: {defect}"))
+        raise
+    finally:
+        made.close()
+    return Report(
+        job=request.job.name,
+        window=request.window,
+        status=status,
+        run_id=made.run_id,
+        attempt=made.attempt,
+        seconds=time.monotonic() - started,
+        counters=result.counters,
+        changes=result.changes,
+        partial=result.partial,
+        error=error,
+    )
+
+
+class _Run:
+    """One run over its attempts: its connection, its claim and what it has written but perhaps not committed."""
+
+    def __init__(self, request: Request) -> None:
+        self.attempt = 0
+        self.run_id: int | None = None
+        self._request = request
+        self._session: Session | None = None
+        self._claim: Claim | None = None
+        self._written: JobResult | None = None
+        self._last_error = ""
+        self._heartbeat = ExitStack()
+
+    def until_done(self) -> JobResult:
+        """Attempt the run until it succeeds. Raises the last attempt's error."""
+        delays = iter(self._request.settings.retry_delays(self._request.job.name))
+        while True:
+            self.attempt += 1
+            try:
+                return self._rehearse() if self._request.dry_run else self._work()
+            except MaunticJobsError as error:
+                delay = next(delays, None) if error.transient else None
+                if delay is None:
+                    raise
+                self._last_error = scrub(str(error))
+                self._request.tell(
+                    f"{self._request.job.name}: attempt {self.attempt} failed, the next follows in "
+                    f"{format_duration(delay)}: {self._last_error}"
+                )
+                time.sleep(delay.total_seconds())
+
+    def record(self, error: MaunticJobsError) -> tuple[Status, MaunticJobsError]:
+        """Write how the run failed to the ledger, and return the status and the error to report."""
+        overlap = self._request.overlap
+        if isinstance(error, FencedError):
+            return Status.LOST, error
+        status = Status.FAILED
+        if isinstance(error, LockedError):
+            status = Status.SKIPPED if overlap is Overlap.SKIP else Status.FAILED
+            error = error if overlap is Overlap.SKIP else JobFailedError(str(error))
+        try:
+            self._write_end(status, scrub(str(error)))
+        except MaunticJobsError as unrecorded:
+            self._request.tell(f"{self._request.job.name}: the ledger does not know of this: {unrecorded}")
+        return status, error
+
+    def close(self) -> None:
+        """Stop the heartbeat and close the connection."""
+        self._heartbeat.close()
+        if self._session is not None:
+            self._session.close()
+
+    def _work(self) -> JobResult:
+        request, session = self._request, self._connected()
+        if self._claim is None:
+            claim = self._claim = claims.acquire(session, request, self.attempt)
+            self.run_id = claim.id
+            self._heartbeat.enter_context(Heartbeat(request, claim, self._stop_working))
+        else:
+            claim = self._claim
+            status = claims.next_attempt(session, claim, self.attempt, self._last_error)
+            if status is Status.SUCCEEDED and self._written is not None:
+                return self._written  # the connection was lost after the server had committed
+        with session.transaction(self._limits(claim.name)):
+            for bucket in request.coverage.split(request.job.bucket):
+                claims.lock_bucket(session, f"{request.job.name}/{bucket}")
+            self._written = request.job.run(self._context(session), request.coverage)
+            claims.succeed(session, claim, self._written.counters)
+        return self._written
+
+    def _rehearse(self) -> JobResult:
+        session = self._connected()
+        with session.rehearsal(self._limits("mauntic-jobs dry run")):
+            return self._request.job.run(self._context(session), self._request.coverage)
+
+    def _connected(self) -> Session:
+        if self._session is None or self._session.broken:
+            self._session = open_session(self._request.settings)
+        return self._session
+
+    def _context(self, session: Session) -> Context[Any]:
+        request = self._request
+        return Context(session, request.options, request.settings, request.now, request.dry_run, request.tell)
+
+    def _limits(self, name: str) -> Limits:
+        settings = self._request.settings
+        idle_timeout = max(settings.takeover_after, _SHORTEST_IDLE_TIMEOUT)
+        return Limits(name, settings.statement_timeout, idle_timeout, settings.work_mem)
+
+    def _stop_working(self) -> None:
+        if self._session is not None:
+            self._session.cancel()
+
+    def _write_end(self, status: Status, error: str) -> None:
+        if self._claim is not None:
+            claims.fail(self._connected(), self._claim, error)
+        elif status is Status.SKIPPED:
+            self.run_id = claims.record_ended(self._connected(), self._request, status, error, self.attempt)

@@ -1,0 +1,76 @@
+-- The ledger of runs. Who holds a claim, and whether they are alive, is judged by the database's clock alone: it is the
+-- one clock that all hosts share, and a host whose own clock is off must not take over a run that is alive.
+
+-- release_dead -- Mark the runs of a job whose owner has been silent for too long as lost.
+UPDATE mauntic_jobs.runs
+SET status = 'lost', finished_at = clock_timestamp(),
+    error = format('no sign of life from process %%s on %%s since %%s', pid, host, heartbeat_at)
+WHERE job = %(job)s AND status = 'running' AND heartbeat_at < clock_timestamp() - %(takeover_after)s
+RETURNING id, fencing_token, host, pid
+
+-- terminate -- End what the lost run still has open in the database, so that its locks are free.
+SELECT pg_terminate_backend(pid)
+FROM pg_stat_activity
+WHERE application_name = %(name)s AND usename = current_user AND pid <> pg_backend_pid()
+
+-- claim -- Start a run, unless an exclusive run of the job is under way: then no row comes back.
+INSERT INTO mauntic_jobs.runs
+    (job, slot, window_start, window_end, options, launcher, host, pid, version, attempt, exclusive, fencing_token, status)
+VALUES
+    (%(job)s, %(slot)s, %(window_start)s, %(window_end)s, %(options)s, %(launcher)s, %(host)s, %(pid)s, %(version)s,
+     %(attempt)s, %(exclusive)s, nextval('mauntic_jobs.fencing_tokens'), 'running')
+ON CONFLICT (job) WHERE status = 'running' AND exclusive DO NOTHING
+RETURNING id, fencing_token
+
+-- owner -- Name the run that holds the claim.
+SELECT id, host, pid, launcher, started_at, heartbeat_at
+FROM mauntic_jobs.runs
+WHERE job = %(job)s AND status = 'running' AND exclusive
+
+-- record_ended -- Record a run that ended without ever holding a claim.
+INSERT INTO mauntic_jobs.runs
+    (job, slot, window_start, window_end, options, launcher, host, pid, version, attempt, exclusive, fencing_token,
+     status, finished_at, error)
+VALUES
+    (%(job)s, %(slot)s, %(window_start)s, %(window_end)s, %(options)s, %(launcher)s, %(host)s, %(pid)s, %(version)s,
+     %(attempt)s, %(exclusive)s, nextval('mauntic_jobs.fencing_tokens'), %(status)s, clock_timestamp(), %(error)s)
+RETURNING id
+
+-- heartbeat -- Show a sign of life. No row is updated once the run is another's.
+UPDATE mauntic_jobs.runs
+SET heartbeat_at = clock_timestamp()
+WHERE id = %(id)s AND fencing_token = %(fencing_token)s AND status = 'running'
+
+-- next_attempt -- Begin another attempt, with the error that ended the one before.
+UPDATE mauntic_jobs.runs
+SET attempt = %(attempt)s, error = %(error)s, heartbeat_at = clock_timestamp()
+WHERE id = %(id)s AND fencing_token = %(fencing_token)s AND status = 'running'
+
+-- succeed -- Record success; executed last in the transaction that writes. No row is updated once the run is another's.
+UPDATE mauntic_jobs.runs
+SET status = 'succeeded', counters = %(counters)s, error = NULL,
+    heartbeat_at = clock_timestamp(), finished_at = clock_timestamp()
+WHERE id = %(id)s AND fencing_token = %(fencing_token)s AND status = 'running'
+
+-- fail -- Record failure, if the run is still this process's and has not ended.
+UPDATE mauntic_jobs.runs
+SET status = 'failed', error = %(error)s, finished_at = clock_timestamp()
+WHERE id = %(id)s AND fencing_token = %(fencing_token)s AND status = 'running'
+
+-- state -- Tell how a run stands.
+SELECT status, counters FROM mauntic_jobs.runs WHERE id = %(id)s
+
+-- lock_bucket -- Wait until no other transaction writes this bucket, and keep others from it until the commit.
+SELECT pg_advisory_xact_lock(hashtextextended(%(bucket)s, 0))
+
+-- list -- List runs, latest first. Every filter may be null.
+SELECT id, job, slot, window_start, window_end, options, launcher, host, pid, version, attempt, status,
+       started_at, heartbeat_at, finished_at, counters, error, fencing_token,
+       extract(epoch FROM coalesce(finished_at, clock_timestamp()) - started_at)::float8 AS seconds
+FROM mauntic_jobs.runs
+WHERE (%(id)s::bigint IS NULL OR id = %(id)s)
+  AND (%(job)s::text IS NULL OR job = %(job)s)
+  AND (%(status)s::text IS NULL OR status = %(status)s)
+  AND (%(since)s::timestamptz IS NULL OR started_at >= %(since)s)
+ORDER BY id DESC
+LIMIT %(limit)s
