@@ -1,0 +1,118 @@
+"""`aggregate-hourly`: the daily rollups of events, rebuilt from the raw events.
+
+The job runs every hour but a rollup is a day, and distinct contacts of hours cannot be added up, so each run rebuilds
+the whole day. The day before is rebuilt as well while events of it may still be coming in.
+"""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import Field
+
+from mauntic_jobs.config import Duration, Settings
+from mauntic_jobs.errors import RefusedError, UsageError
+from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
+from mauntic_jobs.sql import statements
+from mauntic_jobs.window import Unit, Window, naive
+
+_SHOWN_WHEN_REFUSED = 20
+
+_sql = statements("event_aggregates")
+
+
+class AggregateHourlyOptions(JobOptions):
+    """The options of `aggregate-hourly`."""
+
+    org: list[UUID] = Field(
+        [], description="Only this organization; may be given more than once.", json_schema_extra={"metavar": "ID"}
+    )
+    compare: bool = Field(False, description="Show old and new values of every group that changes.")
+    allow_shrink: bool = Field(False, description="Let values go down, or away, where raw events are gone.")
+    grace: Annotated[Duration, Field(ge=timedelta())] | None = Field(
+        None,
+        json_schema_extra={"metavar": "TIME"},
+        description="Rebuild yesterday too if the window starts this soon after midnight. Default: 2h.",
+    )
+
+
+def coverage(window: Window, options: AggregateHourlyOptions, settings: Settings) -> Window:
+    """Return the whole UTC days to rebuild for `window`."""
+    grace = settings.lateness_grace if options.grace is None else options.grace
+    days = window.aligned(Unit.DAY)
+    if window.start - days.start < grace:
+        return Window(days.start - timedelta(days=1), days.end)
+    return days
+
+
+def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
+    """Rebuild the rollups of each day. Raises RefusedError if that would lower or remove a value unasked."""
+    _check_organizations(context)
+    totals: Counter[str] = Counter()
+    changes: list[Row] = []
+    for day in days.split(Unit.DAY):
+        summary, changed = _rebuild(context, day)
+        totals.update(summary)
+        totals["days"] += 1
+        changes += changed
+    names = ("days", "events", "inserted", "updated", "removed", "unchanged")
+    return JobResult({name: totals[name] for name in names}, changes)
+
+
+def _rebuild(context: Context[AggregateHourlyOptions], day: Window) -> tuple[dict[str, int], list[Row]]:
+    transaction, options = context.transaction, context.options
+    parameters: dict[str, Any] = {
+        "start": naive(day.start),
+        "end": naive(day.end),
+        "date": day.start.date(),
+        "organizations": options.org or None,
+    }
+    transaction.execute(_sql["compare"], parameters)
+    summary = transaction.row(_sql["summary"])
+    if summary["shrinking"] and not options.allow_shrink:
+        shown = {**parameters, "shrinking": True, "limit": _SHOWN_WHEN_REFUSED}
+        raise RefusedError(_refusal(day, summary["shrinking"]), transaction.rows(_sql["changes"], shown))
+    changes: list[Row] = []
+    if options.compare:
+        changes = transaction.rows(_sql["changes"], {**parameters, "shrinking": False, "limit": None})
+    if not context.dry_run:
+        transaction.execute(_sql["replace"], parameters)
+        if summary["removed"]:
+            transaction.execute(_sql["remove"], parameters)
+    transaction.execute(_sql["forget"])
+    return summary, changes
+
+
+def _check_organizations(context: Context[AggregateHourlyOptions]) -> None:
+    if not context.options.org:
+        return
+    unknown = context.transaction.rows(_sql["unknown_organizations"], {"organizations": context.options.org})
+    if unknown:
+        names = ", ".join(str(row["id"]) for row in unknown)
+        raise UsageError(f"No organization {names}: it has neither events nor rollups. Check --org.")
+
+
+def _refusal(day: Window, groups: int) -> str:
+    return (
+        f"Rebuilding {day.start.date()} would lower or remove {groups} recorded value{'s'[: groups != 1]}, so nothing "
+        "was written: raw events may have been purged since, or the rows may come from a job that counted twice. "
+        "If the lower values are right, add --allow-shrink; if this day is only rebuilt because the window starts "
+        "soon after midnight, add --grace 0s."
+    )
+
+
+AGGREGATE_HOURLY = Job(
+    name="aggregate-hourly",
+    summary="Rebuild the daily event rollups of the hour's day.",
+    description=(
+        "Rebuilds analytics.event_aggregates from analytics.contact_activity for every UTC day that the window "
+        "touches, and for the day before while late events may still arrive. Running it again changes nothing."
+    ),
+    cron="0 * * * *",
+    unit=Unit.HOUR,
+    bucket=Unit.DAY,
+    options=AggregateHourlyOptions,
+    run=run,
+    coverage=coverage,
+)
