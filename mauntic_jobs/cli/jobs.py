@@ -1,0 +1,127 @@
+"""The subcommands of the scheduled jobs, made from the registry."""
+
+import inspect
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from mauntic_jobs import clock
+from mauntic_jobs.cli import job_options
+from mauntic_jobs.cli.command import JsonOutput, command, set_signature
+from mauntic_jobs.cli.job_output import print_reports, progress, show_error
+from mauntic_jobs.cli.output import say
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.job import Job, Overlap
+from mauntic_jobs.jobs.registry import JOBS
+from mauntic_jobs.runner.backfill import exit_code, run_all, split
+from mauntic_jobs.runner.request import Launcher, Report, Request
+from mauntic_jobs.scheduler.cron import latest_slot
+from mauntic_jobs.window import Window, naive, parse_date, parse_last, parse_window
+
+_WINDOW = "Window (at most one)"
+_EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
+
+
+def register_jobs(app: typer.Typer) -> None:
+    """Add a subcommand for each job of the registry."""
+    for job in JOBS.values():
+        _register(app, job)
+
+
+def window_of(
+    job: Job[Any], now: datetime, date: str | None, window: str | None, last: str | None
+) -> tuple[Window, datetime | None]:
+    """Return the window that the options name, and its slot if they name none: the job's latest slot decides then.
+
+    Raises UsageError for options that contradict each other and for windows that have not begun.
+    """
+    if sum(option is not None for option in (date, window, last)) > 1:
+        raise UsageError("Give only one of --date, --window and --last.")
+    if date is not None:
+        chosen = parse_date(date, now)
+    elif window is not None:
+        chosen = parse_window(window)
+    elif last is not None:
+        chosen = parse_last(last, now)
+    else:
+        slot = latest_slot(job.cron, now)
+        return Window.before(slot, job.unit), slot
+    if chosen.start >= now:
+        raise UsageError(f"The window {chosen} is in the future: it is {naive(now):%Y-%m-%dT%H:%M}Z now.")
+    if chosen.start < _EARLIEST:
+        raise UsageError(f"The window {chosen} starts before 1970: check the year.")
+    if chosen.end > now:
+        say(f"The window {chosen} ends in the future: what has happened so far is counted.")
+    return chosen, None
+
+
+def _register(app: typer.Typer, job: Job[Any]) -> None:
+    def run(
+        settings: Settings,
+        *,
+        date: Annotated[str | None, typer.Option(metavar="DATE", help="A UTC day.", rich_help_panel=_WINDOW)] = None,
+        window: Annotated[
+            str | None,
+            typer.Option(metavar="START/END", help="Half-open, ISO 8601, UTC.", rich_help_panel=_WINDOW),
+        ] = None,
+        last: Annotated[
+            str | None,
+            typer.Option(metavar="TIME", help="Such as 6h or 3d, up to the last full hour.", rich_help_panel=_WINDOW),
+        ] = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would change.")] = False,
+        overlap: Annotated[
+            Overlap | None,
+            typer.Option(
+                help="What to do while another run is under way. Default: skip, or wait if the window is run in parts."
+            ),
+        ] = None,
+        skip_ok: Annotated[bool, typer.Option("--skip-ok", help="Exit 0, not 75, when skipped.")] = False,
+        json: JsonOutput = False,
+        quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+        **own: Any,
+    ) -> None:
+        now = clock.now()
+        options = job_options.validated(job.options, own)
+        chosen, slot = window_of(job, now, date, window, last)
+        request = Request(
+            job=job,
+            window=chosen,
+            coverage=job.coverage(chosen, options, settings),
+            options=options,
+            settings=settings,
+            launcher=Launcher.CLI,
+            now=now,
+            slot=slot,
+            overlap=overlap or Overlap.SKIP,
+            dry_run=dry_run,
+            tell=say,
+        )
+        reports = _run(request, waits=overlap is None, quiet=quiet)
+        if json or not quiet:
+            print_reports(request, reports, json=json, skip_ok=skip_ok)
+        for report in reports:
+            show_error(report, json=json)
+        raise typer.Exit(exit_code(reports, skip_ok=skip_ok))
+
+    settings, *standard, _own = inspect.signature(run).parameters.values()
+    set_signature(run, [settings, *job_options.parameters(job.options), *standard])
+    example = f"mauntic-jobs {job.name} --last 3d --dry-run"
+    command(app, job.name, example=example, help=job.description, short_help=job.summary)(run)
+
+
+def _run(request: Request, *, waits: bool, quiet: bool) -> list[Report]:
+    parts = split(request)
+    if len(parts) > 1:
+        overlap = Overlap.WAIT if waits else request.overlap
+        parts = [replace(part, launcher=Launcher.BACKFILL, overlap=overlap) for part in parts]
+    reports = []
+    with progress(len(parts), request.job.name, quiet=quiet) as advance:
+        for report in run_all(parts):
+            reports.append(report)
+            advance()
+    if len(reports) < len(parts):
+        say(f"{request.job.name}: stopped; {len(parts) - len(reports)} of {len(parts)} runs were not begun")
+    return reports

@@ -1,0 +1,52 @@
+"""The command `mauntic-jobs`."""
+
+from typing import Annotated
+
+import typer
+
+from mauntic_jobs import __version__
+from mauntic_jobs.cli import config, db, runs
+from mauntic_jobs.cli.command import new_app
+from mauntic_jobs.cli.jobs import register_jobs
+from mauntic_jobs.cli.output import print_line
+
+_HELP = (
+    "Scheduled jobs and message delivery for the Mauntic marketing platform.\n\n"
+    "Every option can be set in the environment: --limit of `runs list` is MAUNTIC_RUNS_LIST_LIMIT."
+)
+
+app = new_app(_HELP, auto_envvar_prefix="MAUNTIC", completion=True)
+register_jobs(app)
+app.add_typer(runs.app, name="runs")
+app.add_typer(db.app, name="db")
+app.add_typer(config.app, name="config")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_line(f"mauntic-jobs {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=_HELP)
+def _root(
+    *,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            allow_from_autoenv=False,  # MAUNTIC_VERSION may well mean something else
+            show_envvar=False,
+            metavar="",
+            help="Print the version.",
+        ),
+    ] = False,
+) -> None:
+    return None
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    app(prog_name="mauntic-jobs")

@@ -1,0 +1,74 @@
+"""What commands print: data on stdout, talk on stderr; no markup, no wrapping where a program reads."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+
+def say(message: str) -> None:
+    """Tell the person at the terminal something, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def print_line(text: str) -> None:
+    """Print one line of data."""
+    print(text, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON: times in ISO 8601, indented on a terminal, one line elsewhere."""
+    print(json.dumps(value, default=_jsonable, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+
+
+def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (), *, to_stderr: bool = False) -> None:
+    """Print rows as a table; the columns are the first row's keys unless given."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = list(rows)
+    names = columns or list(rows[0]) if rows else columns
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in names:
+        numeric = bool(rows) and all(isinstance(row[name], int | float | None) for row in rows)
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row[name])) for name in names))
+    console = Console(stderr=to_stderr, markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000  # Rich would wrap at 80 columns what a program reads
+    console.print(table)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 day`, `1,234 days`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.1f}"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}"
+        case _:
+            return str(value)
+
+
+def _jsonable(value: Any) -> Any:
+    match value:
+        case datetime() | date():
+            return value.isoformat()
+        case UUID():
+            return str(value)
+        case _:
+            raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,87 @@
+"""`runs`: the ledger of runs."""
+
+from typing import Annotated, Any
+
+import typer
+
+from mauntic_jobs import clock
+from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.output import print_json, print_table
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.job import Row
+from mauntic_jobs.jobs.registry import JOBS
+from mauntic_jobs.runner import ledger
+from mauntic_jobs.runner.request import Status
+from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.window import Window, parse_duration
+
+app = new_app("The ledger: which job ran when, for which window, and how it ended.")
+
+_RECORDED = [status.value for status in Status if status is not Status.DRY_RUN]
+
+
+@command(app, "list", example="mauntic-jobs runs list --status failed --since 24h")
+def list_runs(
+    settings: Settings,
+    *,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.")] = None,
+    status: Annotated[str | None, typer.Option(metavar="STATUS", help=f"One of {', '.join(_RECORDED)}.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 24h: begun no longer ago.")] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most this many.")] = 20,
+    json: JsonOutput = False,
+) -> None:
+    """List runs, latest first."""
+    if job is not None and job not in JOBS:
+        raise UsageError(f"There is no job {job}. The jobs are: {', '.join(JOBS)}.")
+    if status is not None and status not in _RECORDED:
+        raise UsageError(f"There is no status {status}. It is one of {', '.join(_RECORDED)}.")
+    begun_after = None if since is None else clock.now() - parse_duration(since)
+    with connect(settings) as session:
+        rows = ledger.list_runs(
+            session, job=job, status=Status(status) if status else None, since=begun_after, limit=limit
+        )
+    if json:
+        print_json(rows)
+    else:
+        print_table([_line(row) for row in rows], columns=_COLUMNS)
+
+
+@command(app, "show", example="mauntic-jobs runs show 42 --json")
+def show_run(
+    settings: Settings,
+    run: Annotated[int, typer.Argument(metavar="RUN", help="The run's number, from `runs list`.")],
+    *,
+    json: JsonOutput = False,
+) -> None:
+    """Show everything that the ledger holds about one run."""
+    with connect(settings) as session:
+        row = ledger.show_run(session, run)
+    if json:
+        print_json(row)
+    else:
+        print_table([{"field": name, "value": _text(value)} for name, value in row.items()])
+
+
+_COLUMNS = ("run", "job", "window", "status", "launcher", "started", "seconds", "attempt", "result")
+
+
+def _line(row: Row) -> Row:
+    counted = ", ".join(f"{value:,} {name}" for name, value in row["counters"].items())
+    return {
+        "run": row["id"],
+        "job": row["job"],
+        "window": str(Window(row["window_start"], row["window_end"])),
+        "status": row["status"],
+        "launcher": row["launcher"],
+        "started": row["started_at"],
+        "seconds": row["seconds"],
+        "attempt": row["attempt"],
+        "result": row["error"] or counted,
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={item}" for name, item in value.items()) or "-"
+    return "-" if value is None else str(value)
