@@ -1,0 +1,144 @@
+"""Servers and databases for tests: one pair of servers for each worker, one database for each test."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.embedded import children, home
+from mauntic_jobs.embedded.servers import Servers, throwaway
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.migrations.platform import create_platform
+from mauntic_jobs.migrations.upgrade import upgrade
+from mauntic_jobs.stores.postgres import Session, connect
+from tests.support import wait_until
+
+_numbers = count(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith("MAUNTIC_") or name in ("DATABASE_URL", "REDIS_URL"):
+            monkeypatch.delenv(name)
+    # A developer's own mauntic-jobs.toml must not be found.
+    monkeypatch.setattr("mauntic_jobs.config.CONFIG_FILES", (tmp_path / "mauntic-jobs.toml",))
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    with throwaway() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the address of a real pgbouncer in transaction mode, without a database name."""
+    program = shutil.which("pgbouncer")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("pgbouncer is required in CI: apt-get install pgbouncer")
+        pytest.skip("pgbouncer is not installed: apt-get install pgbouncer")
+    directory = servers.directory / "pgbouncer"
+    directory.mkdir()
+    account = home.server_account()
+    if account:
+        os.chown(directory, *account)
+    port = children.free_port()
+    postgres = urlsplit(servers.database_url)
+    configuration = directory / "pgbouncer.ini"
+    configuration.write_text(
+        f"""
+[databases]
+* = host=127.0.0.1 port={postgres.port} user={postgres.username} password={postgres.password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+max_client_conn = 500
+default_pool_size = 20
+"""
+    )
+    if account:
+        os.chown(configuration, *account)
+    log = directory / "log"
+    process = children.spawn(
+        [program, str(configuration)], directory=directory, account=account, log=log, death_signal=signal.SIGKILL
+    )
+    address = f"postgresql://127.0.0.1:{port}"
+    settings = Settings(database_url=f"{address}/postgres")
+    wait_until(lambda: process.poll() is not None or _answers(settings), "pgbouncer")
+    assert process.poll() is None, children.log_tail(log)
+    yield address
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
+    """Make a database with the platform's tables, up to date, and return its name."""
+    with connect(Settings(database_url=servers.database_url)) as session:
+        session.execute(b"CREATE DATABASE template_platform")
+    settings = Settings(database_url=_named(servers, "template_platform"))
+    with connect(settings) as session:
+        create_platform(session)
+    upgrade(settings, lambda _: None)
+    return "template_platform"
+
+
+@pytest.fixture
+def empty_database(servers: Servers) -> Iterator[Settings]:
+    """Yield the settings of a database without anything."""
+    yield from _database(servers, "template1")
+
+
+@pytest.fixture
+def direct_settings(servers: Servers, template: str) -> Iterator[Settings]:
+    """Yield the settings of a fresh database, reached without a pooler."""
+    yield from _database(servers, template)
+
+
+@pytest.fixture(params=["direct", "pgbouncer"])
+def settings(request: pytest.FixtureRequest, direct_settings: Settings) -> Settings:
+    """Return the settings of a fresh database, reached directly and again through pgbouncer."""
+    if request.param == "direct":
+        return direct_settings
+    address = request.getfixturevalue("pgbouncer")
+    assert direct_settings.database_url
+    name = urlsplit(direct_settings.database_url.get_secret_value()).path
+    return Settings(**{**direct_settings.model_dump(), "database_url": address + name})
+
+
+@pytest.fixture
+def session(settings: Settings) -> Iterator[Session]:
+    with connect(settings) as opened:
+        yield opened
+
+
+def _database(servers: Servers, template: str) -> Iterator[Settings]:
+    name = f"test_{next(_numbers)}"
+    with connect(Settings(database_url=servers.database_url)) as session:
+        session.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
+        yield Settings(database_url=_named(servers, name), retry_delay=timedelta())
+        session.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def _named(servers: Servers, database: str) -> str:
+    return urlsplit(servers.database_url)._replace(path=f"/{database}").geturl()
+
+
+def _answers(settings: Settings) -> bool:
+    try:
+        with connect(settings):
+            return True
+    except MaunticJobsError:
+        return False

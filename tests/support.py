@@ -1,0 +1,147 @@
+"""What several tests need: events, the rollups they make, and the program as a process."""
+
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from mauntic_jobs import clock
+from mauntic_jobs.config import Settings
+from mauntic_jobs.job import Overlap
+from mauntic_jobs.jobs.registry import JOBS
+from mauntic_jobs.runner.request import Launcher, Request
+from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.window import Window, naive
+
+_PATIENCE_SECONDS = 60
+
+
+class Event(NamedTuple):
+    """A row of analytics.contact_activity."""
+
+    organization: UUID
+    contact: UUID
+    type: str
+    at: datetime
+
+
+Rollups = dict[tuple[UUID, date, str], tuple[int, int]]
+
+
+def utc(text: str) -> datetime:
+    """Return an instant written in ISO 8601 without an offset."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def organization(number: int) -> UUID:
+    return UUID(int=(0xA << 124) + number)
+
+
+def contact(number: int) -> UUID:
+    return UUID(int=(0xC << 124) + number)
+
+
+def add_events(session: Session, events: Iterable[Event]) -> None:
+    session.copy(
+        b"COPY analytics.contact_activity (organization_id, contact_id, event_type, created_at) FROM STDIN",
+        [(event.organization, event.contact, event.type, naive(event.at)) for event in events],
+    )
+
+
+def reference_rollups(events: Iterable[Event]) -> Rollups:
+    """Count the daily rollups in Python, by another way than the product's."""
+    contacts: dict[tuple[UUID, date, str], list[UUID]] = defaultdict(list)
+    for event in events:
+        contacts[event.organization, event.at.astimezone(UTC).date(), event.type].append(event.contact)
+    return {key: (len(seen), len(set(seen))) for key, seen in contacts.items()}
+
+
+def stored_rollups(session: Session) -> Rollups:
+    """Read the daily rollups; a key that is there twice fails."""
+    rows = session.rows(
+        b"SELECT organization_id, date, event_type, count, unique_count FROM analytics.event_aggregates"
+        b" WHERE channel IS NULL"
+    )
+    rollups = {
+        (row["organization_id"], row["date"], row["event_type"]): (row["count"], row["unique_count"]) for row in rows
+    }
+    assert len(rollups) == len(rows)
+    return rollups
+
+
+def request(settings: Settings, window: Window, **changes: Any) -> Request:
+    """Return a request to run aggregate-hourly; options of the job are given as keywords of `options`."""
+    job = JOBS["aggregate-hourly"]
+    options = job.options.model_validate(changes.pop("options", {}))
+    values: dict[str, Any] = {
+        "job": job,
+        "window": window,
+        "coverage": job.coverage(window, options, settings),
+        "options": options,
+        "settings": settings,
+        "launcher": Launcher.CLI,
+        "now": clock.now(),
+        "overlap": Overlap.SKIP,
+    }
+    return Request(**{**values, **changes})
+
+
+def day(text: str, days: int = 1) -> Window:
+    start = utc(text)
+    return Window(start, start + timedelta(days=days))
+
+
+def environment(settings: Settings | None = None, **extra: str) -> dict[str, str]:
+    """Return an environment for the program: this one's without settings, and the given ones."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("MAUNTIC_") and name not in ("DATABASE_URL", "REDIS_URL", "FORCE_COLOR")
+    }
+    if settings is not None and settings.database_url is not None:
+        kept["DATABASE_URL"] = settings.database_url.get_secret_value()
+        kept["MAUNTIC_RETRY_DELAY"] = "0s"
+    return {**kept, **extra}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mauntic_jobs", *arguments]
+
+
+def run_program(*arguments: str, settings: Settings | None = None, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run the program to its end, off a terminal."""
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_PATIENCE_SECONDS,
+        env=environment(settings, **extra),
+    )
+
+
+def start_program(*arguments: str, settings: Settings, **extra: str) -> subprocess.Popen[str]:
+    """Start the program and leave it running."""
+    return subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(settings, **extra),
+    )
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    """Return the condition's value once it is true; fail when it is not within a minute."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"{what} did not come about within {_PATIENCE_SECONDS} s")
