@@ -39,7 +39,7 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def pgbouncer(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def pgbouncer(servers: Servers) -> Iterator[str]:
     """Yield the address of a real pgbouncer in transaction mode, without a database name."""
     program = shutil.which("pgbouncer")
     if program is None:

@@ -5,7 +5,7 @@ import re
 _RULES = (
     (re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@]+(?=@)", re.IGNORECASE), r"\g<keep>***"),
     (re.compile(r"(?P<keep>\b(?:password|secret|token|api_?key)\s*[=:]\s*)\S+", re.IGNORECASE), r"\g<keep>***"),
-    (re.compile(r"[^\s@<>\"'(),;:/]+@[^\s@<>\"'(),;:]+\.[^\s@<>\"'(),;:.]+"), "<address>"),
+    (re.compile(r"[^\s@<>\"'(),;:/*]+@[^\s@<>\"'(),;:]+\.[^\s@<>\"'(),;:.]+"), "<address>"),
     (re.compile(r"(?<![\w.-])\+\d[\d ()-]{6,}\d"), "<phone>"),
 )
 _LONGEST = 2000
