@@ -3,41 +3,47 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from mauntic_jobs.cli.output import plural, print_json, print_line, print_table, say
-from mauntic_jobs.errors import RefusedError
-from mauntic_jobs.runner.backfill import exit_code
+from mauntic_jobs.cli.output import counted, print_json, print_line, print_table, say
+from mauntic_jobs.errors import ExitCode, RefusedError
 from mauntic_jobs.runner.request import Report, Request
 
 
-def print_reports(request: Request, reports: Sequence[Report], *, json: bool, skip_ok: bool) -> None:
-    """Print how the runs went, as data on stdout."""
-    if json:
-        print_json(
-            {
-                "job": request.job.name,
-                "window": {"start": request.window.start, "end": request.window.end},
-                "dry_run": request.dry_run,
-                "exit_code": exit_code(list(reports), skip_ok=skip_ok),
-                "runs": [_as_json(report) for report in reports],
-            }
-        )
-        return
-    for report in reports:
-        if report.error is None:
-            print_line(_as_line(report))
+@dataclass(frozen=True)
+class Shown:
+    """How much of the runs is shown, and how."""
+
+    json: bool
+    quiet: bool
+    skip_ok: bool
+
+
+def show(report: Report, shown: Shown) -> None:
+    """Print how a run went as soon as it has ended: its line on stdout, or why it did not succeed on stderr."""
+    if report.error is not None:
+        if not (shown.quiet and shown.skip_ok and report.overlapped):
+            say(f"{report.job} {report.window}: {report.error}")
+        if isinstance(report.error, RefusedError) and report.error.rows and not shown.json:
+            print_table(report.error.rows, to_stderr=True)
+    elif not shown.json and not shown.quiet:
+        print_line(_as_line(report))
         if report.changes:
             print_table(report.changes)
 
 
-def show_error(report: Report, *, json: bool) -> None:
-    """Say on stderr why a run did not succeed."""
-    if report.error is None:
-        return
-    say(f"{report.job} {report.window}: {report.error}")
-    if isinstance(report.error, RefusedError) and report.error.rows and not json:
-        print_table(report.error.rows, to_stderr=True)
+def print_reports(request: Request, reports: Sequence[Report], code: ExitCode) -> None:
+    """Print how all the runs went, as one JSON document."""
+    print_json(
+        {
+            "job": request.job.name,
+            "window": {"start": request.window.start, "end": request.window.end},
+            "dry_run": request.dry_run,
+            "exit_code": code,
+            "runs": [_as_json(report) for report in reports],
+        }
+    )
 
 
 @contextmanager
@@ -50,20 +56,18 @@ def progress(total: int, label: str, *, quiet: bool) -> Iterator[Callable[[], No
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # Lines on stdout appear above the bar if both go to the terminal, and are left alone if stdout goes elsewhere.
+    redirect = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=redirect) as bar:
         task = bar.add_task(label, total=total)
         yield lambda: bar.advance(task)
 
 
 def _as_line(report: Report) -> str:
-    counted = ", ".join(_counter(name, value) for name, value in report.counters.items())
     run = f"run {report.run_id}" if report.run_id else "nothing written"
     attempts = f", attempt {report.attempt}" if report.attempt > 1 else ""
-    return f"{report.job} {report.window} {report.status.value}: {counted} ({report.seconds:.1f} s, {run}{attempts})"
-
-
-def _counter(name: str, value: int) -> str:
-    return plural(value, name.removesuffix("s")) if name.endswith("s") else f"{value:,} {name}"
+    ended = f"{report.job} {report.window} {report.status.value}"
+    return f"{ended}: {counted(report.counters)} ({report.seconds:.1f} s, {run}{attempts})"
 
 
 def _as_json(report: Report) -> dict[str, Any]:

@@ -10,14 +10,14 @@ import typer
 from mauntic_jobs import clock
 from mauntic_jobs.cli import job_options
 from mauntic_jobs.cli.command import JsonOutput, command, set_signature
-from mauntic_jobs.cli.job_output import print_reports, progress, show_error
+from mauntic_jobs.cli.job_output import Shown, print_reports, progress, show
 from mauntic_jobs.cli.output import say
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import UsageError
+from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Job, Overlap
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.backfill import exit_code, run_all, split
-from mauntic_jobs.runner.request import Launcher, Report, Request
+from mauntic_jobs.runner.request import Launcher, Report, Request, silent
 from mauntic_jobs.scheduler.cron import latest_slot
 from mauntic_jobs.window import Window, naive, parse_date, parse_last, parse_window
 
@@ -97,14 +97,10 @@ def _register(app: typer.Typer, job: Job[Any]) -> None:
             slot=slot,
             overlap=overlap or Overlap.SKIP,
             dry_run=dry_run,
-            tell=say,
+            tell=silent if quiet else say,
         )
-        reports = _run(request, waits=overlap is None, quiet=quiet)
-        if json or not quiet:
-            print_reports(request, reports, json=json, skip_ok=skip_ok)
-        for report in reports:
-            show_error(report, json=json)
-        raise typer.Exit(exit_code(reports, skip_ok=skip_ok))
+        shown = Shown(json=json, quiet=quiet, skip_ok=skip_ok)
+        raise typer.Exit(_run(request, shown, waits=overlap is None))
 
     settings, *standard, _own = inspect.signature(run).parameters.values()
     set_signature(run, [settings, *job_options.parameters(job.options), *standard])
@@ -112,16 +108,20 @@ def _register(app: typer.Typer, job: Job[Any]) -> None:
     command(app, job.name, example=example, help=job.description, short_help=job.summary)(run)
 
 
-def _run(request: Request, *, waits: bool, quiet: bool) -> list[Report]:
+def _run(request: Request, shown: Shown, *, waits: bool) -> ExitCode:
     parts = split(request)
     if len(parts) > 1:
         overlap = Overlap.WAIT if waits else request.overlap
         parts = [replace(part, launcher=Launcher.BACKFILL, overlap=overlap) for part in parts]
-    reports = []
-    with progress(len(parts), request.job.name, quiet=quiet) as advance:
+    reports: list[Report] = []
+    with progress(len(parts), request.job.name, quiet=shown.quiet) as advance:
         for report in run_all(parts):
             reports.append(report)
+            show(report, shown)
             advance()
     if len(reports) < len(parts):
         say(f"{request.job.name}: stopped; {len(parts) - len(reports)} of {len(parts)} runs were not begun")
-    return reports
+    code = exit_code(reports, skip_ok=shown.skip_ok)
+    if shown.json:
+        print_reports(request, reports, code)
+    return code

@@ -48,6 +48,14 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def counted(counters: Mapping[str, int]) -> str:
+    """Return a job's counters as text: `1 day, 1,234 events, 0 inserted`."""
+    return ", ".join(
+        plural(count, name.removesuffix("s")) if name.endswith("s") else f"{count:,} {name}"
+        for name, count in counters.items()
+    )
+
+
 def _cell(value: Any) -> str:
     match value:
         case None:

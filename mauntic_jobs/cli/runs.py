@@ -6,7 +6,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.output import print_json, print_table
+from mauntic_jobs.cli.output import counted, print_json, print_table
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
@@ -67,7 +67,6 @@ _COLUMNS = ("run", "job", "window", "status", "launcher", "started", "seconds", 
 
 
 def _line(row: Row) -> Row:
-    counted = ", ".join(f"{value:,} {name}" for name, value in row["counters"].items())
     return {
         "run": row["id"],
         "job": row["job"],
@@ -77,7 +76,7 @@ def _line(row: Row) -> Row:
         "started": row["started_at"],
         "seconds": row["seconds"],
         "attempt": row["attempt"],
-        "result": row["error"] or counted,
+        "result": row["error"] or counted(row["counters"]),
     }
 
 

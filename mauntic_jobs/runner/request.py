@@ -35,8 +35,8 @@ class Status(StrEnum):
     DRY_RUN = "dry-run"
 
 
-def _silent(_message: str) -> None:
-    return None
+def silent(_message: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Request:
     slot: datetime | None = None
     overlap: Overlap = Overlap.SKIP
     dry_run: bool = False
-    tell: Callable[[str], None] = _silent
+    tell: Callable[[str], None] = silent
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
 

@@ -26,7 +26,7 @@ _CONTENTION = {"40001", "40P01", "55P03"}
 _GONE = {"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"}
 _READ_ONLY = "25006"
 _ADVICE = {
-    "42501": "Grant the role what docs/permissions.md lists, or use another role.",
+    "42501": "Grant the role what docs/database.md lists, or use another role.",
     "42703": "The platform's table has other columns than mauntic-jobs knows; see docs/database.md.",
     "42P10": "A unique key is missing: run `mauntic-jobs db upgrade`.",
     "3D000": "Check DATABASE_URL.",

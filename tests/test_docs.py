@@ -1,0 +1,98 @@
+"""The documents say what the program does."""
+
+import re
+import shlex
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from typer.main import get_command
+
+from mauntic_jobs.cli.main import app
+from mauntic_jobs.config import Settings, shown, variable
+from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.jobs.registry import JOBS
+from mauntic_jobs.migrations.indexes import INDEXES
+from mauntic_jobs.runner.request import Status
+from mauntic_jobs.stores.postgres import connect
+from tests.support import Event, add_events, contact, day, organization, request, utc
+
+_ROOT = Path(__file__).parent.parent
+_PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))]
+_TEXT = {page: page.read_text() for page in _PAGES}
+_EVERYTHING = "\n".join(_TEXT.values())
+
+
+def _commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        found += _commands(command, (*path, name)) if hasattr(command, "commands") else [(*path, name)]
+    return found
+
+
+_COMMANDS = _commands(get_command(app))
+_EXAMPLES = sorted(set(re.findall(r"^\$ mauntic-jobs (.+)$", _EVERYTHING, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("command", _COMMANDS, ids=" ".join)
+def test_every_command_is_documented(command: tuple[str, ...]) -> None:
+    assert f"mauntic-jobs {' '.join(command)}" in _EVERYTHING
+
+
+@pytest.mark.parametrize("example", _EXAMPLES)
+def test_every_example_is_a_command_with_options_that_exist(example: str) -> None:
+    words = shlex.split(example)
+    command = next(path for path in _COMMANDS if tuple(words[: len(path)]) == path)
+    node = get_command(app)
+    for name in command:
+        node = node.commands[name]  # type: ignore[attr-defined]
+    options = {name for parameter in node.params for name in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_every_setting_is_documented_with_its_variable_and_default(name: str) -> None:
+    default = shown(Settings(), name)
+    text = {None: "none", False: "`false`"}.get(default, f"`{default}`") if not isinstance(default, dict) else "`{}`"
+    assert f"| `{name}` | `{variable(name)}` | {text} |" in _TEXT[_ROOT / "docs/configuration.md"]
+
+
+def test_every_exit_code_and_status_is_documented() -> None:
+    text = _TEXT[_ROOT / "docs/runs.md"]
+    assert [code for code in ExitCode if not re.search(rf"^\|[\d, ]*\b{code.value}\b", text, re.MULTILINE)] == []
+    assert [status for status in Status if status is not Status.DRY_RUN and f"| `{status}` |" not in text] == []
+
+
+@pytest.mark.parametrize("job", list(JOBS))
+def test_every_job_has_a_page_with_its_cron_line_and_options(job: str) -> None:
+    text = _TEXT[_ROOT / f"docs/jobs/{job}.md"]
+    assert f"| cron | `{JOBS[job].cron}` |" in text
+    assert [name for name in JOBS[job].options.model_fields if f"`--{name.replace('_', '-')}" not in text] == []
+
+
+def test_every_index_is_documented() -> None:
+    assert [index.name for index in INDEXES if index.name not in _TEXT[_ROOT / "docs/database.md"]] == []
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", _TEXT[page])
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_the_documented_permissions_are_enough_to_run_a_job(direct_settings: Settings) -> None:
+    from mauntic_jobs.runner.run import run
+
+    assert direct_settings.database_url
+    url = urlsplit(direct_settings.database_url.get_secret_value())
+    role = f"jobs_{url.path[1:]}"
+    (grants,) = re.findall(r"```sql\n(.+?)```", _TEXT[_ROOT / "docs/database.md"], re.DOTALL)
+    with connect(direct_settings) as session:
+        add_events(session, [Event(organization(1), contact(1), "email_sent", utc("2026-10-05T10:00"))])
+        session.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'jobs'".encode())
+        session.execute(
+            grants.replace("DATABASE platform", f"DATABASE {url.path[1:]}").replace("jobs;", f"{role};").encode()
+        )
+        session.execute(f"REVOKE TEMPORARY ON DATABASE {url.path[1:]} FROM PUBLIC".encode())
+    limited = Settings(database_url=url._replace(netloc=f"{role}:jobs@{url.hostname}:{url.port}").geturl())
+    assert run(request(limited, day("2026-10-05"))).exit_code == ExitCode.DONE
