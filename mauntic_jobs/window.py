@@ -9,7 +9,7 @@ from typing import Self
 
 from mauntic_jobs.errors import UsageError
 
-_DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
 
 class Unit(StrEnum):
@@ -30,15 +30,10 @@ class Unit(StrEnum):
                 return instant.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
     def after(self, start: datetime) -> datetime:
-        """Return the start of the unit that follows the one `start` lies in."""
-        match self:
-            case Unit.HOUR:
-                return self.floor(start) + timedelta(hours=1)
-            case Unit.DAY:
-                return self.floor(start) + timedelta(days=1)
-            case Unit.MONTH:
-                # The 1st plus 31 days is always in the next month.
-                return self.floor(self.floor(start) + timedelta(days=31))
+        """Return the start of the unit that follows the one `start` lies in. Raises UsageError after the last one."""
+        # The 1st plus 31 days is always in the next month.
+        length = {Unit.HOUR: timedelta(hours=1), Unit.DAY: timedelta(days=1), Unit.MONTH: timedelta(days=31)}[self]
+        return self.floor(_later(self.floor(start), length))
 
 
 @dataclass(frozen=True, order=True)
@@ -74,6 +69,8 @@ class Window:
             start = end
 
     def __str__(self) -> str:
+        if all(instant == Unit.DAY.floor(instant) for instant in (self.start, self.end)):
+            return f"{self.start.date()}/{self.end.date()}"
         return f"{_text(self.start)}/{_text(self.end)}"
 
 
@@ -86,11 +83,11 @@ def parse_instant(text: str) -> datetime:
     """Read an ISO 8601 date or date and time; without an offset it is UTC. Raises UsageError."""
     try:
         instant = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise UsageError(
             f"Cannot read {text!r} as a time: write it like 2026-10-01 or 2026-10-01T09:00 (UTC)."
         ) from None
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
 def parse_date(text: str, now: datetime) -> Window:
@@ -102,15 +99,15 @@ def parse_date(text: str, now: datetime) -> Window:
         start = parse_instant(text)
     else:
         raise UsageError(f"Cannot read {text!r} as a date: write it like 2026-10-01, today or yesterday.")
-    return Window(start, _bounded_end(start, timedelta(days=1)))
+    return Window(start, Unit.DAY.after(start))
 
 
 def parse_window(text: str) -> Window:
     """Read START/END, two ISO 8601 times. Raises UsageError."""
-    start, slash, end = text.partition("/")
-    if not slash:
+    times = text.split("/")
+    if len(times) != 2:  # noqa: PLR2004 - START and END
         raise UsageError(f"Cannot read {text!r} as a window: write START/END, like 2026-10-01T09:00/2026-10-01T12:00.")
-    return Window(parse_instant(start), parse_instant(end))
+    return Window(parse_instant(times[0]), parse_instant(times[1]))
 
 
 def parse_last(text: str, now: datetime) -> Window:
@@ -136,22 +133,21 @@ def parse_duration(text: str) -> timedelta:
 
 def format_duration(duration: timedelta) -> str:
     """Write a length of time the way `parse_duration` reads it."""
-    seconds = duration.total_seconds()
-    parts = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        whole, seconds = divmod(seconds, size)
+    parts, rest = [], duration
+    for unit, size in (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("m", timedelta(minutes=1))):
+        whole, rest = divmod(rest, size)
         if whole:
-            parts.append(f"{whole:.0f}{unit}")
-    if seconds or not parts:
-        parts.append(f"{seconds:g}s")
+            parts.append(f"{whole}{unit}")
+    if rest or not parts:
+        parts.append(f"{rest.total_seconds():.6f}".rstrip("0").rstrip(".") + "s")
     return "".join(parts)
 
 
-def _bounded_end(start: datetime, length: timedelta) -> datetime:
+def _later(instant: datetime, length: timedelta) -> datetime:
     try:
-        return start + length
+        return instant + length
     except OverflowError:
-        raise UsageError(f"{start.date()} is the last day of the calendar.") from None
+        raise UsageError(f"{instant.date()} is too late: the calendar ends there.") from None
 
 
 def _text(instant: datetime) -> str:

@@ -49,11 +49,13 @@ def plural(count: int, noun: str) -> str:
 
 
 def counted(counters: Mapping[str, int]) -> str:
-    """Return a job's counters as text: `1 day, 1,234 events, 0 inserted`."""
-    return ", ".join(
+    """Return a job's counters as text, without those that are zero: `1 day, 1,234 events, 12 unchanged`."""
+    parts = [
         plural(count, name.removesuffix("s")) if name.endswith("s") else f"{count:,} {name}"
         for name, count in counters.items()
-    )
+        if count
+    ]
+    return ", ".join(parts) or "nothing to do"
 
 
 def _cell(value: Any) -> str:

@@ -6,18 +6,17 @@ the whole day. The day before is rebuilt as well while events of it may still be
 
 from collections import Counter
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field
 
 from mauntic_jobs.config import Duration, Settings
-from mauntic_jobs.errors import RefusedError, UsageError
+from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
+from mauntic_jobs.jobs.rebuild import Rebuild, rebuild
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
-
-_SHOWN_WHEN_REFUSED = 20
 
 _sql = statements("event_aggregates")
 
@@ -52,7 +51,7 @@ def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
     totals: Counter[str] = Counter()
     changes: list[Row] = []
     for day in days.split(Unit.DAY):
-        summary, changed = _rebuild(context, day)
+        summary, changed = rebuild(context, _work(context.options, day))
         totals.update(summary)
         totals["days"] += 1
         changes += changed
@@ -60,28 +59,20 @@ def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
     return JobResult({name: totals[name] for name in names}, changes)
 
 
-def _rebuild(context: Context[AggregateHourlyOptions], day: Window) -> tuple[dict[str, int], list[Row]]:
-    transaction, options = context.transaction, context.options
-    parameters: dict[str, Any] = {
-        "start": naive(day.start),
-        "end": naive(day.end),
-        "date": day.start.date(),
-        "organizations": options.org or None,
-    }
-    transaction.execute(_sql["compare"], parameters)
-    summary = transaction.row(_sql["summary"])
-    if summary["shrinking"] and not options.allow_shrink:
-        shown = {**parameters, "shrinking": True, "limit": _SHOWN_WHEN_REFUSED}
-        raise RefusedError(_refusal(day, summary["shrinking"]), transaction.rows(_sql["changes"], shown))
-    changes: list[Row] = []
-    if options.compare:
-        changes = transaction.rows(_sql["changes"], {**parameters, "shrinking": False, "limit": None})
-    if not context.dry_run:
-        transaction.execute(_sql["replace"], parameters)
-        if summary["removed"]:
-            transaction.execute(_sql["remove"], parameters)
-    transaction.execute(_sql["forget"])
-    return summary, changes
+def _work(options: AggregateHourlyOptions, day: Window) -> Rebuild:
+    return Rebuild(
+        statements=_sql,
+        parameters={
+            "start": naive(day.start),
+            "end": naive(day.end),
+            "date": day.start.date(),
+            "organizations": options.org or None,
+        },
+        bucket=str(day.start.date()),
+        compare=options.compare,
+        allow_shrink=options.allow_shrink,
+        hint="; if this day is only rebuilt because the window starts soon after midnight, add --grace 0s",
+    )
 
 
 def _check_organizations(context: Context[AggregateHourlyOptions]) -> None:
@@ -91,15 +82,6 @@ def _check_organizations(context: Context[AggregateHourlyOptions]) -> None:
     if unknown:
         names = ", ".join(str(row["id"]) for row in unknown)
         raise UsageError(f"No organization {names}: it has neither events nor rollups. Check --org.")
-
-
-def _refusal(day: Window, groups: int) -> str:
-    return (
-        f"Rebuilding {day.start.date()} would lower or remove {groups} recorded value{'s'[: groups != 1]}, so nothing "
-        "was written: raw events may have been purged since, or the rows may come from a job that counted twice. "
-        "If the lower values are right, add --allow-shrink; if this day is only rebuilt because the window starts "
-        "soon after midnight, add --grace 0s."
-    )
 
 
 AGGREGATE_HOURLY = Job(
