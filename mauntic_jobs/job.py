@@ -1,6 +1,7 @@
 """What a job is: a name, a cron line, a window, policies and one function. No I/O, no clock, no launcher."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -45,6 +46,16 @@ class Transaction(Protocol):
     def row(self, query: bytes, parameters: Mapping[str, Any] = ...) -> Row:
         """Execute a statement that returns exactly one row, and return it."""
 
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Undo what the body did if it raises, and nothing else."""
+
+
+class Scripts(Protocol):
+    """Redis, as far as jobs may use it: atomic Lua scripts."""
+
+    def run(self, script: bytes, calls: Iterable[tuple[Sequence[str], Sequence[str | int]]]) -> list[Any]:
+        """Run a script once for each pair of keys and arguments, in batches, and return the results in order."""
+
 
 @dataclass(frozen=True)
 class Context(Generic[OptionsT_co]):
@@ -52,6 +63,7 @@ class Context(Generic[OptionsT_co]):
 
     `now` is the instant the run was asked for, aware, in UTC. With `dry_run` the transaction is rolled back, and the
     job should only find out what it would do. `warn` tells the person at the terminal something that is no failure.
+    `redis` is there for jobs that ask for it.
     """
 
     transaction: Transaction
@@ -60,6 +72,7 @@ class Context(Generic[OptionsT_co]):
     now: datetime
     dry_run: bool
     warn: Callable[[str], None]
+    redis: Scripts | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +96,9 @@ class Job(Generic[OptionsT]):
     """A scheduled job.
 
     `unit` is what one slot covers: the run at slot 10:00 of an hourly job covers [09:00, 10:00). `bucket` is what the
-    job rebuilds as a whole: a longer window is run bucket by bucket. `coverage` widens a window to the buckets that it
-    calls for. `run` gets that coverage, works in one transaction, and must leave the same rows however often it runs.
+    job rebuilds as a whole: a longer window is run bucket by bucket, unless it is None, for a job that looks at the
+    present. `coverage` widens a window to the buckets that it calls for. `run` gets that coverage, works in one
+    transaction, and must leave the same rows however often it runs. `redis`: whether the job needs Redis.
     """
 
     name: str
@@ -92,8 +106,9 @@ class Job(Generic[OptionsT]):
     description: str
     cron: str
     unit: Unit
-    bucket: Unit
+    bucket: Unit | None
     options: type[OptionsT]
     run: Callable[[Context[OptionsT], Window], JobResult]
     coverage: Callable[[Window, OptionsT, Settings], Window] = field(default=_same)
     critical: bool = True
+    redis: bool = False

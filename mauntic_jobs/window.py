@@ -60,8 +60,11 @@ class Window:
         end = unit.floor(self.end)
         return type(self)(unit.floor(self.start), end if end == self.end else unit.after(end))
 
-    def split(self, unit: Unit) -> Iterator[Self]:
-        """Yield this window cut at every boundary of `unit`, oldest first."""
+    def split(self, unit: Unit | None) -> Iterator[Self]:
+        """Yield this window cut at every boundary of `unit`, oldest first; whole if that is None."""
+        if unit is None:
+            yield self
+            return
         start = self.start
         while start < self.end:
             end = min(unit.after(start), self.end)

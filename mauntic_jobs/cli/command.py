@@ -35,6 +35,14 @@ _SETTING_FLAGS: dict[str, Any] = {
             rich_help_panel=_CONNECTION,
         ),
     ],
+    "redis_url": Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Redis or Valkey. Environment: REDIS_URL.",
+            rich_help_panel=_CONNECTION,
+        ),
+    ],
     "embedded": Annotated[
         bool,
         typer.Option(

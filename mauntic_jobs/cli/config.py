@@ -16,11 +16,12 @@ def show(
     *,
     config: ConfigFile = None,
     database_url: Annotated[str | None, typer.Option(metavar="URL", help="Postgres.")] = None,
+    redis_url: Annotated[str | None, typer.Option(metavar="URL", help="Redis or Valkey.")] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="The development servers.")] = False,
     json: JsonOutput = False,
 ) -> None:
     """Print each effective setting with its origin: flag, environment, file or default. Secrets are masked."""
-    flags = {"database_url": database_url, "embedded": embedded}
+    flags = {"database_url": database_url, "redis_url": redis_url, "embedded": embedded}
     settings, origins = load({name: value for name, value in flags.items() if value}, config)
     rows = [
         {

@@ -12,6 +12,7 @@ from mauntic_jobs.runner.claim import Claim
 from mauntic_jobs.runner.heartbeat import Heartbeat
 from mauntic_jobs.runner.request import Report, Request, Status
 from mauntic_jobs.stores.postgres import Limits, Session, open_session
+from mauntic_jobs.stores.redis import RedisScripts, open_redis
 from mauntic_jobs.telemetry.scrub import scrub
 from mauntic_jobs.window import format_duration
 
@@ -62,6 +63,7 @@ class _Run:
         self.run_id: int | None = None
         self._request = request
         self._session: Session | None = None
+        self._redis: RedisScripts | None = None
         self._claim: Claim | None = None
         self._written: JobResult | None = None
         self._last_error = ""
@@ -101,13 +103,15 @@ class _Run:
         return status, error
 
     def close(self) -> None:
-        """Stop the heartbeat and close the connection."""
+        """Stop the heartbeat and close the connections."""
         self._heartbeat.close()
+        if self._redis is not None:
+            self._redis.close()
         if self._session is not None:
             self._session.close()
 
     def _work(self) -> JobResult:
-        request, session = self._request, self._connected()
+        request, session, redis = self._request, self._connected(), self._connected_redis()
         if self._claim is None:
             claim = self._claim = claims.acquire(session, request, self.attempt)
             self.run_id = claim.id
@@ -119,24 +123,29 @@ class _Run:
                 return self._written  # the connection was lost after the server had committed
         with session.transaction(self._limits(claim.name)):
             for bucket in request.coverage.split(request.job.bucket):
-                claims.lock_bucket(session, f"{request.job.name}/{bucket}")
-            self._written = request.job.run(self._context(session), request.coverage)
+                claims.lock_bucket(session, f"{request.job.name}/{bucket if request.job.bucket else ''}")
+            self._written = request.job.run(self._context(session, redis), request.coverage)
             claims.succeed(session, claim, self._written.counters)
         return self._written
 
     def _rehearse(self) -> JobResult:
-        session = self._connected()
+        session, redis = self._connected(), self._connected_redis()
         with session.rehearsal(self._limits("mauntic-jobs dry run")):
-            return self._request.job.run(self._context(session), self._request.coverage)
+            return self._request.job.run(self._context(session, redis), self._request.coverage)
 
     def _connected(self) -> Session:
         if self._session is None or self._session.broken:
             self._session = open_session(self._request.settings)
         return self._session
 
-    def _context(self, session: Session) -> Context[Any]:
+    def _connected_redis(self) -> RedisScripts | None:
+        if self._redis is None and self._request.job.redis:
+            self._redis = open_redis(self._request.settings)
+        return self._redis
+
+    def _context(self, session: Session, redis: RedisScripts | None) -> Context[Any]:
         request = self._request
-        return Context(session, request.options, request.settings, request.now, request.dry_run, request.tell)
+        return Context(session, request.options, request.settings, request.now, request.dry_run, request.tell, redis)
 
     def _limits(self, name: str) -> Limits:
         settings = self._request.settings

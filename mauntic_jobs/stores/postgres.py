@@ -76,6 +76,12 @@ class Session:
             for row in rows:
                 copy.write_row(row)
 
+    def copy_text(self, query: bytes, chunks: Iterable[str]) -> None:
+        """Send text in COPY's own format, whole lines or not, to a `COPY ... FROM STDIN` statement."""
+        with self._translated(), self._connection.cursor() as cursor, cursor.copy(query) as copy:
+            for chunk in chunks:
+                copy.write(chunk)
+
     @contextmanager
     def transaction(self, limits: Limits = Limits()) -> Iterator[None]:
         """Commit what the body does, or roll it back if it raises."""
@@ -89,6 +95,12 @@ class Session:
                     "work_mem": limits.work_mem,
                 },
             )
+            yield
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what the body did if it raises; for use in a transaction."""
+        with self._translated(), self._connection.transaction():
             yield
 
     @contextmanager
