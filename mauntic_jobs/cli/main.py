@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs import __version__
-from mauntic_jobs.cli import config, db, runs
+from mauntic_jobs.cli import config, db, dev, runs
 from mauntic_jobs.cli.command import new_app
+from mauntic_jobs.cli.demo import register_demo
 from mauntic_jobs.cli.jobs import register_jobs
 from mauntic_jobs.cli.output import print_line
 
@@ -20,6 +21,8 @@ register_jobs(app)
 app.add_typer(runs.app, name="runs")
 app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
+app.add_typer(dev.app, name="dev")
+register_demo(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -38,9 +38,15 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (), 
     for row in rows:
         table.add_row(*(Text(_cell(row[name])) for name in names))
     console = Console(stderr=to_stderr, markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000  # Rich would wrap at 80 columns what a program reads
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    # Rich would wrap at 80 columns, and pad each line, what a program reads.
+    console.width = 10_000
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        print(line.rstrip(), file=console.file)
 
 
 def plural(count: int, noun: str) -> str:

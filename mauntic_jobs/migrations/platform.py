@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 
-from mauntic_jobs.errors import RefusedError
+from mauntic_jobs.errors import ConflictError, LockedError, RefusedError
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session
 
@@ -12,12 +12,18 @@ _sql = statements("migrations")
 
 
 def create_platform(session: Session) -> None:
-    """Create the platform's tables. Raises RefusedError, and changes nothing, where any of its schemas exists."""
+    """Create the platform's tables. Raises RefusedError, and changes nothing, where any of its schemas exists.
+
+    Raises LockedError if another process creates them at the same time.
+    """
     existing = [row["name"] for row in session.rows(_sql["existing_schemas"], {"schemas": list(SCHEMAS)})]
     if existing:
         raise RefusedError(
             f"The database already has {', '.join(existing)}: db init-platform is only for an empty development "
             "database, because the platform migrates its own tables."
         )
-    with session.transaction(Limits()):
-        session.execute((files("mauntic_jobs.sql") / "platform.sql").read_bytes())
+    try:
+        with session.transaction(Limits()):
+            session.execute((files("mauntic_jobs.sql") / "platform.sql").read_bytes())
+    except ConflictError:
+        raise LockedError("Another `db init-platform` is under way on this database.") from None

@@ -1,0 +1,33 @@
+"""`demo`: the toolkit at work, on throwaway servers."""
+
+from typing import Annotated
+
+import typer
+
+from mauntic_jobs import clock
+from mauntic_jobs.cli.command import command
+from mauntic_jobs.cli.job_output import progress
+
+
+def register_demo(app: typer.Typer) -> None:
+    """Add the command `demo`."""
+    command(app, "demo", example="mauntic-jobs demo --quick")(demo)
+
+
+def demo(
+    *,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another number gives other sample activity.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="A week of three organizations: a few seconds.")] = False,
+) -> None:
+    """Aggregate a month of sample activity before your eyes, on servers that end with the demo.
+
+    Needs no database and leaves nothing running. The same seed gives the same activity.
+    """
+    from rich.console import Console
+
+    from mauntic_jobs.demo.story import play
+
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 100
+    play(clock.now(), console, lambda total, label: progress(total, label, quiet=False), seed=seed, quick=quick)

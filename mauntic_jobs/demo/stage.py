@@ -1,0 +1,91 @@
+"""Where the demo's story takes place, and what its runs of `aggregate-hourly` come to."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.demo.organizations import Profile
+from mauntic_jobs.demo.show import Show
+from mauntic_jobs.job import Row
+from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions
+from mauntic_jobs.runner.backfill import run_all, split
+from mauntic_jobs.runner.request import Launcher, Request
+from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.window import Window, parse_last
+
+# The counters of rollups that are no longer as they were.
+CHANGING = ("inserted", "updated", "removed")
+
+# Shows how far something of so many parts is: the body calls what it is given after each part.
+Progress = Callable[[int, str], AbstractContextManager[Callable[[], None]]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where and when the story takes place, and with whom."""
+
+    show: Show
+    session: Session
+    settings: Settings
+    progress: Progress
+    now: datetime
+    seed: int
+    days: int
+    profiles: Sequence[Profile]
+
+    @property
+    def last(self) -> str:
+        """The days, as an option of `aggregate-hourly`."""
+        return f"--last {self.days}d"
+
+    @property
+    def window(self) -> Window:
+        """What that option names."""
+        return parse_last(f"{self.days}d", self.now)
+
+    @property
+    def yesterday(self) -> date:
+        """The last full day."""
+        return (self.now - timedelta(days=1)).date()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What runs did together: how many there were, their counters added up, and the rows that changed."""
+
+    runs: int
+    counters: Counter[str]
+    changes: Sequence[Row]
+
+    @property
+    def changed(self) -> int:
+        """The rollups that are not as they were."""
+        return sum(self.counters[name] for name in CHANGING)
+
+
+def aggregate(stage: Stage, window: Window, *, compare: bool = False) -> Outcome:
+    """Run the job day by day over `window`, as its command does. Raises a run's error."""
+    options = AggregateHourlyOptions(compare=compare)
+    request = Request(
+        job=AGGREGATE_HOURLY,
+        window=window,
+        coverage=AGGREGATE_HOURLY.coverage(window, options, stage.settings),
+        options=options,
+        settings=stage.settings,
+        launcher=Launcher.DEMO,
+        now=stage.now,
+    )
+    parts = split(request)
+    counters: Counter[str] = Counter()
+    changes: list[Row] = []
+    with stage.progress(len(parts), AGGREGATE_HOURLY.name) as advance:
+        for report in run_all(parts):
+            if report.error is not None:
+                raise report.error
+            counters.update(report.counters)
+            changes += report.changes
+            advance()
+    return Outcome(len(parts), counters, changes)

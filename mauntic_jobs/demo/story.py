@@ -1,0 +1,191 @@
+"""What the demo does: a month of events is aggregated, aggregated again, joined by late ones, and aggregated again."""
+
+import shlex
+import shutil
+import sys
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import SecretStr
+from rich.console import Console
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.demo.database import prepare
+from mauntic_jobs.demo.organizations import PROFILES, QUICK_PROFILES
+from mauntic_jobs.demo.rollups import read_rollups
+from mauntic_jobs.demo.sample import DAYS, SampleSummary, late_events, load_sample
+from mauntic_jobs.demo.show import Show
+from mauntic_jobs.demo.stage import CHANGING, Outcome, Progress, Stage, aggregate
+from mauntic_jobs.embedded.servers import throwaway
+from mauntic_jobs.errors import JobFailedError
+from mauntic_jobs.job import Row
+from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY
+from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.window import Unit, parse_date
+
+_QUICK_DAYS = 7
+_LEDGER_ROWS = 5
+_NEXT = (
+    ('eval "$(mauntic-jobs dev up --sample)"', "servers that stay, for this shell"),
+    ("mauntic-jobs aggregate-hourly --last 3d", "three days of its activity"),
+    ("mauntic-jobs aggregate-hourly --help", "all that the job can do"),
+    ("mauntic-jobs runs list", "the ledger"),
+    ("mauntic-jobs dev psql", "the tables, in psql"),
+    ("mauntic-jobs dev down --delete", "leave nothing behind"),
+)
+
+
+def play(now: datetime, console: Console, progress: Progress, *, seed: int = 1, quick: bool = False) -> None:
+    """Tell the whole story on `console`. Raises JobFailedError if a run does not end as it should."""
+    show = Show(console)
+    show.title("mauntic-jobs: marketing activity, aggregated, and aggregated again")
+    show.text(
+        "All of this happens on throwaway servers on this machine and is gone at the end. "
+        "After each $ stands the command that does the same on servers that stay."
+    )
+    with ExitStack() as stack:
+        settings = _start(show, stack)
+        _prepare(show, settings)
+        session = stack.enter_context(connect(settings))
+        days, profiles = (_QUICK_DAYS, QUICK_PROFILES) if quick else (DAYS, PROFILES)
+        stage = Stage(show, session, settings, progress, now, seed, days, profiles)
+        summary = _load(stage)
+        _aggregate(stage, summary)
+        _again(stage)
+        _late(stage, summary)
+        _ledger(stage)
+    _farewell(show)
+
+
+def _start(show: Show, stack: ExitStack) -> Settings:
+    show.step("Start Postgres and Valkey", 'eval "$(mauntic-jobs dev up)"')
+    servers = stack.enter_context(throwaway())
+    show.done("They listen on this machine only, and end with this demo.")
+    return Settings(database_url=SecretStr(servers.database_url), redis_url=SecretStr(servers.redis_url))
+
+
+def _prepare(show: Show, settings: Settings) -> None:
+    show.step("Create the platform's tables, and what mauntic-jobs adds", "mauntic-jobs db upgrade")
+    steps: list[str] = []
+    prepare(settings, steps.append)
+    for step in steps:
+        show.text(step)
+    show.done("The database is up to date.")
+
+
+def _load(stage: Stage) -> SampleSummary:
+    stage.show.step(f"Load {stage.days} days of sample activity, and today's so far", "mauntic-jobs dev up --sample")
+    with stage.progress(stage.days + 1, "sample activity") as advance:
+        summary = load_sample(
+            stage.session, stage.now, seed=stage.seed, days=stage.days, profiles=stage.profiles, on_day=advance
+        )
+    stage.show.done(
+        f"{summary.events:,} events of {len(summary.organizations)} organizations, from {summary.start:%Y-%m-%d %H:%M} "
+        f"to {summary.end:%Y-%m-%d %H:%M} UTC: mail, SMS, push and web; repeated opens, clicks that come days later, "
+        "events a tenth of a second before midnight."
+    )
+    return summary
+
+
+def _aggregate(stage: Stage, summary: SampleSummary) -> None:
+    show = stage.show
+    show.step("Aggregate them: a row for each organization, day and event type", _command(stage.last))
+    outcome = aggregate(stage, stage.window)
+    show.done(
+        f"{outcome.runs} runs, one a day: {outcome.counters['events']:,} events became "
+        f"{outcome.counters['inserted']:,} rows."
+    )
+    rollups = read_rollups(stage.session, stage.window.aligned(Unit.DAY))
+    names = {organization.id: organization.name for organization in summary.organizations}
+    show.blank()
+    show.overview(rollups, names, stage.yesterday)
+    show.text(f"sent, opened, clicked: email events. readers: distinct contacts that opened one on {stage.yesterday}.")
+    show.blank()
+    show.text(f"{summary.organizations[0].name}, by day:")
+    show.plot(rollups, summary.organizations[0].id)
+
+
+def _again(stage: Stage) -> None:
+    stage.show.step("Run it again", _command(stage.last))
+    outcome = aggregate(stage, stage.window)
+    _demand(outcome.changed == 0, "The second run changed rows, and nothing had happened in between.")
+    stage.show.done(f"Nothing changed: {_unchanged(outcome)}.")
+    stage.show.text(
+        "A run rebuilds whole days from the raw events and never adds to what is there: run twice, late, or in any "
+        "order, it ends in the same rows."
+    )
+
+
+def _late(stage: Stage, summary: SampleSummary) -> None:
+    show = stage.show
+    show.step("Let events of yesterday arrive late")
+    late = late_events(stage.session, stage.now, seed=stage.seed, profiles=stage.profiles)
+    show.text(f"{late} events, which phones held back while they were offline.")
+    show.command(_command(stage.last, "--compare"))
+    outcome = aggregate(stage, stage.window, compare=True)
+    dates = {row["date"] for row in outcome.changes}
+    _demand(dates == {stage.yesterday}, "Other days than yesterday changed, and no events of theirs were added.")
+    show.done(f"{outcome.changed} rows changed, all of {stage.yesterday}; {outcome.counters['unchanged']:,} unchanged.")
+    names = {organization.id: organization.name for organization in summary.organizations}
+    show.blank()
+    show.table(
+        ["date", "organization", "event type", "count", "distinct contacts"],
+        [_change(row, names) for row in outcome.changes],
+    )
+    show.blank()
+    show.command(_command("--date yesterday"))
+    outcome = aggregate(stage, parse_date("yesterday", stage.now))
+    _demand(outcome.changed == 0, "A run after the late events changed rows, and nothing had happened in between.")
+    show.done(f"Nothing changed: {_unchanged(outcome)}.")
+
+
+def _ledger(stage: Stage) -> None:
+    show = stage.show
+    show.step("Look at the ledger: every run, latest first", f"mauntic-jobs runs list --limit {_LEDGER_ROWS}")
+    runs = list_runs(stage.session, limit=_LEDGER_ROWS)
+    show.blank()
+    show.table(
+        ["run", "day", "status", "seconds", "events", "changed", "unchanged"],
+        [_ledger_line(run) for run in runs],
+    )
+
+
+def _command(*options: str) -> str:
+    return " ".join(["mauntic-jobs", AGGREGATE_HOURLY.name, *options])
+
+
+def _unchanged(outcome: Outcome) -> str:
+    return ", ".join(f"{outcome.counters[name]:,} {name}" for name in (*CHANGING, "unchanged"))
+
+
+def _change(row: Row, names: dict[UUID, str]) -> list[str]:
+    return [
+        str(row["date"]),
+        names.get(row["organization_id"], str(row["organization_id"])),
+        row["event_type"],
+        f"{row['old_count'] or 0:,} -> {row['new_count'] or 0:,}",
+        f"{row['old_unique_count'] or 0:,} -> {row['new_unique_count'] or 0:,}",
+    ]
+
+
+def _ledger_line(run: Row) -> list[str | int]:
+    counters = run["counters"]
+    changed = sum(counters[name] for name in CHANGING)
+    times = [f"{run['window_start']:%Y-%m-%d}", run["status"], f"{run['seconds']:.2f}"]
+    return [run["id"], *times, counters["events"], changed, counters["unchanged"]]
+
+
+def _demand(condition: bool, complaint: str) -> None:
+    if not condition:
+        raise JobFailedError(f"{complaint} This is a defect of mauntic-jobs: please report it.")
+
+
+def _farewell(show: Show) -> None:
+    show.step("Try it yourself")
+    if shutil.which("mauntic-jobs") is None:
+        activate = Path(sys.prefix, "bin", "activate")
+        show.command(f". {shlex.quote(str(activate))}" if activate.exists() else "pip install mauntic-jobs")
+    show.pairs(_NEXT)

@@ -1,0 +1,137 @@
+"""The demo ends well, shows what it promises, and leaves nothing behind."""
+
+import io
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mauntic_jobs.demo import chart
+from mauntic_jobs.demo.stage import Progress
+from mauntic_jobs.demo.story import play
+from tests.support import command, environment, run_program, utc
+
+
+def _quietly(_parts: int, _label: str) -> nullcontext[object]:
+    return nullcontext(lambda: None)
+
+
+_NO_PROGRESS: Progress = _quietly  # type: ignore[assignment]
+
+
+def _played(now: str, *, width: int = 80, quick: bool = True) -> str:
+    output = io.StringIO()
+    play(utc(now), Console(file=output, width=width, markup=False, highlight=False), _NO_PROGRESS, quick=quick)
+    return output.getvalue()
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """Make a directory that the servers' account can enter, which a pytest directory of root is not."""
+    path = Path(tempfile.mkdtemp(prefix="demo-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path) -> subprocess.CompletedProcess[str]:
+    """Run the demo as a program, off a terminal."""
+    return run_program("demo", "--quick", TMPDIR=str(place))
+
+
+def _assert_nothing_is_left(place: Path) -> None:
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert [line for line in listing.splitlines() if str(place) in line] == []
+    assert list(place.iterdir()) == []
+
+
+def test_the_demo_as_a_program_ends_well_and_leaves_nothing(
+    finished: subprocess.CompletedProcess[str], place: Path
+) -> None:
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.count("Nothing changed: 0 inserted, 0 updated, 0 removed") == 2
+    assert "4 rows changed, all of" in finished.stdout
+    _assert_nothing_is_left(place)
+
+
+def test_off_a_terminal_it_prints_plain_lines(finished: subprocess.CompletedProcess[str]) -> None:
+    assert re.search(r"[^\n\x20-\x7e▁-█]", finished.stdout) is None
+    assert [line for line in finished.stdout.splitlines() if line != line.rstrip() or len(line) > 100] == []
+
+
+def test_the_programs_it_recommends_are_all_there(finished: subprocess.CompletedProcess[str]) -> None:
+    commands = set(re.findall(r"\$.* mauntic-jobs ((?:dev|db|runs)? ?[a-z-]+[a-z])", finished.stdout.replace("(", " ")))
+    assert commands == {"dev up", "dev down", "dev psql", "runs list", "db upgrade", "aggregate-hourly"}
+    for words in commands:
+        assert run_program(*words.split(), "--help").returncode == 0, words
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_demo_and_leaves_nothing(place: Path, number: signal.Signals, status: int) -> None:
+    with subprocess.Popen(
+        command("demo"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(TMPDIR=str(place)),
+    ) as process:
+        assert process.stdout
+        assert next(line for line in process.stdout if line.startswith("3. Load"))
+        process.send_signal(number)
+        assert process.wait(60) == status
+    _assert_nothing_is_left(place)
+
+
+def test_where_blocks_cannot_be_written_it_prints_ascii(place: Path) -> None:
+    finished = run_program("demo", "--quick", TMPDIR=str(place), PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert finished.returncode == 0
+    assert finished.stdout.isascii()
+    assert "###" in finished.stdout
+
+
+def test_a_month_fits_a_terminal_of_80_columns() -> None:
+    shown = _played("2026-10-20T09:30", quick=False)
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+    assert "Driftmoor" in shown
+    assert "31 runs, one a day" in shown
+
+
+def test_a_wider_terminal_shows_more() -> None:
+    assert "bounced" not in _played("2026-10-20T09:30")
+    shown = _played("2026-10-20T09:30", width=120)
+    assert "bounced" in shown
+    assert [line for line in shown.splitlines() if len(line) > 120] == []
+
+
+# The window of the story ends with the last full hour: at midnight none of today's has passed.
+@pytest.mark.parametrize("now", ["2026-10-20T00:00", "2026-10-20T00:59:59", "2026-03-01T23:59:59"])
+def test_the_story_is_true_at_any_time_of_day(now: str) -> None:
+    shown = _played(now)
+    yesterday = {"2026-10-20": "2026-10-19", "2026-03-01": "2026-02-28"}[now[:10]]
+    assert f"4 rows changed, all of {yesterday};" in shown
+
+
+def test_a_sparkline_shows_the_most_as_full_and_only_nothing_as_blank() -> None:
+    assert chart.sparkline([0, 1, 500, 1000], chart.BLOCKS) == " ▁▄█"
+    assert chart.sparkline([0, 0], chart.BLOCKS) == "  "
+    assert chart.sparkline([1, 8], chart.PLAIN) == ".@"
+
+
+def test_bars_stand_on_each_other() -> None:
+    assert chart.bars([0, 1, 12, 16], chart.BLOCKS, height=2, width=2) == ["    ▄ █", "  ▁ █ █"]
+    assert chart.bars([16, 8], chart.PLAIN, height=2, width=1) == ["#", "##"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"), [("utf-8", chart.BLOCKS), ("ascii", chart.PLAIN), ("no such", chart.PLAIN)]
+)
+def test_what_is_drawn_with_follows_the_encoding(encoding: str, expected: str) -> None:
+    assert chart.ramp(encoding) == expected
