@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     takeover_after: PositiveDuration = Field(
         timedelta(seconds=60), description="silence after which a run's owner counts as dead"
     )
+    queue_prefix: str = Field("bull", min_length=1, description="prefix of the platform's BullMQ queues")
     jobs: dict[str, RetrySettings] = Field({}, description="max_attempts and retry_delay by job")
 
     @classmethod

@@ -79,12 +79,13 @@ class Context(Generic[OptionsT_co]):
 class JobResult:
     """What a run did: counters for the ledger, and optionally the rows it changed, for display.
 
-    `partial` means that some of the work was left undone; the command then exits 3.
+    `partial` means that some of the work was left undone; the command then exits 3, and the ledger keeps `problems`.
     """
 
     counters: Mapping[str, int]
     changes: Sequence[Row] = ()
     partial: bool = False
+    problems: Sequence[str] = ()
 
 
 def _same(window: Window, _options: JobOptions, _settings: Settings) -> Window:
@@ -98,7 +99,8 @@ class Job(Generic[OptionsT]):
     `unit` is what one slot covers: the run at slot 10:00 of an hourly job covers [09:00, 10:00). `bucket` is what the
     job rebuilds as a whole: a longer window is run bucket by bucket, unless it is None, for a job that looks at the
     present. `coverage` widens a window to the buckets that it calls for. `run` gets that coverage, works in one
-    transaction, and must leave the same rows however often it runs. `redis`: whether the job needs Redis.
+    transaction, and must leave the same rows however often it runs. `redis`: whether the job needs Redis. `publishes`:
+    whether it writes to the outbox, which is then published once its transaction is committed.
     """
 
     name: str
@@ -112,3 +114,4 @@ class Job(Generic[OptionsT]):
     coverage: Callable[[Window, OptionsT, Settings], Window] = field(default=_same)
     critical: bool = True
     redis: bool = False
+    publishes: bool = False

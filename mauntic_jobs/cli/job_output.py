@@ -85,5 +85,6 @@ def _as_json(report: Report) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "counters": dict(report.counters),
         "changes": list(report.changes),
+        "problems": list(report.problems),
         "error": error,
     }

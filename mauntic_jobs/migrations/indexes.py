@@ -48,6 +48,10 @@ INDEXES = (
     PlatformIndex("analytics.contact_activity", "contact_activity_created_at", unique=False),
     PlatformIndex("analytics.event_aggregates", "event_aggregates_key"),
     PlatformIndex("analytics.campaign_daily_stats", "campaign_daily_stats_key"),
+    PlatformIndex("crm.contacts", "contacts_by_organization", unique=False),
+    PlatformIndex("crm.segment_contacts", "segment_contacts_by_segment", unique=False),
+    PlatformIndex("journey.journey_executions", "journey_executions_by_contact", unique=False),
+    PlatformIndex("journey.journey_executions", "active_execution_key"),
 )
 
 

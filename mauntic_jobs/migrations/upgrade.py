@@ -12,8 +12,8 @@ from mauntic_jobs.migrations.indexes import INDEXES, IndexState, PlatformIndex, 
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session, connect
 
-# The first with NULLS NOT DISTINCT.
-_OLDEST_SERVER = 15
+# The first with pg_input_is_valid, which tells whether a contact's value is a number or a date.
+_OLDEST_SERVER = 16
 
 _sql = statements("migrations")
 

@@ -73,9 +73,13 @@ def next_attempt(session: Session, claim: Claim, attempt: int, error: str) -> St
     return _ended(session, claim)
 
 
-def succeed(session: Session, claim: Claim, counters: Mapping[str, int]) -> None:
-    """Record success, in the transaction that writes. Raises FencedError if the run is another's by now."""
-    if not session.execute(_sql["succeed"], {**claim.parameters, "counters": json(dict(counters))}):
+def succeed(session: Session, claim: Claim, counters: Mapping[str, int], problems: str | None) -> None:
+    """Record success, in the transaction that writes. Raises FencedError if the run is another's by now.
+
+    `problems` is what was left undone, already scrubbed.
+    """
+    ended = {**claim.parameters, "counters": json(dict(counters)), "problems": problems}
+    if not session.execute(_sql["succeed"], ended):
         _ended(session, claim)
         raise FencedError(f"Run {claim.id} has ended already.")
 

@@ -75,6 +75,7 @@ class Report:
     counters: Mapping[str, int] = field(default_factory=dict)
     changes: Sequence[Row] = ()
     partial: bool = False
+    problems: Sequence[str] = ()
     error: MaunticJobsError | None = None
 
     @property

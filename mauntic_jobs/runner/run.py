@@ -2,6 +2,7 @@
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from mauntic_jobs.job import Context, JobResult, Overlap
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.claim import Claim
 from mauntic_jobs.runner.heartbeat import Heartbeat
+from mauntic_jobs.runner.outbox import publish
 from mauntic_jobs.runner.request import Report, Request, Status
 from mauntic_jobs.stores.postgres import Limits, Session, open_session
 from mauntic_jobs.stores.redis import RedisScripts, open_redis
@@ -51,6 +53,7 @@ def run(request: Request) -> Report:
         counters=result.counters,
         changes=result.changes,
         partial=result.partial,
+        problems=result.problems,
         error=error,
     )
 
@@ -66,6 +69,7 @@ class _Run:
         self._redis: RedisScripts | None = None
         self._claim: Claim | None = None
         self._written: JobResult | None = None
+        self._committed = False
         self._last_error = ""
         self._heartbeat = ExitStack()
 
@@ -78,6 +82,8 @@ class _Run:
                 return self._rehearse() if self._request.dry_run else self._work()
             except MaunticJobsError as error:
                 delay = next(delays, None) if error.transient else None
+                if delay is None and self._written is not None and self._committed:
+                    return self._unpublished(self._written, error)
                 if delay is None:
                     raise
                 self._last_error = scrub(str(error))
@@ -120,13 +126,29 @@ class _Run:
             claim = self._claim
             status = claims.next_attempt(session, claim, self.attempt, self._last_error)
             if status is Status.SUCCEEDED and self._written is not None:
-                return self._written  # the connection was lost after the server had committed
+                # The connection was lost after the server had committed, or while publishing.
+                self._publish(session, redis)
+                return self._written
         with session.transaction(self._limits(claim.name)):
             for bucket in request.coverage.split(request.job.bucket):
                 claims.lock_bucket(session, f"{request.job.name}/{bucket if request.job.bucket else ''}")
             self._written = request.job.run(self._context(session, redis), request.coverage)
-            claims.succeed(session, claim, self._written.counters)
+            problems = scrub("; ".join(self._written.problems)) or None
+            claims.succeed(session, claim, self._written.counters, problems)
+        self._publish(session, redis)
         return self._written
+
+    def _publish(self, session: Session, redis: RedisScripts | None) -> None:
+        self._committed = True
+        self._heartbeat.close()
+        if self._request.job.publishes and redis is not None:
+            publish(session, redis, self._request.settings, self._request.now)
+
+    def _unpublished(self, written: JobResult, error: MaunticJobsError) -> JobResult:
+        problem = f"what the run committed is not on its queue yet: {error} The next run publishes it, or "
+        problem += "`mauntic-jobs outbox publish` does."
+        self._request.tell(f"{self._request.job.name}: {problem}")
+        return replace(written, partial=True, problems=[*written.problems, problem])
 
     def _rehearse(self) -> JobResult:
         session, redis = self._connected(), self._connected_redis()

@@ -63,3 +63,49 @@ WITH ranked AS (
 )
 INSERT INTO mauntic_jobs.duplicates (table_name, kept_id, row_data)
 SELECT 'analytics.campaign_daily_stats', kept_id, row_data FROM moved
+
+-- contacts_by_organization -- Find the contacts of an organization.
+CREATE INDEX CONCURRENTLY mauntic_jobs_contacts_by_organization ON crm.contacts (organization_id, id)
+
+-- contacts_by_organization_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS crm.mauntic_jobs_contacts_by_organization
+
+-- segment_contacts_by_segment -- Find the members of a static segment.
+CREATE INDEX CONCURRENTLY mauntic_jobs_segment_contacts_by_segment ON crm.segment_contacts (segment_id, contact_id)
+
+-- segment_contacts_by_segment_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS crm.mauntic_jobs_segment_contacts_by_segment
+
+-- journey_executions_by_contact -- Find when a contact entered a journey.
+CREATE INDEX CONCURRENTLY mauntic_jobs_journey_executions_by_contact
+ON journey.journey_executions (journey_id, contact_id, started_at)
+
+-- journey_executions_by_contact_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS journey.mauntic_jobs_journey_executions_by_contact
+
+-- active_execution_key -- A contact is in a journey once at a time.
+CREATE UNIQUE INDEX CONCURRENTLY mauntic_jobs_active_execution_key
+ON journey.journey_executions (journey_id, contact_id) WHERE status = 'active'
+
+-- active_execution_key_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS journey.mauntic_jobs_active_execution_key
+
+-- active_execution_key_surplus -- Count the rows that share their key with a row that would be kept.
+SELECT count(*) - count(DISTINCT (journey_id, contact_id)) AS surplus
+FROM journey.journey_executions
+WHERE status = 'active'
+
+-- active_execution_key_move -- Of the active executions of a contact in a journey, keep the first, then the lowest id.
+WITH ranked AS (
+    SELECT id, first_value(id) OVER same_key AS kept_id
+    FROM journey.journey_executions
+    WHERE status = 'active'
+    WINDOW same_key AS (PARTITION BY journey_id, contact_id ORDER BY started_at, id)
+), moved AS (
+    DELETE FROM journey.journey_executions AS surplus
+    USING ranked
+    WHERE surplus.id = ranked.id AND ranked.id <> ranked.kept_id
+    RETURNING ranked.kept_id, to_jsonb(surplus) AS row_data
+)
+INSERT INTO mauntic_jobs.duplicates (table_name, kept_id, row_data)
+SELECT 'journey.journey_executions', kept_id, row_data FROM moved

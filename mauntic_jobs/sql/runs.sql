@@ -48,7 +48,7 @@ WHERE id = %(id)s AND fencing_token = %(fencing_token)s AND status = 'running'
 
 -- succeed -- Record success; executed last in the transaction that writes. No row is updated once the run is another's.
 UPDATE mauntic_jobs.runs
-SET status = 'succeeded', counters = %(counters)s, error = NULL,
+SET status = 'succeeded', counters = %(counters)s, error = %(problems)s,
     heartbeat_at = clock_timestamp(), finished_at = clock_timestamp()
 WHERE id = %(id)s AND fencing_token = %(fencing_token)s AND status = 'running'
 

@@ -1,0 +1,20 @@
+-- The outbox: jobs to be put on BullMQ queues.
+
+-- due -- Take the oldest unpublished jobs; others that publish at the same time take the next ones.
+-- A job that was published but not marked so may have been finished and removed since: its execution then has steps, or
+-- is no longer active, and it is not wanted again.
+SELECT job.id, job.queue, job.job_id, job.name, job.data,
+       job.queue <> 'journey:execute-step' OR (
+           execution.status = 'active'
+           AND NOT EXISTS (SELECT FROM journey.step_executions AS step WHERE step.execution_id = execution.id)
+       ) AS wanted
+FROM mauntic_jobs.outbox AS job
+LEFT JOIN journey.journey_executions AS execution
+    ON execution.id = CASE WHEN job.queue = 'journey:execute-step' THEN job.job_id::uuid END
+WHERE job.published_at IS NULL
+ORDER BY job.id
+LIMIT %(limit)s
+FOR UPDATE OF job SKIP LOCKED
+
+-- mark_published -- Record that jobs are on their queue, or no longer wanted there.
+UPDATE mauntic_jobs.outbox SET published_at = %(now)s WHERE id = ANY (%(ids)s)

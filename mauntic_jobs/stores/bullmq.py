@@ -1,0 +1,65 @@
+"""Adding jobs to BullMQ queues, by the official Lua script.
+
+The script is read from the `bullmq` package, the official port, whose Lua is that of Node's; the package itself is not
+imported, because its queue is asynchronous and takes a third of a second to load.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+
+from mauntic_jobs.errors import ConfigurationError, JobFailedError
+from mauntic_jobs.job import Scripts
+
+_ADD_JOB = "addStandardJob-9.lua"
+_KEYS = ("wait", "paused", "meta", "id", "completed", "delayed", "active", "events", "marker")
+
+# The platform's policy for every queue.
+JOB_OPTIONS = {
+    "attempts": 4,
+    "backoff": {"type": "exponential", "delay": 1000},
+    "removeOnComplete": {"age": 3600},
+    "removeOnFail": False,
+}
+
+
+class QueueJob(NamedTuple):
+    """A job to add. `queue` is the queue's name without its prefix; BullMQ adds each `id` once."""
+
+    queue: str
+    id: str
+    name: str
+    data: Mapping[str, Any]
+
+
+def add_jobs(redis: Scripts, prefix: str, jobs: Sequence[QueueJob], timestamp: int) -> None:
+    """Add jobs to their queues; those that are there already stay as they are.
+
+    `timestamp` is the time of adding in milliseconds since 1970. Raises what the store raises.
+    """
+    results = redis.run(_script(), [_call(prefix, job, timestamp) for job in jobs])
+    refused = [job.id for job, result in zip(jobs, results, strict=True) if isinstance(result, int) and result < 0]
+    if refused:
+        raise JobFailedError(f"BullMQ refused {len(refused)} jobs, the first of them {refused[0]}.")
+
+
+def _call(prefix: str, job: QueueJob, timestamp: int) -> tuple[list[str], list[Any]]:
+    base = f"{prefix}:{job.queue}:"
+    # Without a parent, a repeat key or a deduplication key.
+    arguments = msgpack.packb([base, job.id, job.name, timestamp, None, None, None, None, None])
+    data = json.dumps(job.data, separators=(",", ":"), allow_nan=False)
+    options = msgpack.packb({**JOB_OPTIONS, "timestamp": timestamp, "jobId": job.id})
+    return [base + key for key in _KEYS], [arguments, data, options]
+
+
+@cache
+def _script() -> bytes:
+    spec = find_spec("bullmq")
+    if spec is None or spec.origin is None:
+        raise ConfigurationError("The package bullmq is not installed: install mauntic-jobs with its requirements.")
+    return (Path(spec.origin).parent / "commands" / _ADD_JOB).read_bytes()
