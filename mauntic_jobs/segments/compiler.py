@@ -1,0 +1,199 @@
+"""Criteria as a SQL condition on `crm.contacts AS contact`.
+
+The field decides what is compared: a column of the allow-list, or else a key of `custom_fields`, which is passed as a
+parameter like every value. The value decides how: numbers as numbers, ISO dates as dates, the rest as text without
+regard to case. A contact's value that is not of that kind equals nothing, and is never an error.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from psycopg.sql import SQL, Composable, Identifier, Placeholder
+
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.segments.criteria import Condition, Criteria, Operator
+from mauntic_jobs.window import naive, parse_instant
+
+
+class Kind(StrEnum):
+    """What values are compared as."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    TIME = "time"
+
+
+COLUMNS = {
+    "id": Kind.TEXT,
+    "organization_id": Kind.TEXT,
+    "email": Kind.TEXT,
+    "first_name": Kind.TEXT,
+    "last_name": Kind.TEXT,
+    "phone": Kind.TEXT,
+    "status": Kind.TEXT,
+    "stage": Kind.TEXT,
+    "lead_score": Kind.NUMBER,
+    "lead_grade": Kind.TEXT,
+    "last_activity_at": Kind.TIME,
+    "created_at": Kind.TIME,
+    "updated_at": Kind.TIME,
+}
+
+_NUMBER = r"[+-]?[0-9]{1,100}([.][0-9]{1,100})?([eE][+-]?[0-9]{1,2})?"
+_TIME = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,6})?)?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])?)?"
+)
+_ORDERING = {Operator.GT: SQL(">"), Operator.LT: SQL("<"), Operator.GTE: SQL(">="), Operator.LTE: SQL("<=")}
+
+_OPPOSITES = {Operator.IS_NOT_SET, Operator.NEQ, Operator.NOT_IN}
+
+# The pattern keeps out what Postgres would read and we do not mean, such as NaN or `yesterday`.
+_AS = {
+    Kind.TEXT: SQL('lower({}) COLLATE "C"'),
+    Kind.NUMBER: SQL("CASE WHEN {0} ~ {1} AND pg_input_is_valid({0}, 'numeric') THEN {0}::numeric END"),
+    Kind.TIME: SQL(
+        "CASE WHEN {0} ~ {1} AND pg_input_is_valid({0}, 'timestamptz') THEN {0}::timestamptz AT TIME ZONE 'UTC' END"
+    ),
+}
+_PATTERNS = {Kind.NUMBER: f"^{_NUMBER}$", Kind.TIME: f"^{_TIME}$"}
+
+
+class Compiler:
+    """Turns criteria into a condition; `parameters` then holds what its placeholders stand for."""
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, Any] = {}
+
+    def condition(self, criteria: Criteria) -> Composable:
+        """Return a condition on `contact` that is true or false, and never null."""
+        if not criteria.conditions:
+            return SQL("true")
+        joint = SQL(" AND ") if criteria.operator == "and" else SQL(" OR ")
+        return SQL("({})").format(joint.join(self._compile(each) for each in criteria.conditions))
+
+    def _compile(self, condition: Condition) -> Composable:
+        field, value = _Field(condition.field, self._bind), condition.value
+        match condition.operator:
+            case Operator.IS_SET | Operator.IS_NOT_SET:
+                test: Composable = SQL("{} <> ''").format(field.text)
+            case Operator.CONTAINS:
+                test = SQL("strpos(lower({}), lower({})) > 0").format(field.text, self._text(value))
+            case Operator.NOT_CONTAINS:
+                test = SQL("strpos(lower({}), lower({})) = 0").format(field.text, self._text(value))
+            case Operator.STARTS_WITH:
+                test = SQL("starts_with(lower({}), lower({}))").format(field.text, self._text(value))
+            case Operator.EQ | Operator.NEQ | Operator.IN | Operator.NOT_IN:
+                test = self._equals(field, value if isinstance(value, list) else [value])
+            case ordering:
+                test = self._compares(field, _ORDERING[ordering], value)
+        # What is absent, or cannot be compared, makes a test null: no for a plain operator, yes for its opposite.
+        return SQL("NOT coalesce({}, false)" if condition.operator in _OPPOSITES else "coalesce({}, false)").format(
+            test
+        )
+
+    def _compares(self, field: "_Field", relation: SQL, value: Any) -> Composable:
+        kind, comparable = field.read(value, ordering=True)
+        if kind is None:
+            return SQL("false")
+        return SQL("{} {} {}").format(field.of(kind), relation, self._value(kind, comparable))
+
+    def _equals(self, field: "_Field", values: Iterable[Any]) -> Composable:
+        """Compare with any of the values, those of each kind together."""
+        by_kind: dict[Kind, list[Any]] = {}
+        for value in values:
+            kind, comparable = field.read(value, ordering=False)
+            if kind is not None:
+                by_kind.setdefault(kind, []).append(comparable)
+        tests = [SQL("{} = ANY ({})").format(field.of(kind), self._values(kind, own)) for kind, own in by_kind.items()]
+        return SQL("({})").format(SQL(" OR ").join(tests)) if tests else SQL("false")
+
+    def _value(self, kind: Kind, value: Any) -> Composable:
+        bound = self._bind(value)
+        return {
+            Kind.TEXT: SQL('lower({}::text) COLLATE "C"'),
+            Kind.NUMBER: SQL("{}::numeric"),
+            Kind.TIME: SQL("{}::timestamp"),
+        }[kind].format(bound)
+
+    def _values(self, kind: Kind, values: list[Any]) -> Composable:
+        bound = self._bind(values)
+        return {
+            Kind.TEXT: SQL('ARRAY(SELECT lower(item) COLLATE "C" FROM unnest({}::text[]) AS item)'),
+            Kind.NUMBER: SQL("{}::numeric[]"),
+            Kind.TIME: SQL("{}::timestamp[]"),
+        }[kind].format(bound)
+
+    def _text(self, value: Any) -> Composable:
+        return SQL("{}::text").format(self._bind(value))
+
+    def _bind(self, value: Any) -> Composable:
+        name = f"criteria_{len(self.parameters)}"
+        self.parameters[name] = value
+        return Placeholder(name)
+
+
+class _Field:
+    """What a condition's field stands for: a column, or a key of `custom_fields`."""
+
+    def __init__(self, name: str, bind: Callable[[Any], Composable]) -> None:
+        self._bind = bind
+        self._kind: Kind | None = None
+        self._value: Composable
+        column = _SPELLINGS.get(name)
+        if column is None:
+            self._value = SQL("(contact.custom_fields ->> {}::text)").format(bind(name))
+        else:
+            self._kind = COLUMNS[column]
+            self._value = Identifier("contact", column)
+
+    @property
+    def text(self) -> Composable:
+        """The value as text."""
+        return SQL("{}::text").format(self._value)
+
+    def of(self, kind: Kind) -> Composable:
+        """Return the value as something to compare; null where it is not of that kind."""
+        if kind is self._kind and kind is not Kind.TEXT:
+            return self._value
+        if kind is Kind.TEXT:
+            return _AS[kind].format(self.text)
+        return _AS[kind].format(self.text, self._bind(_PATTERNS[kind]))
+
+    def read(self, value: Any, *, ordering: bool) -> tuple[Kind | None, Any]:
+        """Return what to compare a value as, and the value as that; None where nothing of the field can equal it."""
+        if isinstance(value, bool):
+            value = str(value).lower()
+        if isinstance(value, int | float):
+            return (None, None) if self._kind is Kind.TIME else (Kind.NUMBER, Decimal(str(value)))
+        if self._kind is Kind.TEXT:
+            return Kind.TEXT, value
+        number = Decimal(value) if re.fullmatch(_NUMBER, value) else None
+        time = _time(value)
+        if self._kind is Kind.NUMBER:
+            return (Kind.NUMBER, number) if number is not None else (None, None)
+        if self._kind is Kind.TIME or time is not None:
+            return (Kind.TIME, time) if time is not None else (None, None)
+        # A code such as 007 is a text; it is a number only where it is asked whether something is more than it.
+        return (Kind.NUMBER, number) if ordering and number is not None else (Kind.TEXT, value)
+
+
+def _camel(column: str) -> str:
+    first, *rest = column.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+_SPELLINGS = {spelling: column for column in COLUMNS for spelling in (column, _camel(column))}
+
+
+def _time(text: str) -> datetime | None:
+    if not re.fullmatch(_TIME, text):
+        return None
+    try:
+        return naive(parse_instant(text))
+    except UsageError:
+        return None
