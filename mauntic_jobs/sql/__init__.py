@@ -8,7 +8,8 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
-_HEADING = re.compile(r"^-- (?P<name>\w+) -- .+$", re.MULTILINE)
+# The description may go on in further comment lines.
+_HEADING = re.compile(r"^-- (?P<name>\w+) -- .+$(?:\n--.*$)*", re.MULTILINE)
 
 
 @cache

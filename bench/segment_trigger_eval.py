@@ -1,0 +1,170 @@
+"""How fast `segment-trigger-eval` is: against evaluating every contact in Python.
+
+python bench/segment_trigger_eval.py --contacts 1000000 --triggers 100
+"""
+
+import argparse
+import json
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from psycopg import Cursor
+
+from bench._common import Sample, connect, database, machine, say, statements, summary
+from mauntic_jobs import clock
+from mauntic_jobs.cli.output import print_line, print_table
+from mauntic_jobs.config import Settings
+from mauntic_jobs.embedded.servers import throwaway
+from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.jobs.segment_trigger_eval import SEGMENT_TRIGGER_EVAL
+from mauntic_jobs.migrations.platform import create_platform
+from mauntic_jobs.migrations.upgrade import upgrade
+from mauntic_jobs.runner.request import Launcher, Request
+from mauntic_jobs.runner.run import run
+from mauntic_jobs.stores import postgres
+from mauntic_jobs.window import Unit, Window, naive
+
+_ORGANIZATION = UUID(int=1)
+_SEGMENT_BUCKETS = 5  # of 100: each segment holds 5 % of the contacts
+
+_sql = statements("segments")
+
+
+def main() -> None:
+    """Generate, measure, print."""
+    given = _arguments()
+    with throwaway() as servers, database(given.database_url, keep=False) as url:
+        settings = Settings(database_url=url, redis_url=servers.redis_url)
+        journeys = _load(settings, given.contacts, given.triggers)
+        job, naive_way, entered = [], [], 0
+        for number in range(given.rounds):
+            say(f"round {number + 1} of {given.rounds}")
+            sample, entered = _job(settings)
+            job.append(sample)
+            _undo(url)
+            naive_way.append(_naive(url, journeys, given.naive_triggers))
+            _undo(url)
+        ground = machine(url)
+    results = {
+        "machine": ground,
+        "contacts": given.contacts,
+        "triggers": given.triggers,
+        "entered": entered,
+        "naive_triggers": given.naive_triggers,
+        "job": summary(job, naive_way),
+        "naive": summary(naive_way),
+    }
+    _print(results)
+    if given.json:
+        given.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contacts", type=int, default=100_000, help="of one organization (default: 100000)")
+    parser.add_argument("--triggers", type=int, default=20, help="each with a segment of its own (default: 20)")
+    parser.add_argument("--naive-triggers", type=int, default=2, help="evaluated the naive way; the rest is inferred")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement (default: 3)")
+    parser.add_argument(
+        "--database-url", default=os.environ.get("DATABASE_URL"), help="the server to make a database on"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
+    return parser.parse_args()
+
+
+def _load(settings: Settings, contacts: int, triggers: int) -> list[dict[str, Any]]:
+    """Fill a database; return for each journey its ids and the buckets of contacts in its segment."""
+    with postgres.connect(settings) as session:
+        create_platform(session)
+    upgrade(settings, lambda _: None)
+    now = naive(clock.now())
+    journeys = []
+    with connect(postgres.database_url(settings)) as connection:
+        say(f"generating {contacts:,} contacts and {triggers} triggers")
+        connection.execute(_sql["contacts"], {"organization": _ORGANIZATION, "contacts": contacts, "now": now})
+        for number in range(triggers):
+            low = number * 7 % (100 - _SEGMENT_BUCKETS)
+            common = {"organization": _ORGANIZATION, "now": now, "low": low, "high": low + _SEGMENT_BUCKETS - 1}
+            criteria = {
+                "operator": "and",
+                "conditions": [
+                    {"field": "bucket", "operator": "gte", "value": common["low"]},
+                    {"field": "bucket", "operator": "lte", "value": common["high"]},
+                    {"field": "email", "operator": "contains", "value": "@EXAMPLE.com"},
+                ],
+            }
+            (row,) = connection.execute(_sql["journey"], {**common, "criteria": json.dumps(criteria)}).fetchall()
+            journey = {**common, "journey": row["journey_id"], "version": row["version_id"]}
+            connection.execute(_sql["past"], journey)
+            journeys.append(journey)
+        connection.execute("VACUUM (ANALYZE)")
+    return journeys
+
+
+def _job(settings: Settings) -> tuple[Sample, int]:
+    now = clock.now()
+    window = Window.before(now, Unit.HOUR)
+    options = SEGMENT_TRIGGER_EVAL.options()
+    started = time.perf_counter()
+    report = run(Request(SEGMENT_TRIGGER_EVAL, window, window, options, settings, Launcher.CLI, now))
+    seconds = time.perf_counter() - started
+    if report.exit_code != ExitCode.DONE:
+        raise RuntimeError(f"the run failed: {report.error or report.problems}")
+    return Sample(seconds), report.counters["entered"]
+
+
+def _naive(url: str, journeys: list[dict[str, Any]], triggers: int) -> Sample:
+    """Read every contact, evaluate it in Python, let each in by itself; for some triggers, inferring the rest."""
+    started = time.perf_counter()
+    with connect(url, Cursor) as connection:
+        for journey in journeys[:triggers]:
+            past = connection.execute(_sql["naive_entered"], {"journey": journey["journey"]}).fetchall()
+            entered = {row["contact_id"] for row in past}
+            with connection.cursor() as reader:
+                contacts = reader.stream(_sql["naive_contacts"], {"organization": _ORGANIZATION})
+                found = [row["id"] for row in contacts if _is_member(row, journey) and row["id"] not in entered]
+            for contact in found:
+                values = {**journey, "contact": contact, "now": naive(clock.now())}
+                connection.execute(_sql["naive_enter"], values)
+    return Sample((time.perf_counter() - started) * len(journeys) / triggers)
+
+
+def _is_member(contact: dict[str, Any], journey: dict[str, Any]) -> bool:
+    bucket = contact["custom_fields"].get("bucket")
+    return (
+        isinstance(bucket, int)
+        and journey["low"] <= bucket <= journey["high"]
+        and "@example.com" in contact["email"].lower()
+    )
+
+
+def _undo(url: str) -> None:
+    with connect(url) as connection:
+        connection.execute(_sql["undo"], {"now": naive(clock.now()) - timedelta(days=1)})
+        connection.execute(_sql["empty_outbox"])
+        connection.execute("VACUUM (ANALYZE) journey.journey_executions")
+
+
+def _print(results: dict[str, Any]) -> None:
+    ground = results["machine"]
+    print_line(f"{ground['cores']} cores, {ground['memory_gb']} GB, Postgres {ground['postgres']}")
+    print_line(
+        f"{results['contacts']:,} contacts, {results['triggers']} triggers with segments of {_SEGMENT_BUCKETS} %, "
+        f"1 % of their members new: {results['entered']:,} entries"
+    )
+    print_line(f"naive: {results['naive_triggers']} triggers measured, {results['triggers']} inferred, no queue")
+    ratio = results["job"]["ratio"]
+    rows = [
+        {"way": way, **{name: f"{value:.2f}" for name, value in results[way]["seconds"].items()}}
+        for way in ("job", "naive")
+    ]
+    print_table(rows)
+    print_line(f"job / naive: {ratio['median']:.3f} ({ratio['min']:.3f}-{ratio['max']:.3f})")
+
+
+if __name__ == "__main__":
+    main()
