@@ -1,10 +1,10 @@
 """The settings of the toolkit: where each may come from, and which source wins."""
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import (
@@ -23,6 +23,17 @@ from mauntic_jobs.window import format_duration, parse_duration
 CONFIG_FILES = (Path("mauntic-jobs.toml"), Path("/etc/mauntic-jobs.toml"))
 
 MASK = "***"
+
+_HOST = r"(?:\[[^\]\s]*\]|[^:/@,\s\[\]]*)(?::\d*)?"
+# Everything between the user's colon and the last @ is the password, also where marks in it should have been encoded.
+_ADDRESS = re.compile(
+    rf"(?P<scheme>[a-z][a-z0-9+.-]*://)(?:(?P<user>[^:/@\s]*)(?P<password>:.*)?@)?(?P<place>{_HOST}(?:,{_HOST})*(?:/[^@\s]*)?)",
+    re.IGNORECASE,
+)
+# What may be shown of a URL's parameters.
+_HARMLESS = {"host", "port", "dbname", "sslmode", "channel_binding", "application_name", "connect_timeout"}
+_HARMLESS |= {"target_session_attrs", "options", "db", "protocol"}
+_LONGEST_DELAY = timedelta(hours=1)
 
 
 def _duration(value: Any) -> Any:
@@ -44,7 +55,7 @@ class RetrySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_attempts: PositiveInt | None = None
-    retry_delay: Duration | None = None
+    retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
 
 
 class Settings(BaseSettings):
@@ -85,11 +96,11 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     def retry_delays(self, job: str) -> list[timedelta]:
-        """Return the waits before the second and each later attempt of `job`."""
+        """Return the waits before the second and each later attempt of `job`: each twice the last, to an hour."""
         own = self.jobs.get(job, RetrySettings())
         attempts = own.max_attempts or self.max_attempts
         delay = self.retry_delay if own.retry_delay is None else own.retry_delay
-        return [delay * 2**retry for retry in range(attempts - 1)]
+        return [min(delay * 2 ** min(retry, 30), max(delay, _LONGEST_DELAY)) for retry in range(attempts - 1)]
 
 
 def load(flags: Mapping[str, Any], config_file: Path | None = None) -> tuple[Settings, dict[str, str]]:
@@ -114,18 +125,19 @@ def load(flags: Mapping[str, Any], config_file: Path | None = None) -> tuple[Set
 
 
 def masked(url: str) -> str:
-    """Return `url` with its password replaced, for display."""
-    try:
-        parts = urlsplit(url)
-        has_password = parts.password is not None
-    except ValueError:
+    """Return `url` without its password, for display; nothing of it where it cannot be told what is the password."""
+    address, mark, query = url.partition("?")
+    if "@" in query:
+        # A password with a question mark in it.
+        address, mark, query = url, "", ""
+    match = _ADDRESS.fullmatch(address)
+    if not match:
         return MASK
-    if not parts.scheme or "password" in parts.query:
-        return MASK
-    if not has_password:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:{MASK}@{host}"))
+    shown = f"{match['scheme']}{match['user']}:{MASK}@{match['place']}" if match["password"] else address
+    values = [
+        pair if pair.partition("=")[0] in _HARMLESS else f"{pair.partition('=')[0]}={MASK}" for pair in query.split("&")
+    ]
+    return shown + mark + "&".join(values) if query else shown
 
 
 def shown(settings: Settings, name: str) -> str | int | bool | dict[str, Any] | None:
@@ -137,9 +149,14 @@ def shown(settings: Settings, name: str) -> str | int | bool | dict[str, Any] | 
         case timedelta():
             return format_duration(value)
         case dict():
-            return {job: retry.model_dump(mode="json", exclude_none=True) for job, retry in value.items()}
+            return {job: _retry(retry) for job, retry in value.items()}
         case _:
             return value  # type: ignore[no-any-return]  # the other fields are str, int, bool or None
+
+
+def _retry(retry: RetrySettings) -> dict[str, Any]:
+    given = retry.model_dump(exclude_none=True)
+    return {name: format_duration(value) if isinstance(value, timedelta) else value for name, value in given.items()}
 
 
 def variable(name: str) -> str:
@@ -158,7 +175,7 @@ def _config_file(named: Path | None) -> Path | None:
 
 def _environment() -> dict[str, Any]:
     try:
-        return EnvSettingsSource(Settings)()
+        return EnvSettingsSource(Settings, env_ignore_empty=True)()
     except SettingsError:
         raise ConfigurationError('MAUNTIC_JOBS must be JSON, like {"aggregate-hourly": {"max_attempts": 2}}.') from None
 

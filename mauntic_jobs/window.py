@@ -116,8 +116,13 @@ def parse_window(text: str) -> Window:
 def parse_last(text: str, now: datetime) -> Window:
     """Read a length of time, such as 3d, as the window of that length that ends with the last full hour."""
     end = Unit.HOUR.floor(now)
+    return Window(parse_ago(text, end), end)
+
+
+def parse_ago(text: str, now: datetime) -> datetime:
+    """Read a length of time as the instant that long before `now`. Raises UsageError."""
     try:
-        return Window(end - parse_duration(text), end)
+        return now - parse_duration(text)
     except OverflowError:
         raise UsageError(f"Cannot go {text} back: the calendar does not reach that far.") from None
 

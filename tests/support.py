@@ -5,17 +5,20 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
+from mauntic_jobs.embedded import binaries
 from mauntic_jobs.job import Overlap
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.request import Launcher, Request
-from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.window import Window, naive
 
 _PATIENCE_SECONDS = 60
@@ -74,9 +77,9 @@ def stored_rollups(session: Session) -> Rollups:
     return rollups
 
 
-def request(settings: Settings, window: Window, **changes: Any) -> Request:
-    """Return a request to run aggregate-hourly; options of the job are given as keywords of `options`."""
-    job = JOBS["aggregate-hourly"]
+def request(settings: Settings, window: Window, name: str = "aggregate-hourly", **changes: Any) -> Request:
+    """Return a request to run the job of that name; options of the job are given as keywords of `options`."""
+    job = JOBS[name]
     options = job.options.model_validate(changes.pop("options", {}))
     values: dict[str, Any] = {
         "job": job,
@@ -145,3 +148,29 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
             return value
         time.sleep(0.01)
     raise AssertionError(f"{what} did not come about within {_PATIENCE_SECONDS} s")
+
+
+@contextmanager
+def role(settings: Settings, *grants: str, options: str = "") -> Iterator[Settings]:
+    """Yield the settings of a role that may log in and has these grants; `{role}` in them stands for its name."""
+    assert settings.database_url
+    url = urlsplit(settings.database_url.get_secret_value())
+    name = f"role_of_{url.path[1:]}"
+    own = url._replace(netloc=f"{name}:its-password@{url.hostname}:{url.port}").geturl()
+    with connect(settings) as session:
+        session.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'its-password' {options}".encode())
+        try:
+            for grant in grants:
+                session.execute(grant.format(role=name).encode())
+            yield Settings(**{**settings.model_dump(), "database_url": own})
+        finally:
+            session.execute(f"DROP OWNED BY {name}".encode())
+            session.execute(f"DROP ROLE {name}".encode())
+
+
+def psql(settings: Settings, script: str) -> None:
+    """Execute a script as a person would; fail at its first error."""
+    assert settings.database_url
+    command = [str(binaries.psql()), "-X", "-q", "-v", "ON_ERROR_STOP=1", settings.database_url.get_secret_value()]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -14,7 +14,7 @@ from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner import ledger
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.stores.postgres import connect
-from mauntic_jobs.window import Window, parse_duration
+from mauntic_jobs.window import Window, parse_ago
 
 app = new_app("The ledger: which job ran when, for which window, and how it ended.")
 
@@ -28,7 +28,7 @@ def list_runs(
     job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.")] = None,
     status: Annotated[str | None, typer.Option(metavar="STATUS", help=f"One of {', '.join(_RECORDED)}.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 24h: begun no longer ago.")] = None,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most this many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
     json: JsonOutput = False,
 ) -> None:
     """List runs, latest first."""
@@ -36,7 +36,7 @@ def list_runs(
         raise UsageError(f"There is no job {job}. The jobs are: {', '.join(JOBS)}.")
     if status is not None and status not in _RECORDED:
         raise UsageError(f"There is no status {status}. It is one of {', '.join(_RECORDED)}.")
-    begun_after = None if since is None else clock.now() - parse_duration(since)
+    begun_after = None if since is None else parse_ago(since, clock.now())
     with connect(settings) as session:
         rows = ledger.list_runs(
             session, job=job, status=Status(status) if status else None, since=begun_after, limit=limit
@@ -50,7 +50,7 @@ def list_runs(
 @command(app, "show", example="mauntic-jobs runs show 42 --json")
 def show_run(
     settings: Settings,
-    run: Annotated[int, typer.Argument(metavar="RUN", help="The run's number, from `runs list`.")],
+    run: Annotated[int, typer.Argument(min=1, max=2**63 - 1, metavar="RUN", help="Its number, from `runs list`.")],
     *,
     json: JsonOutput = False,
 ) -> None:

@@ -43,6 +43,11 @@ class PlatformIndex:
         """The statement that builds it."""
         return _sql[self.statement].decode()
 
+    @property
+    def drop_sql(self) -> str:
+        """The statement that drops what a build that did not end has left."""
+        return _sql[f"{self.statement}_drop"].decode()
+
 
 INDEXES = (
     PlatformIndex("analytics.contact_activity", "contact_activity_created_at", unique=False),
@@ -57,7 +62,8 @@ INDEXES = (
 
 def states(session: Session) -> dict[PlatformIndex, IndexState]:
     """Return how each index stands in the database."""
-    rows = session.rows(_catalog["indexes"], {"names": [index.name for index in INDEXES]})
+    wanted = {"names": [index.name for index in INDEXES], "tables": [index.table for index in INDEXES]}
+    rows = session.rows(_catalog["indexes"], wanted)
     valid = {row["name"]: row["valid"] for row in rows}
     found = {True: IndexState.PRESENT, False: IndexState.INVALID, None: IndexState.MISSING}
     return {index: found[valid.get(index.name)] for index in INDEXES}
@@ -75,17 +81,17 @@ def build(session: Session, index: PlatformIndex, tell: Callable[[str], None]) -
     """
     moved = 0
     for _ in range(_BUILD_ATTEMPTS):
-        session.execute(_sql[f"{index.statement}_drop"])
+        session.execute(index.drop_sql.encode())
         if index.unique:
             with session.transaction(Limits(statement_timeout=_MOVE_TIMEOUT)):
                 moved += session.execute(_sql[f"{index.statement}_move"])
         try:
-            session.execute(_sql[index.statement])
+            session.execute(index.sql.encode())
         except ConflictError:
             tell(f"{index.table}: new duplicates appeared while {index.name} was built; trying again")
         else:
             return moved
-    session.execute(_sql[f"{index.statement}_drop"])
+    session.execute(index.drop_sql.encode())
     raise JobFailedError(
         f"{index.table} gets new duplicates faster than {index.name} can be built. "
         "Stop the jobs that mauntic-jobs replaces, then run `mauntic-jobs db upgrade` again."

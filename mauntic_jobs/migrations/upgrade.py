@@ -83,7 +83,10 @@ def script(state: DatabaseState) -> str:
         f"VALUES ({migration.version}, '{migration.name}', '{migration.checksum}');\nCOMMIT;\n"
         for migration in state.pending
     ]
-    parts += [f"-- {index.name}\n{index.sql};\n" for index in INDEXES if state.indexes[index] is not IndexState.PRESENT]
+    for index, found in state.indexes.items():
+        if found is not IndexState.PRESENT:
+            drop = f"{index.drop_sql};\n" if found is IndexState.INVALID else ""
+            parts.append(f"-- {index.name}\n{drop}{index.sql};\n")
     return "\n".join(parts)
 
 

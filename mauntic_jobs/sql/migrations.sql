@@ -18,8 +18,9 @@ SELECT wanted.name FROM unnest(%(tables)s::text[]) AS wanted (name) WHERE to_reg
 -- existing_schemas -- Name those of the given schemas that exist.
 SELECT nspname AS name FROM pg_namespace WHERE nspname = ANY (%(schemas)s::text[]) ORDER BY 1
 
--- indexes -- Tell which of the given indexes exist, and whether each was built to the end.
+-- indexes -- Tell which of the given indexes exist on their tables, and whether each was built to the end.
 SELECT class.relname AS name, index.indisvalid AS valid
 FROM pg_index AS index
 JOIN pg_class AS class ON class.oid = index.indexrelid
-WHERE class.relname = ANY (%(names)s::text[])
+JOIN unnest(%(names)s::text[], %(tables)s::text[]) AS wanted (name, table_name)
+    ON class.relname = wanted.name AND index.indrelid = to_regclass(wanted.table_name)

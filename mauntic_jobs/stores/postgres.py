@@ -11,13 +11,14 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
-from mauntic_jobs.config import Settings, masked
+from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.job import Row
-from mauntic_jobs.stores.postgres_errors import connect_error, is_read_only, translate
+from mauntic_jobs.stores.postgres_errors import connect_error, translate, unreadable_url
 
 _SET_LOCAL = b"""
 SELECT set_config('application_name', %(name)s, true),
@@ -124,26 +125,20 @@ class Session:
         try:
             yield
         except psycopg.Error as error:
-            raise translate(error, in_recovery=is_read_only(error) and self._in_recovery()) from error
-
-    def _in_recovery(self) -> bool:
-        """Whether the server is a standby, as one is for a moment on either side of a failover."""
-        try:
-            with self._connection.cursor() as cursor:
-                row = cursor.execute("SELECT pg_is_in_recovery() AS standby").fetchone()
-        except psycopg.Error:
-            return False  # the failed transaction is still open: the caller's error says enough
-        return bool(row and row["standby"])
+            # Servers report by themselves whether they are a standby, as one is for a moment around a failover.
+            standby = self._connection.info.parameter_status("in_hot_standby") == "on"
+            raise translate(error, standby=standby) from error
 
 
 def database_url(settings: Settings) -> str:
     """Return where Postgres is, or raise ConfigurationError that says how to tell."""
-    if settings.database_url is None:
+    url = settings.database_url.get_secret_value() if settings.database_url else ""
+    if not url:
         raise ConfigurationError(
             "There is no database to work on. Set DATABASE_URL (or --database-url, or database_url in "
             "mauntic-jobs.toml) to your Postgres, or add --embedded to use the development servers on this machine."
         )
-    return settings.database_url.get_secret_value()
+    return url
 
 
 @contextmanager
@@ -160,6 +155,10 @@ def open_session(settings: Settings) -> Session:
     """Open a connection in autocommit mode; the caller closes it. Raises UnavailableError or ConfigurationError."""
     url = database_url(settings)
     try:
+        conninfo_to_dict(url)
+    except psycopg.Error:
+        raise unreadable_url() from None
+    try:
         connection = psycopg.connect(
             url,
             autocommit=True,
@@ -174,7 +173,7 @@ def open_session(settings: Settings) -> Session:
             tcp_user_timeout=60_000,
         )
     except psycopg.Error as error:
-        raise connect_error(error, masked(url)) from None
+        raise connect_error(error, url) from None
     return Session(connection)
 
 

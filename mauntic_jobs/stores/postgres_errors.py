@@ -4,6 +4,7 @@ import re
 
 import psycopg
 
+from mauntic_jobs.config import MASK, masked
 from mauntic_jobs.errors import (
     ConfigurationError,
     ConflictError,
@@ -17,14 +18,18 @@ from mauntic_jobs.errors import (
 # libpq gives a refused connection no SQLSTATE, only the server's text.
 _REFUSED_LOGIN = re.compile(
     r"password authentication failed|no password supplied|authentication failed|no pg_hba.conf entry|SASL"
-    r'|role ".*" does not exist|database ".*" does not exist|no such database|not permitted to log in'
-    r"|invalid (dsn|connection option|URI)|missing \"=\"|invalid port number|invalid integer value",
+    r'|role ".*" does not exist|database ".*" does not exist|no such database|not permitted to log in',
     re.IGNORECASE,
+)
+_UNREADABLE = re.compile(
+    r"invalid (\w+ value|dsn|connection option|URI|port|integer value)|missing \"=\"", re.IGNORECASE
 )
 
 _CONTENTION = {"40001", "40P01", "55P03"}
 _GONE = {"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"}
 _READ_ONLY = "25006"
+# Its messages quote the value that could not be read.
+_DATA_EXCEPTION = "22"
 _ADVICE = {
     "42501": "Grant the role what docs/database.md lists, or use another role.",
     "42703": "The platform's table has other columns than mauntic-jobs knows; see docs/database.md.",
@@ -34,26 +39,36 @@ _ADVICE = {
 }
 
 
-def connect_error(error: psycopg.Error, shown_url: str) -> MaunticJobsError:
-    """Return why a connection could not be opened. `shown_url` is the address without its password."""
-    text = " ".join(str(error).split())
-    if isinstance(error, psycopg.ProgrammingError) or _REFUSED_LOGIN.search(text):
-        return ConfigurationError(f"Postgres refused the connection to {shown_url}: {text}. Check DATABASE_URL.")
-    return UnavailableError(
-        f"Cannot reach Postgres at {shown_url}: {text}. Check that it is running and that DATABASE_URL is right."
+def unreadable_url() -> ConfigurationError:
+    """Return the error for an address that cannot be read. It is not repeated: it may hold a password anywhere."""
+    return ConfigurationError(
+        "DATABASE_URL is no address that Postgres understands. Check DATABASE_URL: write it as "
+        "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, and percent-encode marks in the password, such as %40 for @."
     )
 
 
-def is_read_only(error: psycopg.Error) -> bool:
-    """Whether a write was refused because the transaction is read-only."""
-    return error.sqlstate == _READ_ONLY
+def connect_error(error: psycopg.Error, url: str) -> MaunticJobsError:
+    """Return why a connection could not be opened."""
+    text = " ".join(str(error).split())
+    if isinstance(error, psycopg.ProgrammingError) or _UNREADABLE.search(text):
+        return unreadable_url()
+    # libpq quotes what it took for a host or a port, which may be the end of a password that holds an @ or a slash.
+    for piece in re.split(r"[:/@?#]", url.partition("://")[2].rpartition("@")[0])[1:]:
+        text = text.replace(piece, MASK) if piece else text
+    if _REFUSED_LOGIN.search(text):
+        return ConfigurationError(f"Postgres refused the connection to {masked(url)}: {text}. Check DATABASE_URL.")
+    return UnavailableError(
+        f"Cannot reach Postgres at {masked(url)}: {text}. Check that it is running and that DATABASE_URL is right."
+    )
 
 
-def translate(error: psycopg.Error, *, in_recovery: bool) -> MaunticJobsError:  # noqa: PLR0911 - a table in code
-    """Return the error that a statement's failure amounts to. `in_recovery`: the server is a standby."""
+def translate(error: psycopg.Error, *, standby: bool) -> MaunticJobsError:  # noqa: PLR0911 - a table in code
+    """Return the error that a statement's failure amounts to. `standby`: the server is one, at least for now."""
     state = error.sqlstate or ""
     # Only the primary message: the detail quotes values of rows.
     text = error.diag.message_primary or " ".join(str(error).split())
+    if state[:2] == _DATA_EXCEPTION:
+        text = re.sub(r'"[^"]*"', '"..."', text, flags=re.DOTALL)
     if state in _CONTENTION:
         return ContentionError(f"Postgres gave up on the transaction: {text}.")
     if state == "23505":
@@ -62,7 +77,7 @@ def translate(error: psycopg.Error, *, in_recovery: bool) -> MaunticJobsError:  
         return StatementTimeoutError(
             f"Postgres stopped a statement: {text}. If it needs longer, raise MAUNTIC_STATEMENT_TIMEOUT."
         )
-    if state == _READ_ONLY and in_recovery:
+    if state == _READ_ONLY and standby:
         return UnavailableError(f"This server is a standby: {text}. A failover may be under way.")
     if state in _GONE or state[:2] in ("08", "53") or (not state and _is_connection_failure(error)):
         return UnavailableError(f"The connection to Postgres was lost: {text}.")

@@ -2,17 +2,32 @@
 
 import re
 
-_RULES = (
-    (re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@]+(?=@)", re.IGNORECASE), r"\g<keep>***"),
-    (re.compile(r"(?P<keep>\b(?:password|secret|token|api_?key)\s*[=:]\s*)\S+", re.IGNORECASE), r"\g<keep>***"),
-    (re.compile(r"[^\s@<>\"'(),;:/*]+@[^\s@<>\"'(),;:]+\.[^\s@<>\"'(),;:.]+"), "<address>"),
-    (re.compile(r"(?<![\w.-])\+\d[\d ()-]{6,}\d"), "<phone>"),
-)
 _LONGEST = 2000
+# What is cut off is not looked at; this much more is, so that nothing is hidden only in part.
+_LOOKED_AT = 4 * _LONGEST
+
+_NAMES = "password|passwd|pass|secret|token|api[_-]?key|access[_-]?key|credentials?"
+_QUOTED = r"\"[^\"]*\"?|'[^']*'?"
+_RULES = (
+    # The password of a URL; it may hold an @ that should have been encoded, so up to the last one of the word.
+    (re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]{0,30}://[^\s:/@]{0,200}:)[^\s]+@", re.IGNORECASE), r"\g<keep>***@"),
+    (re.compile(r"(?P<keep>\bauthorization\W{1,5}(?:\w{1,20}\s)?)\S+", re.IGNORECASE), r"\g<keep>***"),
+    # `password=x`, `"apiKey": "x"`, `AWS_SECRET_ACCESS_KEY: x`.
+    (
+        re.compile(
+            rf"(?P<keep>\b[\w-]{{0,60}}?(?:{_NAMES})[\w-]{{0,60}}[\"']?\s{{0,5}}[=:]\s{{0,5}})(?:{_QUOTED}|[^\s&,;}}]+)",
+            re.IGNORECASE,
+        ),
+        r"\g<keep>***",
+    ),
+    (re.compile(r"[^\s@<>\"'(),;:/*]{1,64}@[^\s@<>\"'(),;:]{1,253}\.[^\s@<>\"'(),;:.]{1,63}"), "<address>"),
+    (re.compile(r"(?<![\w.-])\+\d[\d ()-]{6,30}\d"), "<phone>"),
+)
 
 
 def scrub(text: str) -> str:
     """Return `text` without what must not leave the process, cut to 2,000 characters."""
+    text = text[:_LOOKED_AT]
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
