@@ -53,7 +53,7 @@ def test_every_example_is_a_command_with_options_that_exist(example: str) -> Non
 @pytest.mark.parametrize("name", list(Settings.model_fields))
 def test_every_setting_is_documented_with_its_variable_and_default(name: str) -> None:
     default = shown(Settings(), name)
-    text = {None: "none", False: "`false`"}.get(default, f"`{default}`") if not isinstance(default, dict) else "`{}`"
+    text = "none" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
     assert f"| `{name}` | `{variable(name)}` | {text} |" in _TEXT[_ROOT / "docs/configuration.md"]
 
 

@@ -29,9 +29,9 @@ def upgrade(
         with connect(settings) as session:
             state = upgrades.inspect(session)
         print_line(upgrades.script(state) if not state.current else "-- Nothing to do.")
-        _tell_surplus(state.surplus, "would be moved")
+        _tell_surplus(state.surplus, "to be moved")
         return
-    _tell_surplus(upgrades.upgrade(settings, say), "were moved")
+    _tell_surplus(upgrades.upgrade(settings, say), "moved")
     print_line("The database is up to date.")
 
 
@@ -47,7 +47,7 @@ def status(settings: Settings, *, json: JsonOutput = False) -> None:
         print_json({"current": state.current, "parts": parts, "duplicates": state.surplus})
     else:
         print_table(parts)
-        _tell_surplus(state.surplus, "have to be moved")
+        _tell_surplus(state.surplus, "to be moved")
     if not state.current:
         say("Run `mauntic-jobs db upgrade`.")
         raise typer.Exit(ExitCode.PARTIAL)

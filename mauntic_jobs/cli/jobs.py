@@ -1,6 +1,8 @@
 """The subcommands of the scheduled jobs, made from the registry."""
 
 import inspect
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -19,9 +21,10 @@ from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.backfill import exit_code, run_all, split
 from mauntic_jobs.runner.request import Launcher, Report, Request, silent
 from mauntic_jobs.scheduler.cron import latest_slot
-from mauntic_jobs.window import Window, naive, parse_date, parse_last, parse_window
+from mauntic_jobs.window import Unit, Window, naive, parse_date, parse_last, parse_window
 
 _WINDOW = "Window (at most one)"
+_MONTH = re.compile(r"(?!0000)([0-9]{4})-(0[1-9]|1[0-2])")
 _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 
 
@@ -32,20 +35,32 @@ def register_jobs(app: typer.Typer) -> None:
 
 
 def window_of(
-    job: Job[Any], now: datetime, date: str | None, window: str | None, last: str | None
+    job: Job[Any],
+    now: datetime,
+    date: str | None,
+    window: str | None,
+    last: str | None,
+    month: str | None = None,
+    *,
+    tell: Callable[[str], None] = silent,
 ) -> tuple[Window, datetime | None]:
     """Return the window that the options name, and its slot if they name none: the job's latest slot decides then.
 
+    `tell` gets to know of a window that has not ended.
+
     Raises UsageError for options that contradict each other and for windows that have not begun.
     """
-    if sum(option is not None for option in (date, window, last)) > 1:
-        raise UsageError("Give only one of --date, --window and --last.")
+    if sum(option is not None for option in (date, window, last, month)) > 1:
+        names = "--date, --window, --last and --month" if job.unit is Unit.MONTH else "--date, --window and --last"
+        raise UsageError(f"Give only one of {names}.")
     if date is not None:
         chosen = parse_date(date, now)
     elif window is not None:
         chosen = parse_window(window)
     elif last is not None:
         chosen = parse_last(last, now)
+    elif month is not None:
+        chosen = _parse_month(month)
     else:
         slot = latest_slot(job.cron, now)
         return Window.before(slot, job.unit), slot
@@ -54,8 +69,17 @@ def window_of(
     if chosen.start < _EARLIEST:
         raise UsageError(f"The window {chosen} starts before 1970: check the year.")
     if chosen.end > now:
-        say(f"The window {chosen} ends in the future: what has happened so far is counted.")
-    return chosen, None
+        tell(f"The window {chosen} ends in the future: what has happened so far is counted.")
+    # Days that have not begun hold nothing.
+    return Window(chosen.start, min(chosen.end, Unit.DAY.after(now))), None
+
+
+def _parse_month(text: str) -> Window:
+    match = _MONTH.fullmatch(text.strip())
+    if not match:
+        raise UsageError(f"Cannot read {text!r} as a month: write it like 2026-10.")
+    start = datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC)
+    return Window(start, Unit.MONTH.after(start))
 
 
 def _register(app: typer.Typer, job: Job[Any]) -> None:
@@ -71,6 +95,9 @@ def _register(app: typer.Typer, job: Job[Any]) -> None:
             str | None,
             typer.Option(metavar="TIME", help="Such as 6h or 3d, up to the last full hour.", rich_help_panel=_WINDOW),
         ] = None,
+        month: Annotated[
+            str | None, typer.Option(metavar="YYYY-MM", help="A UTC month.", rich_help_panel=_WINDOW)
+        ] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would change.")] = False,
         overlap: Annotated[
             Overlap | None,
@@ -85,7 +112,8 @@ def _register(app: typer.Typer, job: Job[Any]) -> None:
     ) -> None:
         now = clock.now()
         options = job_options.validated(job.options, own)
-        chosen, slot = window_of(job, now, date, window, last)
+        tell = silent if quiet else say
+        chosen, slot = window_of(job, now, date, window, last, month, tell=tell)
         request = Request(
             job=job,
             window=chosen,
@@ -97,12 +125,14 @@ def _register(app: typer.Typer, job: Job[Any]) -> None:
             slot=slot,
             overlap=overlap or Overlap.SKIP,
             dry_run=dry_run,
-            tell=silent if quiet else say,
+            tell=tell,
         )
         shown = Shown(json=json, quiet=quiet, skip_ok=skip_ok)
         raise typer.Exit(_run(request, shown, waits=overlap is None))
 
     settings, *standard, _own = inspect.signature(run).parameters.values()
+    if job.unit is not Unit.MONTH:
+        standard = [parameter for parameter in standard if parameter.name != "month"]
     set_signature(run, [settings, *job_options.parameters(job.options), *standard])
     example = f"mauntic-jobs {job.name} --last 3d --dry-run"
     command(app, job.name, example=example, help=job.description, short_help=job.summary)(run)

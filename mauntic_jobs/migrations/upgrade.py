@@ -1,5 +1,6 @@
 """Bringing a database up to date, and telling how far it is."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ def upgrade(settings: Settings, tell: Callable[[str], None]) -> dict[str, int]:
     Each migration commits with its record. Safe to run again at any point. Raises LockedError while another upgrade is
     under way, and what `inspect` raises.
     """
-    moved: dict[str, int] = {}
+    moved: Counter[str] = Counter()
     with connect(settings) as session, _alone(settings):
         state = inspect(session)
         for migration in state.pending:
@@ -70,7 +71,7 @@ def upgrade(settings: Settings, tell: Callable[[str], None]) -> dict[str, int]:
             tell(f"applied {migration}")
         for index, found in state.indexes.items():
             if found is not IndexState.PRESENT:
-                moved[index.table] = build(session, index, tell)
+                moved[index.table] += build(session, index, tell)
                 tell(f"built {index.name} on {index.table}")
     return {table: count for table, count in moved.items() if count}
 

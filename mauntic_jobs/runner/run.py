@@ -117,7 +117,7 @@ class _Run:
             self._session.close()
 
     def _work(self) -> JobResult:
-        request, session, redis = self._request, self._connected(), self._connected_redis()
+        request, session = self._request, self._connected()
         if self._claim is None:
             claim = self._claim = claims.acquire(session, request, self.attempt)
             self.run_id = claim.id
@@ -127,8 +127,9 @@ class _Run:
             status = claims.next_attempt(session, claim, self.attempt, self._last_error)
             if status is Status.SUCCEEDED and self._written is not None:
                 # The connection was lost after the server had committed, or while publishing.
-                self._publish(session, redis)
+                self._publish(session, self._connected_redis())
                 return self._written
+        redis = self._connected_redis()
         with session.transaction(self._limits(claim.name)):
             for bucket in request.coverage.split(request.job.bucket):
                 claims.lock_bucket(session, f"{request.job.name}/{bucket if request.job.bucket else ''}")

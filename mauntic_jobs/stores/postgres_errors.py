@@ -52,10 +52,11 @@ def connect_error(error: psycopg.Error, url: str) -> MaunticJobsError:
     text = " ".join(str(error).split())
     if isinstance(error, psycopg.ProgrammingError) or _UNREADABLE.search(text):
         return unreadable_url()
+    refused = _REFUSED_LOGIN.search(text)
     # libpq quotes what it took for a host or a port, which may be the end of a password that holds an @ or a slash.
     for piece in re.split(r"[:/@?#]", url.partition("://")[2].rpartition("@")[0])[1:]:
         text = text.replace(piece, MASK) if piece else text
-    if _REFUSED_LOGIN.search(text):
+    if refused:
         return ConfigurationError(f"Postgres refused the connection to {masked(url)}: {text}. Check DATABASE_URL.")
     return UnavailableError(
         f"Cannot reach Postgres at {masked(url)}: {text}. Check that it is running and that DATABASE_URL is right."
@@ -68,7 +69,7 @@ def translate(error: psycopg.Error, *, standby: bool) -> MaunticJobsError:  # no
     # Only the primary message: the detail quotes values of rows.
     text = error.diag.message_primary or " ".join(str(error).split())
     if state[:2] == _DATA_EXCEPTION:
-        text = re.sub(r'"[^"]*"', '"..."', text, flags=re.DOTALL)
+        text = re.sub(r'".*"', '"..."', text, flags=re.DOTALL)
     if state in _CONTENTION:
         return ContentionError(f"Postgres gave up on the transaction: {text}.")
     if state == "23505":

@@ -1,14 +1,19 @@
 """Redis or Valkey: Lua scripts in pipelined batches, and its errors in our own terms."""
 
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from mauntic_jobs.config import Settings, masked
 from mauntic_jobs.errors import ConfigurationError, JobFailedError, MaunticJobsError, UnavailableError
 
-# Calls sent before their answers are read: enough to hide the network, little enough to buffer.
-_BATCH = 1_000
+Call = tuple[Sequence[str], Sequence[str | int]]
+
+# Keys and arguments sent before answers are read: enough to hide the network, little enough to buffer.
+_BATCH_VALUES = 10_000
+_ANSWER_SECONDS = 12
+
+# Of the errors without a class of their own, those that pass: a long script, a full disk, a lost replica.
+_PASSING = ("BUSY", "UNKILLABLE", "MISCONF", "NOREPLICAS")
 
 
 class RedisScripts:
@@ -18,17 +23,28 @@ class RedisScripts:
         self._client = client
         self._shown_url = shown_url
 
-    def run(self, script: bytes, calls: Iterable[tuple[Sequence[str], Sequence[str | int]]]) -> list[Any]:
-        """Run a script once for each pair of keys and arguments, in batches, and return the results in order."""
-        remaining, results = iter(calls), []
+    def run(self, script: bytes, calls: Iterable[Call]) -> list[Any]:
+        """Run a script once for each pair of keys and arguments, in batches, and return the results in order.
+
+        Nothing is sent twice. After an error any of the calls may have been made: those of earlier batches have been,
+        those of later ones have not.
+        """
+        from redis.exceptions import RedisError
+
+        results: list[Any] = []
         try:
             digest = self._client.script_load(script)
-            while batch := list(islice(remaining, _BATCH)):
+            for batch in _batches(calls):
                 pipeline = self._client.pipeline(transaction=False)
                 for keys, arguments in batch:
                     pipeline.evalsha(digest, len(keys), *keys, *arguments)
-                results += pipeline.execute()
-        except Exception as error:
+                # The driver's own error would repeat the arguments, which can be anybody's data.
+                answers = pipeline.execute(raise_on_error=False)
+                for (keys, _), answer in zip(batch, answers, strict=True):
+                    if isinstance(answer, Exception):
+                        raise _translated(answer, self._shown_url, keys) from answer
+                results += answers
+        except (RedisError, OSError) as error:
             raise _translated(error, self._shown_url) from error
         return results
 
@@ -39,27 +55,23 @@ class RedisScripts:
 
 def open_redis(settings: Settings) -> RedisScripts:
     """Connect. Raises UnavailableError or ConfigurationError; a cluster is a ConfigurationError."""
-    if settings.redis_url is None:
+    if not settings.redis_url:
         raise ConfigurationError(
             "There is no Redis to work on. Set REDIS_URL (or redis_url in mauntic-jobs.toml), or add --embedded to use "
             "the development servers on this machine."
         )
-    import redis
-    from redis.backoff import ExponentialWithJitterBackoff
-    from redis.retry import Retry
+    from redis.exceptions import RedisError
 
     url = settings.redis_url.get_secret_value()
+    client = _client(url, settings)
     try:
-        client = redis.Redis.from_url(
-            url,
-            protocol=2,
-            socket_timeout=12,
-            socket_connect_timeout=max(2.0, settings.connect_timeout.total_seconds()),
-            retry=Retry(ExponentialWithJitterBackoff(cap=1, base=0.05), 2),
-        )
         in_cluster = client.info("cluster").get("cluster_enabled")
-    except Exception as error:
-        raise _translated(error, masked(url)) from error
+    except (RedisError, OSError) as error:
+        client.close()
+        translated = _translated(error, masked(url))
+        if isinstance(translated, JobFailedError):  # to a request that every Redis answers
+            raise ConfigurationError(f"{translated} Check REDIS_URL.") from error
+        raise translated from error
     if in_cluster:
         client.close()
         raise ConfigurationError(
@@ -69,14 +81,66 @@ def open_redis(settings: Settings) -> RedisScripts:
     return RedisScripts(client, masked(url))
 
 
-def _translated(error: Exception, shown_url: str) -> MaunticJobsError:
+def _client(url: str, settings: Settings) -> Any:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    try:
+        return redis.Redis.from_url(
+            url,
+            protocol=2,
+            socket_timeout=_ANSWER_SECONDS,
+            socket_connect_timeout=max(2.0, settings.connect_timeout.total_seconds()),
+            # The driver would send a whole batch again. The runner tries again, and knows what can stand that.
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError:  # its text may repeat the password
+        raise ConfigurationError(
+            "REDIS_URL is no address of a Redis: write it like redis://user:password@host:6379/0, with rediss:// for "
+            "TLS, and with characters such as / # ? @ in the password percent-encoded."
+        ) from None
+
+
+def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
+    batch: list[Call] = []
+    values = 0
+    for keys, arguments in calls:
+        batch.append((keys, arguments))
+        values += len(keys) + len(arguments)
+        if values >= _BATCH_VALUES:
+            yield batch
+            batch, values = [], 0
+    if batch:
+        yield batch
+
+
+def _translated(error: Exception, shown_url: str, keys: Sequence[str] = ()) -> MaunticJobsError:  # noqa: PLR0911 - a table in code
     import redis.exceptions as kinds
 
-    text = " ".join(str(error).split())
-    if isinstance(error, kinds.AuthenticationError | kinds.NoPermissionError):
-        return ConfigurationError(f"Redis refused the login or a command at {shown_url}: {text}. Check REDIS_URL.")
-    if isinstance(error, kinds.ConnectionError | kinds.TimeoutError | kinds.ReadOnlyError | OSError):
-        return UnavailableError(f"Cannot reach Redis at {shown_url}: {text}. Check that it is running, and REDIS_URL.")
-    if isinstance(error, ValueError):
-        return ConfigurationError(f"REDIS_URL is no address of a Redis: {text}.")
-    return JobFailedError(f"Redis refused a command: {text}.")
+    text = " ".join(str(error).split()).rstrip(".")
+    match error:
+        case kinds.AuthenticationError() | kinds.NoPermissionError():
+            return ConfigurationError(
+                f"Redis refused the login or a command at {shown_url}: {text}. Check REDIS_URL, and what its user may."
+            )
+        case kinds.ReadOnlyError():
+            return UnavailableError(
+                f"Redis at {shown_url} is a replica: {text}. A failover may be under way; otherwise name the primary "
+                "in REDIS_URL."
+            )
+        case kinds.OutOfMemoryError():
+            return UnavailableError(
+                f"Redis at {shown_url} is out of memory: {text}. Free some, or raise its maxmemory."
+            )
+        case kinds.ConnectionError() | kinds.TimeoutError() | OSError():
+            return UnavailableError(
+                f"Cannot reach Redis at {shown_url}: {text}. Check that it is running, and REDIS_URL."
+            )
+        case kinds.NoScriptError() | kinds.MasterDownError() | kinds.TryAgainError():
+            return UnavailableError(f"Redis at {shown_url} was replaced or restarted just now: {text}.")
+        case kinds.ResponseError() if text.startswith(_PASSING):
+            return UnavailableError(f"Redis at {shown_url} cannot do its work now: {text}.")
+    place = f" on {keys[0]}" if keys else ""
+    others = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+    return JobFailedError(f"Redis at {shown_url} refused a command{place}{others}: {text}.")

@@ -15,7 +15,7 @@ _RULES = (
     # `password=x`, `"apiKey": "x"`, `AWS_SECRET_ACCESS_KEY: x`.
     (
         re.compile(
-            rf"(?P<keep>\b[\w-]{{0,60}}?(?:{_NAMES})[\w-]{{0,60}}[\"']?\s{{0,5}}[=:]\s{{0,5}})(?:{_QUOTED}|[^\s&,;}}]+)",
+            rf"(?P<keep>\b[\w-]{{0,60}}?(?:{_NAMES})[\w-]{{0,60}}[\"']?\s{{0,5}}[=:]\s{{0,5}})(?:{_QUOTED}|\S+)",
             re.IGNORECASE,
         ),
         r"\g<keep>***",

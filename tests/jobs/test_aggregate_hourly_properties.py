@@ -95,7 +95,7 @@ def test_any_order_repetition_and_kill_of_windows_ends_in_the_rows_of_one_rebuil
     assert stored_rollups(session) == reference_rollups(events)
 
 
-@hypothesis_settings(_with_database, max_examples=8)  # each makes some eighty runs
+@hypothesis_settings(_with_database, max_examples=5)  # each makes some eighty runs
 @given(
     arrivals=st.lists(st.tuples(_instants, st.timedeltas(timedelta(), timedelta(hours=2))), max_size=25),
     missed=st.sets(st.integers(0, 60)),

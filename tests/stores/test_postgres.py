@@ -328,6 +328,7 @@ def test_a_missing_privilege_is_named(session: Session) -> None:
         b"SELECT name::date FROM people",
         b"SELECT name::jsonb FROM people",
         b"SELECT name::inet FROM people",
+        b"SELECT ('\"' || name || '\" \"')::uuid FROM people",
         b"SELECT (name || '-10-05')::timestamp FROM people",
         b"CREATE UNIQUE INDEX ON people ((left(name, 3)))",
     ],
@@ -427,6 +428,17 @@ def test_a_wrong_password_is_a_matter_of_configuration(direct_settings: Settings
     assert "password authentication failed" in str(error)
     assert "Check DATABASE_URL" in str(error)
     assert PASSWORD not in str(error)
+
+
+@pytest.mark.parametrize("password", ["a", "authentication", "postgres"])
+def test_a_wrong_password_that_is_a_piece_of_the_message_is_a_matter_of_configuration(
+    direct_settings: Settings, password: str
+) -> None:
+    assert direct_settings.database_url
+    netloc = urlsplit(direct_settings.database_url.get_secret_value()).netloc.rpartition("@")[2]
+    error = _refusal(_url(direct_settings, netloc=f"mauntic:{password}@{netloc}"))
+    assert isinstance(error, ConfigurationError)
+    assert f":{password}@" not in str(error)
 
 
 def test_a_missing_password_is_a_matter_of_configuration(direct_settings: Settings) -> None:

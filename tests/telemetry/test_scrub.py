@@ -27,6 +27,7 @@ def test_the_password_of_a_url_is_hidden_and_the_rest_is_kept(text: str, scrubbe
         "postgresql://app:p@hunter2@db/x",
         "host=db password=hunter2 user=app",
         "password = hunter2",
+        "host=db password=a,hunter2 user=app",
         "Password: hunter2",
         "PGPASSWORD=hunter2",
         "SMTP_PASSWORD=hunter2",

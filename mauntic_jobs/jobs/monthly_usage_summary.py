@@ -1,0 +1,111 @@
+"""`monthly-usage-summary`: each organization's events and distinct contacts of a month, rebuilt from the raw events.
+
+Distinct contacts of days cannot be added up, so that the month is counted as a whole.
+"""
+
+from collections import Counter
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import JobFailedError, UsageError
+from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
+from mauntic_jobs.jobs.rebuild import Rebuild, rebuild
+from mauntic_jobs.sql import statements
+from mauntic_jobs.window import Unit, Window, naive
+
+_TYPES_NAMED = 10
+
+_sql = statements("monthly_usage")
+_rollups_sql = statements("event_aggregates")
+
+
+class MonthlyUsageSummaryOptions(JobOptions):
+    """The options of `monthly-usage-summary`."""
+
+    org: list[UUID] = Field(
+        [], description="Only this organization; may be given more than once.", json_schema_extra={"metavar": "ID"}
+    )
+    compare: bool = Field(False, description="Show old and new values of every group that changes.")
+    allow_shrink: bool = Field(False, description="Let values go down, or away, where raw events are gone.")
+
+
+def coverage(window: Window, _options: MonthlyUsageSummaryOptions, _settings: Settings) -> Window:
+    """Return the whole UTC months to rebuild for `window`."""
+    return window.aligned(Unit.MONTH)
+
+
+def run(context: Context[MonthlyUsageSummaryOptions], months: Window) -> JobResult:
+    """Rebuild the usage of each month.
+
+    Raises RefusedError if that would lower or remove a value unasked, and JobFailedError for types that are too long.
+    """
+    _check_organizations(context)
+    context.transaction.rows(_sql["whole_scans"])
+    totals: Counter[str] = Counter()
+    changes: list[Row] = []
+    for month in months.split(Unit.MONTH):
+        work = _work(context.options, month)
+        context.transaction.execute(_sql["count"], work.parameters)
+        _check_types(context)
+        summary, changed = rebuild(context, work)
+        totals.update(summary)
+        totals["months"] += 1
+        changes += changed
+    names = ("months", "events", "inserted", "updated", "removed", "unchanged")
+    return JobResult({name: totals[name] for name in names}, changes)
+
+
+def _work(options: MonthlyUsageSummaryOptions, month: Window) -> Rebuild:
+    return Rebuild(
+        statements=_sql,
+        parameters={
+            "start": naive(month.start),
+            "end": naive(month.end),
+            "date": month.start.date(),
+            "organizations": options.org or None,
+        },
+        bucket=f"{month.start:%Y-%m}",
+        compare=options.compare,
+        allow_shrink=options.allow_shrink,
+    )
+
+
+def _check_organizations(context: Context[MonthlyUsageSummaryOptions]) -> None:
+    if not context.options.org:
+        return
+    wanted = {"organizations": context.options.org}
+    unknown = context.transaction.rows(_rollups_sql["unknown_organizations"], wanted)
+    if unknown:
+        names = ", ".join(str(row["id"]) for row in unknown)
+        raise UsageError(f"No organization {names}: it has neither events nor rollups. Check --org.")
+
+
+def _check_types(context: Context[Any]) -> None:
+    found = context.transaction.rows(_sql["too_long"], {"limit": _TYPES_NAMED + 1})
+    if not found:
+        return
+    names = [repr(row["event_type"]) for row in found[:_TYPES_NAMED]]
+    more = " and more" if len(found) > _TYPES_NAMED else ""
+    raise JobFailedError(
+        f"These event types are longer than 92 characters, and do not fit with `monthly:` before them: "
+        f"{', '.join(names)}{more}. Nothing was written. Shorten the type where the events are made."
+    )
+
+
+MONTHLY_USAGE_SUMMARY = Job(
+    name="monthly-usage-summary",
+    summary="Rebuild last month's usage of every organization.",
+    description=(
+        "Rebuilds the monthly rows of analytics.event_aggregates from analytics.contact_activity for every UTC month "
+        "that the window touches. Running it again changes nothing."
+    ),
+    cron="0 3 1 * *",
+    unit=Unit.MONTH,
+    bucket=Unit.MONTH,
+    options=MonthlyUsageSummaryOptions,
+    run=run,
+    coverage=coverage,
+)

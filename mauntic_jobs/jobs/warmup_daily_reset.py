@@ -1,0 +1,148 @@
+"""`warmup-daily-reset`: the counters of sending domains that are being warmed up start the new UTC day.
+
+A counter does not say what it counted today and what before. So whoever counts with `warmup_count.lua` keeps an account
+of days beside it, and the reset sets the counter to what that says of the new day. The first reset of a day is noted in
+the account; later ones leave the counter alone, because increments made since then all belong to the new day.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row, Scripts
+from mauntic_jobs.lua import script
+from mauntic_jobs.sql import statements
+from mauntic_jobs.window import Unit, Window, naive
+
+# Warm-up ends with the 30th day, counted from the creation of the domain.
+WARMUP = timedelta(days=30)
+
+# They take Redis half a millisecond, in which it does nothing else.
+_DOMAINS_A_CALL = 50
+
+_sql = statements("sending_domains")
+
+
+class WarmupDailyResetOptions(JobOptions):
+    """The options of `warmup-daily-reset`."""
+
+    org: list[UUID] = Field(
+        [], description="Only this organization; may be given more than once.", json_schema_extra={"metavar": "ID"}
+    )
+
+
+def keys(organization: UUID | str, domain: str) -> tuple[str, str]:
+    """Return the keys of a domain's counter and of its account of days: KEYS of the `warmup_` scripts."""
+    name = f"{organization}:{domain.lower()}"
+    return f"warmup:daily:{name}", f"warmup:days:{name}"
+
+
+def dates(day: date) -> tuple[str, str]:
+    """Return the UTC day and the one after it as the `warmup_` scripts take them: their first ARGV."""
+    return day.isoformat(), (day + timedelta(days=1)).isoformat()
+
+
+def run(context: Context[WarmupDailyResetOptions], window: Window) -> JobResult:
+    """Start the counters' day. Raises UsageError for a window of another day."""
+    today = _day_that_starts(context.now, window)
+    _check_organizations(context)
+    domains = _domains(context, today)
+    arguments = (*dates(today.date()), "0" if context.dry_run else "1")
+    counters: Counter[str] = Counter()
+    changes: list[Row] = []
+    answers = _redis(context).run(script("warmup_reset"), _calls(domains, arguments))
+    for (organization, domain), (before, after) in zip(domains, _pairs(answers), strict=True):
+        counters[_outcome(before, after)] += 1
+        if context.dry_run and after is not None and (_shown(before) or 0) != after:
+            row = {"organization_id": organization, "domain": domain, "before": _shown(before), "after": after}
+            changes.append(row)
+    names = ("cleared", "kept", "already", "absent")
+    return JobResult({"domains": len(domains), **{name: counters[name] for name in names}}, changes)
+
+
+def _day_that_starts(now: datetime, window: Window) -> datetime:
+    """Return the start of the UTC day of `now`, the only one that the counters can start.
+
+    A run's default window is the day that ended at its slot, so its end is the start of the day that begins; a window
+    that was asked for may also lie in that day. One that had ended before asks for a day that is over.
+    """
+    today = Unit.DAY.floor(now)
+    if window.end < today:
+        raise UsageError(
+            f"The window {window} was over before today, {today.date()}, and the counters hold only what was sent "
+            "today: no other day can be reset. Leave out --date, --window and --last."
+        )
+    return today
+
+
+def _check_organizations(context: Context[WarmupDailyResetOptions]) -> None:
+    if not context.options.org:
+        return
+    unknown = context.transaction.rows(_sql["unknown_organizations"], {"organizations": context.options.org})
+    if unknown:
+        names = ", ".join(str(row["id"]) for row in unknown)
+        raise UsageError(f"No organization {names}: it has no sending domain. Check --org.")
+
+
+def _domains(context: Context[WarmupDailyResetOptions], today: datetime) -> list[tuple[str, str]]:
+    """Return organization and domain, in lower case, of each domain whose counter is to start `today`.
+
+    What a domain created today has sent, it has sent today.
+    """
+    created = {"start": naive(today - WARMUP), "end": naive(today), "organizations": context.options.org or None}
+    rows = context.transaction.rows(_sql["warming_up"], created)
+    return list(dict.fromkeys((row["organization_id"], row["domain"].lower()) for row in rows))
+
+
+def _redis(context: Context[Any]) -> Scripts:
+    if context.redis is None:
+        raise TypeError("the runner must supply Redis to a job that declares to need it")
+    return context.redis
+
+
+def _calls(
+    domains: Sequence[tuple[str, str]], arguments: Sequence[str]
+) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    for start in range(0, len(domains), _DOMAINS_A_CALL):
+        yield [key for domain in domains[start : start + _DOMAINS_A_CALL] for key in keys(*domain)], arguments
+
+
+def _pairs(answers: Iterable[Sequence[Any]]) -> Iterator[tuple[bytes | None, int | None]]:
+    for answer in answers:
+        yield from zip(answer[::2], answer[1::2], strict=True)
+
+
+def _outcome(before: bytes | None, after: int | None) -> str:
+    if after is None:
+        return "already"
+    if after:
+        return "kept"
+    return "absent" if before is None else "cleared"
+
+
+def _shown(counter: bytes | None) -> int | str | None:
+    """Return a counter as a number, or as what stands there instead of one."""
+    if counter is None:
+        return None
+    return int(counter) if counter.isdigit() else counter.decode(errors="replace")
+
+
+WARMUP_DAILY_RESET = Job(
+    name="warmup-daily-reset",
+    summary="Let the warm-up counters of sending domains start the new day.",
+    description=(
+        "Resets the number of messages sent today, in Redis, of every sending domain that is being warmed up. What was "
+        "sent since midnight stays counted, however late or often the job runs. It runs for the present day only."
+    ),
+    cron="0 0 * * *",
+    unit=Unit.DAY,
+    bucket=None,
+    options=WarmupDailyResetOptions,
+    run=run,
+    redis=True,
+)

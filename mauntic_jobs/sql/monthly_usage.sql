@@ -1,0 +1,103 @@
+-- The monthly usage in analytics.event_aggregates: one row for each organization, UTC month and event type, on the first
+-- of the month, with the type `monthly:` + type and the channel `monthly_summary`.
+-- Parameters: start, end (timestamp, UTC, half-open, one month), date (its first day), organizations (uuid[], null for
+-- all).
+
+-- whole_scans -- Have each half of `count` done by one process from end to end.
+-- A plan that shares each scan out instead passes every event on to one process, which then is the bottleneck.
+SELECT set_config('min_parallel_table_scan_size', '1TB', true)
+
+-- count -- Count the month's events and distinct contacts, in a temporary table.
+-- The contacts fall into two halves, so that two processes can count them and add up, and each needs half the memory.
+-- What does not fit into work_mem is spilled to disk.
+CREATE TEMPORARY TABLE mauntic_jobs_month_counted ON COMMIT DROP AS
+SELECT organization_id, event_type, sum(count)::bigint AS count, sum(unique_count)::bigint AS unique_count
+FROM (
+    (
+        SELECT organization_id, event_type, sum(events) AS count, count(*) AS unique_count
+        FROM (
+            SELECT organization_id, event_type, contact_id, count(*) AS events
+            FROM analytics.contact_activity
+            WHERE created_at >= %(start)s AND created_at < %(end)s AND uuid_hash(contact_id) & 1 = 0
+              AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+            GROUP BY organization_id, event_type, contact_id
+        ) AS by_contact
+        GROUP BY organization_id, event_type
+    )
+    UNION ALL
+    (
+        SELECT organization_id, event_type, sum(events) AS count, count(*) AS unique_count
+        FROM (
+            SELECT organization_id, event_type, contact_id, count(*) AS events
+            FROM analytics.contact_activity
+            WHERE created_at >= %(start)s AND created_at < %(end)s AND uuid_hash(contact_id) & 1 = 1
+              AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+            GROUP BY organization_id, event_type, contact_id
+        ) AS by_contact
+        GROUP BY organization_id, event_type
+    )
+) AS half
+GROUP BY organization_id, event_type
+
+-- too_long -- Name the event types that do not fit into event_type with `monthly:` before them, at most `limit`.
+SELECT DISTINCT event_type
+FROM pg_temp.mauntic_jobs_month_counted
+WHERE char_length('monthly:' || event_type) > 100
+ORDER BY event_type
+LIMIT %(limit)s
+
+-- compare -- Put what was counted beside what the rollup says now, in a temporary table.
+CREATE TEMPORARY TABLE mauntic_jobs_month ON COMMIT DROP AS
+SELECT organization_id, event_type,
+       recorded.count AS old_count, recorded.unique_count AS old_unique_count,
+       counted.count AS new_count, counted.unique_count AS new_unique_count
+FROM (
+    SELECT organization_id, 'monthly:' || event_type AS event_type, count, unique_count
+    FROM pg_temp.mauntic_jobs_month_counted
+) AS counted
+FULL JOIN (
+    SELECT organization_id, event_type, count, unique_count
+    FROM analytics.event_aggregates
+    WHERE date = %(date)s AND channel = 'monthly_summary' AND starts_with(event_type, 'monthly:')
+      AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+) AS recorded USING (organization_id, event_type)
+
+-- summary -- Count the groups by what is to be done with them, and the events.
+SELECT coalesce(sum(new_count), 0)::bigint AS events,
+       count(*) FILTER (WHERE old_count IS NULL) AS inserted,
+       count(*) FILTER (WHERE (old_count, old_unique_count) <> (new_count, new_unique_count)) AS updated,
+       count(*) FILTER (WHERE new_count IS NULL) AS removed,
+       count(*) FILTER (WHERE (old_count, old_unique_count) = (new_count, new_unique_count)) AS unchanged,
+       count(*) FILTER (WHERE new_count IS NULL OR new_count < old_count OR new_unique_count < old_unique_count)
+           AS shrinking
+FROM pg_temp.mauntic_jobs_month
+
+-- changes -- List the groups that change, at most `limit` of them; with `shrinking`, only those that lose something.
+SELECT %(date)s::date AS date, organization_id, event_type, old_count, new_count, old_unique_count, new_unique_count
+FROM pg_temp.mauntic_jobs_month
+WHERE (old_count, old_unique_count) IS DISTINCT FROM (new_count, new_unique_count)
+  AND (NOT %(shrinking)s OR new_count IS NULL OR new_count < old_count OR new_unique_count < old_unique_count)
+ORDER BY organization_id, event_type
+LIMIT %(limit)s
+
+-- replace -- Write the groups that are new or differ.
+INSERT INTO analytics.event_aggregates (organization_id, date, event_type, channel, count, unique_count)
+SELECT organization_id, %(date)s, event_type, 'monthly_summary', new_count, new_unique_count
+FROM pg_temp.mauntic_jobs_month
+WHERE new_count IS NOT NULL
+  AND (old_count, old_unique_count) IS DISTINCT FROM (new_count, new_unique_count)
+ORDER BY organization_id, event_type
+ON CONFLICT (organization_id, date, event_type, channel)
+DO UPDATE SET count = excluded.count, unique_count = excluded.unique_count
+
+-- remove -- Delete the groups whose events are gone.
+DELETE FROM analytics.event_aggregates AS recorded
+USING pg_temp.mauntic_jobs_month AS month
+WHERE month.new_count IS NULL
+  AND recorded.organization_id = month.organization_id
+  AND recorded.date = %(date)s
+  AND recorded.event_type = month.event_type
+  AND recorded.channel = 'monthly_summary'
+
+-- forget -- Drop the count and the comparison, so that the next month can be done in the same transaction.
+DROP TABLE pg_temp.mauntic_jobs_month_counted, pg_temp.mauntic_jobs_month
