@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,11 +11,14 @@ from typer.main import get_command
 
 from mauntic_jobs.cli.main import app
 from mauntic_jobs.config import Settings, shown, variable
+from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.migrations.indexes import INDEXES
 from mauntic_jobs.runner.request import Status
+from mauntic_jobs.runner.run import run
 from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.window import Unit, Window
 from tests.support import Event, add_events, contact, day, organization, request, utc
 
 _ROOT = Path(__file__).parent.parent
@@ -80,19 +84,51 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
-def test_the_documented_permissions_are_enough_to_run_a_job(direct_settings: Settings) -> None:
-    from mauntic_jobs.runner.run import run
+# A contact that may enter a journey, and an execution that is stale.
+_WORK = b"""
+INSERT INTO crm.contacts (organization_id) VALUES (%(org)s);
+WITH journey AS (
+    INSERT INTO journey.journeys (organization_id, name, status) VALUES (%(org)s, 'j', 'active') RETURNING id
+), version AS (
+    INSERT INTO journey.journey_versions (journey_id, organization_id, version_number, definition, published_at)
+    SELECT id, %(org)s, 1, '{}', '2026-01-01' FROM journey RETURNING id, journey_id
+), step AS (
+    INSERT INTO journey.journey_steps (journey_version_id, organization_id, type, config)
+    SELECT id, %(org)s, 'trigger', '{}' FROM version
+), segment AS (
+    INSERT INTO crm.segments (organization_id, name, type) VALUES (%(org)s, 's', 'dynamic') RETURNING id
+), stale AS (
+    INSERT INTO journey.journey_executions
+        (journey_id, journey_version_id, organization_id, contact_id, status, started_at)
+    SELECT journey_id, id, %(org)s, gen_random_uuid(), 'active', '2026-01-01' FROM version
+)
+INSERT INTO journey.journey_triggers (journey_id, organization_id, type, config)
+SELECT journey.id, %(org)s, 'segment', jsonb_build_object('segmentId', segment.id) FROM journey, segment
+"""
 
+
+def test_the_documented_permissions_are_enough_to_run_every_job(direct_settings: Settings, servers: Servers) -> None:
     assert direct_settings.database_url
     url = urlsplit(direct_settings.database_url.get_secret_value())
-    role = f"jobs_{url.path[1:]}"
+    database = url.path[1:]
+    role = f"jobs_{database}"
     (grants,) = re.findall(r"```sql\n(.+?)```", _TEXT[_ROOT / "docs/database.md"], re.DOTALL)
+    now = utc("2026-11-05T10:00")
     with connect(direct_settings) as session:
-        add_events(session, [Event(organization(1), contact(1), "email_sent", utc("2026-10-05T10:00"))])
+        add_events(session, [Event(organization(1), contact(1), "email_sent", now - timedelta(days=30))])
+        session.execute(_WORK, {"org": organization(1)})
         session.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'jobs'".encode())
-        session.execute(
-            grants.replace("DATABASE platform", f"DATABASE {url.path[1:]}").replace("jobs;", f"{role};").encode()
-        )
-        session.execute(f"REVOKE TEMPORARY ON DATABASE {url.path[1:]} FROM PUBLIC".encode())
-    limited = Settings(database_url=url._replace(netloc=f"{role}:jobs@{url.hostname}:{url.port}").geturl())
-    assert run(request(limited, day("2026-10-05"))).exit_code == ExitCode.DONE
+        session.execute(grants.replace("platform", database).replace("jobs;", f"{role};").encode())
+        session.execute(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC".encode())
+    limited = url._replace(netloc=f"{role}:jobs@{url.hostname}:{url.port}").geturl()
+    settings = Settings(database_url=limited, redis_url=servers.redis_url, queue_prefix=database)
+    done = {}
+    for name, job in JOBS.items():
+        # A month ago for the rollups; the others look at the present.
+        window = Window.before(now, Unit.DAY) if job.bucket is None else day("2026-10-06")
+        report = run(request(settings, window, name, now=now))
+        assert report.error is None
+        done[name] = {counter for counter, count in report.counters.items() if count}
+    assert "inserted" in done["aggregate-hourly"] & done["monthly-usage-summary"]
+    assert "entered" in done["segment-trigger-eval"]
+    assert "canceled" in done["stale-execution-cleanup"]
