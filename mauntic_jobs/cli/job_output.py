@@ -27,7 +27,10 @@ def show(report: Report, shown: Shown) -> None:
             say(f"{report.job} {report.window}: {report.error}")
         if isinstance(report.error, RefusedError) and report.error.rows and not shown.json:
             print_table(report.error.rows, to_stderr=True)
-    elif not shown.json and not shown.quiet:
+    elif shown.quiet:
+        for problem in report.problems:
+            say(f"{report.job} {report.window}: {problem}")
+    elif not shown.json:
         print_line(_as_line(report))
         if report.changes:
             print_table(report.changes)

@@ -49,7 +49,7 @@ def unreadable_url() -> ConfigurationError:
 
 def connect_error(error: psycopg.Error, url: str) -> MaunticJobsError:
     """Return why a connection could not be opened."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).partition(" Is the server running")[0].rstrip(".")
     if isinstance(error, psycopg.ProgrammingError) or _UNREADABLE.search(text):
         return unreadable_url()
     refused = _REFUSED_LOGIN.search(text)

@@ -86,7 +86,7 @@ def store(session: Session, executions: Iterable[Execution], delays: Mapping[UUI
     executions = list(executions)
     session.copy(
         b"COPY journey.journeys (id, organization_id, name) FROM STDIN",
-        [(journey(owner), organization(owner), f"Journey {owner}") for owner in (1, 2)],
+        [(journey(owner), organization(owner), f"Journey {owner}") for owner in (1, 2, 3)],
     )
     session.copy(
         b"COPY journey.journey_steps (id, journey_version_id, organization_id, type, config) FROM STDIN",

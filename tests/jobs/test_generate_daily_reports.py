@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
-from mauntic_jobs.cli.jobs import window_of
+from mauntic_jobs.cli.job_window import window_of
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, RefusedError, UsageError
 from mauntic_jobs.job import Context, JobResult
@@ -227,8 +227,8 @@ def test_an_id_without_events_and_figures_is_an_error_of_usage(
 def test_a_campaign_is_known_by_figures_or_events_of_any_day(settings: Settings, session: Session) -> None:
     _add(session, Message("sms_sent", "2026-10-07T10:00", source=f"CAMPAIGN:{str(SPRING).upper()}"))
     _record(session, campaign=AUTUMN, on=date(2026, 9, 1))
-    window = day("2026-10-05", 3)
-    reports = list(run_all(split(request(settings, window, NAME, options={"campaign": [str(SPRING), str(AUTUMN)]}))))
+    options = {"campaign": [str(SPRING), str(AUTUMN)]}
+    reports = run_all(split(request(settings, day("2026-10-05", 3), NAME, options=options)))
     assert [report.counters["inserted"] for report in reports] == [0, 0, 1]
 
 
@@ -236,8 +236,7 @@ def test_a_dry_run_writes_nothing_and_comparing_shows_each_figure(settings: Sett
     _record(session, campaign=AUTUMN, sent=1)
     _add(session, *[Message("sms_sent", source=str(AUTUMN))] * 2, Message("push_clicked"))
     before = _stored(session)
-    asked = request(settings, day("2026-10-05"), NAME, options={"compare": True}, dry_run=True)
-    report = run(asked)
+    report = run(request(settings, day("2026-10-05"), NAME, options={"compare": True}, dry_run=True))
     assert (report.status, _stored(session)) == (Status.DRY_RUN, before)
     assert [tuple(row.values()) for row in report.changes] == [
         (OCTOBER_5, ACME, SPRING, "sent", None, 0),

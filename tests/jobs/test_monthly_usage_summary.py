@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
-from mauntic_jobs.cli.jobs import window_of
+from mauntic_jobs.cli.job_window import window_of
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, JobFailedError, RefusedError, UsageError
 from mauntic_jobs.job import Context, JobResult

@@ -153,12 +153,12 @@ def test_the_window_only_labels_the_run(settings: Settings, session: Session) ->
 
 
 def test_organizations_and_journeys_limit_what_is_canceled(settings: Settings, session: Session) -> None:
-    store(session, [old(1), old(2, owner=2)])
-    assert clean(settings, org=[organization(1)], journey=[journey(1)], dry_run=True).counters["canceled"] == 1
+    store(session, [old(1), old(2, owner=2), old(3, owner=3)])
+    assert clean(settings, org=[organization(1)], journey=[journey(1)], dry_run=True).counters["stale"] == 1
     clean(settings, org=[organization(2)])
     assert canceled(session) == {2}
-    clean(settings, journey=[journey(1), journey(2)])
-    assert canceled(session) == {1, 2}
+    clean(settings, journey=[journey(2), journey(3)])
+    assert canceled(session) == {2, 3}
 
 
 @pytest.mark.parametrize(

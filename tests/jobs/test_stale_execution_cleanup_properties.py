@@ -125,9 +125,10 @@ _ALIVE = old(1)
         ("lock", lambda executor: executor.execute(_DONE, {"id": _ALIVE.id})),
         ("lock", lambda executor: _move(executor, _ALIVE)),
         ("lock", lambda executor: record(executor, _ALIVE, Entry(ACTION, NOW))),
-        ("cancel", lambda executor: record(executor, _ALIVE, Entry(ACTION, NOW - WEEK, CUTOFF))),
+        ("cancel", lambda executor: record(executor, _ALIVE, Entry(ACTION, CUTOFF))),
+        ("cancel", lambda executor: record(executor, _ALIVE, Entry(ACTION, CUTOFF - TICK, CUTOFF))),
     ],
-    ids=["ended", "moved", "stepped before the lock", "stepped after it"],
+    ids=["ended", "moved", "stepped before the lock", "stepped after it", "ended a step after it"],
 )
 def test_an_execution_that_comes_to_life_during_the_run_is_left_alone(
     settings: Settings, session: Session, before: str, act: Callable[[Session], Any]
