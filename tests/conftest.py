@@ -127,7 +127,7 @@ def session(settings: Settings) -> Iterator[Session]:
 def _database(servers: Servers, template: str) -> Iterator[Settings]:
     name = f"test_{next(_numbers)}"
     with connect(Settings(database_url=servers.database_url)) as session:
-        session.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
+        session.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         yield Settings(database_url=_named(servers, name), retry_delay=timedelta())
         session.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 

@@ -13,11 +13,11 @@ from mauntic_jobs.jobs.warmup_daily_reset import WARMUP_DAILY_RESET
 JOBS: dict[str, Job[Any]] = {
     job.name: job
     for job in (
-        WARMUP_DAILY_RESET,
         AGGREGATE_HOURLY,
         GENERATE_DAILY_REPORTS,
         MONTHLY_USAGE_SUMMARY,
         SEGMENT_TRIGGER_EVAL,
         STALE_EXECUTION_CLEANUP,
+        WARMUP_DAILY_RESET,
     )
 }
