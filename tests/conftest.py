@@ -22,6 +22,10 @@ from tests.support import wait_until
 
 _numbers = count(1)
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker would otherwise go on, with its servers, after the pytest that started it was killed.
+    children.end_with_parent()
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -73,12 +74,17 @@ def _with_parent_death_signal(number: signal.Signals) -> Callable[[], None] | No
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)
-    parent = os.getpid()
+    # It runs after the change of account, which would clear the setting.
+    return partial(_end_with, os.getpid(), number, libc)
 
-    def arrange() -> None:
-        # Runs after the change of account, which would clear the setting.
-        libc.prctl(_PR_SET_PDEATHSIG, number)
-        if os.getppid() != parent:
-            os._exit(1)
 
-    return arrange
+def end_with_parent() -> None:
+    """On Linux, make the kernel end this process by SIGKILL when the one that started it ends, however that ends."""
+    if sys.platform == "linux":
+        _end_with(os.getppid(), signal.SIGKILL, ctypes.CDLL(None))
+
+
+def _end_with(parent: int, number: signal.Signals, libc: ctypes.CDLL) -> None:
+    libc.prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(1)
