@@ -56,6 +56,8 @@ INDEXES = (
     PlatformIndex("crm.contacts", "contacts_by_organization", unique=False),
     PlatformIndex("crm.segment_contacts", "segment_contacts_by_segment", unique=False),
     PlatformIndex("journey.journey_executions", "journey_executions_by_contact", unique=False),
+    PlatformIndex("journey.step_executions", "step_executions_by_execution", unique=False),
+    PlatformIndex("journey.journey_executions", "active_executions_by_start", unique=False),
     PlatformIndex("journey.journey_executions", "active_execution_key"),
 )
 

@@ -83,6 +83,19 @@ ON journey.journey_executions (journey_id, contact_id, started_at)
 -- journey_executions_by_contact_drop -- Drop it.
 DROP INDEX CONCURRENTLY IF EXISTS journey.mauntic_jobs_journey_executions_by_contact
 
+-- step_executions_by_execution -- Find the steps of an execution.
+CREATE INDEX CONCURRENTLY mauntic_jobs_step_executions_by_execution ON journey.step_executions (execution_id)
+
+-- step_executions_by_execution_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS journey.mauntic_jobs_step_executions_by_execution
+
+-- active_executions_by_start -- Find the active executions that started before a time.
+CREATE INDEX CONCURRENTLY mauntic_jobs_active_executions_by_start
+ON journey.journey_executions (started_at) WHERE status = 'active'
+
+-- active_executions_by_start_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS journey.mauntic_jobs_active_executions_by_start
+
 -- active_execution_key -- A contact is in a journey once at a time.
 CREATE UNIQUE INDEX CONCURRENTLY mauntic_jobs_active_execution_key
 ON journey.journey_executions (journey_id, contact_id) WHERE status = 'active'
