@@ -1,7 +1,7 @@
 """The settings of the toolkit: where each may come from, and which source wins."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,8 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError
 
+from mauntic_jobs.catch_up import CatchUp, parse_catch_up
+from mauntic_jobs.cron import check_cron
 from mauntic_jobs.errors import ConfigurationError, UsageError
 from mauntic_jobs.window import format_duration, parse_duration
 
@@ -36,26 +38,31 @@ _HARMLESS |= {"target_session_attrs", "options", "db", "protocol"}
 _LONGEST_DELAY = timedelta(hours=1)
 
 
-def _duration(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return parse_duration(value)
-    except UsageError as error:
-        raise ValueError(str(error)) from None
+def _text(parse: Callable[[str], Any]) -> BeforeValidator:
+    """Let a field be written as a text that `parse` reads."""
+
+    def read(value: Any) -> Any:
+        try:
+            return parse(value) if isinstance(value, str) else value
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+    return BeforeValidator(read)
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[timedelta, _text(parse_duration)]
 PositiveDuration = Annotated[Duration, Field(gt=timedelta())]
 
 
-class RetrySettings(BaseModel):
-    """How often and how patiently one job is tried again; what is absent follows the settings for all jobs."""
+class JobSettings(BaseModel):
+    """When one job runs, and how it is tried again; what is absent follows the job, or the settings for all jobs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_attempts: PositiveInt | None = None
     retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
+    cron: Annotated[str, _text(check_cron)] | None = None
+    catch_up: Annotated[CatchUp, _text(parse_catch_up)] | None = None
 
 
 class Settings(BaseSettings):
@@ -82,7 +89,13 @@ class Settings(BaseSettings):
         timedelta(seconds=60), description="silence after which a run's owner counts as dead"
     )
     queue_prefix: str = Field("bull", min_length=1, description="prefix of the platform's BullMQ queues")
-    jobs: dict[str, RetrySettings] = Field({}, description="max_attempts and retry_delay by job")
+    port: int | None = Field(
+        None, ge=1, le=65_535, validation_alias="PORT", description="where commands that stay serve /health"
+    )
+    launcher_id: str | None = Field(
+        None, min_length=1, description="which clock this is, in the ledger; by default the host's name"
+    )
+    jobs: dict[str, JobSettings] = Field({}, description="cron, catch_up, max_attempts and retry_delay by job")
 
     @classmethod
     def settings_customise_sources(
@@ -97,7 +110,7 @@ class Settings(BaseSettings):
 
     def retry_delays(self, job: str) -> list[timedelta]:
         """Return the waits before the second and each later attempt of `job`: each twice the last, to an hour."""
-        own = self.jobs.get(job, RetrySettings())
+        own = self.jobs.get(job, JobSettings())
         attempts = own.max_attempts or self.max_attempts
         delay = self.retry_delay if own.retry_delay is None else own.retry_delay
         return [min(delay * 2 ** min(retry, 30), max(delay, _LONGEST_DELAY)) for retry in range(attempts - 1)]
@@ -149,14 +162,15 @@ def shown(settings: Settings, name: str) -> str | int | bool | dict[str, Any] | 
         case timedelta():
             return format_duration(value)
         case dict():
-            return {job: _retry(retry) for job, retry in value.items()}
+            return {job: _written(own) for job, own in value.items()}
         case _:
             return value  # type: ignore[no-any-return]  # the other fields are str, int, bool or None
 
 
-def _retry(retry: RetrySettings) -> dict[str, Any]:
-    given = retry.model_dump(exclude_none=True)
-    return {name: format_duration(value) if isinstance(value, timedelta) else value for name, value in given.items()}
+def _written(own: JobSettings) -> dict[str, Any]:
+    given = {name: value for name, value in own if value is not None}
+    forms: dict[type, Callable[[Any], str]] = {timedelta: format_duration, CatchUp: str}
+    return {name: forms[type(value)](value) if type(value) in forms else value for name, value in given.items()}
 
 
 def variable(name: str) -> str:

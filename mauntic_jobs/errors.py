@@ -95,6 +95,12 @@ class FencedError(MaunticJobsError):
     exit_code = ExitCode.TRY_LATER
 
 
+class SlotClaimedError(MaunticJobsError):
+    """Another run answers this slot, or has answered it: there is nothing left to do."""
+
+    exit_code = ExitCode.DONE
+
+
 class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM asked the process to stop.
 

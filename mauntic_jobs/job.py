@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from mauntic_jobs.config import Settings
+from mauntic_jobs.catch_up import CatchUp, Which
+from mauntic_jobs.config import JobSettings, Settings
 from mauntic_jobs.window import Unit, Window
 
 Row = dict[str, Any]
@@ -88,6 +89,9 @@ class JobResult:
     problems: Sequence[str] = ()
 
 
+_LATEST_OF_A_DAY = CatchUp(Which.LATEST, timedelta(days=1))
+
+
 def _same(window: Window, _options: JobOptions, _settings: Settings) -> Window:
     return window
 
@@ -101,6 +105,10 @@ class Job(Generic[OptionsT]):
     present. `coverage` widens a window to the buckets that it calls for. `run` gets that coverage, works in one
     transaction, and must leave the same rows however often it runs. `redis`: whether the job needs Redis. `publishes`:
     whether it writes to the outbox, which is then published once its transaction is committed.
+
+    `catch_up` says what becomes of slots that nobody ran at their time. `after` names jobs that should have covered the
+    window before. `queue` is the BullMQ queue
+    that may launch the job, without its prefix; by default `jobs:` and the name.
     """
 
     name: str
@@ -115,3 +123,15 @@ class Job(Generic[OptionsT]):
     critical: bool = True
     redis: bool = False
     publishes: bool = False
+    catch_up: CatchUp = _LATEST_OF_A_DAY
+    after: Sequence[str] = ()
+    queue: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.queue:
+            object.__setattr__(self, "queue", f"jobs:{self.name}")
+
+    def configured(self, settings: Settings) -> Self:
+        """Return the job as the settings want it scheduled."""
+        own = settings.jobs.get(self.name, JobSettings())
+        return replace(self, cron=own.cron or self.cron, catch_up=own.catch_up or self.catch_up)

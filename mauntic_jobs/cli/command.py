@@ -56,16 +56,28 @@ _SETTING_FLAGS: dict[str, Any] = {
 JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def new_app(help_text: str, *, completion: bool = False, **context_settings: Any) -> typer.Typer:
-    """Return an empty group of commands."""
+def new_app(
+    help_text: str, *, completion: bool = False, default: str | None = None, **context_settings: Any
+) -> typer.Typer:
+    """Return an empty group of commands; `default` is the one that is meant where none is named."""
     return typer.Typer(
-        no_args_is_help=True,
+        cls=_with_default(default) if default else None,
+        no_args_is_help=default is None,
         add_completion=completion,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]} | context_settings,
         help=help_text,
     )
+
+
+def _with_default(name: str) -> type[typer.core.TyperGroup]:
+    class Group(typer.core.TyperGroup):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            named = args and (not args[0].startswith("-") or args[0] in ("-h", "--help"))
+            return super().parse_args(ctx, args if named else [name, *args])
+
+    return Group
 
 
 def command(app: typer.Typer, name: str, *, example: str, **options: Any) -> Callable[[Callable[..., None]], None]:

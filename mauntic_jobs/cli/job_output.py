@@ -23,7 +23,8 @@ class Shown:
 def show(report: Report, shown: Shown) -> None:
     """Print how a run went as soon as it has ended: its line on stdout, or why it did not succeed on stderr."""
     if report.error is not None:
-        if not (shown.quiet and shown.skip_ok and report.overlapped):
+        needless = report.answered or (shown.skip_ok and report.overlapped)
+        if not (shown.quiet and needless):
             say(f"{report.job} {report.window}: {report.error}")
         if isinstance(report.error, RefusedError) and report.error.rows and not shown.json:
             print_table(report.error.rows, to_stderr=True)
@@ -31,7 +32,7 @@ def show(report: Report, shown: Shown) -> None:
         for problem in report.problems:
             say(f"{report.job} {report.window}: {problem}")
     elif not shown.json:
-        print_line(_as_line(report))
+        print_line(as_line(report))
         if report.changes:
             print_table(report.changes)
 
@@ -44,7 +45,7 @@ def print_reports(request: Request, reports: Sequence[Report], code: ExitCode) -
             "window": {"start": request.window.start, "end": request.window.end},
             "dry_run": request.dry_run,
             "exit_code": code,
-            "runs": [_as_json(report) for report in reports],
+            "runs": [as_json(report) for report in reports],
         }
     )
 
@@ -66,14 +67,16 @@ def progress(total: int, label: str, *, quiet: bool) -> Iterator[Callable[[], No
         yield lambda: bar.advance(task)
 
 
-def _as_line(report: Report) -> str:
+def as_line(report: Report) -> str:
+    """Return how a run went, as one line."""
     run = f"run {report.run_id}" if report.run_id else "nothing written"
     attempts = f", attempt {report.attempt}" if report.attempt > 1 else ""
     ended = f"{report.job} {report.window} {report.status.value}"
     return f"{ended}: {counted(report.counters)} ({report.seconds:.1f} s, {run}{attempts})"
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def as_json(report: Report) -> dict[str, Any]:
+    """Return how a run went, for JSON."""
     error: dict[str, Any] | None = None
     if report.error is not None:
         error = {"message": str(report.error)}

@@ -3,16 +3,23 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.request import silent
-from mauntic_jobs.scheduler.cron import latest_slot
-from mauntic_jobs.window import Unit, Window, naive, parse_date, parse_last, parse_window
+from mauntic_jobs.window import Unit, Window, naive, parse_date, parse_instant, parse_last, parse_window
 
 _MONTH = re.compile(r"(?!0000)([0-9]{4})-(0[1-9]|1[0-2])")
 _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
+
+
+class NamedWindow(NamedTuple):
+    """A window, and the cron slot that it is of, if it was not named otherwise."""
+
+    window: Window
+    slot: datetime | None = None
 
 
 def window_of(
@@ -23,17 +30,18 @@ def window_of(
     last: str | None,
     month: str | None = None,
     *,
+    slot: str | None = None,
     tell: Callable[[str], None] = silent,
-) -> tuple[Window, datetime | None]:
-    """Return the window that the options name, and its slot if they name none: the job's latest slot decides then.
+) -> NamedWindow:
+    """Return the window that the options name, and its slot if they name that or nothing: then the latest decides.
 
     `tell` gets to know of a window that has not ended.
 
     Raises UsageError for options that contradict each other and for windows that have not begun.
     """
-    if sum(option is not None for option in (date, window, last, month)) > 1:
-        names = "--date, --window, --last and --month" if job.unit is Unit.MONTH else "--date, --window and --last"
-        raise UsageError(f"Give only one of {names}.")
+    if sum(option is not None for option in (date, window, last, month, slot)) > 1:
+        names = ["--date", "--window", "--last", *(["--month"] if job.unit is Unit.MONTH else [])]
+        raise UsageError(f"Give only one of {', '.join(names)} and --slot.")
     if date is not None:
         chosen = parse_date(date, now)
     elif window is not None:
@@ -43,8 +51,9 @@ def window_of(
     elif month is not None:
         chosen = _parse_month(month)
     else:
-        slot = latest_slot(job.cron, now)
-        return Window.before(slot, job.unit), slot
+        named = slot is not None and slot.strip().lower() != "latest"
+        at = _parse_slot(job, str(slot), now) if named else latest_slot(job.cron, now)
+        return NamedWindow(Window.before(at, job.unit), at)
     if chosen.start >= now:
         raise UsageError(f"The window {chosen} is in the future: it is {naive(now):%Y-%m-%dT%H:%M}Z now.")
     if chosen.start < _EARLIEST:
@@ -52,7 +61,17 @@ def window_of(
     if chosen.end > now:
         tell(f"The window {chosen} ends in the future: what has happened so far is counted.")
     # Days that have not begun hold nothing.
-    return Window(chosen.start, min(chosen.end, Unit.DAY.after(now))), None
+    return NamedWindow(Window(chosen.start, min(chosen.end, Unit.DAY.after(now))))
+
+
+def _parse_slot(job: Job[Any], text: str, now: datetime) -> datetime:
+    slot = parse_instant(text)
+    if slot > now:
+        raise UsageError(f"The slot {text} is in the future: it is {naive(now):%Y-%m-%dT%H:%M}Z now.")
+    latest = latest_slot(job.cron, slot)
+    if latest != slot:
+        raise UsageError(f"{text} is no slot of `{job.cron}`: the one before it is {naive(latest):%Y-%m-%dT%H:%M}Z.")
+    return slot
 
 
 def _parse_month(text: str) -> Window:

@@ -13,23 +13,36 @@ from mauntic_jobs.cli.job_output import Shown, print_reports, progress, show
 from mauntic_jobs.cli.job_window import window_of
 from mauntic_jobs.cli.output import say
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.errors import ConfigurationError, ExitCode
 from mauntic_jobs.job import Job, Overlap
-from mauntic_jobs.jobs.registry import JOBS
+from mauntic_jobs.jobs.plugins import RESERVED
+from mauntic_jobs.jobs.registry import broken_jobs, jobs
 from mauntic_jobs.runner.backfill import exit_code, run_all, split
 from mauntic_jobs.runner.request import Launcher, Report, Request, silent
+from mauntic_jobs.runner.slots import with_remarks
 from mauntic_jobs.window import Unit
 
 _WINDOW = "Window (at most one)"
 
 
 def register_jobs(app: typer.Typer) -> None:
-    """Add a subcommand for each job of the registry."""
-    for job in JOBS.values():
+    """Add a subcommand for each job of the registry, and one that says why for each that cannot be used."""
+    for job in jobs().values():
         _register(app, job)
+    for name, reason in broken_jobs().items():
+        if name not in jobs() and name not in RESERVED:
+            _register_broken(app, name, reason)
 
 
-def _register(app: typer.Typer, job: Job[Any]) -> None:
+def _register_broken(app: typer.Typer, name: str, reason: str) -> None:
+    def refuse() -> None:
+        raise ConfigurationError(f"The job {name} cannot be used: {reason}. Mend or remove its package.")
+
+    summary = "Cannot be used: its package is broken."
+    command(app, name, example=f"mauntic-jobs {name}", help=reason, short_help=summary)(refuse)
+
+
+def _register(app: typer.Typer, declared: Job[Any]) -> None:
     def run(
         settings: Settings,
         *,
@@ -45,6 +58,15 @@ def _register(app: typer.Typer, job: Job[Any]) -> None:
         month: Annotated[
             str | None, typer.Option(metavar="YYYY-MM", help="A UTC month.", rich_help_panel=_WINDOW)
         ] = None,
+        slot: Annotated[
+            str | None,
+            typer.Option(
+                metavar="TIME",
+                help="A slot of the cron line, or `latest`; run once, whoever asks. For crontabs.",
+                rich_help_panel=_WINDOW,
+            ),
+        ] = None,
+        launcher: Annotated[Launcher | None, typer.Option(hidden=True)] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would change.")] = False,
         overlap: Annotated[
             Overlap | None,
@@ -58,31 +80,35 @@ def _register(app: typer.Typer, job: Job[Any]) -> None:
         **own: Any,
     ) -> None:
         now = clock.now()
+        job = declared.configured(settings)
         options = job_options.validated(job.options, own)
         tell = silent if quiet else say
-        chosen, slot = window_of(job, now, date, window, last, month, tell=tell)
+        named = window_of(job, now, date, window, last, month, slot=slot, tell=tell)
         request = Request(
             job=job,
-            window=chosen,
-            coverage=job.coverage(chosen, options, settings),
+            window=named.window,
+            coverage=job.coverage(named.window, options, settings),
             options=options,
             settings=settings,
-            launcher=Launcher.CLI,
+            launcher=launcher or (Launcher.CRON if slot else Launcher.CLI),
             now=now,
-            slot=slot,
+            slot=named.slot,
+            claim_slot=slot is not None and not dry_run,
             overlap=overlap or Overlap.SKIP,
             dry_run=dry_run,
             tell=tell,
         )
+        if request.claim_slot:
+            request = with_remarks(request, jobs())
         shown = Shown(json=json, quiet=quiet, skip_ok=skip_ok)
         raise typer.Exit(_run(request, shown, waits=overlap is None))
 
     settings, *standard, _own = inspect.signature(run).parameters.values()
-    if job.unit is not Unit.MONTH:
+    if declared.unit is not Unit.MONTH:
         standard = [parameter for parameter in standard if parameter.name != "month"]
-    set_signature(run, [settings, *job_options.parameters(job.options), *standard])
-    example = f"mauntic-jobs {job.name} --last 3d --dry-run"
-    command(app, job.name, example=example, help=job.description, short_help=job.summary)(run)
+    set_signature(run, [settings, *job_options.parameters(declared.options), *standard])
+    example = f"mauntic-jobs {declared.name} --last 3d --dry-run"
+    command(app, declared.name, example=example, help=declared.description, short_help=declared.summary)(run)
 
 
 def _run(request: Request, shown: Shown, *, waits: bool) -> ExitCode:

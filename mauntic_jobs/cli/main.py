@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs import __version__
-from mauntic_jobs.cli import config, db, dev, outbox, runs
+from mauntic_jobs.cli import config, db, dev, outbox, runs, schedule
 from mauntic_jobs.cli.command import new_app
 from mauntic_jobs.cli.demo import register_demo
 from mauntic_jobs.cli.jobs import register_jobs
@@ -18,6 +18,7 @@ _HELP = (
 
 app = new_app(_HELP, auto_envvar_prefix="MAUNTIC", completion=True)
 register_jobs(app)
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(runs.app, name="runs")
 app.add_typer(db.app, name="db")
 app.add_typer(outbox.app, name="outbox")

@@ -24,7 +24,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (), *, to_stderr: bool = False) -> None:
-    """Print rows as a table; the columns are the first row's keys unless given."""
+    """Print rows as a table; the columns are the first row's keys unless given. A rich Text keeps its style."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -36,7 +36,8 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (), 
         numeric = bool(rows) and all(isinstance(row[name], int | float | None) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(row[name])) for name in names))
+        cells = [row[name] for name in names]
+        table.add_row(*(cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in cells))
     console = Console(stderr=to_stderr, markup=False, highlight=False)
     if console.is_terminal:
         console.print(table)

@@ -10,7 +10,7 @@ from mauntic_jobs.cli.output import counted, print_json, print_table
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
-from mauntic_jobs.jobs.registry import JOBS
+from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner import ledger
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.stores.postgres import connect
@@ -32,8 +32,8 @@ def list_runs(
     json: JsonOutput = False,
 ) -> None:
     """List runs, latest first."""
-    if job is not None and job not in JOBS:
-        raise UsageError(f"There is no job {job}. The jobs are: {', '.join(JOBS)}.")
+    if job is not None:
+        find_job(job)
     if status is not None and status not in _RECORDED:
         raise UsageError(f"There is no status {status}. It is one of {', '.join(_RECORDED)}.")
     begun_after = None if since is None else parse_ago(since, clock.now())
@@ -83,4 +83,4 @@ def _line(row: Row) -> Row:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={item}" for name, item in value.items()) or "-"
-    return "-" if value is None else str(value)
+    return "-" if value in (None, "") else str(value)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.config import Duration, Settings
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
@@ -97,4 +98,6 @@ AGGREGATE_HOURLY = Job(
     options=AggregateHourlyOptions,
     run=run,
     coverage=coverage,
+    catch_up=CatchUp(Which.ALL, timedelta(hours=48)),
+    queue="analytics:aggregate-hourly",
 )

@@ -1,11 +1,13 @@
 """`generate-daily-reports`: each campaign's figures of a day, rebuilt from the raw events."""
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from pydantic import Field
 
+from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
@@ -89,4 +91,7 @@ GENERATE_DAILY_REPORTS = Job(
     options=GenerateDailyReportsOptions,
     run=run,
     coverage=coverage,
+    catch_up=CatchUp(Which.ALL, timedelta(days=7)),
+    after=("aggregate-hourly",),
+    queue="analytics:generate-daily-reports",
 )

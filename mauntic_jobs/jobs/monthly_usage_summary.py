@@ -4,11 +4,13 @@ Distinct contacts of days cannot be added up, so that the month is counted as a 
 """
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from pydantic import Field
 
+from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import JobFailedError, UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
@@ -108,4 +110,6 @@ MONTHLY_USAGE_SUMMARY = Job(
     options=MonthlyUsageSummaryOptions,
     run=run,
     coverage=coverage,
+    catch_up=CatchUp(Which.ALL, timedelta(days=62)),
+    queue="analytics:monthly-usage-summary",
 )

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.config import Duration
 from mauntic_jobs.errors import JobFailedError, StatementTimeoutError, UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
@@ -154,4 +155,6 @@ SEGMENT_TRIGGER_EVAL = Job(
     run=run,
     redis=True,
     publishes=True,
+    catch_up=CatchUp(Which.LATEST, timedelta(hours=2)),
+    queue="journey:segment-trigger-eval",
 )

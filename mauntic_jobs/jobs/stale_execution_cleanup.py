@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import Field, PositiveInt
 
+from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.config import Duration
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
@@ -124,4 +125,6 @@ STALE_EXECUTION_CLEANUP = Job(
     options=StaleExecutionCleanupOptions,
     run=run,
     critical=False,
+    catch_up=CatchUp(Which.LATEST, timedelta(days=7)),
+    queue="journey:stale-execution-cleanup",
 )

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row, Scripts
 from mauntic_jobs.lua import script
@@ -145,4 +146,6 @@ WARMUP_DAILY_RESET = Job(
     options=WarmupDailyResetOptions,
     run=run,
     redis=True,
+    catch_up=CatchUp(Which.LATEST, timedelta(hours=24)),
+    queue="analytics:warmup-daily-reset",
 )

@@ -4,16 +4,17 @@ A claim is a row of the ledger, not a lock of a session, because a pooler shares
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from mauntic_jobs import __version__
-from mauntic_jobs.errors import FencedError, LockedError
+from mauntic_jobs.errors import FencedError, LockedError, SlotClaimedError
 from mauntic_jobs.job import Overlap
 from mauntic_jobs.runner.request import Request, Status
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits, Session, json
+from mauntic_jobs.stores.postgres import Session, json
 
 _POLL_SECONDS = 0.5
 
@@ -41,13 +42,15 @@ class Claim:
 def acquire(session: Session, request: Request, attempt: int) -> Claim:
     """Claim the job for `request`, taking over from dead owners; under `Overlap.WAIT`, wait for live ones.
 
-    Raises LockedError, which names the owner, when another run is under way and the request does not wait.
+    Raises LockedError, which names the owner, when another run is under way and the request does not wait, and
+    SlotClaimedError when the slot is another's.
     """
     waiting = False
     while True:
         claim = _try(session, request, attempt)
         if claim is not None:
             return claim
+        _check_slot(session, request)
         owner = _owner(session, request)
         if request.overlap is not Overlap.WAIT:
             raise LockedError(f"{request.job.name} is being run by {owner}. Try again later, or add --overlap wait.")
@@ -55,6 +58,13 @@ def acquire(session: Session, request: Request, attempt: int) -> Claim:
             request.tell(f"{request.job.name}: waiting for {owner}")
             waiting = True
         time.sleep(_POLL_SECONDS)
+
+
+def release_dead(session: Session, job: str, takeover_after: timedelta, tell: Callable[[str], None]) -> None:
+    """Mark the runs of a job whose owner has been silent for so long as lost, and end what they have open."""
+    for run in session.rows(_sql["release_dead"], {"job": job, "takeover_after": takeover_after}):
+        tell(f"{job}: run {run['id']} is lost; process {run['pid']} on {run['host']} fell silent")
+        session.rows(_sql["terminate"], {"name": Claim(run["id"], run["fencing_token"]).name})
 
 
 def record_ended(session: Session, request: Request, status: Status, error: str, attempt: int) -> int:
@@ -84,9 +94,12 @@ def succeed(session: Session, claim: Claim, counters: Mapping[str, int], problem
         raise FencedError(f"Run {claim.id} has ended already.")
 
 
-def fail(session: Session, claim: Claim, error: str) -> None:
-    """Record failure, unless the run has ended already or is another's. `error` is already scrubbed."""
-    session.execute(_sql["fail"], {**claim.parameters, "error": error})
+def fail(session: Session, claim: Claim, error: str, *, gives_up: bool) -> None:
+    """Record failure, unless the run has ended already or is another's. `error` is already scrubbed.
+
+    `gives_up` leaves the slot to others: the run was stopped, and did not fail by itself.
+    """
+    session.execute(_sql["fail"], {**claim.parameters, "error": error, "gives_up": gives_up})
 
 
 def beat(session: Session, claim: Claim) -> bool:
@@ -100,14 +113,8 @@ def lock_bucket(session: Session, bucket: str) -> None:
 
 
 def _try(session: Session, request: Request, attempt: int) -> Claim | None:
-    with session.transaction(Limits()):
-        dead = session.rows(
-            _sql["release_dead"], {"job": request.job.name, "takeover_after": request.settings.takeover_after}
-        )
-        row = next(iter(session.rows(_sql["claim"], _identity(request, attempt))), None)
-    for run in dead:
-        request.tell(f"{request.job.name}: run {run['id']} is lost; process {run['pid']} on {run['host']} fell silent")
-        session.rows(_sql["terminate"], {"name": Claim(run["id"], run["fencing_token"]).name})
+    release_dead(session, request.job.name, request.settings.takeover_after, request.tell)
+    row = next(iter(session.rows(_sql["claim"], _identity(request, attempt))), None)
     return Claim(row["id"], row["fencing_token"]) if row else None
 
 
@@ -115,16 +122,27 @@ def _identity(request: Request, attempt: int) -> dict[str, Any]:
     return {
         "job": request.job.name,
         "slot": request.slot,
+        "claims_slot": request.claim_slot,
         "window_start": request.window.start,
         "window_end": request.window.end,
         "options": json(request.options.model_dump(mode="json", exclude_defaults=True)),
         "launcher": request.launcher.value,
+        "launcher_id": request.settings.launcher_id or "",
         "host": request.host,
         "pid": request.pid,
         "version": __version__,
         "attempt": attempt,
         "exclusive": request.overlap is not Overlap.ALLOW,
     }
+
+
+def _check_slot(session: Session, request: Request) -> None:
+    if not request.claim_slot:
+        return
+    slot = {"job": request.job.name, "slot": request.slot}
+    for run in session.rows(_sql["slot_claim"], slot):
+        answer = f"run {run['id']} ({run['status']}, {run['launcher']} on {run['host']})"
+        raise SlotClaimedError(f"Slot {request.slot:%Y-%m-%dT%H:%M}Z is answered by {answer}.")
 
 
 def _owner(session: Session, request: Request) -> str:

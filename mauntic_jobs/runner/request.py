@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import ExitCode, LockedError, MaunticJobsError
+from mauntic_jobs.errors import ExitCode, LockedError, MaunticJobsError, SlotClaimedError
 from mauntic_jobs.job import Job, JobOptions, Overlap, Row
 from mauntic_jobs.window import Window
 
@@ -18,7 +18,9 @@ class Launcher(StrEnum):
     """Who started a run."""
 
     CLI = "cli"
+    CRON = "cron"
     SCHEDULE = "schedule"
+    LOOP = "loop"
     BACKFILL = "backfill"
     BULLMQ = "bullmq"
     DEMO = "demo"
@@ -32,6 +34,8 @@ class Status(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     LOST = "lost"
+    MISSED = "missed"
+    SUPERSEDED = "superseded"
     DRY_RUN = "dry-run"
 
 
@@ -43,8 +47,9 @@ def silent(_message: str) -> None:
 class Request:
     """One run to be made: `job` for `window`, with `coverage` the whole buckets that it rebuilds.
 
-    `now` is the instant of asking. `slot` is the cron slot, if the run answers one. `tell` shows a sentence to whoever
-    watches. `host` and `pid` name the owner in the ledger.
+    `now` is the instant of asking. `slot` is the cron slot, if the run answers one; with `claim_slot` only if nobody
+    has claimed it. `remarks` go into the ledger. `tell` shows a sentence to whoever watches. `host` and `pid` name the
+    owner in the ledger.
     """
 
     job: Job[Any]
@@ -55,6 +60,8 @@ class Request:
     launcher: Launcher
     now: datetime
     slot: datetime | None = None
+    claim_slot: bool = False
+    remarks: Sequence[str] = ()
     overlap: Overlap = Overlap.SKIP
     dry_run: bool = False
     tell: Callable[[str], None] = silent
@@ -89,3 +96,8 @@ class Report:
     def overlapped(self) -> bool:
         """Whether the run was left out because another one was under way."""
         return self.status is Status.SKIPPED and isinstance(self.error, LockedError)
+
+    @property
+    def answered(self) -> bool:
+        """Whether there was nothing to do, because another run has claimed the slot."""
+        return isinstance(self.error, SlotClaimedError)

@@ -6,7 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from mauntic_jobs.errors import FencedError, Interrupted, JobFailedError, LockedError, MaunticJobsError
+from mauntic_jobs.errors import (
+    FencedError,
+    Interrupted,
+    JobFailedError,
+    LockedError,
+    MaunticJobsError,
+    SlotClaimedError,
+)
 from mauntic_jobs.job import Context, JobResult, Overlap
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.claim import Claim
@@ -36,7 +43,7 @@ def run(request: Request) -> Report:
     except MaunticJobsError as raised:
         status, error = made.record(raised)
     except Interrupted as signal:
-        made.record(JobFailedError(str(signal)))
+        made.record(JobFailedError(str(signal)), gives_up=True)
         raise
     except Exception as defect:
         made.record(JobFailedError(f"{type(defect).__name__}: {defect}"))
@@ -93,17 +100,22 @@ class _Run:
                 )
                 time.sleep(delay.total_seconds())
 
-    def record(self, error: MaunticJobsError) -> tuple[Status, MaunticJobsError]:
-        """Write how the run failed to the ledger, and return the status and the error to report."""
+    def record(self, error: MaunticJobsError, *, gives_up: bool = False) -> tuple[Status, MaunticJobsError]:
+        """Write how the run failed to the ledger, and return the status and the error to report.
+
+        `gives_up` leaves its slot to others.
+        """
         overlap = self._request.overlap
         if isinstance(error, FencedError):
             return Status.LOST, error
+        if isinstance(error, SlotClaimedError):
+            return Status.SKIPPED, error
         status = Status.FAILED
         if isinstance(error, LockedError):
             status = Status.SKIPPED if overlap is Overlap.SKIP else Status.FAILED
             error = error if overlap is Overlap.SKIP else JobFailedError(str(error))
         try:
-            self._write_end(status, scrub(str(error)))
+            self._write_end(status, scrub(str(error)), gives_up=gives_up)
         except MaunticJobsError as unrecorded:
             self._request.tell(f"{self._request.job.name}: the ledger does not know of this: {unrecorded}")
         return status, error
@@ -134,7 +146,7 @@ class _Run:
             for bucket in request.coverage.split(request.job.bucket):
                 claims.lock_bucket(session, f"{request.job.name}/{bucket if request.job.bucket else ''}")
             self._written = request.job.run(self._context(session, redis), request.coverage)
-            problems = scrub("; ".join(self._written.problems)) or None
+            problems = scrub("; ".join([*request.remarks, *self._written.problems])) or None
             claims.succeed(session, claim, self._written.counters, problems)
         self._publish(session, redis)
         return self._written
@@ -179,8 +191,8 @@ class _Run:
         if self._session is not None:
             self._session.cancel()
 
-    def _write_end(self, status: Status, error: str) -> None:
+    def _write_end(self, status: Status, error: str, *, gives_up: bool) -> None:
         if self._claim is not None:
-            claims.fail(self._connected(), self._claim, error)
+            claims.fail(self._connected(), self._claim, error, gives_up=gives_up)
         elif status is Status.SKIPPED:
             self.run_id = claims.record_ended(self._connected(), self._request, status, error, self.attempt)

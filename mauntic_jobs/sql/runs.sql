@@ -3,7 +3,7 @@
 
 -- release_dead -- Mark the runs of a job whose owner has been silent for too long as lost.
 UPDATE mauntic_jobs.runs
-SET status = 'lost', finished_at = clock_timestamp(),
+SET status = 'lost', finished_at = clock_timestamp(), claims_slot = false,
     error = format('no sign of life from process %%s on %%s since %%s', pid, host, heartbeat_at)
 WHERE job = %(job)s AND status = 'running' AND heartbeat_at < clock_timestamp() - %(takeover_after)s
 RETURNING id, fencing_token, host, pid
@@ -13,14 +13,20 @@ SELECT pg_terminate_backend(pid)
 FROM pg_stat_activity
 WHERE application_name = %(name)s AND usename = current_user AND pid <> pg_backend_pid()
 
--- claim -- Start a run, unless an exclusive run of the job is under way: then no row comes back.
+-- claim -- Start a run, unless an exclusive run of the job is under way or the slot is claimed: then no row comes back.
 INSERT INTO mauntic_jobs.runs
-    (job, slot, window_start, window_end, options, launcher, host, pid, version, attempt, exclusive, fencing_token, status)
+    (job, slot, claims_slot, window_start, window_end, options, launcher, launcher_id, host, pid, version, attempt,
+     exclusive, fencing_token, status)
 VALUES
-    (%(job)s, %(slot)s, %(window_start)s, %(window_end)s, %(options)s, %(launcher)s, %(host)s, %(pid)s, %(version)s,
-     %(attempt)s, %(exclusive)s, nextval('mauntic_jobs.fencing_tokens'), 'running')
-ON CONFLICT (job) WHERE status = 'running' AND exclusive DO NOTHING
+    (%(job)s, %(slot)s, %(claims_slot)s, %(window_start)s, %(window_end)s, %(options)s, %(launcher)s, %(launcher_id)s,
+     %(host)s, %(pid)s, %(version)s, %(attempt)s, %(exclusive)s, nextval('mauntic_jobs.fencing_tokens'), 'running')
+ON CONFLICT DO NOTHING
 RETURNING id, fencing_token
+
+-- slot_claim -- Name the run that claims a slot.
+SELECT id, status, launcher, host, started_at
+FROM mauntic_jobs.runs
+WHERE job = %(job)s AND slot = %(slot)s AND claims_slot
 
 -- owner -- Name the run that holds the claim.
 SELECT id, host, pid, launcher, started_at, heartbeat_at
@@ -29,11 +35,12 @@ WHERE job = %(job)s AND status = 'running' AND exclusive
 
 -- record_ended -- Record a run that ended without ever holding a claim.
 INSERT INTO mauntic_jobs.runs
-    (job, slot, window_start, window_end, options, launcher, host, pid, version, attempt, exclusive, fencing_token,
-     status, finished_at, error)
+    (job, slot, window_start, window_end, options, launcher, launcher_id, host, pid, version, attempt, exclusive,
+     fencing_token, status, finished_at, error)
 VALUES
-    (%(job)s, %(slot)s, %(window_start)s, %(window_end)s, %(options)s, %(launcher)s, %(host)s, %(pid)s, %(version)s,
-     %(attempt)s, %(exclusive)s, nextval('mauntic_jobs.fencing_tokens'), %(status)s, clock_timestamp(), %(error)s)
+    (%(job)s, %(slot)s, %(window_start)s, %(window_end)s, %(options)s, %(launcher)s, %(launcher_id)s, %(host)s, %(pid)s,
+     %(version)s, %(attempt)s, %(exclusive)s, nextval('mauntic_jobs.fencing_tokens'), %(status)s, clock_timestamp(),
+     %(error)s)
 RETURNING id
 
 -- heartbeat -- Show a sign of life. No row is updated once the run is another's.
@@ -52,9 +59,10 @@ SET status = 'succeeded', counters = %(counters)s, error = %(problems)s,
     heartbeat_at = clock_timestamp(), finished_at = clock_timestamp()
 WHERE id = %(id)s AND fencing_token = %(fencing_token)s AND status = 'running'
 
--- fail -- Record failure, if the run is still this process's and has not ended.
+-- fail -- Record failure, if the run is still this process's and has not ended. `gives_up` frees its slot again.
 UPDATE mauntic_jobs.runs
-SET status = 'failed', error = %(error)s, finished_at = clock_timestamp()
+SET status = 'failed', error = %(error)s, finished_at = clock_timestamp(),
+    claims_slot = claims_slot AND NOT %(gives_up)s
 WHERE id = %(id)s AND fencing_token = %(fencing_token)s AND status = 'running'
 
 -- state -- Tell how a run stands.
@@ -64,7 +72,8 @@ SELECT status, counters FROM mauntic_jobs.runs WHERE id = %(id)s
 SELECT pg_advisory_xact_lock(hashtextextended(%(bucket)s, 0))
 
 -- list -- List runs, latest first. Every filter may be null.
-SELECT id, job, slot, window_start, window_end, options, launcher, host, pid, version, attempt, status,
+SELECT id, job, slot, claims_slot, window_start, window_end, options, launcher, launcher_id, host, pid, version, attempt,
+       status,
        started_at, heartbeat_at, finished_at, counters, error, fencing_token,
        extract(epoch FROM coalesce(finished_at, clock_timestamp()) - started_at)::float8 AS seconds
 FROM mauntic_jobs.runs

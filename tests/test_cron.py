@@ -6,7 +6,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from mauntic_jobs.job import Job
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.scheduler.cron import latest_slot
+from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.window import naive
 from tests.support import utc
 

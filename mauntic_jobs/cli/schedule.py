@@ -1,0 +1,115 @@
+"""`schedule`: when the jobs run, and running what is due."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from mauntic_jobs import clock
+from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.job_output import Shown, as_json, show
+from mauntic_jobs.cli.output import print_json, print_table, say
+from mauntic_jobs.cli.schedule_list import as_json as standing_as_json, print_overview
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import ConfigurationError, ExitCode
+from mauntic_jobs.job import Job
+from mauntic_jobs.jobs.registry import broken_jobs, find_job, jobs
+from mauntic_jobs.runner.backfill import exit_code
+from mauntic_jobs.runner.request import Report
+from mauntic_jobs.scheduler.due import Round
+from mauntic_jobs.scheduler.loop import Loop
+from mauntic_jobs.scheduler.overview import read_overview, upcoming
+from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.window import parse_duration
+
+app = new_app("When the jobs run, and running what is due. Without a command: `schedule list`.", default="list")
+
+
+@command(app, "list", example="mauntic-jobs schedule list")
+def list_schedule(settings: Settings, *, json: JsonOutput = False) -> None:
+    """Show each job's cron line, next slot and latest run, and what was missed."""
+    scheduled = _jobs(settings)
+    with connect(settings) as session:
+        standings = read_overview(session, list(scheduled.values()), settings, clock.now())
+    if json:
+        print_json([standing_as_json(standing) for standing in standings])
+    else:
+        print_overview(standings)
+    _name_broken()
+
+
+@command(app, "next", example="mauntic-jobs schedule next -n 5 --job aggregate-hourly")
+def next_slots(
+    settings: Settings,
+    *,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, max=100_000, metavar="N", help="How many.")] = 10,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.")] = None,
+    json: JsonOutput = False,
+) -> None:
+    """Show the coming slots. Needs no database."""
+    chosen = [find_job(job).configured(settings)] if job else list(_jobs(settings).values())
+    rows = [{"slot": slot, "job": each.name} for slot, each in upcoming(chosen, clock.now(), number)]
+    if json:
+        print_json(rows)
+    else:
+        print_table(rows)
+
+
+@command(app, "run", example="mauntic-jobs schedule run")
+def run_due(
+    settings: Settings,
+    *,
+    loop: Annotated[bool, typer.Option("--loop", help="Stay, and run each slot at its time.")] = False,
+    drain_timeout: Annotated[
+        str, typer.Option(metavar="TIME", help="With --loop: how long runs may go on after SIGTERM.")
+    ] = "25s",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Run nothing; say what is due.")] = False,
+    json: JsonOutput = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Run every slot that is due and was claimed by nobody, then exit; with --loop, go on."""
+    scheduled = _jobs(settings)
+    if loop:
+        _name_broken()
+        raise typer.Exit(Loop(scheduled, settings, clock.now, say, parse_duration(drain_timeout)).run())
+    looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run)
+    shown = Shown(json=json, quiet=quiet, skip_ok=False)
+    reports: list[Report] = []
+    for report in looked.run():
+        reports.append(report)
+        show(report, shown)
+    broken = _name_broken()
+    code = exit_code(reports) or (ExitCode.PARTIAL if broken else ExitCode.DONE)
+    _print_round(looked, reports, shown, code)
+    raise typer.Exit(code)
+
+
+def _print_round(looked: Round, reports: Sequence[Report], shown: Shown, code: ExitCode) -> None:
+    for name, passed in looked.passed:
+        say(f"{name} {passed.slot:%Y-%m-%dT%H:%M}Z {passed.status}: {passed.reason}")
+    if shown.json:
+        passed_over = [
+            {"job": name, "slot": passed.slot, "status": passed.status, "reason": passed.reason}
+            for name, passed in looked.passed
+        ]
+        runs = [{"job": report.job, **as_json(report)} for report in reports]
+        print_json({"exit_code": code, "runs": runs, "passed_over": passed_over})
+    elif not reports and not shown.quiet:
+        say("nothing is due")
+
+
+def _jobs(settings: Settings) -> Mapping[str, Job[Any]]:
+    """Return the jobs as the settings want them scheduled. Raises ConfigurationError for settings of unknown jobs."""
+    unknown = [name for name in settings.jobs if name not in jobs() and name not in broken_jobs()]
+    if unknown:
+        raise ConfigurationError(
+            f"The settings under `jobs` name {', '.join(unknown)}, and there is no such job. The jobs are: "
+            f"{', '.join(jobs())}."
+        )
+    return {name: job.configured(settings) for name, job in jobs().items()}
+
+
+def _name_broken() -> bool:
+    for name, reason in broken_jobs().items():
+        say(f"the job {name} is left out, because it cannot be used: {reason}")
+    return bool(broken_jobs())

@@ -1,0 +1,76 @@
+"""How the schedule is shown: a line for each job, and below it what somebody should look at."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from mauntic_jobs.cli.output import plural, print_table, say
+from mauntic_jobs.job import Row
+from mauntic_jobs.scheduler.describe import in_words
+from mauntic_jobs.scheduler.overview import MISSED_WITHIN, Standing
+
+_COLUMNS = ("job", "cron", "meaning", "next", "last_run", "result", "seconds", "missed")
+
+
+def print_overview(standings: Sequence[Standing]) -> None:
+    """Print the table on stdout, and what is wrong on stderr."""
+    from rich.text import Text
+
+    def line(standing: Standing) -> Row:
+        name = Text(standing.job.name, "bold red" if standing.overdue_since else "")
+        last = standing.last or {"started_at": None, "status": "never", "seconds": None}
+        bad = last["status"] in ("failed", "lost")
+        return {
+            "job": name,
+            "cron": standing.job.cron,
+            "meaning": in_words(standing.job.cron),
+            "next": _time(standing.next),
+            "last_run": _time(last["started_at"]),
+            "result": Text(last["status"], "red" if bad else ""),
+            "seconds": last["seconds"],
+            "missed": standing.missed,
+        }
+
+    print_table([line(standing) for standing in standings], _COLUMNS)
+    for standing in standings:
+        for sentence in _findings(standing):
+            say(sentence)
+
+
+def as_json(standing: Standing) -> dict[str, Any]:
+    """Return a standing as JSON writes it."""
+    job = standing.job
+    return {
+        "job": job.name,
+        "cron": job.cron,
+        "meaning": in_words(job.cron),
+        "catch_up": str(job.catch_up),
+        "next": standing.next,
+        "due": list(standing.due),
+        "overdue_since": standing.overdue_since,
+        "missed": standing.missed,
+        "superseded": standing.superseded,
+        "clocks": list(standing.clocks),
+        "last": dict(standing.last) if standing.last else None,
+    }
+
+
+def _findings(standing: Standing) -> list[str]:
+    name, found = standing.job.name, []
+    if standing.overdue_since:
+        found.append(
+            f"{name}: overdue since {_time(standing.overdue_since)} UTC, {plural(len(standing.due), 'slot')} due: is "
+            "its clock running? `mauntic-jobs schedule run` runs what is due."
+        )
+    if standing.missed:
+        found.append(
+            f"{name}: {plural(standing.missed, 'slot')} missed within {MISSED_WITHIN.days} days: `mauntic-jobs runs "
+            f"list --job {name} --status missed` shows which, and --window makes up for them."
+        )
+    if len(standing.clocks) > 1:
+        found.append(f"{name}: a second clock is on: its slots are claimed by {' and by '.join(standing.clocks)}.")
+    return found
+
+
+def _time(instant: datetime | None) -> str | None:
+    return None if instant is None else f"{instant:%Y-%m-%d %H:%M}"

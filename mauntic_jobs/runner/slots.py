@@ -1,0 +1,72 @@
+"""The run that answers a slot of a job's cron line: the same request, whoever launches it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.job import Job, JobOptions, Overlap
+from mauntic_jobs.runner.request import Launcher, Request, silent
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.window import Window
+
+# How much later than a window the run that covers it may be for: more than any lateness grace.
+_LATEST_COVER = timedelta(days=7)
+
+_sql = statements("schedules")
+
+
+def slot_request(
+    job: Job[Any],
+    slot: datetime,
+    settings: Settings,
+    launcher: Launcher,
+    now: datetime,
+    *,
+    tell: Callable[[str], None] = silent,
+    options: JobOptions | None = None,
+    overlap: Overlap = Overlap.SKIP,
+) -> Request:
+    """Return the request to run what `slot` covers, unless another run has claimed the slot."""
+    options = options or job.options()
+    window = Window.before(slot, job.unit)
+    return Request(
+        job=job,
+        window=window,
+        coverage=job.coverage(window, options, settings),
+        options=options,
+        settings=settings,
+        launcher=launcher,
+        now=now,
+        slot=slot,
+        claim_slot=True,
+        overlap=overlap,
+        tell=tell,
+    )
+
+
+def with_remarks(request: Request, jobs: Mapping[str, Job[Any]]) -> Request:
+    """Return the request with a remark for each job that should have covered its window before, and has not.
+
+    Raises UnavailableError.
+    """
+    befores = [jobs[name] for name in request.job.after if name in jobs]
+    if not befores:
+        return request
+    with connect(request.settings) as session:
+        found = [_uncovered(session, request.window, before, request.settings) for before in befores]
+    remarks = [remark for remark in found if remark]
+    for remark in remarks:
+        request.tell(f"{request.job.name} {request.window}: {remark}")
+    return replace(request, remarks=[*request.remarks, *remarks])
+
+
+def _uncovered(session: Session, window: Window, before: Job[Any], settings: Settings) -> str | None:
+    asked = {"job": before.name, "end": window.end, "until": window.end + _LATEST_COVER}
+    for row in session.rows(_sql["covering"], asked):
+        covered = before.coverage(Window(row["window_start"], row["window_end"]), before.options(), settings)
+        if covered.start <= window.start and window.end <= covered.end:
+            return None
+    return f"{before.name} has not covered all of {window} yet"

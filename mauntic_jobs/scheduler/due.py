@@ -1,0 +1,85 @@
+"""Running everything that is due, once: the clock for whoever is called by another clock."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import LockedError, MaunticJobsError, UnavailableError
+from mauntic_jobs.job import Job
+from mauntic_jobs.runner.request import Launcher, Report, Status
+from mauntic_jobs.runner.run import run
+from mauntic_jobs.runner.slots import slot_request, with_remarks
+from mauntic_jobs.scheduler.plan import Passed, Plan, ordered, without
+from mauntic_jobs.scheduler.slots import read_plans, record
+from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.window import Window, format_duration
+
+
+@dataclass
+class Round:
+    """One look at what is due, and what follows from it.
+
+    `clock` gives the present instant, aware, in UTC. `passed` gets what was passed over, by job; `tell` what is worth
+    saying on the way. With `dry_run` nothing is run and nothing written.
+    """
+
+    jobs: Mapping[str, Job[Any]]
+    settings: Settings
+    clock: Callable[[], datetime]
+    tell: Callable[[str], None]
+    dry_run: bool = False
+    passed: list[tuple[str, Passed]] = field(default_factory=list)
+
+    def run(self) -> Iterator[Report]:
+        """Run what is due, in the order of the data, and what falls due meanwhile; yield how each run ended.
+
+        Raises UnavailableError if the database cannot be asked. A run that loses it for good ends the round too.
+        """
+        tried: set[tuple[str, datetime]] = set()
+        while True:
+            plans = [without(each, tried) for each in self._look(again=bool(tried))]
+            owners = {each.job.name: each.waits_for for each in plans if each.waits_for}
+            due = ordered(plans)
+            if not due:
+                return
+            for job, slot in due:
+                tried.add((job.name, slot))
+                report = self._answer(job, slot, owners.get(job.name))
+                yield report
+                if isinstance(report.error, UnavailableError):
+                    return
+
+    def _look(self, *, again: bool) -> list[Plan]:
+        plans = self._planned()
+        if not (again and self.dry_run):
+            self.passed += [(each.job.name, passed) for each in plans for passed in each.passed]
+        return plans
+
+    def _planned(self) -> list[Plan]:
+        delays = iter(self.settings.retry_delays("schedule"))
+        while True:
+            try:
+                with connect(self.settings) as session:
+                    plans = read_plans(session, list(self.jobs.values()), self.settings, self.clock())
+                    if not self.dry_run:
+                        record(session, plans, self.settings, Launcher.SCHEDULE, self.tell)
+                    return plans
+            except MaunticJobsError as error:
+                delay = next(delays, None) if error.transient else None
+                if delay is None:
+                    raise
+                self.tell(f"schedule: the next attempt follows in {format_duration(delay)}: {error}")
+                time.sleep(delay.total_seconds())
+
+    def _answer(self, job: Job[Any], slot: datetime, owner: str | None) -> Report:
+        window = Window.before(slot, job.unit)
+        if owner is not None:
+            waits = LockedError(f"{job.name} is being run ({owner}). The slot stays due.")
+            return Report(job.name, window, Status.SKIPPED, error=waits)
+        if self.dry_run:
+            return Report(job.name, window, Status.DRY_RUN)
+        request = slot_request(job, slot, self.settings, Launcher.SCHEDULE, self.clock(), tell=self.tell)
+        return run(with_remarks(request, self.jobs))

@@ -1,0 +1,161 @@
+"""The clock that stays: it sleeps until the next slot, runs each job in its own process, and drains on a signal."""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.cron import next_slot
+from mauntic_jobs.errors import ExitCode, MaunticJobsError
+from mauntic_jobs.job import Job
+from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.scheduler.children import Children
+from mauntic_jobs.scheduler.plan import Plan, ordered
+from mauntic_jobs.scheduler.slots import read_plans, record
+from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.telemetry.health import serve_health
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+# The clock is read at least this often, because it may be set, and the machine may sleep.
+_LONGEST_NAP = timedelta(seconds=10)
+# When something stands in the way of a slot, or the database is away, the loop looks again after this.
+_AGAIN = timedelta(seconds=30)
+# A loop that has not looked at the clock for so long is stuck.
+_STUCK = timedelta(minutes=2)
+
+
+class Loop:
+    """Runs `jobs` at their slots until a signal. `clock` gives the present instant, aware, in UTC."""
+
+    def __init__(
+        self,
+        jobs: Mapping[str, Job[Any]],
+        settings: Settings,
+        clock: Callable[[], datetime],
+        tell: Callable[[str], None],
+        drain_timeout: timedelta,
+    ) -> None:
+        self._jobs = jobs
+        self._settings = settings
+        self._clock = clock
+        self._tell = tell
+        self._drain_timeout = drain_timeout
+        self._children = Children(settings)
+        self._trouble: str | None = None
+        self._retry_at: dict[str, datetime] = {}
+        self._awake_at = self._look_at = clock()
+        self._signals = 0
+
+    def run(self) -> ExitCode:
+        """Run until SIGTERM or SIGINT, then let runs end; DONE, or TRY_LATER if some had to be stopped."""
+        with self._wakeup() as wakeup, serve_health(self._settings.port, self._health):
+            self._tell(f"schedule: {len(self._jobs)} jobs, the next slot is {self._next():%Y-%m-%dT%H:%M}Z")
+            while not self._signals:
+                before, self._awake_at = self._awake_at, self._clock()
+                ended = self._reap()
+                # A clock that was set back has left the time to look at in a future that may be far.
+                if ended or self._awake_at >= self._look_at or self._awake_at < before:
+                    self._look()
+                self._sleep(wakeup, min(self._look_at - self._clock(), _LONGEST_NAP))
+            return self._drain(wakeup)
+
+    def _look(self) -> None:
+        """Ask what is due, start what may start, and decide when to look again."""
+        now = self._clock()
+        try:
+            with connect(self._settings) as session:
+                plans = read_plans(session, list(self._jobs.values()), self._settings, now)
+                record(session, plans, self._settings, Launcher.LOOP, self._tell)
+        except MaunticJobsError as error:
+            if self._trouble is None:
+                self._tell(f"schedule: cannot look up what is due, and goes on trying: {error}")
+            self._trouble = str(error)
+            self._look_at = now + _AGAIN
+            return
+        if self._trouble is not None:
+            self._tell("schedule: can look up what is due again")
+        self._trouble = None
+        for each in plans:
+            for passed in each.passed:
+                self._tell(f"{each.job.name} {passed.slot:%Y-%m-%dT%H:%M}Z {passed.status}: {passed.reason}")
+        self._start(plans, now)
+        waiting = any((each.due or each.open) and each.job.name not in self._children for each in plans)
+        self._look_at = min(self._next(), now + _AGAIN) if waiting else self._next()
+
+    def _start(self, plans: list[Plan], now: datetime) -> None:
+        busy = {each.job.name for each in plans if each.waits_for or each.job.name in self._children}
+        held = {name for name, until in self._retry_at.items() if until > now}
+        waiting: set[str] = set(busy)
+        for job, slot in ordered(plans):
+            # What comes after other jobs waits for those that are under way or due before it.
+            if job.name not in waiting | held and not waiting.intersection(job.after):
+                self._children.start(job.name, slot)
+            waiting.add(job.name)
+
+    def _reap(self) -> bool:
+        ended = False
+        for name, code in self._children.reap():
+            ended = True
+            if code in (ExitCode.DONE, ExitCode.PARTIAL, ExitCode.FAILED, ExitCode.REFUSED):
+                self._retry_at.pop(name, None)
+            else:
+                self._retry_at[name] = self._clock() + _AGAIN
+        return ended
+
+    def _next(self) -> datetime:
+        now = self._clock()
+        return min(next_slot(job.cron, now) for job in self._jobs.values())
+
+    def _drain(self, wakeup: int) -> ExitCode:
+        names = self._children.names
+        if names:
+            self._tell(f"schedule: stopping; waiting for {', '.join(names)}")
+        deadline = time.monotonic() + self._drain_timeout.total_seconds()
+        while self._children.names and self._signals == 1 and time.monotonic() < deadline:
+            self._sleep(wakeup, timedelta(seconds=deadline - time.monotonic()))
+            self._reap()
+        left = self._children.names
+        if left:
+            self._tell(f"schedule: stopped {', '.join(left)}, whose slots are due again")
+            self._children.stop()
+        return ExitCode.TRY_LATER if left else ExitCode.DONE
+
+    def _sleep(self, wakeup: int, duration: timedelta) -> None:
+        if select.select([wakeup], [], [], max(0.0, duration.total_seconds()))[0]:
+            os.read(wakeup, 1024)
+
+    @contextmanager
+    def _wakeup(self) -> Iterator[int]:
+        """Yield a descriptor that becomes readable whenever a signal arrives or a child ends."""
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+        def count(_number: int, _frame: object) -> None:
+            self._signals += 1
+
+        before = {number: signal.signal(number, count) for number in _STOPPING}
+        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+        wakeup_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        try:
+            yield reader
+        finally:
+            signal.set_wakeup_fd(wakeup_before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(reader)
+            os.close(writer)
+
+    def _health(self) -> tuple[bool, Mapping[str, Any]]:
+        idle = self._clock() - self._awake_at
+        details = {
+            "awake_at": self._awake_at.isoformat(),
+            "running": self._children.names,
+            "next_look": self._look_at.isoformat(),
+            "trouble": self._trouble,
+        }
+        return idle < _STUCK, details

@@ -1,0 +1,72 @@
+"""How the schedule stands: each job's next slot, its latest run, what was missed, and whether a second clock is on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from heapq import merge
+from itertools import islice, repeat
+from typing import Any
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.cron import next_slot, slots
+from mauntic_jobs.job import Job
+from mauntic_jobs.scheduler.plan import Plan
+from mauntic_jobs.scheduler.slots import read_plans
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Session
+
+# A slot that is due for longer has been left out by whoever should have run it.
+OVERDUE = timedelta(minutes=5)
+
+# How far back passed-over slots are counted.
+MISSED_WITHIN = timedelta(days=30)
+
+_sql = statements("schedules")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one job's schedule stands.
+
+    `due` are the slots that wait to be run, `overdue_since` the oldest of them if it waits for too long. `missed` and
+    `superseded` count the slots that were passed over within 30 days. `clocks` are the launchers that claimed a slot
+    within 24 hours: more than one means that a second clock is on. `last` is the latest run's row, if there is one:
+    `run`, `status`, `started_at`, `seconds`, `slot`, `error`.
+    """
+
+    job: Job[Any]
+    next: datetime
+    due: Sequence[datetime]
+    overdue_since: datetime | None
+    missed: int
+    superseded: int
+    clocks: Sequence[str]
+    last: Mapping[str, Any] | None
+
+
+def read_overview(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Standing]:
+    """Return how each job's schedule stands at `now`, aware, in UTC. Writes nothing."""
+    plans = read_plans(session, jobs, settings, now)
+    since = {"jobs": [job.name for job in jobs], "since": now - MISSED_WITHIN}
+    rows = {row["job"]: row for row in session.rows(_sql["overview"], since)}
+    return [_standing(each, rows[each.job.name], now) for each in plans]
+
+
+def upcoming(jobs: Sequence[Job[Any]], now: datetime, count: int) -> list[tuple[datetime, Job[Any]]]:
+    """Return the next `count` slots of all the jobs together, in the order in which they come."""
+    lines = [zip(slots(job.cron, now), repeat(number)) for number, job in enumerate(jobs)]
+    return [(slot, jobs[number]) for slot, number in islice(merge(*lines), count)]
+
+
+def _standing(each: Plan, row: Mapping[str, Any], now: datetime) -> Standing:
+    overdue = next(iter(each.due), None)
+    return Standing(
+        job=each.job,
+        next=next_slot(each.job.cron, now),
+        due=each.due,
+        overdue_since=overdue if overdue is not None and now - overdue > OVERDUE else None,
+        missed=row["missed"] + sum(passed.status == "missed" for passed in each.passed),
+        superseded=row["superseded"] + sum(passed.status == "superseded" for passed in each.passed),
+        clocks=row["clocks"],
+        last=row if row["run"] is not None else None,
+    )

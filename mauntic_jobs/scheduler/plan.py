@@ -1,0 +1,113 @@
+"""What is to become of a job's slots: which are due, and which are passed over, and why. Pure reckoning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import takewhile
+from typing import Any
+
+from mauntic_jobs.catch_up import ON_TIME, CatchUp, Which
+from mauntic_jobs.cron import slots
+from mauntic_jobs.job import Job
+from mauntic_jobs.runner.request import Status
+from mauntic_jobs.window import format_duration
+
+# A record of how far slots are settled that lags behind by more is brought up to date without another reason.
+_LONGEST_LAG = 100
+
+
+@dataclass(frozen=True)
+class SlotState:
+    """What the database knows of a job's slots.
+
+    `cron` and `settled` are None for a job that was never scheduled: the line whose slots are accounted for, and the
+    instant up to which they are settled. Of the slots after that, `done` have ended, whatever their result, and `open`
+    are being run. `latest` is the latest that was ever claimed; `running` says which run is under way, if one is.
+    """
+
+    cron: str | None = None
+    settled: datetime | None = None
+    latest: datetime | None = None
+    done: frozenset[datetime] = frozenset()
+    open: frozenset[datetime] = frozenset()
+    running: str | None = None
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A slot that nobody is going to run."""
+
+    slot: datetime
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done for a job: the slots to run, oldest first, and those to record as passed over.
+
+    `settled` and `cron` are the record to be kept of it; `news` is whether that is worth writing. `waits_for` is the
+    run that is under way, if one is.
+    """
+
+    job: Job[Any]
+    due: Sequence[datetime]
+    passed: Sequence[Passed]
+    open: frozenset[datetime]
+    settled: datetime
+    cron: str
+    news: bool
+    waits_for: str | None = None
+
+
+def plan(job: Job[Any], state: SlotState, now: datetime) -> Plan:
+    """Return what is to be done for `job` at `now`, aware, in UTC.
+
+    A job that was never scheduled starts with the slot that has just struck, or after the latest that somebody claimed.
+    When its cron line was changed, the slots of the old one are accounted for before those of the new one count.
+    """
+    known = state.cron is not None and state.settled is not None
+    start = state.settled if state.settled is not None else state.latest or now - ON_TIME
+    struck = list(takewhile(lambda slot: slot <= now, slots(state.cron or job.cron, start)))
+    left = [slot for slot in struck if slot not in state.done and slot not in state.open]
+    due, passed = _choose(job.catch_up, left, struck[-1], now) if left else ([], [])
+    accounted = state.done | {each.slot for each in passed}
+    settled_slots = list(takewhile(lambda slot: slot in accounted, struck))
+    changed = known and state.cron != job.cron and len(settled_slots) == len(struck)
+    settled = now if changed else (settled_slots or [start])[-1]
+    return Plan(
+        job=job,
+        due=due,
+        passed=passed,
+        open=state.open,
+        settled=settled,
+        cron=job.cron if changed or not known else state.cron or job.cron,
+        news=not known or changed or bool(due or passed) or len(settled_slots) > _LONGEST_LAG,
+        waits_for=state.running,
+    )
+
+
+def ordered(plans: Sequence[Plan]) -> list[tuple[Job[Any], datetime]]:
+    """Return the due slots in the order in which the data wants them: by time, then as the jobs are given."""
+    due = [(slot, number, each.job) for number, each in enumerate(plans) for slot in each.due]
+    return [(job, slot) for slot, _, job in sorted(due, key=lambda item: item[:2])]
+
+
+def without(each: Plan, tried: set[tuple[str, datetime]]) -> Plan:
+    """Return the plan without slots that were tried already."""
+    return replace(each, due=[slot for slot in each.due if (each.job.name, slot) not in tried])
+
+
+def _choose(
+    policy: CatchUp, left: Sequence[datetime], newest: datetime, now: datetime
+) -> tuple[list[datetime], list[Passed]]:
+    oldest = now - policy.within
+    in_time = [slot for slot in left if slot >= oldest]
+    late = f"nobody ran it within {format_duration(policy.within)}"
+    if policy.which is not Which.LATEST:
+        return in_time, [Passed(slot, Status.MISSED, late) for slot in left if slot < oldest]
+    if newest == left[-1] and newest < oldest:
+        return [], [Passed(slot, Status.MISSED, late) for slot in left]
+    instead = f"slot {newest:%Y-%m-%dT%H:%M}Z stands for it"
+    due = [slot for slot in in_time if slot == newest]
+    return due, [Passed(slot, Status.SUPERSEDED, instead) for slot in left if slot != newest]

@@ -1,0 +1,65 @@
+"""The record of slots in the database: reading it in one query, and writing what was passed over."""
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from mauntic_jobs import __version__
+from mauntic_jobs.config import Settings
+from mauntic_jobs.job import Job, Row
+from mauntic_jobs.runner.claim import release_dead
+from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.scheduler.plan import Plan, SlotState, plan
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Limits, Session
+from mauntic_jobs.window import Window
+
+_sql = statements("schedules")
+
+
+def read_plans(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Plan]:
+    """Return the plan of each job at `now`, by a single query."""
+    wanted = {"jobs": [job.name for job in jobs], "takeover_after": settings.takeover_after}
+    states = {row["job"]: _state(row) for row in session.rows(_sql["state"], wanted)}
+    return [plan(job, states[job.name], now) for job in jobs]
+
+
+def record(
+    session: Session, plans: Sequence[Plan], settings: Settings, launcher: Launcher, tell: Callable[[str], None]
+) -> None:
+    """Write down what the plans pass over, and how far the slots are settled; nothing where there is no news."""
+    for each in plans:
+        if not each.news:
+            continue
+        release_dead(session, each.job.name, settings.takeover_after, tell)
+        with session.transaction(Limits("mauntic-jobs schedule")):
+            if each.passed:
+                session.execute(_sql["pass_over"], _passed(each, settings, launcher))
+            settled = {"job": each.job.name, "cron": each.cron, "settled": each.settled}
+            session.execute(_sql["settle"], settled)
+
+
+def _state(row: Row) -> SlotState:
+    running = None if row["running"] is None else f"run {row['running']} on {row['running_on']}"
+    return SlotState(
+        row["cron"], row["settled"], row["latest"], frozenset(row["done"]), frozenset(row["open"]), running
+    )
+
+
+def _passed(each: Plan, settings: Settings, launcher: Launcher) -> dict[str, Any]:
+    windows = [Window.before(passed.slot, each.job.unit) for passed in each.passed]
+    return {
+        "job": each.job.name,
+        "launcher": launcher.value,
+        "launcher_id": settings.launcher_id or "",
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "version": __version__,
+        "slots": [passed.slot for passed in each.passed],
+        "starts": [window.start for window in windows],
+        "ends": [window.end for window in windows],
+        "statuses": [passed.status.value for passed in each.passed],
+        "reasons": [passed.reason for passed in each.passed],
+    }

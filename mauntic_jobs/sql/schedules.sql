@@ -1,0 +1,69 @@
+-- The slots of the jobs' cron lines: which are settled, which are claimed, and who claims them.
+
+-- state -- For each job: how far its slots are settled, which ones after that are claimed, and whether a run is under way.
+-- The claim of a dead owner does not count. This is all that is asked when nothing is due.
+SELECT wanted.job, schedules.cron, schedules.settled,
+       (SELECT max(slot) FROM mauntic_jobs.runs WHERE runs.job = wanted.job AND claims_slot) AS latest,
+       coalesce(claims.done, '{}') AS done,
+       coalesce(claims.open, '{}') AS open,
+       owner.id AS running, owner.host AS running_on
+FROM unnest(%(jobs)s::text[]) AS wanted (job)
+LEFT JOIN mauntic_jobs.schedules ON schedules.job = wanted.job
+LEFT JOIN mauntic_jobs.runs AS owner
+    ON owner.job = wanted.job AND owner.status = 'running' AND owner.exclusive
+    AND owner.heartbeat_at >= clock_timestamp() - %(takeover_after)s
+LEFT JOIN LATERAL (
+    SELECT array_agg(slot) FILTER (WHERE status <> 'running') AS done,
+           array_agg(slot) FILTER (WHERE status = 'running') AS open
+    FROM mauntic_jobs.runs
+    WHERE runs.job = schedules.job AND claims_slot AND slot > schedules.settled
+      AND (status <> 'running' OR heartbeat_at >= clock_timestamp() - %(takeover_after)s)
+) AS claims ON true
+
+-- pass_over -- Record slots that nobody is going to run, unless somebody has claimed them meanwhile.
+INSERT INTO mauntic_jobs.runs
+    (job, slot, claims_slot, window_start, window_end, launcher, launcher_id, host, pid, version, attempt, fencing_token,
+     status, finished_at, error)
+SELECT %(job)s, slot, true, window_start, window_end, %(launcher)s, %(launcher_id)s, %(host)s, %(pid)s, %(version)s, 0,
+       nextval('mauntic_jobs.fencing_tokens'), status, clock_timestamp(), reason
+FROM unnest(
+    %(slots)s::timestamptz[], %(starts)s::timestamptz[], %(ends)s::timestamptz[], %(statuses)s::text[], %(reasons)s::text[]
+) AS passed (slot, window_start, window_end, status, reason)
+ON CONFLICT DO NOTHING
+
+-- settle -- Move forward how far the slots of a job are settled. A line that was changed starts where the old one ended.
+INSERT INTO mauntic_jobs.schedules AS known (job, cron, settled) VALUES (%(job)s, %(cron)s, %(settled)s)
+ON CONFLICT (job) DO UPDATE SET cron = EXCLUDED.cron, settled = greatest(known.settled, EXCLUDED.settled)
+
+-- overview -- For each job: its latest run that did something, its latest success, and what was passed over of late.
+SELECT wanted.job, last.id AS run, last.status, last.started_at, last.slot, last.error,
+       extract(epoch FROM coalesce(last.finished_at, clock_timestamp()) - last.started_at)::float8 AS seconds,
+       passed.missed, passed.superseded, passed.latest_missed,
+       coalesce(clocks.names, '{}') AS clocks
+FROM unnest(%(jobs)s::text[]) AS wanted (job)
+LEFT JOIN LATERAL (
+    SELECT * FROM mauntic_jobs.runs
+    WHERE runs.job = wanted.job AND status NOT IN ('missed', 'superseded', 'skipped')
+    ORDER BY started_at DESC LIMIT 1
+) AS last ON true
+LEFT JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE status = 'missed') AS missed,
+           count(*) FILTER (WHERE status = 'superseded') AS superseded,
+           max(slot) FILTER (WHERE status = 'missed') AS latest_missed
+    FROM mauntic_jobs.runs
+    WHERE runs.job = wanted.job AND status IN ('missed', 'superseded') AND slot >= %(since)s
+) AS passed ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(DISTINCT launcher || ' on ' || coalesce(nullif(launcher_id, ''), host)) AS names
+    FROM mauntic_jobs.runs
+    WHERE runs.job = wanted.job AND claims_slot AND status NOT IN ('missed', 'superseded')
+      AND started_at >= clock_timestamp() - interval '24 hours'
+) AS clocks ON true
+
+-- covering -- List the runs of a job, latest first, that may have covered the time up to an instant after it had passed.
+SELECT window_start, window_end
+FROM mauntic_jobs.runs
+WHERE job = %(job)s AND status = 'succeeded' AND options::text = '{}'
+  AND window_end >= %(end)s AND window_start < %(until)s AND coalesce(slot, started_at) >= %(end)s
+ORDER BY id DESC
+LIMIT 1000
