@@ -1,0 +1,163 @@
+"""The loop as a process: it runs slots, drains, and loses none and doubles none when it is killed."""
+
+import json
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections import Counter
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import pytest
+
+from mauntic_jobs import clock
+from mauntic_jobs.config import Settings
+from mauntic_jobs.cron import latest_slot
+from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.stores.postgres import Session, connect
+from tests.support import start_program, wait_until
+
+EVERY_MINUTE = '{"aggregate-hourly": {"cron": "* * * * *", "catch_up": "all/5h"}}'
+_SETTLED = b"INSERT INTO mauntic_jobs.schedules (job, cron, settled) VALUES ('aggregate-hourly', '* * * * *', %(at)s)"
+_HOLD = b"BEGIN; LOCK TABLE analytics.event_aggregates IN ACCESS EXCLUSIVE MODE"
+
+
+def _start(settings: Settings, *arguments: str, **extra: str) -> subprocess.Popen[str]:
+    more = {"MAUNTIC_JOBS": EVERY_MINUTE, "MAUNTIC_TAKEOVER_AFTER": "2s", **extra}
+    return start_program("schedule", "run", "--loop", *arguments, settings=settings, **more)
+
+
+def _leave_due(session: Session, minutes: int) -> None:
+    """Let the latest slots, so many of them, be left for the loop."""
+    session.execute(_SETTLED, {"at": latest_slot("* * * * *", clock.now()) - timedelta(minutes=minutes)})
+
+
+def _runs(session: Session, *statuses: str) -> list[dict[str, Any]]:
+    return [row for row in list_runs(session, job="aggregate-hourly", limit=1000) if row["status"] in statuses]
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_it_runs_what_is_due_and_ends_on_sigterm(settings: Settings, session: Session) -> None:
+    _leave_due(session, 2)
+    loop = _start(settings)
+    wait_until(lambda: len(_runs(session, "succeeded")) >= 2, "two runs")
+    loop.send_signal(signal.SIGTERM)
+    output, errors = loop.communicate()
+    assert loop.returncode == ExitCode.DONE, errors
+    assert output.count("aggregate-hourly") >= 2
+    assert {row["launcher"] for row in _runs(session, "succeeded")} == {"loop"}
+
+
+def test_killed_at_any_moment_it_goes_on_without_a_gap_or_a_double(settings: Settings, session: Session) -> None:
+    random = Random(5)
+    before = latest_slot("* * * * *", clock.now())
+    _leave_due(session, 20)
+    for _ in range(8):
+        loop = _start(settings)
+        time.sleep(random.uniform(0.3, 1.3))  # the moment is what is random here
+        loop.kill()
+        loop.communicate()
+    loop = _start(settings)
+    assert loop.stderr is not None
+    assert "the next slot is" in next(iter(loop.stderr))
+    wanted = [before - timedelta(minutes=minutes) for minutes in range(20)]
+    wait_until(lambda: {*wanted} <= {row["slot"] for row in _runs(session, "succeeded")}, "all slots")
+    loop.send_signal(signal.SIGINT)
+    _, errors = loop.communicate()
+    assert loop.returncode == ExitCode.DONE, errors
+    made = Counter(row["slot"] for row in _runs(session, "succeeded", "failed", "missed", "superseded"))
+    assert set(made.values()) == {1}
+    assert min(made) == before - timedelta(minutes=19)
+
+
+def test_a_run_that_outlasts_the_drain_is_stopped_and_its_slot_is_due_again(
+    settings: Settings, session: Session, direct_settings: Settings
+) -> None:
+    _leave_due(session, 1)
+    with connect(direct_settings) as holder:
+        holder.execute(_HOLD)
+        loop = _start(settings, "--drain-timeout", "0.5s")
+        wait_until(lambda: _runs(session, "running"), "a run")
+        loop.send_signal(signal.SIGTERM)
+        _, errors = loop.communicate()
+    assert loop.returncode == ExitCode.TRY_LATER
+    assert "stopped aggregate-hourly, whose slots are due again" in errors
+    (stopped,) = _runs(session, "failed")
+    assert (stopped["claims_slot"], stopped["error"]) == (False, "stopped by signal 15")
+    loop = _start(settings)
+    wait_until(lambda: stopped["slot"] in {row["slot"] for row in _runs(session, "succeeded")}, "the run made up for")
+    loop.terminate()
+    loop.communicate()
+
+
+def test_a_run_that_ends_within_the_drain_is_waited_for(
+    settings: Settings, session: Session, direct_settings: Settings
+) -> None:
+    _leave_due(session, 1)
+    with connect(direct_settings) as holder:
+        holder.execute(_HOLD)
+        loop = _start(settings)
+        wait_until(lambda: _runs(session, "running"), "a run")
+        loop.send_signal(signal.SIGTERM)
+        assert loop.stderr is not None
+        for line in loop.stderr:
+            if "waiting for aggregate-hourly" in line:
+                break
+    loop.communicate()
+    assert loop.returncode == ExitCode.DONE
+    assert len(_runs(session, "succeeded")) == 1
+
+
+def test_its_health_can_be_asked_for(settings: Settings, session: Session) -> None:
+    assert session.rows(b"SELECT 1")
+    port = _free_port()
+    loop = _start(settings, PORT=str(port))
+
+    def health() -> Any:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                return json.load(answer)
+        except OSError:
+            return None
+
+    details = wait_until(health, "an answer")
+    assert (details["running"], details["trouble"]) == ([], None)
+    other = _start(settings, PORT=str(port))
+    _, errors = other.communicate()
+    assert (other.returncode, f"Cannot serve /health on port {port}" in errors) == (ExitCode.CONFIGURATION, True)
+    loop.terminate()
+    loop.communicate()
+    assert loop.returncode == ExitCode.DONE
+
+
+def test_it_goes_on_while_the_database_is_away(settings: Settings) -> None:
+    assert settings.database_url
+    away = Settings(database_url="postgresql://nobody@127.0.0.1:1/none")
+    loop = _start(away)
+    assert loop.stderr is not None
+    for line in loop.stderr:
+        if "goes on trying" in line:
+            break
+    assert loop.poll() is None
+    loop.terminate()
+    loop.communicate()
+    assert loop.returncode == ExitCode.DONE
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_idle_it_ends_at_once(settings: Settings, number: signal.Signals) -> None:
+    loop = _start(settings)
+    assert loop.stderr is not None
+    assert "the next slot is" in next(iter(loop.stderr))
+    loop.send_signal(number)
+    loop.communicate()
+    assert loop.returncode == ExitCode.DONE

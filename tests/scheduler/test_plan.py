@@ -1,0 +1,178 @@
+"""What becomes of slots, by policy, on both sides of every edge."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from mauntic_jobs.catch_up import ON_TIME, CatchUp, Which, parse_catch_up
+from mauntic_jobs.cron import slots
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.job import Job
+from mauntic_jobs.jobs.registry import JOBS
+from mauntic_jobs.runner.request import Status
+from mauntic_jobs.scheduler.overview import upcoming
+from mauntic_jobs.scheduler.plan import SlotState, ordered, plan
+from tests.support import utc
+
+MICROSECOND = timedelta(microseconds=1)
+HOURLY = JOBS["aggregate-hourly"]
+LATEST = JOBS["segment-trigger-eval"]
+
+
+def _known(job: Job[Any], settled: str, *done: str, **more: Any) -> SlotState:
+    return SlotState(cron=job.cron, settled=utc(settled), done=frozenset(utc(each) for each in done), **more)
+
+
+def _times(found: Any) -> list[str]:
+    return [f"{getattr(each, 'slot', each):%d %H:%M}" for each in found]
+
+
+def test_all_runs_every_slot_that_was_left_out_oldest_first() -> None:
+    made = plan(HOURLY, _known(HOURLY, "2026-10-05T09:00"), utc("2026-10-05T12:30"))
+    assert _times(made.due) == ["05 10:00", "05 11:00", "05 12:00"]
+    assert (made.passed, made.news) == ([], True)
+
+
+def test_latest_runs_the_latest_which_stands_for_the_others() -> None:
+    made = plan(LATEST, _known(LATEST, "2026-10-05T05:00"), utc("2026-10-05T08:30"))
+    assert _times(made.due) == ["05 08:00"]
+    assert [(f"{each.slot:%H:%M}", each.status, each.reason) for each in made.passed] == [
+        ("06:00", Status.SUPERSEDED, "slot 2026-10-05T08:00Z stands for it"),
+        ("07:00", Status.SUPERSEDED, "slot 2026-10-05T08:00Z stands for it"),
+    ]
+    assert made.settled == utc("2026-10-05T07:00")
+
+
+def test_latest_does_not_go_back_behind_a_slot_that_somebody_ran() -> None:
+    made = plan(LATEST, _known(LATEST, "2026-10-05T05:00", "2026-10-05T08:00"), utc("2026-10-05T08:30"))
+    assert (_times(made.due), _times(made.passed)) == ([], ["05 06:00", "05 07:00"])
+    assert made.settled == utc("2026-10-05T08:00")
+
+
+@pytest.mark.parametrize(("late", "due"), [(timedelta(), 1), (MICROSECOND, 0)])
+@pytest.mark.parametrize("which", [Which.ALL, Which.LATEST])
+def test_a_slot_is_caught_up_with_until_just_then(which: Which, late: timedelta, due: int) -> None:
+    job = replace(JOBS["monthly-usage-summary"], catch_up=CatchUp(which, timedelta(days=7)))
+    made = plan(job, _known(job, "2026-10-01T00:00"), utc("2026-10-08T03:00") + late)
+    assert len(made.due) == due
+    assert [(each.status, each.reason) for each in made.passed] == [(Status.MISSED, "nobody ran it within 7d")][due:]
+
+
+@pytest.mark.parametrize(("late", "due"), [(ON_TIME, 1), (ON_TIME + MICROSECOND, 0)])
+def test_none_runs_a_slot_at_its_time_only(late: timedelta, due: int) -> None:
+    job = replace(HOURLY, catch_up=parse_catch_up("none"))
+    made = plan(job, _known(job, "2026-10-05T09:30"), utc("2026-10-05T10:00") + late)
+    assert (len(made.due), len(made.passed)) == (due, 1 - due)
+
+
+def test_a_job_seen_for_the_first_time_never_backfills() -> None:
+    made = plan(HOURLY, SlotState(), utc("2026-10-05T12:30"))
+    assert (made.due, made.passed, made.news) == ([], [], True)
+
+
+def test_a_job_seen_for_the_first_time_runs_the_slot_that_has_just_struck() -> None:
+    assert _times(plan(HOURLY, SlotState(), utc("2026-10-05T12:00:30")).due) == ["05 12:00"]
+
+
+def test_a_job_that_a_crontab_ran_before_goes_on_from_there() -> None:
+    made = plan(HOURLY, SlotState(latest=utc("2026-10-05T10:00")), utc("2026-10-05T12:30"))
+    assert _times(made.due) == ["05 11:00", "05 12:00"]
+
+
+def test_a_slot_being_run_is_neither_due_nor_settled() -> None:
+    state = _known(HOURLY, "2026-10-05T09:00", "2026-10-05T11:00", open=frozenset([utc("2026-10-05T10:00")]))
+    made = plan(HOURLY, state, utc("2026-10-05T11:30"))
+    assert (made.due, made.passed, made.settled) == ([], [], utc("2026-10-05T09:00"))
+
+
+def test_with_nothing_due_there_is_no_news() -> None:
+    assert not plan(HOURLY, _known(HOURLY, "2026-10-05T09:00", "2026-10-05T10:00"), utc("2026-10-05T10:59")).news
+
+
+def test_a_record_that_lags_far_behind_is_brought_up_to_date() -> None:
+    done = [f"2026-10-{day:02}T{hour:02}:00" for day in range(1, 6) for hour in range(24)]
+    made = plan(HOURLY, _known(HOURLY, "2026-09-30T23:00", *done), utc("2026-10-05T23:59"))
+    assert (made.news, made.settled) == (True, utc("2026-10-05T23:00"))
+
+
+def test_a_clock_that_was_set_back_makes_nothing_due() -> None:
+    made = plan(HOURLY, _known(HOURLY, "2026-10-05T12:00"), utc("2026-10-05T11:00"))
+    assert (made.due, made.passed, made.news) == ([], [], False)
+
+
+def test_the_slots_of_a_changed_line_are_accounted_for_first() -> None:
+    changed = replace(HOURLY, cron="*/10 * * * *")
+    made = plan(changed, _known(HOURLY, "2026-10-05T09:00"), utc("2026-10-05T10:30"))
+    assert (_times(made.due), made.cron) == (["05 10:00"], HOURLY.cron)
+    made = plan(changed, _known(HOURLY, "2026-10-05T09:00", "2026-10-05T10:00"), utc("2026-10-05T10:31"))
+    assert (made.due, made.cron, made.settled, made.news) == ([], "*/10 * * * *", utc("2026-10-05T10:31"), True)
+
+
+def test_no_number_of_missed_slots_is_too_many() -> None:
+    made = plan(HOURLY, _known(HOURLY, "2016-10-05T09:00"), utc("2026-10-05T09:30"))
+    assert (len(made.due), len(made.passed)) == (48, 3652 * 24 - 48)
+    assert {each.status for each in made.passed} == {Status.MISSED}
+
+
+def test_what_is_due_is_run_by_time_and_then_in_the_order_of_the_data() -> None:
+    now = utc("2026-10-05T02:30")
+    plans = [
+        plan(JOBS[name], SlotState(cron=JOBS[name].cron, settled=utc("2026-10-05T00:30")), now)
+        for name in ("aggregate-hourly", "generate-daily-reports", "segment-trigger-eval")
+    ]
+    assert [(job.name, f"{slot:%H:%M}") for job, slot in ordered(plans)] == [
+        ("aggregate-hourly", "01:00"),
+        ("aggregate-hourly", "02:00"),
+        ("generate-daily-reports", "02:00"),
+        ("segment-trigger-eval", "02:00"),
+    ]
+
+
+def test_the_coming_slots_of_all_jobs_are_told_in_their_order() -> None:
+    found = upcoming(list(JOBS.values()), utc("2026-10-31T23:30"), 8)
+    assert [(f"{slot:%d %H:%M}", job.name) for slot, job in found] == [
+        ("01 00:00", "aggregate-hourly"),
+        ("01 00:00", "segment-trigger-eval"),
+        ("01 00:00", "warmup-daily-reset"),
+        ("01 01:00", "aggregate-hourly"),
+        ("01 01:00", "segment-trigger-eval"),
+        ("01 02:00", "aggregate-hourly"),
+        ("01 02:00", "generate-daily-reports"),
+        ("01 02:00", "segment-trigger-eval"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "all", "latest", "none/1h", "some/1h", "all/", "all/soon", "all/1h/2h"])
+def test_a_policy_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_catch_up(text)
+
+
+@pytest.mark.parametrize("text", ["none", "latest/1d", "all/2d12h"])
+def test_a_policy_is_written_as_it_is_read(text: str) -> None:
+    assert str(parse_catch_up(text)) == text
+
+
+_instants = st.datetimes(datetime(2026, 1, 1), datetime(2026, 3, 1), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+@given(_instants, _instants, st.data(), st.sampled_from([*Which]), st.integers(1, 200))
+def test_every_slot_that_has_struck_is_accounted_for_once(
+    first: datetime, second: datetime, data: st.DataObject, which: Which, hours: int
+) -> None:
+    settled, now = sorted((first, second))
+    job = replace(HOURLY, catch_up=CatchUp(which, timedelta(hours=hours)))
+    struck = list(takewhile(lambda slot: slot <= now, slots(job.cron, settled)))
+    done = frozenset(data.draw(st.lists(st.sampled_from(struck), max_size=9))) if struck else frozenset()
+    left = [slot for slot in struck if slot not in done]
+    running = frozenset(data.draw(st.lists(st.sampled_from(left), max_size=3))) if left else frozenset()
+    made = plan(job, SlotState(job.cron, settled, None, done, running), now)
+    passed = [each.slot for each in made.passed]
+    assert sorted([*done, *running, *made.due, *passed]) == struck
+    unsettled = [slot for slot in struck if slot > made.settled]
+    assert {*made.due, *running} <= {*unsettled}
+    assert made.due == [] or made.due == sorted(made.due)
