@@ -139,15 +139,15 @@ def start_program(*arguments: str, settings: Settings, **extra: str) -> subproce
     )
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """Return the condition's value once it is true; fail when it is not within a minute."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = _PATIENCE_SECONDS) -> Any:
+    """Return the condition's value once it is true; fail when it is not within a minute, or `seconds`."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
         time.sleep(0.01)
-    raise AssertionError(f"{what} did not come about within {_PATIENCE_SECONDS} s")
+    raise AssertionError(f"{what} did not come about within {seconds} s")
 
 
 @contextmanager

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
+from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.job import Job
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.window import naive
 from tests.support import utc
 

@@ -1,19 +1,20 @@
 """`schedule`: when the jobs run, and running what is due."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from mauntic_jobs import clock
+from mauntic_jobs.cli import schedule_export
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.job_output import Shown, as_json, show
 from mauntic_jobs.cli.output import print_json, print_table, say
+from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.schedule_list import as_json as standing_as_json, print_overview
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import ConfigurationError, ExitCode
-from mauntic_jobs.job import Job
-from mauntic_jobs.jobs.registry import broken_jobs, find_job, jobs
+from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.backfill import exit_code
 from mauntic_jobs.runner.request import Report
 from mauntic_jobs.scheduler.due import Round
@@ -23,19 +24,20 @@ from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.window import parse_duration
 
 app = new_app("When the jobs run, and running what is due. Without a command: `schedule list`.", default="list")
+app.add_typer(schedule_export.app, name="export")
 
 
 @command(app, "list", example="mauntic-jobs schedule list")
 def list_schedule(settings: Settings, *, json: JsonOutput = False) -> None:
     """Show each job's cron line, next slot and latest run, and what was missed."""
-    scheduled = _jobs(settings)
+    scheduled = scheduled_jobs(settings)
     with connect(settings) as session:
         standings = read_overview(session, list(scheduled.values()), settings, clock.now())
     if json:
         print_json([standing_as_json(standing) for standing in standings])
     else:
         print_overview(standings)
-    _name_broken()
+    name_broken_jobs()
 
 
 @command(app, "next", example="mauntic-jobs schedule next -n 5 --job aggregate-hourly")
@@ -47,7 +49,7 @@ def next_slots(
     json: JsonOutput = False,
 ) -> None:
     """Show the coming slots. Needs no database."""
-    chosen = [find_job(job).configured(settings)] if job else list(_jobs(settings).values())
+    chosen = [find_job(job).configured(settings)] if job else list(scheduled_jobs(settings).values())
     rows = [{"slot": slot, "job": each.name} for slot, each in upcoming(chosen, clock.now(), number)]
     if json:
         print_json(rows)
@@ -68,9 +70,9 @@ def run_due(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Run every slot that is due and was claimed by nobody, then exit; with --loop, go on."""
-    scheduled = _jobs(settings)
+    scheduled = scheduled_jobs(settings)
     if loop:
-        _name_broken()
+        name_broken_jobs()
         raise typer.Exit(Loop(scheduled, settings, clock.now, say, parse_duration(drain_timeout)).run())
     looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run)
     shown = Shown(json=json, quiet=quiet, skip_ok=False)
@@ -78,7 +80,7 @@ def run_due(
     for report in looked.run():
         reports.append(report)
         show(report, shown)
-    broken = _name_broken()
+    broken = name_broken_jobs()
     code = exit_code(reports) or (ExitCode.PARTIAL if broken else ExitCode.DONE)
     _print_round(looked, reports, shown, code)
     raise typer.Exit(code)
@@ -96,20 +98,3 @@ def _print_round(looked: Round, reports: Sequence[Report], shown: Shown, code: E
         print_json({"exit_code": code, "runs": runs, "passed_over": passed_over})
     elif not reports and not shown.quiet:
         say("nothing is due")
-
-
-def _jobs(settings: Settings) -> Mapping[str, Job[Any]]:
-    """Return the jobs as the settings want them scheduled. Raises ConfigurationError for settings of unknown jobs."""
-    unknown = [name for name in settings.jobs if name not in jobs() and name not in broken_jobs()]
-    if unknown:
-        raise ConfigurationError(
-            f"The settings under `jobs` name {', '.join(unknown)}, and there is no such job. The jobs are: "
-            f"{', '.join(jobs())}."
-        )
-    return {name: job.configured(settings) for name, job in jobs().items()}
-
-
-def _name_broken() -> bool:
-    for name, reason in broken_jobs().items():
-        say(f"the job {name} is left out, because it cannot be used: {reason}")
-    return bool(broken_jobs())

@@ -94,7 +94,10 @@ def _expect(done: subprocess.CompletedProcess[str], code: ExitCode, *words: str)
         (("runs", "list", "--since", "yesterday"), "write it like 90s, 15m, 2h, 3d"),
         (("runs", "list", "--since", "999999d"), "999999d"),
         (("runs", "list", "--job", "nonsense"), "There is no job nonsense. The jobs are: aggregate-hourly"),
-        (("runs", "list", "--status", "nonsense"), "It is one of running, succeeded, failed, skipped, lost, missed, superseded."),
+        (
+            ("runs", "list", "--status", "nonsense"),
+            "one of running, succeeded, failed, skipped, lost, missed, superseded.",
+        ),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else "",
 )

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -228,7 +229,8 @@ def test_an_overlapping_run_can_wait(settings: Settings, monkeypatch: pytest.Mon
     request_that_waits = _job(settings, _succeeds, overlap=Overlap.WAIT, tell=told.append)
     with connect(settings) as owner:
         claim = claims.acquire(owner, _job(settings, _succeeds), 1)
-        monkeypatch.setattr("mauntic_jobs.runner.claim.time.sleep", lambda _: claims.fail(owner, claim, "done", gives_up=False))
+        ends = partial(claims.fail, owner, claim, "done", gives_up=False)
+        monkeypatch.setattr("mauntic_jobs.runner.claim.time.sleep", lambda _: ends())
         assert run(request_that_waits).status is Status.SUCCEEDED
     assert [f"waiting for run {claim.id}" in line for line in told] == [True]
 
