@@ -10,6 +10,7 @@ from mauntic_jobs.cli.command import new_app
 from mauntic_jobs.cli.demo import register_demo
 from mauntic_jobs.cli.jobs import register_jobs
 from mauntic_jobs.cli.output import print_line
+from mauntic_jobs.cli.work import register_work
 
 _HELP = (
     "Scheduled jobs and message delivery for the Mauntic marketing platform.\n\n"
@@ -19,6 +20,7 @@ _HELP = (
 app = new_app(_HELP, auto_envvar_prefix="MAUNTIC", completion=True)
 register_jobs(app)
 app.add_typer(schedule.app, name="schedule")
+register_work(app)
 app.add_typer(runs.app, name="runs")
 app.add_typer(db.app, name="db")
 app.add_typer(outbox.app, name="outbox")

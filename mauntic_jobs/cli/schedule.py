@@ -10,6 +10,7 @@ from mauntic_jobs.cli import schedule_export
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.job_output import Shown, as_json, show
 from mauntic_jobs.cli.output import print_json, print_table, say
+from mauntic_jobs.cli.schedule_bullmq import register_bullmq
 from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.schedule_list import as_json as standing_as_json, print_overview
 from mauntic_jobs.config import Settings
@@ -25,6 +26,7 @@ from mauntic_jobs.window import parse_duration
 
 app = new_app("When the jobs run, and running what is due. Without a command: `schedule list`.", default="list")
 app.add_typer(schedule_export.app, name="export")
+register_bullmq(app)
 
 
 @command(app, "list", example="mauntic-jobs schedule list")

@@ -3,7 +3,9 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
 from types import FrameType
+from typing import Any, Self
 
 from mauntic_jobs.errors import Interrupted
 
@@ -25,3 +27,22 @@ def stop_on_signals() -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+class Signals:
+    """Notes signals while its body runs: `first` is set by the first, `second` by the next."""
+
+    def __init__(self) -> None:
+        self.first, self.second = Event(), Event()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        def note(_number: int, _frame: FrameType | None) -> None:
+            (self.second if self.first.is_set() else self.first).set()
+
+        self._before = {number: signal.signal(number, note) for number in _STOPPING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -13,8 +13,8 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import next_slot
 from mauntic_jobs.errors import ExitCode, MaunticJobsError
 from mauntic_jobs.job import Job
+from mauntic_jobs.runner.children import Children
 from mauntic_jobs.runner.request import Launcher
-from mauntic_jobs.scheduler.children import Children
 from mauntic_jobs.scheduler.plan import Plan, ordered
 from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.stores.postgres import connect
@@ -46,7 +46,7 @@ class Loop:
         self._clock = clock
         self._tell = tell
         self._drain_timeout = drain_timeout
-        self._children = Children(settings)
+        self._children = Children(settings, Launcher.LOOP)
         self._trouble: str | None = None
         self._retry_at: dict[str, datetime] = {}
         self._awake_at = self._look_at = clock()

@@ -16,11 +16,10 @@ import msgpack
 from mauntic_jobs.errors import ConfigurationError, JobFailedError
 from mauntic_jobs.job import Scripts
 
-_ADD_JOB = "addStandardJob-9.lua"
 _KEYS = ("wait", "paused", "meta", "id", "completed", "delayed", "active", "events", "marker")
 
 # The platform's policy for every queue.
-JOB_OPTIONS = {
+JOB_OPTIONS: dict[str, Any] = {
     "attempts": 4,
     "backoff": {"type": "exponential", "delay": 1000},
     "removeOnComplete": {"age": 3600},
@@ -42,7 +41,7 @@ def add_jobs(redis: Scripts, prefix: str, jobs: Sequence[QueueJob], timestamp: i
 
     `timestamp` is the time of adding in milliseconds since 1970. Raises what the store raises.
     """
-    results = redis.run(_script(), [_call(prefix, job, timestamp) for job in jobs])
+    results = redis.run(official_script("addStandardJob-9"), [_call(prefix, job, timestamp) for job in jobs])
     refused = [job.id for job, result in zip(jobs, results, strict=True) if isinstance(result, int) and result < 0]
     if refused:
         raise JobFailedError(f"BullMQ refused {len(refused)} jobs, the first of them {refused[0]}.")
@@ -58,8 +57,9 @@ def _call(prefix: str, job: QueueJob, timestamp: int) -> tuple[list[str], list[A
 
 
 @cache
-def _script() -> bytes:
+def official_script(name: str) -> bytes:
+    """Return one of BullMQ's own Lua scripts: the same text that Node's BullMQ runs."""
     spec = find_spec("bullmq")
     if spec is None or spec.origin is None:
         raise ConfigurationError("The package bullmq is not installed: install mauntic-jobs with its requirements.")
-    return (Path(spec.origin).parent / "commands" / _ADD_JOB).read_bytes()
+    return (Path(spec.origin).parent / "commands" / f"{name}.lua").read_bytes()

@@ -48,6 +48,15 @@ class RedisScripts:
             raise _translated(error, self._shown_url) from error
         return results
 
+    def command(self, *words: str | float) -> Any:
+        """Send one command and return its answer. It may be one that waits, for less than ten seconds."""
+        from redis.exceptions import RedisError
+
+        try:
+            return self._client.execute_command(*words)
+        except (RedisError, OSError) as error:
+            raise _translated(error, self._shown_url) from error
+
     def close(self) -> None:
         """Close the connection."""
         self._client.close()

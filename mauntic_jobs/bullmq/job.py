@@ -1,0 +1,89 @@
+"""A job as it was taken from a queue, and what the platform's policy makes of its options."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mauntic_jobs.stores.bullmq import JOB_OPTIONS
+from mauntic_jobs.stores.bullmq_consumer import Taken
+
+_ITERATION = re.compile(r"repeat:.*:(\d{1,15})")
+_LONGEST_DELAY = timedelta(hours=1)
+_MOST_ATTEMPTS = 100
+
+
+class UnrecoverableError(Exception):
+    """A job that need not be tried again."""
+
+
+class GiveBackError(Exception):
+    """The job was not done and nothing failed: somebody else may take it."""
+
+
+@dataclass(frozen=True)
+class ReceivedJob:
+    """A job of a queue. `due` is when it was to be run: its slot, if a job scheduler made it, aware, in UTC.
+
+    `attempts_made` are those that failed before this one, `attempts` how many it has in all. `options` are the job's
+    own as BullMQ stores them; `scheduler` the id of the job scheduler that made it.
+    """
+
+    id: str
+    name: str
+    data: Mapping[str, Any]
+    due: datetime
+    attempts_made: int
+    attempts: int
+    options: Mapping[str, Any]
+    scheduler: str | None = None
+
+    @property
+    def last_attempt(self) -> bool:
+        """Whether the job fails for good if this attempt fails."""
+        return self.attempts_made + 1 >= self.attempts
+
+    def retry_delay(self) -> timedelta:
+        """Return the wait before the next attempt: the job's own backoff, or the platform's 1 s, 2 s, 4 s."""
+        backoff = self.options.get("backoff")
+        if isinstance(backoff, int):
+            backoff = {"type": "fixed", "delay": backoff}
+        if not isinstance(backoff, dict) or backoff.get("type") not in ("fixed", "exponential"):
+            backoff = JOB_OPTIONS["backoff"]
+        delay = backoff.get("delay")
+        base = timedelta(milliseconds=delay if isinstance(delay, int) and delay >= 0 else 1000)
+        doubled = base * 2 ** min(self.attempts_made, 20) if backoff["type"] == "exponential" else base
+        return min(doubled, _LONGEST_DELAY)
+
+    def kept(self, *, failed: bool) -> Mapping[str, int]:
+        """Return how many finished jobs stay, in BullMQ's terms: by the job, or completed ones for an hour."""
+        name = "removeOnFail" if failed else "removeOnComplete"
+        keep = self.options.get(name, JOB_OPTIONS[name])
+        if isinstance(keep, bool):
+            return {"count": 0 if keep else -1}
+        if isinstance(keep, int):
+            return {"count": keep}
+        return keep if isinstance(keep, dict) else {"count": -1}
+
+
+def received(taken: Taken) -> ReceivedJob:
+    """Return the job as what it says of itself. Raises UnrecoverableError that says what cannot be read."""
+    try:
+        data, options = json.loads(taken.fields["data"]), json.loads(taken.fields.get("opts") or "{}")
+        name, timestamp = taken.fields["name"], int(taken.fields["timestamp"])
+        made = int(taken.fields.get("atm") or taken.fields.get("attemptsMade") or 0)
+        iteration = _ITERATION.fullmatch(taken.id)
+        delay = options.get("delay") if isinstance(options, dict) else None
+        due = int(iteration[1]) if iteration else timestamp + (delay if isinstance(delay, int) else 0)
+        due_at = datetime.fromtimestamp(due / 1000, UTC)
+    except (KeyError, ValueError, OverflowError, OSError) as error:
+        raise UnrecoverableError(f"the job cannot be read: {type(error).__name__}: {error}") from None
+    if not isinstance(data, dict) or not isinstance(options, dict):
+        raise UnrecoverableError("the job cannot be read: its data and options must be JSON objects")
+    attempts = options.get("attempts")
+    if not isinstance(attempts, int) or not 0 < attempts <= _MOST_ATTEMPTS:
+        attempts = JOB_OPTIONS["attempts"]
+    scheduler = taken.fields.get("rjk") or None
+    return ReceivedJob(taken.id, name, data, due_at, made, attempts, options, scheduler)

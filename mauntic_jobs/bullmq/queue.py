@@ -1,0 +1,26 @@
+"""Which queue: where its Redis is, and what its keys are called."""
+
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.stores.redis import RedisScripts, open_redis
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A BullMQ queue. `name` may hold a colon: Node writes the same keys with prefix `bull:analytics` and the rest."""
+
+    redis_url: str = field(repr=False)
+    name: str
+    prefix: str = "bull"
+
+    @property
+    def key(self) -> str:
+        """What the queue's keys begin with, without the last colon."""
+        return f"{self.prefix}:{self.name}"
+
+    def connect(self) -> RedisScripts:
+        """Open a connection; the caller closes it. Raises UnavailableError or ConfigurationError."""
+        return open_redis(Settings(redis_url=SecretStr(self.redis_url)))

@@ -1,0 +1,64 @@
+"""`schedule register` and `schedule unregister`: BullMQ as the clock."""
+
+from typing import Annotated, Any
+
+import typer
+
+from mauntic_jobs.bullmq import (
+    Queue,
+    Registration,
+    ScheduledJob,
+    register_scheduled_jobs,
+    unregister_scheduled_jobs,
+)
+from mauntic_jobs.cli.command import JsonOutput, command
+from mauntic_jobs.cli.output import print_json, print_table
+from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import ConfigurationError, ExitCode
+from mauntic_jobs.job import Job, Row
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would change.")]
+
+
+def register_bullmq(app: typer.Typer) -> None:
+    """Add the commands to the group `schedule`."""
+
+    @command(app, "register", example="mauntic-jobs schedule register --dry-run")
+    def register(settings: Settings, *, dry_run: DryRun = False, json: JsonOutput = False) -> None:
+        """Have BullMQ launch the jobs: add a job scheduler for each to its queue. Doing it again changes nothing."""
+        rows = []
+        for job in scheduled_jobs(settings).values():
+            wanted = [ScheduledJob(job.name, job.cron)]
+            found = register_scheduled_jobs(queue_of(job, settings), wanted, dry_run=dry_run)
+            rows.append(_row(job, found[job.name]))
+        _show(rows, json=json)
+
+    @command(app, "unregister", example="mauntic-jobs schedule unregister")
+    def unregister(settings: Settings, *, dry_run: DryRun = False, json: JsonOutput = False) -> None:
+        """Remove the job schedulers that `schedule register` added, and no others."""
+        rows = []
+        for job in scheduled_jobs(settings).values():
+            found = unregister_scheduled_jobs(queue_of(job, settings), [job.name], dry_run=dry_run)
+            rows.append(_row(job, found[job.name]))
+        _show(rows, json=json)
+
+
+def queue_of(job: Job[Any], settings: Settings) -> Queue:
+    """Return the queue that bears a job. Raises ConfigurationError if there is no Redis."""
+    if settings.redis_url is None:
+        raise ConfigurationError("There is no Redis. Set REDIS_URL, or redis_url in mauntic-jobs.toml.")
+    return Queue(settings.redis_url.get_secret_value(), job.queue, settings.queue_prefix)
+
+
+def _row(job: Job[Any], registration: Registration) -> Row:
+    return {"job": job.name, "queue": job.queue, "cron": job.cron, "scheduler": registration.value}
+
+
+def _show(rows: list[Row], *, json: bool) -> None:
+    if json:
+        print_json(rows)
+    else:
+        print_table(rows)
+    if any(row["scheduler"] == Registration.FOREIGN for row in rows):
+        raise typer.Exit(ExitCode.PARTIAL)

@@ -1,0 +1,128 @@
+"""`work`: running the scheduled jobs that BullMQ launches."""
+
+import time
+from collections.abc import Mapping
+from threading import Thread
+from typing import Annotated, Any
+
+import typer
+
+from mauntic_jobs import clock
+from mauntic_jobs.bullmq import Worker, create_worker
+from mauntic_jobs.bullmq.launch import SlotLauncher
+from mauntic_jobs.cli.command import command
+from mauntic_jobs.cli.output import say
+from mauntic_jobs.cli.schedule_bullmq import queue_of
+from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
+from mauntic_jobs.cli.signals import Signals
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
+from mauntic_jobs.job import Job
+from mauntic_jobs.telemetry.health import serve_health
+from mauntic_jobs.window import parse_duration
+
+_STUCK_SECONDS = 120
+
+
+def register_work(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    command(app, "work", example="mauntic-jobs work analytics:aggregate-hourly")(work)
+
+
+def work(
+    settings: Settings,
+    queues: Annotated[
+        list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Only these queues. Default: those of all jobs.")
+    ] = None,
+    *,
+    drain: Annotated[bool, typer.Option("--drain", help="End when no job waits.")] = False,
+    drain_timeout: Annotated[str, typer.Option(metavar="TIME", help="How long a run may go on after SIGTERM.")] = "25s",
+) -> None:
+    """Run the scheduled jobs that BullMQ puts on their queues, one at a time for each queue."""
+    timeout = parse_duration(drain_timeout).total_seconds()
+    chosen = _chosen(queues or [], settings)
+    name_broken_jobs()
+    team = [_Member(job, settings) for job in chosen]
+    with Signals() as signals, serve_health(settings.port, lambda: _health(team)):
+        for member in team:
+            member.start(until_empty=drain)
+        while any(member.is_alive() for member in team) and not signals.first.wait(0.1):
+            pass
+        left = _drain(team, signals, timeout)
+    for member in team:
+        if member.error is not None:
+            raise member.error
+    raise typer.Exit(ExitCode.TRY_LATER if left else ExitCode.DONE)
+
+
+class _Member:
+    """A worker, the launcher that is its handler, and the thread they live in."""
+
+    def __init__(self, job: Job[Any], settings: Settings) -> None:
+        self.launcher = SlotLauncher(job, settings, say)
+        self.worker: Worker = create_worker(queue_of(job, settings), self.launcher, tell=say)
+        self.error: MaunticJobsError | None = None
+        self._thread: Thread | None = None
+
+    def start(self, *, until_empty: bool) -> None:
+        def run() -> None:
+            try:
+                self.worker.run(until_empty=until_empty)
+            except MaunticJobsError as error:
+                self.error = error
+
+        self._thread = Thread(target=run, name=self.worker.queue.name, daemon=True)
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+
+def _chosen(queues: list[str], settings: Settings) -> list[Job[Any]]:
+    by_queue = {job.queue: job for job in scheduled_jobs(settings).values()}
+    unknown = [name for name in queues if name not in by_queue]
+    if unknown:
+        raise UsageError(f"No job has the queue {', '.join(unknown)}. The queues are: {', '.join(by_queue)}.")
+    return [by_queue[name] for name in dict.fromkeys(queues or by_queue)]
+
+
+def _drain(team: list[_Member], signals: Signals, timeout: float) -> bool:
+    """Let the runs end; return whether some had to be stopped."""
+    for member in team:
+        member.worker.stop()
+    busy = [member for member in team if member.worker.busy_with is not None]
+    if busy:
+        say(f"work: stopping; waiting for {', '.join(member.worker.queue.name for member in busy)}")
+    deadline = time.monotonic() + timeout
+    while any(member.is_alive() for member in busy) and time.monotonic() < deadline and not signals.second.wait(0.1):
+        pass
+    left = [member for member in busy if member.is_alive()]
+    for member in left:
+        say(f"work: stopped the run of {member.worker.queue.name}; its job goes back to the queue")
+        member.launcher.stop()
+    for member in left:
+        while member.is_alive() and not signals.second.wait(0.1):
+            pass
+    return bool(left)
+
+
+def _health(team: list[_Member]) -> tuple[bool, Mapping[str, Any]]:
+    now = clock.now()
+    workers = [
+        {
+            "queue": member.worker.queue.name,
+            "job": member.worker.busy_with,
+            "trouble": member.worker.trouble,
+            "looked_at": member.worker.looked_at.isoformat(),
+            "alive": member.is_alive(),
+        }
+        for member in team
+    ]
+    stuck = [
+        member
+        for member in team
+        if member.worker.busy_with is None
+        and member.worker.trouble is None
+        and (now - member.worker.looked_at).total_seconds() > _STUCK_SECONDS
+    ]
+    return not stuck and all(worker["alive"] for worker in workers), {"workers": workers}

@@ -1,0 +1,39 @@
+"""Node's own BullMQ for tests: installed from the lock file, current and 5.x."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mauntic_jobs.embedded import locks
+
+HERE = Path(__file__).parent
+PACKAGES = ["bullmq", "bullmq-5"]
+_PATIENCE_SECONDS = 120
+
+
+def install() -> None:
+    """Install the packages; one worker does it, others wait. Without Node the test is skipped, in CI it fails."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        if os.environ.get("CI"):
+            pytest.fail("Node and npm are required in CI")
+        pytest.skip("Node and npm are not installed")
+    installed, lock = HERE / "node_modules" / ".package-lock.json", HERE / "package-lock.json"
+    with locks.holding(lock):
+        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+            # Not `npm ci`: it insists on optional packages of platforms for which the lock file has none.
+            command = ["npm", "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund"]
+            subprocess.run(command, cwd=HERE, check=True, capture_output=True)
+            installed.touch()
+
+
+def node(script: str, *arguments: str) -> list[Any]:
+    """Run a script to its end, and return the lines of JSON that it printed."""
+    command = ["node", script, *arguments]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
