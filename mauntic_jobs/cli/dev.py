@@ -119,6 +119,7 @@ def _psql_environment(database_url: str) -> dict[str, str]:
 
 
 def _load_sample(settings: Settings) -> None:
+    from mauntic_jobs.demo.audience import load_audience
     from mauntic_jobs.demo.sample import DAYS, is_empty, load_sample
     from mauntic_jobs.stores.postgres import connect
 
@@ -127,5 +128,7 @@ def _load_sample(settings: Settings) -> None:
             say("There is activity in the database already: no sample was loaded.")
             return
         with progress(DAYS + 1, "sample activity", quiet=False) as advance:
-            summary = load_sample(session, clock.now(), on_day=advance)
+            now = clock.now()
+            summary = load_sample(session, now, on_day=advance)
+        load_audience(session, settings, now)
     say(f"loaded {plural(summary.events, 'event')} of {plural(len(summary.organizations), 'organization')}")

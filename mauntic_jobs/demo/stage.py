@@ -1,23 +1,24 @@
-"""Where the demo's story takes place, and what its runs of `aggregate-hourly` come to."""
+"""Where the demo's story takes place, and what its runs come to."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.demo.organizations import Profile
 from mauntic_jobs.demo.show import Show
-from mauntic_jobs.job import Row
-from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions
+from mauntic_jobs.job import Job, Row
 from mauntic_jobs.runner.backfill import run_all, split
 from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.window import Window, parse_last
 
-# The counters of rollups that are no longer as they were.
+# The counters of rollups that are no longer as they were, and of what the other jobs do.
 CHANGING = ("inserted", "updated", "removed")
+DOING = (*CHANGING, "entered", "canceled", "cleared", "kept")
 
 # Shows how far something of so many parts is: the body calls what it is given after each part.
 Progress = Callable[[int, str], AbstractContextManager[Callable[[], None]]]
@@ -62,18 +63,18 @@ class Outcome:
 
     @property
     def changed(self) -> int:
-        """The rollups that are not as they were."""
-        return sum(self.counters[name] for name in CHANGING)
+        """How much is not as it was."""
+        return sum(self.counters[name] for name in DOING)
 
 
-def aggregate(stage: Stage, window: Window, *, compare: bool = False) -> Outcome:
-    """Run the job day by day over `window`, as its command does. Raises a run's error."""
-    options = AggregateHourlyOptions(compare=compare)
+def perform(stage: Stage, job: Job[Any], window: Window, **options: Any) -> Outcome:
+    """Run a job over `window`, in its parts, as its command does. Raises a run's error."""
+    chosen = job.options(**options)
     request = Request(
-        job=AGGREGATE_HOURLY,
+        job=job,
         window=window,
-        coverage=AGGREGATE_HOURLY.coverage(window, options, stage.settings),
-        options=options,
+        coverage=job.coverage(window, chosen, stage.settings),
+        options=chosen,
         settings=stage.settings,
         launcher=Launcher.DEMO,
         now=stage.now,
@@ -81,7 +82,7 @@ def aggregate(stage: Stage, window: Window, *, compare: bool = False) -> Outcome
     parts = split(request)
     counters: Counter[str] = Counter()
     changes: list[Row] = []
-    with stage.progress(len(parts), AGGREGATE_HOURLY.name) as advance:
+    with stage.progress(len(parts), job.name) as advance:
         for report in run_all(parts):
             if report.error is not None:
                 raise report.error

@@ -1,4 +1,4 @@
-"""What the demo does: a month of events is aggregated, aggregated again, joined by late ones, and aggregated again."""
+"""What the demo does: a month of events is aggregated, also again and with late ones; then come the other jobs."""
 
 import shlex
 import shutil
@@ -16,10 +16,10 @@ from mauntic_jobs.demo.database import prepare
 from mauntic_jobs.demo.organizations import PROFILES, QUICK_PROFILES
 from mauntic_jobs.demo.rollups import read_rollups
 from mauntic_jobs.demo.sample import DAYS, SampleSummary, late_events, load_sample
+from mauntic_jobs.demo.scenes import demand, play_all_again, play_others
 from mauntic_jobs.demo.show import Show
-from mauntic_jobs.demo.stage import CHANGING, Outcome, Progress, Stage, aggregate
+from mauntic_jobs.demo.stage import CHANGING, Outcome, Progress, Stage, perform
 from mauntic_jobs.embedded.servers import throwaway
-from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY
 from mauntic_jobs.runner.ledger import list_runs
@@ -27,11 +27,12 @@ from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.window import Unit, parse_date
 
 _QUICK_DAYS = 7
-_LEDGER_ROWS = 5
+_LEDGER_ROWS = 7
 _NEXT = (
     ('eval "$(mauntic-jobs dev up --sample)"', "servers that stay, for this shell"),
     ("mauntic-jobs aggregate-hourly --last 3d", "three days of its activity"),
-    ("mauntic-jobs aggregate-hourly --help", "all that the job can do"),
+    ("mauntic-jobs segment-trigger-eval --dry-run", "who would enter a journey"),
+    ("mauntic-jobs schedule list", "when each job runs, how it went"),
     ("mauntic-jobs runs list", "the ledger"),
     ("mauntic-jobs dev psql", "the tables, in psql"),
     ("mauntic-jobs dev down --delete", "leave nothing behind"),
@@ -41,7 +42,7 @@ _NEXT = (
 def play(now: datetime, console: Console, progress: Progress, *, seed: int = 1, quick: bool = False) -> None:
     """Tell the whole story on `console`. Raises JobFailedError if a run does not end as it should."""
     show = Show(console)
-    show.title("mauntic-jobs: marketing activity, aggregated, and aggregated again")
+    show.title("mauntic-jobs: six jobs on a month of marketing activity, run and run again")
     show.text(
         "All of this happens on throwaway servers on this machine and is gone at the end. "
         "After each $ stands the command that does the same on servers that stay."
@@ -56,6 +57,8 @@ def play(now: datetime, console: Console, progress: Progress, *, seed: int = 1, 
         _aggregate(stage, summary)
         _again(stage)
         _late(stage, summary)
+        play_others(stage, summary)
+        play_all_again(stage, summary)
         _ledger(stage)
     _farewell(show)
 
@@ -93,7 +96,7 @@ def _load(stage: Stage) -> SampleSummary:
 def _aggregate(stage: Stage, summary: SampleSummary) -> None:
     show = stage.show
     show.step("Aggregate them: a row for each organization, day and event type", _command(stage.last))
-    outcome = aggregate(stage, stage.window)
+    outcome = perform(stage, AGGREGATE_HOURLY, stage.window)
     show.done(
         f"{outcome.runs} runs, one a day: {outcome.counters['events']:,} events became "
         f"{outcome.counters['inserted']:,} rows."
@@ -110,8 +113,8 @@ def _aggregate(stage: Stage, summary: SampleSummary) -> None:
 
 def _again(stage: Stage) -> None:
     stage.show.step("Run it again", _command(stage.last))
-    outcome = aggregate(stage, stage.window)
-    _demand(outcome.changed == 0, "The second run changed rows, and nothing had happened in between.")
+    outcome = perform(stage, AGGREGATE_HOURLY, stage.window)
+    demand(outcome.changed == 0, "The second run changed rows, and nothing had happened in between.")
     stage.show.done(f"Nothing changed: {_unchanged(outcome)}.")
     stage.show.text(
         "A run rebuilds whole days from the raw events and never adds to what is there: run twice, late, or in any "
@@ -125,9 +128,9 @@ def _late(stage: Stage, summary: SampleSummary) -> None:
     late = late_events(stage.session, stage.now, seed=stage.seed, profiles=stage.profiles)
     show.text(f"{late} events, which phones held back while they were offline.")
     show.command(_command(stage.last, "--compare"))
-    outcome = aggregate(stage, stage.window, compare=True)
+    outcome = perform(stage, AGGREGATE_HOURLY, stage.window, compare=True)
     dates = {row["date"] for row in outcome.changes}
-    _demand(dates == {stage.yesterday}, "Other days than yesterday changed, and no events of theirs were added.")
+    demand(dates == {stage.yesterday}, "Other days than yesterday changed, and no events of theirs were added.")
     show.done(f"{outcome.changed} rows changed, all of {stage.yesterday}; {outcome.counters['unchanged']:,} unchanged.")
     names = {organization.id: organization.name for organization in summary.organizations}
     show.blank()
@@ -137,8 +140,8 @@ def _late(stage: Stage, summary: SampleSummary) -> None:
     )
     show.blank()
     show.command(_command("--date yesterday"))
-    outcome = aggregate(stage, parse_date("yesterday", stage.now))
-    _demand(outcome.changed == 0, "A run after the late events changed rows, and nothing had happened in between.")
+    outcome = perform(stage, AGGREGATE_HOURLY, parse_date("yesterday", stage.now))
+    demand(outcome.changed == 0, "A run after the late events changed rows, and nothing had happened in between.")
     show.done(f"Nothing changed: {_unchanged(outcome)}.")
 
 
@@ -148,7 +151,7 @@ def _ledger(stage: Stage) -> None:
     runs = list_runs(stage.session, limit=_LEDGER_ROWS)
     show.blank()
     show.table(
-        ["run", "day", "status", "seconds", "events", "changed", "unchanged"],
+        ["run", "job", "from", "status", "seconds"],
         [_ledger_line(run) for run in runs],
     )
 
@@ -172,15 +175,7 @@ def _change(row: Row, names: dict[UUID, str]) -> list[str]:
 
 
 def _ledger_line(run: Row) -> list[str | int]:
-    counters = run["counters"]
-    changed = sum(counters[name] for name in CHANGING)
-    times = [f"{run['window_start']:%Y-%m-%d}", run["status"], f"{run['seconds']:.2f}"]
-    return [run["id"], *times, counters["events"], changed, counters["unchanged"]]
-
-
-def _demand(condition: bool, complaint: str) -> None:
-    if not condition:
-        raise JobFailedError(f"{complaint} This is a defect of mauntic-jobs: please report it.")
+    return [run["id"], run["job"], f"{run['window_start']:%Y-%m-%d}", run["status"], f"{run['seconds']:.2f}"]
 
 
 def _farewell(show: Show) -> None:

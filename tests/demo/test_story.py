@@ -16,6 +16,7 @@ from rich.console import Console
 from mauntic_jobs.demo import chart
 from mauntic_jobs.demo.stage import Progress
 from mauntic_jobs.demo.story import play
+from mauntic_jobs.jobs.registry import JOBS
 from tests.support import command, environment, run_program, utc
 
 
@@ -62,14 +63,34 @@ def test_the_demo_as_a_program_ends_well_and_leaves_nothing(
     _assert_nothing_is_left(place)
 
 
+def test_all_six_jobs_run_and_run_again_without_changing_anything(
+    finished: subprocess.CompletedProcess[str],
+) -> None:
+    again = finished.stdout.partition("Run all six again")[2].partition("Look at the ledger")[0]
+    rows = re.findall(r"^   ([a-z-]+) +(\d+)  ", again, re.MULTILINE)
+    assert rows == [(name, "0") for name in JOBS]
+    first = finished.stdout.partition("Run all six again")[0]
+    for job, happened in {
+        "generate-daily-reports": r"events became [1-9]\d* rows; ",
+        "monthly-usage-summary": r"events became [1-9]\d* rows\.",
+        "segment-trigger-eval": r"([1-9]\d*) contacts entered; \1 jobs wait on the BullMQ queue",
+        "stale-execution-cleanup": r"[1-9]\d* canceled, idle for more than a week\. [1-9]\d* stay active",
+        "warmup-daily-reset": r"mail-1\.example\.com +192 +12$",
+    }.items():
+        scene = first.partition(f"$ mauntic-jobs {job}")[2]
+        assert re.search(happened, re.sub(r"\n   (?=\w)", " ", scene) + "\n" + scene, re.MULTILINE), job
+
+
 def test_off_a_terminal_it_prints_plain_lines(finished: subprocess.CompletedProcess[str]) -> None:
     assert re.search(r"[^\n\x20-\x7e▁-█]", finished.stdout) is None
     assert [line for line in finished.stdout.splitlines() if line != line.rstrip() or len(line) > 100] == []
 
 
 def test_the_programs_it_recommends_are_all_there(finished: subprocess.CompletedProcess[str]) -> None:
-    commands = set(re.findall(r"\$.* mauntic-jobs ((?:dev|db|runs)? ?[a-z-]+[a-z])", finished.stdout.replace("(", " ")))
-    assert commands == {"dev up", "dev down", "dev psql", "runs list", "db upgrade", "aggregate-hourly"}
+    commands = set(
+        re.findall(r"\$.* mauntic-jobs ((?:dev|db|runs|schedule)? ?[a-z-]+[a-z])", finished.stdout.replace("(", " "))
+    )
+    assert commands == {"dev up", "dev down", "dev psql", "runs list", "db upgrade", "schedule list", *JOBS}
     for words in commands:
         assert run_program(*words.split(), "--help").returncode == 0, words
 
@@ -112,10 +133,10 @@ def test_a_wider_terminal_shows_more() -> None:
 
 
 # The window of the story ends with the last full hour: at midnight none of today's has passed.
-@pytest.mark.parametrize("now", ["2026-10-20T00:00", "2026-10-20T00:59:59", "2026-03-01T23:59:59"])
+@pytest.mark.parametrize("now", ["2026-10-20T00:00", "2026-10-20T00:59:59", "2026-03-01T23:59:59", "2028-03-01T00:30"])
 def test_the_story_is_true_at_any_time_of_day(now: str) -> None:
     shown = _played(now)
-    yesterday = {"2026-10-20": "2026-10-19", "2026-03-01": "2026-02-28"}[now[:10]]
+    yesterday = {"2026-10-20": "2026-10-19", "2026-03-01": "2026-02-28", "2028-03-01": "2028-02-29"}[now[:10]]
     assert f"4 rows changed, all of {yesterday};" in shown
 
 
