@@ -31,7 +31,6 @@ _LEDGER_ROWS = 7
 _NEXT = (
     ('eval "$(mauntic-jobs dev up --sample)"', "servers that stay, for this shell"),
     ("mauntic-jobs aggregate-hourly --last 3d", "three days of its activity"),
-    ("mauntic-jobs segment-trigger-eval --dry-run", "who would enter a journey"),
     ("mauntic-jobs schedule list", "when each job runs, how it went"),
     ("mauntic-jobs runs list", "the ledger"),
     ("mauntic-jobs dev psql", "the tables, in psql"),

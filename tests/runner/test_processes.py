@@ -1,7 +1,6 @@
 """Real processes: started at once, killed, frozen, stopped. A gate in the database holds them in mid-write."""
 
 import signal
-import subprocess
 from collections.abc import Iterator
 from datetime import date
 
@@ -11,6 +10,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.runner.ledger import list_runs
 from mauntic_jobs.stores.postgres import Session, connect
+from tests.gate import Gate
 from tests.support import (
     Event,
     Rollups,
@@ -32,57 +32,17 @@ _EVENTS = [
     for owner in range(3)
     for person in range(4)
 ]
-_KILLS = 25  # with and without earlier rows: 50, and 50 more through the pooler
+_ROWS = 25  # at least so many are inserted, also where some are there
+_MIDDLE = 12
+_KILLS = 13  # with and without earlier rows, directly and through the pooler: 52
 _WINDOW = ("--window", "2026-10-05T09:00/2026-10-05T12:00")
-
-# The writer stops at the gate when it comes to a group of the type that the gate is set to.
-_GATE = b"""
-CREATE TABLE gate (type text NOT NULL);
-CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF EXISTS (SELECT FROM gate WHERE type = NEW.event_type) THEN
-        PERFORM pg_advisory_xact_lock_shared(42);
-    END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER pass_gate BEFORE INSERT ON analytics.event_aggregates FOR EACH ROW EXECUTE FUNCTION pass_gate();
-"""
-_AT_GATE = b"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted"
-
-
-class Gate:
-    """A place in the middle of the write where a process waits until it is let through, or dies."""
-
-    def __init__(self, keeper: Session) -> None:
-        self._keeper = keeper
-        self._seen: set[int] = set()  # the server may hold on to the wait of a process that was killed
-        keeper.execute(_GATE)
-
-    def close_at(self, event_type: str) -> None:
-        self._keeper.execute(b"DELETE FROM gate")
-        self._keeper.execute(b"INSERT INTO gate VALUES (%(type)s)", {"type": event_type})
-        self._keeper.rows(b"SELECT pg_advisory_lock(42)")
-
-    def open(self) -> None:
-        self._keeper.rows(b"SELECT pg_advisory_unlock_all()")
-
-    def wait_for_writer(self, process: subprocess.Popen[str]) -> None:
-        def waits() -> bool:
-            assert process.poll() is None, process.communicate()
-            return bool(self._waiting() - self._seen)
-
-        wait_until(waits, "a process at the gate")
-        self._seen |= self._waiting()
-
-    def _waiting(self) -> set[int]:
-        return {row["pid"] for row in self._keeper.rows(_AT_GATE)}
 
 
 @pytest.fixture
 def gate(direct_settings: Settings) -> Iterator[Gate]:
     with connect(direct_settings) as keeper:
         add_events(keeper, _EVENTS)
-        yield Gate(keeper)
+        yield Gate(keeper, "analytics.event_aggregates")
 
 
 def _complete() -> Rollups:
@@ -92,7 +52,7 @@ def _complete() -> Rollups:
 def test_of_eight_processes_started_at_once_one_works_and_seven_try_later(
     settings: Settings, session: Session, gate: Gate
 ) -> None:
-    gate.close_at("type_5")
+    gate.close_at(_MIDDLE)
     processes = [start_program("aggregate-hourly", *_WINDOW, settings=settings) for _ in range(8)]
     wait_until(lambda: sum(process.poll() is not None for process in processes) == 7, "the end of seven")
     assert [process.returncode for process in processes if process.returncode is not None] == [ExitCode.TRY_LATER] * 7
@@ -105,7 +65,7 @@ def test_of_eight_processes_started_at_once_one_works_and_seven_try_later(
 
 
 def test_an_overlap_can_count_as_done(settings: Settings, gate: Gate) -> None:
-    gate.close_at("type_5")
+    gate.close_at(_MIDDLE)
     owner = start_program("aggregate-hourly", *_WINDOW, settings=settings)
     gate.wait_for_writer(owner)
     other = start_program("aggregate-hourly", *_WINDOW, "--skip-ok", settings=settings)
@@ -130,7 +90,7 @@ def test_kills_in_the_middle_of_the_write_leave_nothing_half_written(
                 {"owner": owner, "day": day, "kind": kind, "events": events, "people": people},
             )
     for kill in range(_KILLS):
-        gate.close_at(_TYPES[kill % len(_TYPES)])
+        gate.close_at(1 + kill % _ROWS)
         # Each takes over from the one that was killed before it.
         process = start_program(
             "aggregate-hourly", *_WINDOW, "--overlap=wait", settings=settings, MAUNTIC_TAKEOVER_AFTER="0.5s"
@@ -152,7 +112,7 @@ def test_kills_in_the_middle_of_the_write_leave_nothing_half_written(
 def test_a_frozen_process_is_replaced_and_cannot_write_when_it_wakes(
     settings: Settings, session: Session, gate: Gate
 ) -> None:
-    gate.close_at("type_5")
+    gate.close_at(_MIDDLE)
     frozen = start_program("aggregate-hourly", *_WINDOW, settings=settings, MAUNTIC_TAKEOVER_AFTER="1s")
     gate.wait_for_writer(frozen)
     frozen.send_signal(signal.SIGSTOP)
@@ -178,7 +138,7 @@ def test_a_frozen_process_is_replaced_and_cannot_write_when_it_wakes(
 def test_a_signal_stops_the_run_cleanly(
     settings: Settings, session: Session, gate: Gate, number: signal.Signals, code: ExitCode
 ) -> None:
-    gate.close_at("type_5")
+    gate.close_at(_MIDDLE)
     process = start_program("aggregate-hourly", *_WINDOW, settings=settings)
     gate.wait_for_writer(process)
     process.send_signal(number)
@@ -195,7 +155,7 @@ def test_a_signal_stops_the_run_cleanly(
 
 
 def test_a_second_signal_ends_the_process_at_once(settings: Settings, gate: Gate) -> None:
-    gate.close_at("type_5")
+    gate.close_at(_MIDDLE)
     process = start_program("aggregate-hourly", *_WINDOW, settings=settings)
     gate.wait_for_writer(process)
     process.send_signal(signal.SIGSTOP)
