@@ -50,14 +50,27 @@ def run(context: Context[MonthlyUsageSummaryOptions], months: Window) -> JobResu
     changes: list[Row] = []
     for month in months.split(Unit.MONTH):
         work = _work(context.options, month)
-        context.transaction.execute(_sql["count"], work.parameters)
+        _announce(context, work)
+        groups = context.transaction.execute(_sql["count"], work.parameters)
         _check_types(context)
+        _tell(context, f"{work.bucket} is counted: {groups:,} group{'s'[: groups != 1]}")
         summary, changed = rebuild(context, work)
         totals.update(summary)
         totals["months"] += 1
         changes += changed
     names = ("months", "events", "inserted", "updated", "removed", "unchanged")
     return JobResult({name: totals[name] for name in names}, changes)
+
+
+def _announce(context: Context[Any], work: Rebuild) -> None:
+    """Tell what begins, since counting a large table takes a while."""
+    events = context.transaction.row(_sql["expected"])["events"]
+    size = f"a table of some {events:,} events" if events > 0 else "the events"
+    _tell(context, f"counting {work.bucket} in {size}")
+
+
+def _tell(context: Context[Any], progress: str) -> None:
+    context.warn(f"{MONTHLY_USAGE_SUMMARY.name}: {progress}")
 
 
 def _work(options: MonthlyUsageSummaryOptions, month: Window) -> Rebuild:

@@ -3,6 +3,9 @@
 -- Parameters: start, end (timestamp, UTC, half-open, one month), date (its first day), organizations (uuid[], null for
 -- all).
 
+-- expected -- Tell how many events the table holds by its statistics; -1 if it has none.
+SELECT reltuples::bigint AS events FROM pg_class WHERE oid = 'analytics.contact_activity'::regclass
+
 -- whole_scans -- Have each half of `count` done by one process from end to end.
 -- A plan that shares each scan out instead passes every event on to one process, which then is the bottleneck.
 SELECT set_config('min_parallel_table_scan_size', '1TB', true)

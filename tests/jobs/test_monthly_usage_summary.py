@@ -91,6 +91,20 @@ def test_counts_events_and_distinct_contacts_of_the_month_by_organization_and_ty
     }  # fmt: skip
 
 
+def test_how_far_it_is_is_told(settings: Settings, session: Session) -> None:
+    add_events(session, [_opened(1, "2026-10-05"), _opened(1, "2026-11-05", kind="page_viewed")])
+    told: list[str] = []
+    session.execute(b"ANALYZE analytics.contact_activity")
+    window = Window(OCTOBER.start, utc("2026-12-01"))
+    for part in window.split(Unit.MONTH):
+        run(request(settings, part, NAME, tell=told.append))
+    assert told == [
+        f"{NAME}: {line}"
+        for month in ("2026-10", "2026-11")
+        for line in (f"counting {month} in a table of some 2 events", f"{month} is counted: 1 group")
+    ]
+
+
 @pytest.mark.parametrize(
     ("start", "end"),
     [
@@ -154,7 +168,7 @@ def test_only_a_job_of_months_offers_them(settings: Settings, session: Session) 
     done = run_program(NAME, "--month", "2025-10", settings=settings)
     assert (done.returncode, "2025-10-01/2025-11-01 succeeded" in done.stdout) == (ExitCode.DONE, True)
     twice = run_program(NAME, "--month", "2025-10", "--date", "2025-10-05", settings=settings)
-    assert (twice.returncode, "--last and --month" in twice.stderr) == (ExitCode.USAGE, True)
+    assert (twice.returncode, "--month and --slot" in twice.stderr) == (ExitCode.USAGE, True)
     other = run_program("generate-daily-reports", "--month", "2025-10", settings=settings)
     assert (other.returncode, "No such option: --month" in other.stderr) == (ExitCode.USAGE, True)
 

@@ -22,7 +22,7 @@ from mauntic_jobs.stores.postgres import Session, connect
 from tests.support import start_program, wait_until
 
 EVERY_MINUTE = '{"aggregate-hourly": {"cron": "* * * * *", "catch_up": "all/5h"}}'
-_SETTLED = b"INSERT INTO mauntic_jobs.schedules (job, cron, settled) VALUES ('aggregate-hourly', '* * * * *', %(at)s)"
+_SETTLED = b"INSERT INTO mauntic_jobs.schedules (job, cron, settled) VALUES (%(job)s, '* * * * *', %(at)s)"
 _HOLD = b"BEGIN; LOCK TABLE analytics.event_aggregates IN ACCESS EXCLUSIVE MODE"
 
 
@@ -31,9 +31,9 @@ def _start(settings: Settings, *arguments: str, **extra: str) -> subprocess.Pope
     return start_program("schedule", "run", "--loop", *arguments, settings=settings, **more)
 
 
-def _leave_due(session: Session, minutes: int) -> None:
+def _leave_due(session: Session, minutes: int, job: str = "aggregate-hourly") -> None:
     """Let the latest slots, so many of them, be left for the loop."""
-    session.execute(_SETTLED, {"at": latest_slot("* * * * *", clock.now()) - timedelta(minutes=minutes)})
+    session.execute(_SETTLED, {"job": job, "at": latest_slot("* * * * *", clock.now()) - timedelta(minutes=minutes)})
 
 
 def _runs(session: Session, *statuses: str) -> list[dict[str, Any]]:
@@ -161,3 +161,26 @@ def test_idle_it_ends_at_once(settings: Settings, number: signal.Signals) -> Non
     loop.send_signal(number)
     loop.communicate()
     assert loop.returncode == ExitCode.DONE
+
+
+def test_jobs_run_side_by_side_but_what_comes_after_another_waits_for_it(
+    settings: Settings, session: Session, direct_settings: Settings
+) -> None:
+    names = ("aggregate-hourly", "generate-daily-reports", "stale-execution-cleanup")
+    lines = json.dumps({name: {"cron": "* * * * *", "catch_up": "latest/5h"} for name in names})
+    for name in names:
+        _leave_due(session, 1, name)
+
+    def statuses() -> dict[str, str]:
+        return {row["job"]: row["status"] for row in reversed(list_runs(session, limit=1000))}
+
+    with connect(direct_settings) as holder:
+        holder.execute(_HOLD)
+        loop = _start(settings, MAUNTIC_JOBS=lines)
+        wait_until(lambda: statuses().get("stale-execution-cleanup") == "succeeded", "the job beside")
+        assert statuses() == {"aggregate-hourly": "running", "stale-execution-cleanup": "succeeded"}
+    wait_until(lambda: statuses().get("generate-daily-reports") == "succeeded", "the job after")
+    loop.terminate()
+    loop.communicate()
+    first = {row["job"]: row for row in list_runs(session, limit=1000)}
+    assert first["aggregate-hourly"]["finished_at"] <= first["generate-daily-reports"]["started_at"]

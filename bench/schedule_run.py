@@ -1,0 +1,73 @@
+"""What `schedule run` costs when nothing is due, as cron calls it every minute, against what any start costs.
+
+python bench/schedule_run.py
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench._common import ROOT, database, machine
+from mauntic_jobs.cli.output import print_table
+from mauntic_jobs.config import Settings
+from mauntic_jobs.migrations.platform import create_platform
+from mauntic_jobs.migrations.upgrade import upgrade
+from mauntic_jobs.stores.postgres import connect
+
+_WAYS = {
+    "schedule run": ("-m", "mauntic_jobs", "schedule", "run", "--quiet"),
+    "mauntic-jobs --version": ("-m", "mauntic_jobs", "--version"),
+    "Python, psycopg, one query": (
+        "-c",
+        "import os, psycopg; psycopg.connect(os.environ['DATABASE_URL']).execute('SELECT 1')",
+    ),
+    "Python alone": ("-c", "pass"),
+}
+
+
+def main() -> None:
+    """Measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=11, help="rounds of each measurement (default: 11)")
+    parser.add_argument("--database-url", default=os.environ.get("DATABASE_URL"), help="the server to make one on")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
+    given = parser.parse_args()
+    with database(given.database_url, keep=False) as url:
+        settings = Settings(database_url=url)
+        with connect(settings) as session:
+            create_platform(session)
+        upgrade(settings, lambda _: None)
+        _measure(url, "schedule run")  # the first sees the jobs for the first time
+        found = {way: [_measure(url, way) for _ in range(given.rounds)] for way in _WAYS}
+        facts = machine(url)
+    lines = [
+        {
+            "way": way,
+            "cpu_seconds": f"{statistics.median(cpu for cpu, _ in samples):.3f}",
+            "seconds": f"{statistics.median(wall for _, wall in samples):.3f}",
+        }
+        for way, samples in found.items()
+    ]
+    print_table(lines)
+    if given.json:
+        given.json.write_text(json.dumps({"machine": facts, "ways": found}, indent=2) + "\n")
+
+
+def _measure(url: str, way: str) -> tuple[float, float]:
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAUNTIC_")}
+    command = [sys.executable, *_WAYS[way]]
+    subprocess.run(command, cwd=ROOT, env={**environment, "DATABASE_URL": url}, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return cpu, time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
