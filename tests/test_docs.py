@@ -17,6 +17,8 @@ from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.migrations.indexes import INDEXES
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.run import run
+from mauntic_jobs.scheduler.due import Round
+from mauntic_jobs.scheduler.overview import read_overview
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.window import Unit, Window
 from tests.support import Event, add_events, contact, day, organization, request, utc
@@ -129,6 +131,10 @@ def test_the_documented_permissions_are_enough_to_run_every_job(direct_settings:
         report = run(request(settings, window, name, now=now))
         assert report.error is None
         done[name] = {counter for counter, count in report.counters.items() if count}
+    assert [report.error for report in Round(JOBS, settings, lambda: now, print).run()] == [None, None]
+    with connect(settings) as session:
+        standings = read_overview(session, list(JOBS.values()), settings, now)
+    assert [standing.job.name for standing in standings] == list(JOBS)
     assert "inserted" in done["aggregate-hourly"] & done["monthly-usage-summary"]
     assert "entered" in done["segment-trigger-eval"]
     assert "canceled" in done["stale-execution-cleanup"]

@@ -16,7 +16,7 @@ from mauntic_jobs.cli.schedule_bullmq import queue_of
 from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.signals import Signals
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
+from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Job
 from mauntic_jobs.telemetry.health import serve_health
 from mauntic_jobs.window import parse_duration
@@ -61,14 +61,15 @@ class _Member:
     def __init__(self, job: Job[Any], settings: Settings) -> None:
         self.launcher = SlotLauncher(job, settings, say)
         self.worker: Worker = create_worker(queue_of(job, settings), self.launcher, tell=say)
-        self.error: MaunticJobsError | None = None
+        self.error: Exception | None = None
         self._thread: Thread | None = None
 
     def start(self, *, until_empty: bool) -> None:
         def run() -> None:
             try:
                 self.worker.run(until_empty=until_empty)
-            except MaunticJobsError as error:
+            except Exception as error:  # noqa: BLE001 - raised again by the main thread
+                say(f"work: {self.worker.queue.name} has stopped: {error}")
                 self.error = error
 
         self._thread = Thread(target=run, name=self.worker.queue.name, daemon=True)
