@@ -64,7 +64,8 @@ class Context(Generic[OptionsT_co]):
 
     `now` is the instant the run was asked for, aware, in UTC. With `dry_run` the transaction is rolled back, and the
     job should only find out what it would do. `warn` tells the person at the terminal something that is no failure.
-    `redis` is there for jobs that ask for it.
+    `redis` is there for jobs that ask for it. `slot` is the cron slot that the run answers, if it was not asked for
+    otherwise.
     """
 
     transaction: Transaction
@@ -74,6 +75,7 @@ class Context(Generic[OptionsT_co]):
     dry_run: bool
     warn: Callable[[str], None]
     redis: Scripts | None = None
+    slot: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,13 @@ def _windows(stage: Stage, summary: SampleSummary) -> list[tuple[Job[Any], Windo
         (MONTHLY_USAGE_SUMMARY, _month(stage.now, summary)),
         (SEGMENT_TRIGGER_EVAL, hour),
         (STALE_EXECUTION_CLEANUP, day),
-        (WARMUP_DAILY_RESET, day),
+        (WARMUP_DAILY_RESET, _today(stage)),
     ]
+
+
+def _today(stage: Stage) -> Window:
+    start = Unit.DAY.floor(stage.now)
+    return Window(start, Unit.DAY.after(start))
 
 
 def _month(now: datetime, summary: SampleSummary) -> Window:
@@ -144,7 +149,7 @@ def _warm_up(stage: Stage, names: dict[str, str]) -> None:
     stage.show.step("Let sending domains start the new day", "mauntic-jobs warmup-daily-reset")
     domains = stage.session.rows(_sql["all_domains"])
     before = _counters(stage, domains)
-    outcome = perform(stage, WARMUP_DAILY_RESET, Window.before(stage.now, Unit.DAY))
+    outcome = perform(stage, WARMUP_DAILY_RESET, _today(stage))
     after = _counters(stage, domains)
     stage.show.done(
         f"{outcome.counters['domains']} domains are being warmed up. What they sent since midnight stays counted."

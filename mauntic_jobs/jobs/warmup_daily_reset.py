@@ -50,7 +50,7 @@ def dates(day: date) -> tuple[str, str]:
 
 def run(context: Context[WarmupDailyResetOptions], window: Window) -> JobResult:
     """Start the counters' day. Raises UsageError for a window of another day."""
-    today = _day_that_starts(context.now, window)
+    today = _day_that_starts(context, window)
     _check_organizations(context)
     domains = _domains(context, today)
     arguments = (*dates(today.date()), "0" if context.dry_run else "1")
@@ -66,14 +66,14 @@ def run(context: Context[WarmupDailyResetOptions], window: Window) -> JobResult:
     return JobResult({"domains": len(domains), **{name: counters[name] for name in names}}, changes)
 
 
-def _day_that_starts(now: datetime, window: Window) -> datetime:
-    """Return the start of the UTC day of `now`, the only one that the counters can start.
+def _day_that_starts(context: Context[Any], window: Window) -> datetime:
+    """Return the start of the UTC day of the run, the only one that the counters can start.
 
-    A run's default window is the day that ended at its slot, so its end is the start of the day that begins; a window
-    that was asked for may also lie in that day. One that had ended before asks for a day that is over.
+    The window of a slot is the day that ended at it, so its end is the start of the day that begins. A window that was
+    asked for has to reach into that day: one that had ended before asks for a day that is over.
     """
-    today = Unit.DAY.floor(now)
-    if window.end < today:
+    today = Unit.DAY.floor(context.now)
+    if window.end < today or (context.slot is None and window.end == today):
         raise UsageError(
             f"The window {window} was over before today, {today.date()}, and the counters hold only what was sent "
             "today: no other day can be reset. Leave out --date, --window and --last."

@@ -180,7 +180,16 @@ class _Run:
 
     def _context(self, session: Session, redis: RedisScripts | None) -> Context[Any]:
         request = self._request
-        return Context(session, request.options, request.settings, request.now, request.dry_run, request.tell, redis)
+        return Context(
+            transaction=session,
+            options=request.options,
+            settings=request.settings,
+            now=request.now,
+            dry_run=request.dry_run,
+            warn=request.tell,
+            redis=redis,
+            slot=request.slot,
+        )
 
     def _limits(self, name: str) -> Limits:
         settings = self._request.settings

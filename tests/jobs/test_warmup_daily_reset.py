@@ -192,8 +192,7 @@ def test_increments_during_resets_are_all_kept(settings: Settings, session: Sess
     "window",
     [
         day("2026-10-05"),
-        day("2026-10-04"),
-        Window(utc("2026-10-02T00:20"), utc("2026-10-05T00:00")),
+        Window(utc("2026-10-02T00:20"), utc("2026-10-05T00:00:00.000001")),
         Window(utc("2026-10-05T08:00"), utc("2026-10-05T09:00")),
     ],
 )
@@ -207,7 +206,13 @@ def test_a_window_that_reaches_today_is_todays_run(
 
 
 @pytest.mark.parametrize(
-    "window", [day("2026-10-03"), Window(utc("2026-10-04T08:00"), utc("2026-10-04T23:59:59.999999"))]
+    "window",
+    [
+        day("2026-10-03"),
+        day("2026-10-04"),
+        Window(utc("2026-10-04T08:00"), utc("2026-10-04T23:59:59.999999")),
+        Window(utc("2026-10-02T00:20"), utc("2026-10-05T00:00")),
+    ],
 )
 def test_a_window_of_another_day_is_refused_with_the_reason(
     settings: Settings, session: Session, client: Any, window: Window

@@ -32,8 +32,9 @@ def run_job(
     settings: Settings, now: str = "2026-10-05T00:00:07", window: Window | None = None, **changes: Any
 ) -> Report:
     instant = utc(now)
+    slot = None if window else Unit.DAY.floor(instant)
     window = window or Window.before(instant, Unit.DAY)
-    return run(request(settings, window, "warmup-daily-reset", now=instant, **changes))
+    return run(request(settings, window, "warmup-daily-reset", now=instant, slot=slot, **changes))
 
 
 def outcomes(report: Report) -> dict[str, int]:
