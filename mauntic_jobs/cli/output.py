@@ -23,8 +23,17 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, default=_jsonable, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
 
 
-def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (), *, to_stderr: bool = False) -> None:
-    """Print rows as a table; the columns are the first row's keys unless given. A rich Text keeps its style."""
+def print_table(
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[str] = (),
+    *,
+    unbroken: Sequence[str] = (),
+    to_stderr: bool = False,
+) -> None:
+    """Print rows as a table; the columns are the first row's keys unless given. A rich Text keeps its style.
+
+    Cells are broken to fit the terminal, except those of `unbroken` columns.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -34,7 +43,9 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (), 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in names:
         numeric = bool(rows) and all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            name.replace("_", " "), justify="right" if numeric else "left", overflow="fold", no_wrap=name in unbroken
+        )
     for row in rows:
         cells = [row[name] for name in names]
         table.add_row(*(cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in cells))

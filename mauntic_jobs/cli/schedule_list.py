@@ -9,7 +9,7 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.scheduler.describe import in_words
 from mauntic_jobs.scheduler.overview import MISSED_WITHIN, Standing
 
-_COLUMNS = ("job", "cron", "meaning", "next", "last_run", "result", "seconds", "missed")
+_COLUMNS = ("job", "cron", "meaning", "next", "last_run", "missed")
 
 
 def print_overview(standings: Sequence[Standing]) -> None:
@@ -17,24 +17,29 @@ def print_overview(standings: Sequence[Standing]) -> None:
     from rich.text import Text
 
     def line(standing: Standing) -> Row:
-        name = Text(standing.job.name, "bold red" if standing.overdue_since else "")
-        last = standing.last or {"started_at": None, "status": "never", "seconds": None}
-        bad = last["status"] in ("failed", "lost")
         return {
-            "job": name,
+            "job": Text(standing.job.name, "bold red" if standing.overdue_since else ""),
             "cron": standing.job.cron,
             "meaning": in_words(standing.job.cron),
-            "next": _time(standing.next),
-            "last_run": _time(last["started_at"]),
-            "result": Text(last["status"], "red" if bad else ""),
-            "seconds": last["seconds"],
+            "next": f"{standing.next:%m-%d %H:%M}",
+            "last_run": Text(_last(standing), "red" if _is_bad(standing) else ""),
             "missed": standing.missed,
         }
 
-    print_table([line(standing) for standing in standings], _COLUMNS)
+    print_table([line(standing) for standing in standings], _COLUMNS, unbroken=("job", "cron", "next"))
     for standing in standings:
         for sentence in _findings(standing):
             say(sentence)
+
+
+def _last(standing: Standing) -> str:
+    if standing.last is None:
+        return "never"
+    return "{started_at:%m-%d %H:%M} {status} {seconds:.1f} s".format(**standing.last)
+
+
+def _is_bad(standing: Standing) -> bool:
+    return standing.last is not None and standing.last["status"] in ("failed", "lost")
 
 
 def as_json(standing: Standing) -> dict[str, Any]:

@@ -21,6 +21,8 @@ OVERDUE = timedelta(minutes=5)
 # How far back passed-over slots are counted.
 MISSED_WITHIN = timedelta(days=30)
 
+_OF_THE_RUN = ("run", "status", "started_at", "seconds", "slot", "error")
+
 _sql = statements("schedules")
 
 
@@ -68,5 +70,5 @@ def _standing(each: Plan, row: Mapping[str, Any], now: datetime) -> Standing:
         missed=row["missed"] + sum(passed.status == "missed" for passed in each.passed),
         superseded=row["superseded"] + sum(passed.status == "superseded" for passed in each.passed),
         clocks=row["clocks"],
-        last=row if row["run"] is not None else None,
+        last={name: row[name] for name in _OF_THE_RUN} if row["run"] is not None else None,
     )
