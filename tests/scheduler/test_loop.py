@@ -22,7 +22,7 @@ from mauntic_jobs.stores.postgres import Session, connect
 from tests.support import start_program, wait_until
 
 EVERY_MINUTE = '{"aggregate-hourly": {"cron": "* * * * *", "catch_up": "all/5h"}}'
-_SETTLED = b"INSERT INTO mauntic_jobs.schedules (job, cron, settled) VALUES (%(job)s, '* * * * *', %(at)s)"
+_SETTLED = b"INSERT INTO mauntic_jobs.schedules (job, cron, settled) VALUES (%(job)s, %(cron)s, %(at)s)"
 _HOLD = b"BEGIN; LOCK TABLE analytics.event_aggregates IN ACCESS EXCLUSIVE MODE"
 
 
@@ -31,9 +31,10 @@ def _start(settings: Settings, *arguments: str, **extra: str) -> subprocess.Pope
     return start_program("schedule", "run", "--loop", *arguments, settings=settings, **more)
 
 
-def _leave_due(session: Session, minutes: int, job: str = "aggregate-hourly") -> None:
-    """Let the latest slots, so many of them, be left for the loop."""
-    session.execute(_SETTLED, {"job": job, "at": latest_slot("* * * * *", clock.now()) - timedelta(minutes=minutes)})
+def _leave_due(session: Session, minutes: int) -> None:
+    """Let the latest slots of a job of every minute, so many of them, be left for the loop."""
+    settled = latest_slot("* * * * *", clock.now()) - timedelta(minutes=minutes)
+    session.execute(_SETTLED, {"job": "aggregate-hourly", "cron": "* * * * *", "at": settled})
 
 
 def _runs(session: Session, *statuses: str) -> list[dict[str, Any]]:
@@ -167,9 +168,12 @@ def test_jobs_run_side_by_side_but_what_comes_after_another_waits_for_it(
     settings: Settings, session: Session, direct_settings: Settings
 ) -> None:
     names = ("aggregate-hourly", "generate-daily-reports", "stale-execution-cleanup")
-    lines = json.dumps({name: {"cron": "* * * * *", "catch_up": "latest/5h"} for name in names})
+    # Slots that struck some time ago, so that none strikes meanwhile.
+    cron = f"{(clock.now() - timedelta(minutes=20)).minute} * * * *"
+    lines = json.dumps({name: {"cron": cron, "catch_up": "latest/5h"} for name in names})
     for name in names:
-        _leave_due(session, 1, name)
+        settled = latest_slot(cron, clock.now()) - timedelta(hours=1)
+        session.execute(_SETTLED, {"job": name, "cron": cron, "at": settled})
 
     def statuses() -> dict[str, str]:
         return {row["job"]: row["status"] for row in reversed(list_runs(session, limit=1000))}
