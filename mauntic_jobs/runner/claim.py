@@ -4,17 +4,17 @@ A claim is a row of the ledger, not a lock of a session, because a pooler shares
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from mauntic_jobs import __version__
 from mauntic_jobs.errors import FencedError, LockedError, SlotClaimedError
-from mauntic_jobs.job import Overlap
+from mauntic_jobs.job import Overlap, Row
 from mauntic_jobs.runner.request import Request, Status
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Session, json
+from mauntic_jobs.stores.postgres import Limits, Session, json
 
 _POLL_SECONDS = 0.5
 
@@ -62,9 +62,9 @@ def acquire(session: Session, request: Request, attempt: int) -> Claim:
 
 def release_dead(session: Session, job: str, takeover_after: timedelta, tell: Callable[[str], None]) -> None:
     """Mark the runs of a job whose owner has been silent for so long as lost, and end what they have open."""
-    for run in session.rows(_sql["release_dead"], {"job": job, "takeover_after": takeover_after}):
-        tell(f"{job}: run {run['id']} is lost; process {run['pid']} on {run['host']} fell silent")
-        session.rows(_sql["terminate"], {"name": Claim(run["id"], run["fencing_token"]).name})
+    with session.transaction(Limits()):
+        dead = session.rows(_sql["release_dead"], {"job": job, "takeover_after": takeover_after})
+    _terminate(session, job, dead, tell)
 
 
 def record_ended(session: Session, request: Request, status: Status, error: str, attempt: int) -> int:
@@ -113,9 +113,19 @@ def lock_bucket(session: Session, bucket: str) -> None:
 
 
 def _try(session: Session, request: Request, attempt: int) -> Claim | None:
-    release_dead(session, request.job.name, request.settings.takeover_after, request.tell)
-    row = next(iter(session.rows(_sql["claim"], _identity(request, attempt))), None)
+    job, takeover_after = request.job.name, request.settings.takeover_after
+    with session.transaction(Limits()):
+        dead = session.rows(_sql["release_dead"], {"job": job, "takeover_after": takeover_after})
+        row = next(iter(session.rows(_sql["claim"], _identity(request, attempt))), None)
+    _terminate(session, job, dead, request.tell)
     return Claim(row["id"], row["fencing_token"]) if row else None
+
+
+def _terminate(session: Session, job: str, dead: Sequence[Row], tell: Callable[[str], None]) -> None:
+    """End what lost runs still have open in the database."""
+    for run in dead:
+        tell(f"{job}: run {run['id']} is lost; process {run['pid']} on {run['host']} fell silent")
+        session.rows(_sql["terminate"], {"name": Claim(run["id"], run["fencing_token"]).name})
 
 
 def _identity(request: Request, attempt: int) -> dict[str, Any]:

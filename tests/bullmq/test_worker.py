@@ -24,6 +24,7 @@ from mauntic_jobs.bullmq import (
 )
 from mauntic_jobs.bullmq.job import ReceivedJob, received
 from mauntic_jobs.config import Settings
+from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode, UnavailableError, UsageError
 from mauntic_jobs.runner.ledger import list_runs
@@ -276,7 +277,8 @@ def test_an_idle_worker_is_woken_by_a_job(queue: Queue) -> None:
 
 
 def test_registering_is_idempotent_and_keeps_a_job_that_waits(queue: Queue) -> None:
-    now = clock.now()
+    # The next minute is then not the next fifth one.
+    now = latest_slot("*/5 * * * *", clock.now())
     job = ScheduledJob("test", "* * * * *", {"note": 1})
     assert register_scheduled_jobs(queue, [job], now=now) == {"test": Registration.ADDED}
     (first,) = _ids(queue, "delayed")
