@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
         for check in CHECKS if arguments == ["test"] else ():
             say(f"+ {shlex.join(check)}")
             run([str(BIN / check[0]), *check[1:]])
-        pytest = ["pytest", *(arguments[1:] or ("-n", "3", "--dist", "worksteal"))]
+        pytest = ["pytest", *(arguments[1:] or ("-n", "2"))]
         os.chdir(ROOT)
         say(f"+ {shlex.join(pytest)}")
         become(pytest)
