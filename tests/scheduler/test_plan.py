@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from mauntic_jobs.catch_up import ON_TIME, CatchUp, Which, parse_catch_up
 from mauntic_jobs.cron import slots
@@ -160,6 +160,7 @@ def test_a_policy_is_written_as_it_is_read(text: str) -> None:
 _instants = st.datetimes(datetime(2026, 1, 1), datetime(2026, 3, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
+@settings(deadline=None)
 @given(_instants, _instants, st.data(), st.sampled_from([*Which]), st.integers(1, 200))
 def test_every_slot_that_has_struck_is_accounted_for_once(
     first: datetime, second: datetime, data: st.DataObject, which: Which, hours: int
