@@ -10,9 +10,11 @@ from typing import Any
 from mauntic_jobs.stores.bullmq import JOB_OPTIONS
 from mauntic_jobs.stores.bullmq_consumer import Taken
 
-_ITERATION = re.compile(r"repeat:.*:(\d{1,15})")
-_LONGEST_DELAY = timedelta(hours=1)
+_ITERATION = re.compile(r"repeat:.*:(\d{1,14})")
+_LONGEST_DELAY = 7 * 86_400_000
 _MOST_ATTEMPTS = 100
+# Lua counts exactly up to here.
+_LARGEST = 2**53
 
 
 class UnrecoverableError(Exception):
@@ -53,19 +55,28 @@ class ReceivedJob:
         if not isinstance(backoff, dict) or backoff.get("type") not in ("fixed", "exponential"):
             backoff = JOB_OPTIONS["backoff"]
         delay = backoff.get("delay")
-        base = timedelta(milliseconds=delay if isinstance(delay, int) and delay >= 0 else 1000)
-        doubled = base * 2 ** min(self.attempts_made, 20) if backoff["type"] == "exponential" else base
-        return min(doubled, _LONGEST_DELAY)
+        base = delay if isinstance(delay, int) and delay >= 0 else JOB_OPTIONS["backoff"]["delay"]
+        doubled = base * 2 ** min(max(self.attempts_made, 0), 30) if backoff["type"] == "exponential" else base
+        return timedelta(milliseconds=min(doubled, _LONGEST_DELAY))
 
-    def kept(self, *, failed: bool) -> Mapping[str, int]:
+    def kept(self, *, failed: bool) -> Mapping[str, float]:
         """Return how many finished jobs stay, in BullMQ's terms: by the job, or completed ones for an hour."""
         name = "removeOnFail" if failed else "removeOnComplete"
         keep = self.options.get(name, JOB_OPTIONS[name])
         if isinstance(keep, bool):
             return {"count": 0 if keep else -1}
         if isinstance(keep, int):
-            return {"count": keep}
-        return keep if isinstance(keep, dict) else {"count": -1}
+            return {"count": max(-1, min(keep, _LARGEST))}
+        given = keep if isinstance(keep, dict) else {}
+        # BullMQ's script fails on anything else, and the job would never end.
+        numbers = {name: given.get(name) for name in ("age", "count", "limit")}
+        return {name: min(n, _LARGEST) for name, n in numbers.items() if isinstance(n, int | float) and n >= 0}
+
+
+def slot_of(job: str) -> datetime | None:
+    """Return the instant that a job scheduler made the job of this id for, aware, in UTC; None for other jobs."""
+    iteration = _ITERATION.fullmatch(job)
+    return datetime.fromtimestamp(int(iteration[1]) / 1000, UTC) if iteration else None
 
 
 def received(taken: Taken) -> ReceivedJob:
@@ -74,12 +85,12 @@ def received(taken: Taken) -> ReceivedJob:
         data, options = json.loads(taken.fields["data"]), json.loads(taken.fields.get("opts") or "{}")
         name, timestamp = taken.fields["name"], int(taken.fields["timestamp"])
         made = int(taken.fields.get("atm") or taken.fields.get("attemptsMade") or 0)
-        iteration = _ITERATION.fullmatch(taken.id)
         delay = options.get("delay") if isinstance(options, dict) else None
-        due = int(iteration[1]) if iteration else timestamp + (delay if isinstance(delay, int) else 0)
-        due_at = datetime.fromtimestamp(due / 1000, UTC)
-    except (KeyError, ValueError, OverflowError, OSError) as error:
+        due = timestamp + (delay if isinstance(delay, int) else 0)
+        due_at = slot_of(taken.id) or datetime.fromtimestamp(due / 1000, UTC)
+    except (KeyError, ValueError, OverflowError, OSError, RecursionError) as error:
         raise UnrecoverableError(f"the job cannot be read: {type(error).__name__}: {error}") from None
+    data = {} if data is None else data
     if not isinstance(data, dict) or not isinstance(options, dict):
         raise UnrecoverableError("the job cannot be read: its data and options must be JSON objects")
     attempts = options.get("attempts")

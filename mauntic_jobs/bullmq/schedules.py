@@ -8,9 +8,10 @@ from enum import StrEnum
 from typing import Any
 
 from mauntic_jobs import clock
+from mauntic_jobs.bullmq.iteration import milliseconds
 from mauntic_jobs.bullmq.queue import Queue
 from mauntic_jobs.cron import check_cron, next_slot
-from mauntic_jobs.stores.bullmq_schedulers import Scheduler, add_scheduler, read_scheduler, remove_scheduler
+from mauntic_jobs.stores.bullmq_schedulers import Scheduler, add_scheduler, has_next, read_scheduler, remove_scheduler
 
 # Jobs of our schedulers carry this in their data, and by it the schedulers are told from others'.
 _MARK = {"registeredBy": "mauntic-jobs"}
@@ -22,9 +23,13 @@ class Registration(StrEnum):
     ADDED = "added"
     CHANGED = "changed"
     UNCHANGED = "unchanged"
+    RESTARTED = "restarted, because its next job was lost"
     REMOVED = "removed"
     ABSENT = "absent"
     FOREIGN = "left alone, because another program registered it"
+
+
+_WRITTEN = {Registration.ADDED, Registration.CHANGED, Registration.RESTARTED}
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ def register_scheduled_jobs(
 ) -> dict[str, Registration]:
     """Register a job scheduler for each job, under the job's name, and return by name what became of it.
 
-    One that is there already as it should be is not touched; one of another program never is. Raises UsageError for a
+    One that is there already as it should be is not touched; one of another program never is. One whose next job was
+    lost is started again. Raises UsageError for a
     cron line that is none, and what the connection raises.
     """
     now = now or clock.now()
@@ -51,9 +57,11 @@ def register_scheduled_jobs(
             wanted = Scheduler(check_cron(job.cron), "UTC", job.name, {**job.data, **_MARK})
             present = read_scheduler(redis, queue.key, job.name)
             found[job.name] = _outcome(present, wanted)
-            if found[job.name] in (Registration.ADDED, Registration.CHANGED) and not dry_run:
-                following = _milliseconds(next_slot(job.cron, now))
-                add_scheduler(redis, queue.key, job.name, wanted, following, _milliseconds(now))
+            if found[job.name] is Registration.UNCHANGED and not has_next(redis, queue.key, job.name):
+                found[job.name] = Registration.RESTARTED
+            if found[job.name] in _WRITTEN and not dry_run:
+                following = milliseconds(next_slot(job.cron, now))
+                add_scheduler(redis, queue.key, job.name, wanted, following, milliseconds(now))
     return found
 
 
@@ -84,7 +92,3 @@ def _outcome(present: Scheduler | None, wanted: Scheduler) -> Registration:
 
 def _is_ours(scheduler: Scheduler) -> bool:
     return scheduler.data.items() >= _MARK.items()
-
-
-def _milliseconds(instant: datetime) -> int:
-    return round(instant.timestamp() * 1000)

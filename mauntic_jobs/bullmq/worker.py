@@ -10,24 +10,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
-from threading import Event, Thread
-from typing import Any
+from threading import Event, RLock, Thread
+from typing import Any, TypeVar
 
 from mauntic_jobs import clock
+from mauntic_jobs.bullmq.iteration import milliseconds, next_iteration
 from mauntic_jobs.bullmq.job import GiveBackError, ReceivedJob, UnrecoverableError, received
 from mauntic_jobs.bullmq.queue import Queue
-from mauntic_jobs.cron import check_cron, next_slot
-from mauntic_jobs.errors import MaunticJobsError, UsageError
-from mauntic_jobs.stores.bullmq_consumer import LOCK_MILLISECONDS, QueueConsumer, Taken
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.stores.bullmq_consumer import LOCK_GONE, LOCK_MILLISECONDS, QueueConsumer, Taken
 from mauntic_jobs.telemetry.scrub import scrub
 
 # What is done with a job: it returns a value that JSON can hold. An exception fails the attempt; UnrecoverableError
 # fails the job, and GiveBackError leaves it to others as if it had never been taken.
 JobHandler = Callable[[ReceivedJob], Any]
 
+_AnswerT = TypeVar("_AnswerT")
+
 _WAIT_SECONDS = 5.0
 _RECOVERY_SECONDS = 30
-_LONGEST_PAUSE_SECONDS = 30.0
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
+# How long `stop` waits for a Redis that does not answer.
+_STOP_SECONDS = 2.0
 
 
 def create_worker(queue: Queue, handler: JobHandler, *, tell: Callable[[str], None] = lambda _: None) -> "Worker":
@@ -50,28 +54,29 @@ class Worker:
         self._handler = handler
         self._tell = tell
         self._stopping = Event()
+        self._taking = RLock()
+        self._pause = 0.0
 
     def stop(self) -> None:
-        """Take no further job; `run` returns when the one at hand is done. Safe from other threads."""
+        """Take no further job; `run` returns when the one at hand is done. For other threads and signal handlers.
+
+        Afterwards `busy_with` says which job that is.
+        """
         self._stopping.set()
+        if self._taking.acquire(timeout=_STOP_SECONDS):
+            self._taking.release()
 
     def run(self, *, until_empty: bool = False) -> None:
         """Work until `stop` is called, or with `until_empty` until no job waits. Survives a Redis that goes away."""
-        pause = 0.0
         while not self._stopping.is_set():
             try:
                 with closing(self.queue.connect()) as redis:
-                    consumer = QueueConsumer(redis, self.queue.key)
-                    self._set_trouble(None)
-                    pause = 0.0
-                    self._work(consumer, until_empty=until_empty)
+                    self._work(QueueConsumer(redis, self.queue.key), until_empty=until_empty)
                     return
             except MaunticJobsError as error:
                 if not error.transient:
                     raise
-                self._set_trouble(str(error))
-                pause = min(max(0.5, pause * 2), _LONGEST_PAUSE_SECONDS)
-                self._stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep workers apart
+                self._stopping.wait(self._put_off(error))
 
     def _work(self, consumer: QueueConsumer, *, until_empty: bool) -> None:
         recovered = float("-inf")
@@ -80,7 +85,7 @@ class Worker:
             if time.monotonic() - recovered > _RECOVERY_SECONDS:
                 consumer.recover(_now())
                 recovered = time.monotonic()
-            taken = consumer.take(_now())
+            taken = self._take(consumer)
             if taken is not None:
                 self._process(consumer, taken)
             elif until_empty:
@@ -89,10 +94,20 @@ class Worker:
                 until_due = (consumer.next_due - _now()) / 1000 if consumer.next_due else _WAIT_SECONDS
                 consumer.wait(min(max(until_due, 0.01), _WAIT_SECONDS))
 
+    def _take(self, consumer: QueueConsumer) -> Taken | None:
+        # Under a lock, so that whoever has called `stop` can see whether a job is at hand.
+        with self._taking:
+            if self._stopping.is_set():
+                return None
+            taken = consumer.take(_now())
+            self.busy_with = taken.id if taken is not None else None
+        self._works()
+        return taken
+
     def _process(self, consumer: QueueConsumer, taken: Taken) -> None:
-        self.busy_with = taken.id
         try:
             with self._locked(consumer, taken.id):
+                self._iterate(consumer, taken)
                 self._hand_over(consumer, taken)
         finally:
             self.busy_with = None
@@ -101,10 +116,9 @@ class Worker:
         job: ReceivedJob | None = None
         try:
             job = received(taken)
-            self._iterate(consumer, job)
             value = json.dumps(self._handler(job), allow_nan=False)
         except GiveBackError:
-            self._acknowledge(taken.id, lambda: consumer.give_back(taken.id))
+            self._acknowledge(consumer, taken.id, lambda: consumer.give_back(taken.id))
         except MaunticJobsError as error:
             self._fail(consumer, taken, job, error, for_good=not error.transient)
         except Exception as error:  # noqa: BLE001 - whatever the handler raises, the queue goes on
@@ -112,6 +126,7 @@ class Worker:
         else:
             keep, attempts = job.kept(failed=False), job.attempts
             self._acknowledge(
+                consumer,
                 taken.id,
                 lambda: consumer.finish(taken.id, _now(), failed=False, value=value, keep=keep, attempts=attempts),
             )
@@ -119,53 +134,51 @@ class Worker:
     def _fail(
         self, consumer: QueueConsumer, taken: Taken, job: ReceivedJob | None, error: Exception, *, for_good: bool
     ) -> None:
-        reason = scrub(str(error) or type(error).__name__)
+        # A text that no encoding can write would keep the job from ever ending.
+        reason = scrub(str(error) or type(error).__name__).encode(errors="replace").decode()
         self._tell(f"{self.queue.name}: job {taken.id} failed: {reason}")
         if job is None or for_good or job.last_attempt:
             keep = {"count": -1} if job is None else job.kept(failed=True)
             attempts = 1 if job is None else job.attempts
             self._acknowledge(
+                consumer,
                 taken.id,
                 lambda: consumer.finish(taken.id, _now(), failed=True, value=reason, keep=keep, attempts=attempts),
             )
         else:
             delay = job.retry_delay() // timedelta(milliseconds=1)
-            self._acknowledge(taken.id, lambda: consumer.delay(taken.id, _now(), delay, reason))
+            self._acknowledge(consumer, taken.id, lambda: consumer.delay(taken.id, _now(), delay, reason))
 
-    def _acknowledge(self, job: str, send: Callable[[], int]) -> None:
-        """Send an acknowledgement until it arrives. An answer below zero means that the job is another's by now."""
-        pause = 0.2
+    def _acknowledge(self, consumer: QueueConsumer, job: str, send: Callable[[], int]) -> None:
+        """Send an acknowledgement until it arrives, also when Redis was away for longer than a lock lasts."""
+        code = self._until_answered(send)
+        if code == LOCK_GONE and self._until_answered(lambda: consumer.lock_again(job)):
+            code = self._until_answered(send)
+        if code < 0:
+            self._tell(
+                f"{self.queue.name}: job {job} was finished before, or is another's by now (BullMQ's code {code})"
+            )
+
+    def _until_answered(self, send: Callable[[], _AnswerT]) -> _AnswerT:
         while True:
             try:
-                code = send()
+                answer = send()
             except MaunticJobsError as error:
                 if not error.transient:
                     raise
-                self._set_trouble(str(error))
-                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep workers apart
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-                continue
-            self._set_trouble(None)
-            if code < 0:
-                self._tell(f"{self.queue.name}: job {job} was taken by another worker meanwhile (BullMQ's code {code})")
-            return
+                time.sleep(self._put_off(error))
+            else:
+                self._works()
+                return answer
 
-    def _iterate(self, consumer: QueueConsumer, job: ReceivedJob) -> None:
-        """Have a job scheduler's next job made, which BullMQ leaves to whoever takes the one before it."""
-        repeat = job.options.get("repeat")
-        if job.scheduler is None or not isinstance(repeat, dict):
-            return
-        now = clock.now()
+    def _iterate(self, consumer: QueueConsumer, taken: Taken) -> None:
         try:
-            following = _following(repeat, max(now, job.due))
-        except UsageError as error:
-            self._tell(f"{self.queue.name}: job scheduler {job.scheduler} ends here: {error}")
-            return
-        at = round(following.timestamp() * 1000)
-        count = repeat.get("count")
-        repeat = {**repeat, "count": (count if isinstance(count, int) else 0) + 1}
-        iteration = {"repeat": repeat, "jobId": f"repeat:{job.scheduler}:{at}", "prevMillis": at, "timestamp": _now()}
-        consumer.iterate(job.id, job.scheduler, at, {**job.options, **iteration, "repeatJobKey": job.scheduler}, _now())
+            following = next_iteration(taken, clock.now())
+            if following is not None:
+                at, options = following.at, following.options
+                self._until_answered(lambda: consumer.iterate(taken.id, following.scheduler, at, options, _now()))
+        except (MaunticJobsError, ValueError, OverflowError) as error:  # of which the job at hand is no worse
+            self._tell(f"{self.queue.name}: job scheduler {taken.fields.get('rjk')} ends here: {error}")
 
     @contextmanager
     def _locked(self, consumer: QueueConsumer, job: str) -> Iterator[None]:
@@ -186,25 +199,23 @@ class Worker:
             done.set()
             thread.join()
 
-    def _set_trouble(self, trouble: str | None) -> None:
-        if trouble is not None and self.trouble is None:
+    def _set_trouble(self, trouble: str) -> None:
+        if self.trouble is None:
             self._tell(f"{self.queue.name}: goes on trying: {trouble}")
-        if trouble is None and self.trouble is not None:
-            self._tell(f"{self.queue.name}: works again")
         self.trouble = trouble
 
+    def _put_off(self, error: MaunticJobsError) -> float:
+        """Note what is in the way, and return for how many seconds to leave Redis alone."""
+        self._set_trouble(str(error))
+        self._pause = min(max(self._pause * 2, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        return self._pause * random.uniform(0.5, 1.0)  # noqa: S311 - to keep workers apart
 
-def _following(repeat: dict[str, Any], after: datetime) -> datetime:
-    if repeat.get("every"):
-        return after  # BullMQ's script reckons the next one itself
-    zone = repeat.get("tz") or "UTC"
-    pattern = str(repeat.get("pattern", ""))
-    if zone not in ("UTC", "Etc/UTC", "GMT"):
-        raise UsageError(f"its zone is {zone}, and only UTC is understood here")
-    # Node's patterns may begin with a field for seconds.
-    fields = pattern.split()
-    return next_slot(check_cron(" ".join(fields[1:] if len(fields) == 6 and fields[0] == "0" else fields)), after)  # noqa: PLR2004
+    def _works(self) -> None:
+        self._pause = 0.0
+        if self.trouble is not None:
+            self._tell(f"{self.queue.name}: works again")
+        self.trouble = None
 
 
 def _now() -> int:
-    return round(clock.now().timestamp() * 1000)
+    return milliseconds(clock.now())

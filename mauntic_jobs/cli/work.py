@@ -1,7 +1,7 @@
 """`work`: running the scheduled jobs that BullMQ launches."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import Thread
 from typing import Annotated, Any
 
@@ -18,10 +18,13 @@ from mauntic_jobs.cli.signals import Signals
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Job
+from mauntic_jobs.stores.postgres import database_url
 from mauntic_jobs.telemetry.health import serve_health
 from mauntic_jobs.window import parse_duration
 
 _STUCK_SECONDS = 120
+# What a run that was stopped gets to roll back and return its job. A Redis that is away must not keep a process alive.
+_GIVE_BACK_SECONDS = 5
 
 
 def register_work(app: typer.Typer) -> None:
@@ -42,7 +45,9 @@ def work(
     timeout = parse_duration(drain_timeout).total_seconds()
     chosen = _chosen(queues or [], settings)
     name_broken_jobs()
-    team = [_Member(job, settings) for job in chosen]
+    # Without it each job would fail for good.
+    database_url(settings)
+    team = [_Member(jobs, settings) for jobs in chosen]
     with Signals() as signals, serve_health(settings.port, lambda: _health(team)):
         for member in team:
             member.start(until_empty=drain)
@@ -58,9 +63,9 @@ def work(
 class _Member:
     """A worker, the launcher that is its handler, and the thread they live in."""
 
-    def __init__(self, job: Job[Any], settings: Settings) -> None:
-        self.launcher = SlotLauncher(job, settings, say)
-        self.worker: Worker = create_worker(queue_of(job, settings), self.launcher, tell=say)
+    def __init__(self, jobs: Sequence[Job[Any]], settings: Settings) -> None:
+        self.launcher = SlotLauncher(jobs, settings)
+        self.worker: Worker = create_worker(queue_of(jobs[0], settings), self.launcher, tell=say)
         self.error: Exception | None = None
         self._thread: Thread | None = None
 
@@ -79,8 +84,11 @@ class _Member:
         return self._thread is not None and self._thread.is_alive()
 
 
-def _chosen(queues: list[str], settings: Settings) -> list[Job[Any]]:
-    by_queue = {job.queue: job for job in scheduled_jobs(settings).values()}
+def _chosen(queues: list[str], settings: Settings) -> list[list[Job[Any]]]:
+    """Return the jobs of each queue that is to be worked on."""
+    by_queue: dict[str, list[Job[Any]]] = {}
+    for job in scheduled_jobs(settings).values():
+        by_queue.setdefault(job.queue, []).append(job)
     unknown = [name for name in queues if name not in by_queue]
     if unknown:
         raise UsageError(f"No job has the queue {', '.join(unknown)}. The queues are: {', '.join(by_queue)}.")
@@ -94,17 +102,20 @@ def _drain(team: list[_Member], signals: Signals, timeout: float) -> bool:
     busy = [member for member in team if member.worker.busy_with is not None]
     if busy:
         say(f"work: stopping; waiting for {', '.join(member.worker.queue.name for member in busy)}")
-    deadline = time.monotonic() + timeout
-    while any(member.is_alive() for member in busy) and time.monotonic() < deadline and not signals.second.wait(0.1):
-        pass
+    _wait_for(busy, signals, timeout)
     left = [member for member in busy if member.is_alive()]
     for member in left:
         say(f"work: stopped the run of {member.worker.queue.name}; its job goes back to the queue")
         member.launcher.stop()
-    for member in left:
-        while member.is_alive() and not signals.second.wait(0.1):
-            pass
+    _wait_for(left, signals, _GIVE_BACK_SECONDS)
     return bool(left)
+
+
+def _wait_for(members: list[_Member], signals: Signals, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while any(member.is_alive() for member in members) and time.monotonic() < deadline:
+        if signals.second.wait(0.1):
+            return
 
 
 def _health(team: list[_Member]) -> tuple[bool, Mapping[str, Any]]:

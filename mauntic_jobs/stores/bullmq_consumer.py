@@ -17,6 +17,9 @@ from mauntic_jobs.stores.redis import RedisScripts
 # As long as Node's workers.
 LOCK_MILLISECONDS = 30_000
 
+# The answer of a script that finds a job without a lock.
+LOCK_GONE = -2
+
 # A job whose worker died is no worse for it, however often that happens.
 _ANY_NUMBER_OF_STALLS = 2**31 - 1
 _MOVING = ("wait", "active", "prioritized", "events", "stalled", "limiter", "delayed", "paused", "meta", "pc")
@@ -56,7 +59,7 @@ class QueueConsumer:
         """Wait until a job may be there, at most so long; BullMQ marks that with a key of its own."""
         self.redis.command("BZPOPMIN", f"{self.key}:marker", seconds)
 
-    def finish(self, job: str, now: int, *, failed: bool, value: str, keep: Mapping[str, int], attempts: int) -> int:
+    def finish(self, job: str, now: int, *, failed: bool, value: str, keep: Mapping[str, float], attempts: int) -> int:
         """Move a job to `completed` or `failed`, with its value or reason. Returns 0, or an answer below zero."""
         target, prop = ("failed", "failedReason") if failed else ("completed", "returnvalue")
         options = {"token": self.token, "keepJobs": dict(keep), "attempts": attempts, "maxMetricsSize": ""}
@@ -81,6 +84,11 @@ class QueueConsumer:
         """Renew the lock; return whether it is still this consumer's."""
         arguments: list[str | int] = [self.token, LOCK_MILLISECONDS, job]
         return bool(self._run("extendLock-2", [f"{job}:lock", "stalled"], arguments))
+
+    def lock_again(self, job: str) -> bool:
+        """Lock a job whose lock has run out, unless somebody else has it; return whether it is this consumer's now."""
+        key = f"{self.key}:{job}:lock"
+        return bool(self.redis.command("SET", key, self.token, "NX", "PX", LOCK_MILLISECONDS))
 
     def recover(self, now: int) -> None:
         """Put jobs back whose worker has died. To be called every half minute: a job is found at the second call."""

@@ -35,6 +35,15 @@ def read_scheduler(redis: RedisScripts, key: str, scheduler: str) -> Scheduler |
     return Scheduler(named["pattern"], named["tz"], named["name"], data if isinstance(data, dict) else {})
 
 
+def has_next(redis: RedisScripts, key: str, scheduler: str) -> bool:
+    """Return whether a scheduler's next job is there. Without it nobody would ever make the one after it."""
+    at = redis.command("ZSCORE", f"{key}:repeat", scheduler)
+    if at is None:
+        return False
+    name, finished = redis.command("HMGET", f"{key}:repeat:{scheduler}:{int(float(at))}", "name", "finishedOn")
+    return name is not None and finished is None
+
+
 def add_scheduler(redis: RedisScripts, key: str, scheduler: str, wanted: Scheduler, following: int, now: int) -> None:
     """Add a scheduler, or replace it, with its first iteration at `following`, in milliseconds since 1970."""
     repeat = {"pattern": wanted.pattern, "tz": wanted.zone, "count": 1}

@@ -62,6 +62,27 @@ def _work(here: Settings, **more: str) -> Any:
     return run_program("work", f"analytics:{_JOB}", "--drain", settings=here, **_variables(here, **more))
 
 
+def _assert_iterations(here: Settings, speak: Speak) -> None:
+    """Let the time of two jobs of a scheduler come, one made by Node and one by us; both name an hour long begun."""
+    cron = f"{(clock.now().minute + 30) % 60} * * * *"
+    instants = []
+    for _ in range(2):
+        ((scheduled,),) = speak("jobs", "delayed")
+        instants.append(scheduled["opts"]["prevMillis"])
+        with closing(open_redis(here)) as redis:
+            redis.command("ZADD", f"{here.queue_prefix}:analytics:{_JOB}:delayed", 0, scheduled["id"])
+        done = _work(here, MAUNTIC_JOBS=json.dumps({_JOB: {"cron": cron}}))
+        assert done.returncode == ExitCode.DONE, done.stderr
+    (completed,) = speak("jobs", "completed")
+    ((following,),) = speak("jobs", "delayed")
+    first, second, third = *instants, following["opts"]["prevMillis"]
+    assert (second - first, third - second) == (60_000, 60_000)
+    assert len(completed) == 2
+    assert (following["name"], following["opts"]["repeat"]["pattern"]) == (_JOB, "* * * * *")
+    (run,) = _runs(here)  # both instants belong to the same slot of the job's own line
+    assert (run["status"], run["launcher"]) == ("succeeded", "bullmq")
+
+
 def _runs(here: Settings) -> list[dict[str, Any]]:
     with connect(here) as session:
         return list_runs(session)
@@ -127,6 +148,19 @@ def test_our_worker_runs_the_jobs_of_nodes_scheduler(here: Settings, speak: Spea
     assert (run["status"], run["launcher"], run["claims_slot"]) == ("succeeded", "bullmq", True)
     assert following["opts"]["prevMillis"] == round((run["slot"] + timedelta(minutes=1)).timestamp() * 1000)
     assert (following["data"], following["opts"]["repeat"]["pattern"]) == ({"from": "node"}, "* * * * *")
+
+
+def test_our_worker_runs_one_iteration_of_nodes_scheduler_after_another(here: Settings, speak: Speak) -> None:
+    speak("upsert", "* * * * *")
+    _assert_iterations(here, speak)
+
+
+def test_our_worker_goes_on_with_what_node_5_repeats_without_a_scheduler(here: Settings) -> None:
+    assert here.redis_url
+    address = ("bullmq-5", f"{here.queue_prefix}:analytics", _JOB, here.redis_url.get_secret_value())
+    job = {"name": _JOB, "data": {"from": "node"}, "opts": {"repeat": {"pattern": "* * * * *"}}}
+    node("scheduler.mjs", *address, "add", json.dumps(job))
+    _assert_iterations(here, lambda *words: node("scheduler.mjs", *address, *words))
 
 
 def test_a_job_that_waited_two_hours_covers_its_own_hour(here: Settings, speak: Speak) -> None:
