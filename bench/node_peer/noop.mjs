@@ -1,0 +1,56 @@
+// What the queue alone costs: consumes COUNT jobs, does nothing with them, and prints a line of JSON.
+// REDIS_URL=... PREFIX=bull:delivery QUEUE=send-email CONCURRENCY=10 COUNT=1000 node noop.mjs
+import { realpathSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Worker } from "bullmq";
+import { Redis } from "ioredis";
+
+export function setting(name) {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set`);
+  return value;
+}
+
+export function count(name) {
+  const value = Number(setting(name));
+  if (!Number.isInteger(value) || value < 1) throw new Error(`${name} is not a positive number`);
+  return value;
+}
+
+// BullMQ's blocking commands ask for null.
+export const connect = () => new Redis(setting("REDIS_URL"), { maxRetriesPerRequest: null });
+
+// Runs a worker until COUNT jobs have completed; measures from the first 'active' to the last 'completed'.
+export async function consume(connection, processor) {
+  const messages = count("COUNT");
+  const options = { connection, prefix: setting("PREFIX"), concurrency: count("CONCURRENCY") };
+  const worker = new Worker(setting("QUEUE"), processor, options);
+  let started;
+  let ended;
+  let completed = 0;
+  try {
+    await new Promise((resolve, reject) => {
+      worker.on("active", () => {
+        started ??= performance.now();
+      });
+      worker.on("completed", () => {
+        completed += 1;
+        if (completed !== messages) return;
+        ended = performance.now();
+        resolve();
+      });
+      worker.on("failed", (job, error) => reject(error));
+      worker.on("error", reject);
+    });
+  } finally {
+    await worker.close();
+  }
+  const rssMb = (process.resourceUsage().maxRSS * 1024) / 1e6; // at its peak
+  console.log(JSON.stringify({ seconds: (ended - started) / 1000, messages, rss_mb: Math.round(rssMb * 10) / 10 }));
+}
+
+if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  const connection = connect();
+  await consume(connection, async () => {});
+  await connection.quit();
+}
