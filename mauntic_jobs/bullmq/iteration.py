@@ -7,10 +7,10 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from mauntic_jobs.bullmq.job import slot_of
 from mauntic_jobs.cron import check_cron, slots
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.stores.bullmq_consumer import Taken
+from mauntic_jobs.stores.bullmq_job import slot_of
+from mauntic_jobs.stores.bullmq_scripts import Taken
 
 # These need no time zone database, which small images lack.
 _UTC_NAMES = ("", "UTC", "Etc/UTC", "GMT")

@@ -9,13 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from mauntic_jobs import clock
-from mauntic_jobs.bullmq.job import GiveBackError, ReceivedJob, UnrecoverableError
 from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.children import start_slot, stop_all
 from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.stores.bullmq_job import GiveBackError, ReceivedJob, UnrecoverableError
 
 # What may be otherwise a little later. The others need somebody to look, and four attempts would not change them.
 _PASSING = {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER, ExitCode.TIMEOUT}

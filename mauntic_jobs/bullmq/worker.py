@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 from mauntic_jobs import clock
 from mauntic_jobs.bullmq.iteration import milliseconds, next_iteration
-from mauntic_jobs.bullmq.job import GiveBackError, ReceivedJob, UnrecoverableError, received
 from mauntic_jobs.bullmq.queue import Queue
 from mauntic_jobs.errors import MaunticJobsError
-from mauntic_jobs.stores.bullmq_consumer import LOCK_GONE, LOCK_MILLISECONDS, QueueConsumer, Taken
+from mauntic_jobs.stores.bullmq_consumer import QueueConsumer
+from mauntic_jobs.stores.bullmq_job import GiveBackError, ReceivedJob, UnrecoverableError, received
+from mauntic_jobs.stores.bullmq_scripts import LOCK_GONE, LOCK_MILLISECONDS, Taken
 from mauntic_jobs.telemetry.scrub import scrub
 
 # What is done with a job: it returns a value that JSON can hold. An exception fails the attempt; UnrecoverableError

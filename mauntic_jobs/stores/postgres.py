@@ -165,16 +165,23 @@ def open_session(settings: Settings) -> Session:
             prepare_threshold=None,
             cursor_factory=psycopg.ClientCursor[Row],
             row_factory=dict_row,
-            connect_timeout=max(2, round(settings.connect_timeout.total_seconds())),
-            fallback_application_name="mauntic-jobs",
-            keepalives_idle=30,
-            keepalives_interval=10,
-            keepalives_count=3,
-            tcp_user_timeout=60_000,
+            **connection_options(settings),
         )
     except psycopg.Error as error:
         raise connect_error(error, url) from None
     return Session(connection)
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """Return libpq's options for every connection: how it is named, and when a lost one is noticed."""
+    return {
+        "connect_timeout": max(2, round(settings.connect_timeout.total_seconds())),
+        "fallback_application_name": "mauntic-jobs",
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 60_000,
+    }
 
 
 def json(value: Any) -> Json:

@@ -10,7 +10,7 @@ Call = tuple[Sequence[str], Sequence[str | int]]
 
 # Keys and arguments sent before answers are read: enough to hide the network, little enough to buffer.
 _BATCH_VALUES = 10_000
-_ANSWER_SECONDS = 12
+ANSWER_SECONDS = 12
 
 # Of the errors without a class of their own, those that pass: a long script, a full disk, a lost replica.
 _PASSING = ("BUSY", "UNKILLABLE", "MISCONF", "NOREPLICAS")
@@ -42,10 +42,10 @@ class RedisScripts:
                 answers = pipeline.execute(raise_on_error=False)
                 for (keys, _), answer in zip(batch, answers, strict=True):
                     if isinstance(answer, Exception):
-                        raise _translated(answer, self._shown_url, keys) from answer
+                        raise translated(answer, self._shown_url, keys) from answer
                 results += answers
         except (RedisError, OSError) as error:
-            raise _translated(error, self._shown_url) from error
+            raise translated(error, self._shown_url) from error
         return results
 
     def command(self, *words: str | float) -> Any:
@@ -55,7 +55,7 @@ class RedisScripts:
         try:
             return self._client.execute_command(*words)
         except (RedisError, OSError) as error:
-            raise _translated(error, self._shown_url) from error
+            raise translated(error, self._shown_url) from error
 
     def close(self) -> None:
         """Close the connection."""
@@ -64,23 +64,18 @@ class RedisScripts:
 
 def open_redis(settings: Settings) -> RedisScripts:
     """Connect. Raises UnavailableError or ConfigurationError; a cluster is a ConfigurationError."""
-    if not settings.redis_url:
-        raise ConfigurationError(
-            "There is no Redis to work on. Set REDIS_URL (or redis_url in mauntic-jobs.toml), or add --embedded to use "
-            "the development servers on this machine."
-        )
     from redis.exceptions import RedisError
 
-    url = settings.redis_url.get_secret_value()
+    url = checked_url(settings)
     client = _client(url, settings)
     try:
         in_cluster = client.info("cluster").get("cluster_enabled")
     except (RedisError, OSError) as error:
         client.close()
-        translated = _translated(error, masked(url))
-        if isinstance(translated, JobFailedError):  # to a request that every Redis answers
-            raise ConfigurationError(f"{translated} Check REDIS_URL.") from error
-        raise translated from error
+        ours = translated(error, masked(url))
+        if isinstance(ours, JobFailedError):  # to a request that every Redis answers
+            raise ConfigurationError(f"{ours} Check REDIS_URL.") from error
+        raise ours from error
     if in_cluster:
         client.close()
         raise ConfigurationError(
@@ -90,25 +85,42 @@ def open_redis(settings: Settings) -> RedisScripts:
     return RedisScripts(client, masked(url))
 
 
-def _client(url: str, settings: Settings) -> Any:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    try:
-        return redis.Redis.from_url(
-            url,
-            protocol=2,
-            socket_timeout=_ANSWER_SECONDS,
-            socket_connect_timeout=max(2.0, settings.connect_timeout.total_seconds()),
-            # The driver would send a whole batch again. The runner tries again, and knows what can stand that.
-            retry=Retry(NoBackoff(), 0),
+def checked_url(settings: Settings) -> str:
+    """Return where Redis is, or raise ConfigurationError that says how to tell."""
+    if not settings.redis_url:
+        raise ConfigurationError(
+            "There is no Redis to work on. Set REDIS_URL (or redis_url in mauntic-jobs.toml), or add --embedded to use "
+            "the development servers on this machine."
         )
+    from redis.connection import parse_url
+
+    url = settings.redis_url.get_secret_value()
+    try:
+        parse_url(url)  # type: ignore[no-untyped-call]  # the driver gives it none
     except ValueError:  # its text may repeat the password
         raise ConfigurationError(
             "REDIS_URL is no address of a Redis: write it like redis://user:password@host:6379/0, with rediss:// for "
             "TLS, and with characters such as / # ? @ in the password percent-encoded."
         ) from None
+    return url
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """Return the driver's options for every connection, but for what retries."""
+    return {
+        "protocol": 2,
+        "socket_timeout": ANSWER_SECONDS,
+        "socket_connect_timeout": max(2.0, settings.connect_timeout.total_seconds()),
+    }
+
+
+def _client(url: str, settings: Settings) -> Any:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    # The driver would send a whole batch again. The runner tries again, and knows what can stand that.
+    return redis.Redis.from_url(url, **connection_options(settings), retry=Retry(NoBackoff(), 0))
 
 
 def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
@@ -124,7 +136,8 @@ def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
         yield batch
 
 
-def _translated(error: Exception, shown_url: str, keys: Sequence[str] = ()) -> MaunticJobsError:  # noqa: PLR0911 - a table in code
+def translated(error: Exception, shown_url: str, keys: Sequence[str] = ()) -> MaunticJobsError:  # noqa: PLR0911 - a table in code
+    """Return what an error of the driver amounts to. `keys` are those of the call that it answers."""
     import redis.exceptions as kinds
 
     text = " ".join(str(error).split()).rstrip(".")

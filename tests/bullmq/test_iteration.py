@@ -7,7 +7,7 @@ import pytest
 
 from mauntic_jobs.bullmq.iteration import milliseconds, next_iteration
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.stores.bullmq_consumer import Taken
+from mauntic_jobs.stores.bullmq_scripts import Taken
 from tests.support import utc
 
 _DUE = utc("2026-11-01T10:00")

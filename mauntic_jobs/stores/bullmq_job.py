@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mauntic_jobs.stores.bullmq import JOB_OPTIONS
-from mauntic_jobs.stores.bullmq_consumer import Taken
+from mauntic_jobs.stores.bullmq_scripts import Taken
 
 _ITERATION = re.compile(r"repeat:.*:(\d{1,14})")
 _LONGEST_DELAY = 7 * 86_400_000
@@ -30,7 +30,8 @@ class ReceivedJob:
     """A job of a queue. `due` is when it was to be run: its slot, if a job scheduler made it, aware, in UTC.
 
     `attempts_made` are those that failed before this one, `attempts` how many it has in all. `options` are the job's
-    own as BullMQ stores them; `scheduler` the id of the job scheduler that made it.
+    own as BullMQ stores them; `scheduler` the id of the job scheduler that made it. `policy` holds the options that a
+    job without its own goes by, in BullMQ's terms.
     """
 
     id: str
@@ -41,6 +42,7 @@ class ReceivedJob:
     attempts: int
     options: Mapping[str, Any]
     scheduler: str | None = None
+    policy: Mapping[str, Any] = field(default_factory=lambda: JOB_OPTIONS)
 
     @property
     def last_attempt(self) -> bool:
@@ -53,16 +55,16 @@ class ReceivedJob:
         if isinstance(backoff, int):
             backoff = {"type": "fixed", "delay": backoff}
         if not isinstance(backoff, dict) or backoff.get("type") not in ("fixed", "exponential"):
-            backoff = JOB_OPTIONS["backoff"]
+            backoff = self.policy["backoff"]
         delay = backoff.get("delay")
-        base = delay if isinstance(delay, int) and delay >= 0 else JOB_OPTIONS["backoff"]["delay"]
+        base = delay if isinstance(delay, int) and delay >= 0 else self.policy["backoff"]["delay"]
         doubled = base * 2 ** min(max(self.attempts_made, 0), 30) if backoff["type"] == "exponential" else base
         return timedelta(milliseconds=min(doubled, _LONGEST_DELAY))
 
     def kept(self, *, failed: bool) -> Mapping[str, float]:
         """Return how many finished jobs stay, in BullMQ's terms: by the job, or completed ones for an hour."""
         name = "removeOnFail" if failed else "removeOnComplete"
-        keep = self.options.get(name, JOB_OPTIONS[name])
+        keep = self.options.get(name, self.policy[name])
         if isinstance(keep, bool):
             return {"count": 0 if keep else -1}
         if isinstance(keep, int):
@@ -79,7 +81,7 @@ def slot_of(job: str) -> datetime | None:
     return datetime.fromtimestamp(int(iteration[1]) / 1000, UTC) if iteration else None
 
 
-def received(taken: Taken) -> ReceivedJob:
+def received(taken: Taken, policy: Mapping[str, Any] = JOB_OPTIONS) -> ReceivedJob:
     """Return the job as what it says of itself. Raises UnrecoverableError that says what cannot be read."""
     try:
         data, options = json.loads(taken.fields["data"]), json.loads(taken.fields.get("opts") or "{}")
@@ -95,6 +97,6 @@ def received(taken: Taken) -> ReceivedJob:
         raise UnrecoverableError("the job cannot be read: its data and options must be JSON objects")
     attempts = options.get("attempts")
     if not isinstance(attempts, int) or not 0 < attempts <= _MOST_ATTEMPTS:
-        attempts = JOB_OPTIONS["attempts"]
+        attempts = policy["attempts"]
     scheduler = taken.fields.get("rjk") or None
-    return ReceivedJob(taken.id, name, data, due_at, made, attempts, options, scheduler)
+    return ReceivedJob(taken.id, name, data, due_at, made, attempts, options, scheduler, policy)

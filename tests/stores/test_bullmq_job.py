@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.bullmq.job import ReceivedJob, UnrecoverableError, received
-from mauntic_jobs.stores.bullmq_consumer import Taken
+from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, received
+from mauntic_jobs.stores.bullmq_scripts import Taken
 
 
 @pytest.mark.parametrize("attempts", [None, 0, -1, "four", 1.5, 10**9])

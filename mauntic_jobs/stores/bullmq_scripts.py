@@ -1,0 +1,140 @@
+"""The calls of BullMQ's own Lua scripts that a consumer makes, whatever connection they are made on.
+
+Each function returns the script's name and the keys and arguments of one call; the scripts themselves come from
+`official_script`. `base` is the queue's prefix and name, times are milliseconds since 1970.
+The scripts' answers below zero: -1 the job is gone, -2 its lock is, -3 it is not active, -6 the lock is another's.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgpack
+
+# As long as Node's workers.
+LOCK_MILLISECONDS = 30_000
+
+# The answer of a script that finds a job without a lock.
+LOCK_GONE = -2
+
+# A job whose worker died is no worse for it, however often that happens.
+_ANY_NUMBER_OF_STALLS = 2**31 - 1
+_MOVING = ("wait", "active", "prioritized", "events", "stalled", "limiter", "delayed", "paused", "meta", "pc")
+
+
+class ScriptCall(NamedTuple):
+    """One call of a script."""
+
+    script: str
+    keys: list[str]
+    arguments: list[Any]
+
+
+class Taken(NamedTuple):
+    """A job that was taken: its id, and the fields of its hash as they stand in Redis."""
+
+    id: str
+    fields: Mapping[str, str]
+
+
+def take(base: str, token: str, now: int) -> ScriptCall:
+    """Take the next job and lock it; jobs whose delay is over are promoted first. `taken` reads the answer."""
+    return _call("moveToActive-11", base, [*_MOVING, "marker"], [f"{base}:", now, _lock_options(token)])
+
+
+def taken(answer: Any) -> Taken | None:
+    """Return the job that the answer of a script brings along, or None."""
+    if not isinstance(answer, list) or not isinstance(answer[0], list):
+        return None
+    words = [word.decode(errors="replace") for word in answer[0]]
+    return Taken(answer[1].decode(), dict(zip(words[::2], words[1::2], strict=True)))
+
+
+def next_due(answer: Any) -> int:
+    """Return when the next delayed job is due, by an answer that brings no job along; 0 if there is none."""
+    return int(float(answer[3])) if isinstance(answer, list) else 0
+
+
+def finish(
+    base: str,
+    token: str,
+    job: str,
+    now: int,
+    *,
+    failed: bool,
+    value: str,
+    keep: Mapping[str, float],
+    attempts: int,
+    fetch_next: bool = False,
+) -> ScriptCall:
+    """Move a job to `completed` or `failed`, with its value or reason; with `fetch_next`, take the next one."""
+    target, prop = ("failed", "failedReason") if failed else ("completed", "returnvalue")
+    options = {"token": token, "keepJobs": dict(keep), "attempts": attempts, "maxMetricsSize": ""}
+    options |= {"lockDuration": LOCK_MILLISECONDS, "fpof": False, "cpof": False, "idof": False, "rdof": False}
+    keys = [*_MOVING, target, job, f"metrics:{target}", "marker"]
+    fetch = "1" if fetch_next else ""
+    return _call(
+        "moveToFinished-14", base, keys, [job, now, prop, value, target, fetch, f"{base}:", msgpack.packb(options)]
+    )
+
+
+def delay(
+    base: str,
+    token: str,
+    job: str,
+    now: int,
+    milliseconds: int,
+    reason: str,
+    *,
+    spend_attempt: bool = True,
+    fetch_next: bool = False,
+) -> ScriptCall:
+    """Try the job again after a delay, and spend an attempt or not; with `fetch_next`, take the next one."""
+    keys = ["marker", "active", "prioritized", "delayed", job, "events", "meta", "stalled", "wait", "limiter", "pc"]
+    fields = msgpack.packb(["failedReason", reason, "stacktrace", json.dumps([reason])])
+    skip, fetch = "0" if spend_attempt else "1", "1" if fetch_next else "0"
+    arguments = [f"{base}:", now, job, token, milliseconds, skip, fields, fetch, _lock_options(token)]
+    return _call("moveToDelayed-11", base, keys, arguments)
+
+
+def give_back(base: str, token: str, job: str) -> ScriptCall:
+    """Put a job back in front of the queue, without spending an attempt."""
+    keys = ["active", "wait", "stalled", "paused", "meta", "limiter", "prioritized", "marker", "events"]
+    return _call("moveJobFromActiveToWait-9", base, keys, [job, token, f"{base}:{job}"])
+
+
+def extend(base: str, token: str, job: str) -> ScriptCall:
+    """Renew a lock; the answer is 1 if it is still this consumer's."""
+    return _call("extendLock-2", base, [f"{job}:lock", "stalled"], [token, LOCK_MILLISECONDS, job])
+
+
+def recover(base: str, now: int) -> ScriptCall:
+    """Put jobs back whose worker has died. To be called every half minute: a job is found at the second call."""
+    keys = ["stalled", "wait", "active", "stalled-check", "meta", "paused", "marker", "events", "repeat"]
+    return _call("moveStalledJobsToWait-9", base, keys, [_ANY_NUMBER_OF_STALLS, f"{base}:", now, LOCK_MILLISECONDS])
+
+
+def iterate(base: str, job: str, scheduler: str, following: int, options: Mapping[str, Any], now: int) -> ScriptCall:
+    """Add the iteration of a job scheduler that follows `job`, unless it is there or the scheduler is gone."""
+    names = ["repeat", "delayed", "wait", "paused", "meta", "prioritized", "marker", "id", "events", "pc"]
+    arguments = [following, scheduler, "{}", msgpack.packb(dict(options)), now, f"{base}:", job]
+    return _call("updateJobScheduler-12", base, [*names, job, "active"], arguments)
+
+
+def lock_again(base: str, token: str, job: str) -> tuple[str | int, ...]:
+    """Return the command that locks a job whose lock has run out, unless somebody else has it."""
+    return ("SET", f"{base}:{job}:lock", token, "NX", "PX", LOCK_MILLISECONDS)
+
+
+def code(answer: Any) -> int:
+    """Return 0, or the answer below zero."""
+    return answer if isinstance(answer, int) and answer < 0 else 0
+
+
+def _lock_options(token: str) -> bytes:
+    packed: bytes = msgpack.packb({"token": token, "lockDuration": LOCK_MILLISECONDS})
+    return packed
+
+
+def _call(script: str, base: str, keys: list[str], arguments: list[Any]) -> ScriptCall:
+    return ScriptCall(script, [f"{base}:{key}" for key in keys], arguments)
