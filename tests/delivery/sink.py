@@ -522,8 +522,8 @@ class _Session:
             return
         # What came in unread would reset the connection, and with it take the reply from the client.
         if self._writer.can_write_eof():
-            self._writer.write_eof()
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, OSError):
+                self._writer.write_eof()
                 async with asyncio.timeout(_LINGER_SECONDS):
                     await self._read_to_end()
         raise _Gone
