@@ -189,10 +189,11 @@ class _Each:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Template:
-    """A compiled template."""
+    """A compiled template. `names` are the first names of all its paths: what it may take from the data."""
 
     _source: str
     _nodes: tuple[_Node, ...]
+    names: frozenset[str]
 
     def render(self, data: Mapping[str, Any], *, escape: bool = True) -> str:
         """Fill in JSON values, escaped for HTML unless `escape` is false. Raises TemplateError beyond the limits."""
@@ -218,7 +219,7 @@ def _compile(source: str) -> Template:
         parser.add_tag(match)
         start = match.end()
     parser.add_literal(source[start:])
-    return Template(source, parser.finish())
+    return Template(source, parser.finish(), frozenset(parser.names))
 
 
 _compile_short = lru_cache(_SHORT_TEMPLATES_KEPT)(_compile)
@@ -247,6 +248,7 @@ class _Parser:
         self._position = 0
         self._blocks: list[_Block] = []
         self._top: list[_Node] = []
+        self.names: set[str] = set()
         self._nodes = self._top  # of the innermost open block, where the next one goes
 
     def add_literal(self, text: str) -> None:
@@ -312,6 +314,7 @@ class _Parser:
         path = _path(text)
         if path is None:
             raise self._error(f"{_quote(text)} is not a path: write it like contact.firstName")
+        self.names.add(path.head)
         return path
 
     def _error(self, problem: str) -> TemplateError:
