@@ -3,10 +3,21 @@
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -65,6 +76,25 @@ class JobSettings(BaseModel):
     catch_up: Annotated[CatchUp, _text(parse_catch_up)] | None = None
 
 
+class ChannelSettings(BaseModel):
+    """How one delivery channel is worked on; what is absent follows the channel, or the platform's policy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    queue: str | None = Field(None, min_length=1)
+    prefix: str | None = Field(None, min_length=1)
+    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
+    attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+    retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
+
+
+def _networks(text: str) -> str:
+    for network in text.split(","):
+        if network.strip():
+            ip_network(network.strip())
+    return text
+
+
 class Settings(BaseSettings):
     """The effective settings of one process. Each field's environment variable is MAUNTIC_ and its name."""
 
@@ -96,6 +126,28 @@ class Settings(BaseSettings):
         None, min_length=1, description="which clock this is, in the ledger; by default the host's name"
     )
     jobs: dict[str, JobSettings] = Field({}, description="cron, catch_up, max_attempts and retry_delay by job")
+    channels: dict[Literal["email", "sms", "push"], ChannelSettings] = Field(
+        {}, description="queue, prefix, concurrency, attempts and retry_delay by channel"
+    )
+    encryption_key: SecretStr | None = Field(
+        None,
+        validation_alias="ENCRYPTION_KEY",
+        description="64 hex characters; opens the configuration of delivery providers",
+    )
+    allowed_networks: Annotated[str, AfterValidator(_networks)] = Field(
+        "", description="private networks that delivery providers may be in, such as 10.1.0.0/16, separated by commas"
+    )
+    send_timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=30))] = Field(
+        timedelta(seconds=30), description="how long a provider may take to open an exchange, and to answer at its end"
+    )
+    record_activity: bool = Field(False, description="write a row of contact_activity for each message sent")
+
+    @field_validator("encryption_key")
+    @classmethod
+    def _is_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", value.get_secret_value()):
+            raise ValueError("it must be 64 hex characters")
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -167,7 +219,7 @@ def shown(settings: Settings, name: str) -> str | int | bool | dict[str, Any] | 
             return value  # type: ignore[no-any-return]  # the other fields are str, int, bool or None
 
 
-def _written(own: JobSettings) -> dict[str, Any]:
+def _written(own: JobSettings | ChannelSettings) -> dict[str, Any]:
     given = {name: value for name, value in own if value is not None}
     forms: dict[type, Callable[[Any], str]] = {timedelta: format_duration, CatchUp: str}
     return {name: forms[type(value)](value) if type(value) in forms else value for name, value in given.items()}

@@ -59,6 +59,8 @@ INDEXES = (
     PlatformIndex("journey.step_executions", "step_executions_by_execution", unique=False),
     PlatformIndex("journey.journey_executions", "active_executions_by_start", unique=False),
     PlatformIndex("journey.journey_executions", "active_execution_key"),
+    PlatformIndex("delivery.suppressions", "suppressions_by_address", unique=False),
+    PlatformIndex("delivery.delivery_events", "delivery_events_by_contact", unique=False),
 )
 
 

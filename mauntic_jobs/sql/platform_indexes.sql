@@ -122,3 +122,17 @@ WITH ranked AS (
 )
 INSERT INTO mauntic_jobs.duplicates (table_name, kept_id, row_data)
 SELECT 'journey.journey_executions', kept_id, row_data FROM moved
+
+-- suppressions_by_address -- Deliveries look each address up before they are sent.
+CREATE INDEX CONCURRENTLY mauntic_jobs_suppressions_by_address
+ON delivery.suppressions (organization_id, email)
+
+-- suppressions_by_address_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS delivery.mauntic_jobs_suppressions_by_address
+
+-- delivery_events_by_contact -- What the platform has heard of a delivery of which nobody knows whether it was sent.
+CREATE INDEX CONCURRENTLY mauntic_jobs_delivery_events_by_contact
+ON delivery.delivery_events (contact_id, created_at)
+
+-- delivery_events_by_contact_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS delivery.mauntic_jobs_delivery_events_by_contact

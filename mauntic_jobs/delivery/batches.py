@@ -1,0 +1,54 @@
+"""One call for what many tasks ask for at once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+_ItemT = TypeVar("_ItemT")
+_AnswerT = TypeVar("_AnswerT")
+
+
+class Batcher(Generic[_ItemT, _AnswerT]):
+    """Collects what is asked for while a call is under way, and makes the next call for all of it.
+
+    `call` gets the items in the order they came and returns an answer, or an exception, for each.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[list[_ItemT]], Awaitable[Sequence[_AnswerT | Exception]]],
+        *,
+        most: int = 200,
+    ) -> None:
+        self._call = call
+        self._most = most
+        self._waiting: list[tuple[_ItemT, asyncio.Future[_AnswerT]]] = []
+        self._caller: asyncio.Task[None] | None = None
+
+    async def ask(self, item: _ItemT) -> _AnswerT:
+        """Return the answer for one item, or raise its exception, or that of the whole call."""
+        future: asyncio.Future[_AnswerT] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._caller is None or self._caller.done():
+            self._caller = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            try:
+                answers = await self._call([item for item, _ in batch])
+            except BaseException as error:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+                if not isinstance(error, Exception):
+                    raise
+                continue
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if future.done():
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)

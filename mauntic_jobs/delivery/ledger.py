@@ -1,0 +1,308 @@
+"""The delivery ledger: claims committed before anything is sent, results committed before a job is acknowledged."""
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from mauntic_jobs.delivery.batches import Batcher
+from mauntic_jobs.delivery.payload import Message
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.job import Row
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres_link import PostgresLink
+
+LEASE = timedelta(seconds=60)
+RESEND_AFTER = timedelta(seconds=120)
+
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
+
+_sql = statements("deliveries")
+_T = TypeVar("_T")
+
+
+class State(StrEnum):
+    """The fates of a delivery; those before `SENT` and `AMBIGUOUS` may still change by themselves."""
+
+    CLAIMED = "claimed"
+    SENDING = "sending"
+    DEFERRED = "deferred"
+    AMBIGUOUS = "ambiguous"
+    SENT = "sent"
+    FAILED = "failed"
+    SUPPRESSED = "suppressed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is to be taken in hand. `payload` is the job's data as JSON; `ready`: it may be sent at once."""
+
+    message: Message
+    channel: str
+    queue_job: str
+    payload: str
+    address: str | None = None
+    provider_id: UUID | None = None
+    provider: str | None = None
+    message_id: str | None = None
+    ready: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """How the delivery stands afterwards. Only if `granted` it is the caller's, with that fence.
+
+    `wait` is how many seconds are left until it changes by itself; `held` means that it will not.
+    """
+
+    granted: bool
+    state: State | None
+    fence: int
+    suppressed: bool
+    message_id: str | None
+    possible_duplicate: bool
+    reason: str | None
+    held: bool
+    wait: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a claimed delivery. `wait` is in seconds; `elsewhere`: the Node engine sent and counted it."""
+
+    message: Message
+    fence: int
+    state: State
+    reason: str | None = None
+    wait: float | None = None
+    provider_id: UUID | None = None
+    provider: str | None = None
+    provider_message_id: str | None = None
+    attempts: Sequence[dict[str, Any]] = ()
+    hard_bounce: bool = False
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """How the delivery stands afterwards; `fresh` if this result is what changed it."""
+
+    fresh: bool
+    state: State | None
+    held: bool
+    wait: float | None
+
+
+class Ledger:
+    """Claims and records in batches, each on a connection of its own, and repeats both until Postgres answers.
+
+    Both can be repeated: a claim knows itself again by its owner, a result by its fence.
+    """
+
+    def __init__(
+        self,
+        claims: PostgresLink,
+        records: PostgresLink,
+        *,
+        record_activity: bool,
+        lease: timedelta = LEASE,
+        resend_after: timedelta = RESEND_AFTER,
+        tell: Callable[[str, MaunticJobsError | None], None] = lambda *_: None,
+    ) -> None:
+        self._claims_link = claims
+        self._records_link = records
+        self._lease = _interval(lease)
+        self._parameters = {
+            "resend_after": _interval(resend_after),
+            "record_activity": b"true" if record_activity else b"false",
+        }
+        self._tell = tell
+        self._started: set[UUID] = set()
+        self._claims: Batcher[tuple[Claim, UUID], Claimed] = Batcher(self._claim_all)
+        self._results: Batcher[Result, Recorded] = Batcher(self._record_all)
+
+    async def check(self) -> None:
+        """Raise MaunticJobsError if Postgres cannot be reached, or has no ledger."""
+        await self._claims_link.rows(_sql["check"], {})
+
+    async def claim(self, claim: Claim) -> Claimed:
+        """Commit that a delivery is in hand, or learn what stands in the way."""
+        return await self._claims.ask((claim, uuid4()))
+
+    async def record(self, result: Result) -> Recorded:
+        """Commit what became of a delivery."""
+        return await self._results.ask(result)
+
+    async def end_leases(self, most: int = 500) -> list[Row]:
+        """Name the deliveries that were being sent by a process that has died."""
+        parameters = {"resend_after": self._parameters["resend_after"].decode(), "most": most}
+        return await self._records_link.rows(_sql["end_leases"], parameters)
+
+    async def weigh_evidence(self, most: int = 500) -> int:
+        """Settle ambiguous deliveries of which the platform has heard since; return how many."""
+        rows = await self._records_link.rows(_sql["evidence"], {"most": most})
+        results = [_evident(row) for row in rows]
+        if results:
+            await asyncio.gather(*(self.record(result) for result in results))
+        return len(results)
+
+    async def _claim_all(self, asked: list[tuple[Claim, UUID]]) -> Sequence[Claimed | Exception]:
+        await self._start_jobs([claim.message.job_id for claim, _ in asked if claim.message.job_id])
+
+        async def call(some: list[tuple[Claim, UUID]]) -> Sequence[Claimed | Exception]:
+            claims = ",".join([_claim_json(n, claim, owner) for n, (claim, owner) in enumerate(some)])
+            parameters = {"claims": f"[{claims}]".encode(), "lease": self._lease}
+            return _in_order(await self._claims_link.json(_sql["claim"], parameters), len(some), _claimed)
+
+        # One statement cannot change a row twice.
+        answers: list[Claimed | Exception] = [NotImplementedError()] * len(asked)
+        for places in _rounds([(claim.message.organization_id, claim.message.key) for claim, _ in asked]):
+            some = await self._one_by_one_if_refused(call, [asked[place] for place in places])
+            for place, answer in zip(places, some, strict=True):
+                answers[place] = answer
+        return answers
+
+    async def _record_all(self, asked: list[Result]) -> Sequence[Recorded | Exception]:
+        async def call(some: list[Result]) -> Sequence[Recorded | Exception]:
+            results = json.dumps([_result_json(n, result) for n, result in enumerate(some)]).encode()
+            parameters = {**self._parameters, "results": results}
+            return _in_order(await self._records_link.json(_sql["record"], parameters), len(some), _recorded)
+
+        return await self._one_by_one_if_refused(call, asked)
+
+    async def _start_jobs(self, jobs: list[UUID]) -> None:
+        fresh = list(set(jobs) - self._started)
+        if fresh:
+            await self._patiently(lambda: self._claims_link.rows(_sql["start_jobs"], {"jobs": fresh}))
+            if len(self._started) > _MOST_REMEMBERED:
+                self._started.clear()
+            self._started.update(fresh)
+
+    async def _one_by_one_if_refused(
+        self, call: Callable[[list[_T]], Awaitable[Sequence[Any]]], items: list[_T]
+    ) -> Sequence[Any]:
+        """Make the call for all, or where Postgres refuses it for each alone, so that one cannot hold up the others."""
+        try:
+            return await self._patiently(lambda: call(items))
+        except MaunticJobsError as error:
+            if len(items) == 1:
+                return [error]
+        return [answer for item in items for answer in await self._one_by_one_if_refused(call, [item])]
+
+    async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Repeat a call while Postgres is away."""
+        pause = _SHORTEST_PAUSE_SECONDS
+        troubled = False
+        while True:
+            try:
+                answer = await call()
+            except MaunticJobsError as error:
+                if not error.transient:
+                    raise
+                troubled = True
+                self._tell("postgres", error)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep processes apart
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            else:
+                if troubled:
+                    self._tell("postgres", None)
+                return answer
+
+
+_MOST_REMEMBERED = 10_000
+
+
+def _rounds(keys: list[tuple[UUID, str]]) -> list[list[int]]:
+    """Return the places of the keys, in rounds of which none holds a key twice."""
+    rounds: list[list[int]] = []
+    seen: dict[tuple[UUID, str], int] = {}
+    for place, key in enumerate(keys):
+        number = seen[key] = seen.get(key, -1) + 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(place)
+    return rounds
+
+
+def _claim_json(n: int, claim: Claim, owner: UUID) -> str:
+    message = claim.message
+    fields = {
+        "n": n,
+        "organization_id": str(message.organization_id),
+        "delivery_id": message.key,
+        "channel": claim.channel,
+        "job_id": _text(message.job_id),
+        "contact_id": _text(message.contact_id),
+        "address": claim.address,
+        "queue_job": claim.queue_job,
+        "provider_id": _text(claim.provider_id),
+        "provider": claim.provider,
+        "message_id": claim.message_id,
+        "owner": str(owner),
+        "ready": claim.ready,
+    }
+    # The payload is JSON already, and by far the longest.
+    return f'{json.dumps(fields)[:-1]},"payload":{claim.payload}}}'
+
+
+def _result_json(n: int, result: Result) -> dict[str, Any]:
+    return {
+        "n": n,
+        "organization_id": str(result.message.organization_id),
+        "delivery_id": result.message.key,
+        "fence": result.fence,
+        "state": result.state,
+        "reason": result.reason,
+        "wait": result.wait,
+        "provider_id": _text(result.provider_id),
+        "provider": result.provider,
+        "provider_message_id": result.provider_message_id,
+        "attempts": result.attempts or None,
+        "campaign_id": result.message.campaign_id,
+        "hard_bounce": result.hard_bounce,
+        "elsewhere": result.elsewhere,
+    }
+
+
+def _evident(row: Row) -> Result:
+    message = Message(organization_id=row["organization_id"], delivery_id=row["delivery_id"])
+    reason = "the platform has heard of it since"
+    return Result(message, row["fence"], State.SENT, reason, provider_message_id=row["provider_message_id"])
+
+
+def _in_order(rows: list[Row], count: int, read: Callable[[Row], _T]) -> list[_T]:
+    by_number = {row["n"]: read(row) for row in rows}
+    return [by_number[n] for n in range(count)]
+
+
+def _claimed(row: Row) -> Claimed:
+    return Claimed(
+        granted=row["granted"],
+        state=State(row["state"]) if row["state"] else None,
+        fence=row["fence"] or 0,
+        suppressed=row["suppressed"],
+        message_id=row["message_id"],
+        possible_duplicate=bool(row["possible_duplicate"]),
+        reason=row["reason"],
+        held=bool(row["held"]),
+        wait=row["wait_seconds"],
+    )
+
+
+def _recorded(row: Row) -> Recorded:
+    state = State(row["state"]) if row["state"] else None
+    return Recorded(row["recorded"], state, bool(row["held"]), row["wait_seconds"])
+
+
+def _interval(duration: timedelta) -> bytes:
+    return f"{duration.total_seconds()} seconds".encode()
+
+
+def _text(value: UUID | None) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,69 @@
+"""What a message refers to, in the platform's tables."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from mauntic_jobs.delivery.batches import Batcher
+from mauntic_jobs.delivery.cache import Cache
+from mauntic_jobs.job import Row
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres_link import PostgresLink
+
+_TEMPLATE_SECONDS = 30
+_DOMAIN_SECONDS = 60
+
+_sql = statements("deliveries")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTemplate:
+    """A row of `content.templates`."""
+
+    subject: str | None
+    html: str | None
+    text: str | None
+
+
+class Lookups:
+    """Finds rows by their ids, only where they belong to the organization that asks."""
+
+    def __init__(self, postgres: PostgresLink) -> None:
+        self._postgres = postgres
+        self._contacts: Batcher[UUID, Row | None] = Batcher(self._by_id("contact"))
+        self._fresh_templates: Batcher[UUID, Row | None] = Batcher(self._by_id("template"))
+        self._templates: Cache[UUID, Row | None] = Cache(self._fresh_templates.ask, _TEMPLATE_SECONDS)
+        self._domains: Cache[tuple[UUID, str], datetime | None] = Cache(self._domain, _DOMAIN_SECONDS)
+
+    async def contact(self, organization: UUID, contact: UUID) -> Row | None:
+        """Return the row of `crm.contacts`, never an older one."""
+        return _owned(await self._contacts.ask(contact), organization)
+
+    async def template(self, organization: UUID, template: UUID) -> StoredTemplate | None:
+        """Return a template as it was less than half a minute ago."""
+        row = _owned(await self._templates.get(template), organization)
+        return None if row is None else StoredTemplate(row["subject"], row["body_html"], row["body_text"])
+
+    async def warmup_began(self, organization: UUID, domain: str) -> datetime | None:
+        """Return when a sending domain was created, aware; None if the platform does not know it."""
+        return await self._domains.get((organization, domain))
+
+    async def _domain(self, key: tuple[UUID, str]) -> datetime | None:
+        organization, domain = key
+        rows = await self._postgres.rows(_sql["domain"], {"organization": organization, "domain": domain})
+        created: datetime | None = rows[0]["created_at"]
+        return created.replace(tzinfo=UTC) if created else None
+
+    def _by_id(self, statement: str) -> Callable[[list[UUID]], Any]:
+        async def find(ids: list[UUID]) -> Sequence[Row | None]:
+            rows = await self._postgres.rows(_sql[statement], {"ids": list(set(ids))})
+            by_id = {row["id"]: row for row in rows}
+            return [by_id.get(each) for each in ids]
+
+        return find
+
+
+def _owned(row: Row | None, organization: UUID) -> Row | None:
+    return row if row is not None and row["organization_id"] == organization else None

@@ -1,0 +1,98 @@
+"""What producers put on the delivery queues: three kinds of payload, read as one message."""
+
+import re
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mauntic_jobs.delivery.channels import CHANNELS
+from mauntic_jobs.errors import JobFailedError
+
+LARGEST_BYTES = 512 * 1024
+LONGEST_ID = 255
+
+# Postgres cannot hold them in jsonb, and nobody means them.
+_UNSTORABLE = re.compile(r"\\u0000|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+
+
+class MalformedError(JobFailedError):
+    """A job that can never be delivered, because of what it says or leaves out."""
+
+
+class Message(BaseModel):
+    """A message as it was asked for. Fields that are not known are kept in the ledger, and mean nothing here."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, coerce_numbers_to_str=True)
+
+    organization_id: UUID = Field(alias="organizationId")
+    delivery_id: str | None = Field(None, alias="deliveryId", min_length=1, max_length=LONGEST_ID)
+    idempotency_key: str | None = Field(None, alias="idempotencyKey", min_length=1, max_length=LONGEST_ID)
+    channel: str | None = None
+    job_id: UUID | None = Field(None, alias="jobId")
+    contact_id: UUID | None = Field(None, alias="contactId")
+    campaign_id: str | None = Field(None, alias="campaignId")
+    email_address: str | None = Field(None, alias="emailAddress")
+    phone_number: str | None = Field(None, alias="phoneNumber")
+    device_token: str | None = Field(None, alias="deviceToken")
+    sender: str | None = Field(None, alias="from")
+    reply_to: str | None = Field(None, alias="replyTo")
+    subject: str | None = None
+    title: str | None = None
+    body: str | None = None
+    html: str | None = None
+    text: str | None = None
+    template_id: UUID | None = Field(None, alias="templateId")
+    template_data: dict[str, Any] | None = Field(None, alias="templateData")
+    data: dict[str, Any] | None = None
+    badge: int | None = None
+    headers: dict[str, str] | None = None
+    unsubscribe_url: str | None = Field(None, alias="unsubscribeUrl")
+
+    @property
+    def key(self) -> str:
+        """The id of the delivery: a journey step's is its idempotency key."""
+        return self.delivery_id or self.idempotency_key or ""
+
+
+def read_message(raw: str, channel: str) -> tuple[Message, str, str]:
+    """Return the message of a job's data, its channel (the queue's, unless it names another), and the data to keep.
+
+    Raises MalformedError that says what is wrong, without repeating the data.
+    """
+    if len(raw) > LARGEST_BYTES:
+        raise MalformedError(f"the data is {len(raw):,} characters long, and {LARGEST_BYTES:,} are allowed")
+    if "\\u" in raw and _UNSTORABLE.search(raw):
+        raw = _storable(raw)
+    try:
+        message = Message.model_validate_json(raw)
+    except ValidationError as error:
+        raise MalformedError(_explained(error)) from None
+    if not message.key:
+        raise MalformedError("the data has neither deliveryId nor idempotencyKey")
+    name = message.channel or channel
+    if name not in CHANNELS:
+        raise MalformedError(f"there is no channel {name[:40]!r}: it is one of {', '.join(CHANNELS)}")
+    return message, name, raw
+
+
+def _storable(raw: str) -> str:
+    """Write pairs of surrogates as the character they are; refuse what is none, and NUL."""
+    import json
+
+    try:
+        text = json.dumps(json.loads(raw), ensure_ascii=False, separators=(",", ":"))
+        text.encode()
+    except (ValueError, RecursionError):
+        raise MalformedError("the data is not JSON, or holds half a character") from None
+    if "\\u0000" in text:
+        raise MalformedError("the data holds a NUL character, which Postgres cannot store")
+    return text
+
+
+def _explained(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors(include_input=False, include_url=False)[:5]:
+        place = ".".join(str(part) for part in problem["loc"])
+        problems.append(f"{place}: {problem['msg']}" if place else problem["msg"])
+    return "the data cannot be read: " + "; ".join(problems)

@@ -1,0 +1,70 @@
+"""The configuration of a provider, as the platform keeps it: plain, or encrypted with AES-256-GCM."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from mauntic_jobs.errors import JobFailedError
+
+_IV_BYTES = 12
+
+
+class ProviderError(JobFailedError):
+    """A provider cannot be used as it is configured; the text has no secrets."""
+
+
+@dataclass(frozen=True)
+class ProviderConfig:
+    """A row of `delivery.provider_configs`, decrypted. `values` hold secrets, and are not shown."""
+
+    id: UUID
+    type: str
+    values: Mapping[str, Any] = field(repr=False)
+
+    def text(self, name: str) -> str | None:
+        """Return a value as text, None where it is absent or empty. Raises ProviderError if it is no text."""
+        value = self.values.get(name)
+        if value is None or value == "":
+            return None
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise ProviderError(f"{self.name}: {name} is not a text")
+        return str(value)
+
+    @property
+    def name(self) -> str:
+        """What it is called in errors and in the ledger."""
+        return f"{self.type} {self.id}"
+
+
+def read_config(provider: UUID, kind: str, stored: Any, encryption_key: str | None) -> ProviderConfig:
+    """Return the configuration from the column `config`. Raises ProviderError that says what is wrong with it."""
+    name = f"{kind} {provider}"
+    if isinstance(stored, str):
+        stored = _decrypted(name, stored, encryption_key)
+    if not isinstance(stored, dict):
+        raise ProviderError(f"{name}: its configuration is not a JSON object")
+    return ProviderConfig(provider, kind, stored)
+
+
+def _decrypted(name: str, stored: str, encryption_key: str | None) -> Any:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    if not encryption_key:
+        raise ProviderError(f"{name}: its configuration is encrypted: set ENCRYPTION_KEY")
+    try:
+        iv, sealed = (base64.b64decode(part, validate=True) for part in stored.split(":"))
+    except (ValueError, binascii.Error):
+        iv, sealed = b"", b""
+    if len(iv) != _IV_BYTES:
+        raise ProviderError(f"{name}: its configuration is not base64(iv):base64(ciphertext+tag)")
+    try:
+        return json.loads(AESGCM(bytes.fromhex(encryption_key)).decrypt(iv, sealed, None))
+    except InvalidTag:
+        raise ProviderError(f"{name}: its configuration does not open with ENCRYPTION_KEY") from None
+    except ValueError:
+        raise ProviderError(f"{name}: its decrypted configuration is not JSON") from None

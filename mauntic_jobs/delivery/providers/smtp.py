@@ -1,0 +1,82 @@
+"""A tenant's own SMTP server."""
+
+import asyncio
+
+from mauntic_jobs.delivery.mime import Email, Mime, build
+from mauntic_jobs.delivery.network import Network
+from mauntic_jobs.delivery.outcome import Outcome
+from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError
+from mauntic_jobs.delivery.smtp import Features, SmtpConnection, SmtpServer
+
+_DEFAULT_PORT = 587
+_TLS_PORT = 465
+_IDLE_SECONDS = 30
+
+
+class SmtpProvider:
+    """Sends emails over kept connections, as many as are sent at once."""
+
+    def __init__(self, config: ProviderConfig, network: Network, *, hello: str, timeout: float) -> None:
+        self.config = config
+        self.sender = config.text("from")
+        self._server = _server(config, hello)
+        self._network = network
+        self._timeout = timeout
+        self._idle: list[SmtpConnection] = []
+        self._busy: set[SmtpConnection] = set()
+        self._closed = False
+
+    async def send(self, message: Email) -> Outcome:
+        """Send an email; what the server or the network does is in the outcome. Raises HeaderError."""
+        connection = self._idle.pop() if self._idle else self._connection()
+        self._busy.add(connection)
+
+        def compose(features: Features) -> Mime:
+            return build(message, eight_bit=features.eight_bit)
+
+        try:
+            return await connection.send(message.sender.spec, message.recipient.spec, compose)
+        finally:
+            self._busy.discard(connection)
+            if self._closed:
+                await connection.close()
+            else:
+                self._idle.append(connection)
+                await self._close_stale()
+
+    def abort(self) -> None:
+        """End all exchanges now."""
+        for connection in self._busy:
+            connection.abort()
+
+    async def close(self) -> None:
+        """Close the connections that are not in use now, and the others when they are done."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(connection.close() for connection in idle))
+
+    def _connection(self) -> SmtpConnection:
+        return SmtpConnection(self._server, self._network, timeout=self._timeout)
+
+    async def _close_stale(self) -> None:
+        # The last one used is taken first, so those in front have been idle for longest.
+        if self._idle[0].idle_since + _IDLE_SECONDS < asyncio.get_running_loop().time():
+            await self._idle.pop(0).close()
+
+
+def _server(config: ProviderConfig, hello: str) -> SmtpServer:
+    host, port = config.text("host"), config.text("port")
+    if not host:
+        raise ProviderError(f"{config.name}: it has no host")
+    secure = config.values.get("secure") in (True, "true")
+    try:
+        number = int(port) if port else _TLS_PORT if secure else _DEFAULT_PORT
+    except ValueError:
+        number = 0
+    if not 0 < number < 65_536:  # noqa: PLR2004 - the ports there are
+        raise ProviderError(f"{config.name}: its port is not a number between 1 and 65535")
+    auth = config.values.get("auth")
+    login = ProviderConfig(config.id, config.type, auth) if isinstance(auth, dict) else config
+    username = config.text("username") or login.text("user")
+    password = config.text("password") or login.text("pass")
+    return SmtpServer(host, number, secure, username, password, hello=hello)

@@ -1,0 +1,169 @@
+-- The delivery ledger. Its leases and waits are judged by the database's clock, which all processes share.
+
+-- check -- Fail where there is no ledger.
+SELECT FROM mauntic_jobs.deliveries LIMIT 0
+
+-- claim -- Take deliveries in hand: migration 0006 says how.
+SELECT json_agg(answer) FROM mauntic_jobs.claim_deliveries(%(claims)s::json, %(lease)s::interval) AS answer
+
+-- record -- Write down what became of claimed deliveries: migration 0006 says how.
+SELECT json_agg(answer)
+FROM mauntic_jobs.record_deliveries(
+    %(results)s::json, %(resend_after)s::interval, %(record_activity)s::boolean
+) AS answer
+
+-- start_jobs -- Note that the sending of these campaigns has begun.
+UPDATE delivery.delivery_jobs SET status = 'sending' WHERE id = any(%(jobs)s::uuid[]) AND status = 'queued'
+
+-- end_leases -- Name what was being sent by processes that have died, or have lost sight of it: nobody knows.
+UPDATE mauntic_jobs.deliveries AS delivery
+SET
+    state = 'ambiguous',
+    reason = 'the process that was sending it died or was cut off',
+    until = CASE
+        WHEN NOT (delivery.channel = 'sms' OR delivery.possible_duplicate OR delivery.resends > 0)
+            THEN delivery.sending_at + %(resend_after)s::interval
+    END,
+    updated_at = clock_timestamp()
+WHERE (delivery.organization_id, delivery.delivery_id) IN (
+    SELECT organization_id, delivery_id
+    FROM mauntic_jobs.deliveries
+    WHERE state = 'sending' AND until < clock_timestamp()
+    ORDER BY until
+    LIMIT %(most)s
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING organization_id, delivery_id, channel, until IS NULL AS held
+
+-- evidence -- Find ambiguous deliveries of which the platform has heard since: they were sent.
+SELECT delivery.organization_id, delivery.delivery_id, delivery.channel, delivery.fence, evidence.provider_message_id
+FROM mauntic_jobs.deliveries AS delivery
+CROSS JOIN LATERAL (
+    SELECT event.provider_message_id
+    FROM delivery.delivery_events AS event
+    WHERE
+        event.contact_id = delivery.contact_id
+        AND event.organization_id = delivery.organization_id
+        AND event.created_at >= (delivery.sending_at AT TIME ZONE 'UTC') - interval '1 minute'
+        AND event.channel = delivery.channel
+        AND event.event_type <> 'failed'
+        AND (
+            (
+                -- Of the same campaign and contact, and of no other message as far as it says.
+                event.job_id = delivery.job_id AND event.metadata ->> 'deliveryId' IS NULL
+                AND (event.provider_message_id IS NULL OR delivery.channel <> 'email')
+            )
+            OR event.metadata ->> 'deliveryId' = delivery.delivery_id
+            OR event.provider_message_id IN (
+                delivery.message_id, btrim(delivery.message_id, '<>'), delivery.provider_message_id
+            )
+        )
+    LIMIT 1
+) AS evidence
+WHERE delivery.state = 'ambiguous'
+ORDER BY delivery.until
+LIMIT %(most)s
+
+-- contact -- The contacts that messages are addressed to.
+SELECT id, organization_id, email, phone, first_name, last_name, status, stage, custom_fields
+FROM crm.contacts
+WHERE id = any(%(ids)s::uuid[])
+
+-- template -- The templates that messages are made of.
+SELECT id, organization_id, type, subject, body_html, body_text, is_active
+FROM content.templates
+WHERE id = any(%(ids)s::uuid[])
+
+-- providers -- The active providers of an organization and a channel, the one to be tried first first.
+SELECT id, provider_type, config
+FROM delivery.provider_configs
+WHERE organization_id = %(organization)s AND channel = %(channel)s AND is_active
+ORDER BY priority DESC, created_at, id
+
+-- domain -- When the warm-up of a sending domain began, in UTC.
+SELECT min(created_at) AS created_at
+FROM delivery.sending_domains
+WHERE organization_id = %(organization)s AND lower(domain) = %(domain)s
+
+
+-- list -- The latest deliveries, of some states and one organization if these are given.
+SELECT
+    delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
+    jsonb_array_length(attempts) AS attempts, reason
+FROM mauntic_jobs.deliveries
+WHERE
+    (%(states)s::text[] IS NULL OR state = any(%(states)s::text[]))
+    AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
+    AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
+ORDER BY updated_at DESC
+LIMIT %(limit)s
+
+-- count -- How many deliveries there are of each channel and state.
+SELECT channel, state, count(*) AS deliveries, min(created_at) AS oldest, max(updated_at) AS latest
+FROM mauntic_jobs.deliveries
+WHERE %(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid
+GROUP BY channel, state
+ORDER BY channel, state
+
+-- show -- Everything about the deliveries of an id, of one organization if it is given.
+SELECT *
+FROM mauntic_jobs.deliveries
+WHERE delivery_id = %(delivery)s AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
+ORDER BY organization_id
+
+-- events -- What the platform has heard of a delivery.
+SELECT event_type, provider_message_id, metadata, created_at AT TIME ZONE 'UTC' AS created_at
+FROM delivery.delivery_events
+WHERE
+    organization_id = %(organization)s AND contact_id = %(contact)s AND channel = %(channel)s
+    AND (
+        metadata ->> 'deliveryId' = %(delivery)s
+        OR provider_message_id IN (%(message_id)s, btrim(%(message_id)s, '<>'), %(provider_message_id)s)
+    )
+ORDER BY delivery_events.created_at
+
+-- resend -- Let an ambiguous or a failed delivery be claimed again, and uncount its failure; say whether it was done.
+WITH changed AS (
+    UPDATE mauntic_jobs.deliveries
+    SET
+        state = 'claimed', until = NULL, reason = 'sent again by hand', fence = fence + 1,
+        possible_duplicate = possible_duplicate OR state = 'ambiguous', queue_job = %(queue_job)s,
+        updated_at = clock_timestamp()
+    WHERE
+        organization_id = %(organization)s AND delivery_id = %(delivery)s AND fence = %(fence)s
+        AND state IN ('ambiguous', 'failed')
+    RETURNING job_id
+)
+UPDATE delivery.delivery_jobs
+SET
+    failed_count = failed_count - 1,
+    status = 'sending',
+    completed_at = NULL
+WHERE id IN (SELECT job_id FROM changed) AND %(failed)s AND failed_count > 0
+
+-- owed -- Deliveries that are not settled and wait for no human, a page after the last key given.
+SELECT organization_id, delivery_id, channel, queue_job, fence, payload
+FROM mauntic_jobs.deliveries
+WHERE
+    state IN ('claimed', 'sending', 'deferred', 'ambiguous') AND (state <> 'ambiguous' OR until IS NOT NULL)
+    AND payload IS NOT NULL
+    AND (organization_id, delivery_id) > (%(organization)s::uuid, %(delivery)s)
+ORDER BY organization_id, delivery_id
+LIMIT %(page)s
+
+-- requeued -- Note the BullMQ job that now asks for a delivery.
+UPDATE mauntic_jobs.deliveries
+SET queue_job = %(queue_job)s
+WHERE organization_id = %(organization)s AND delivery_id = %(delivery)s AND fence = %(fence)s
+
+-- campaigns -- Campaigns that are not complete, and how many of their messages the ledger knows.
+SELECT
+    job.id, job.organization_id, job.channel, job.created_at AT TIME ZONE 'UTC' AS created_at, job.recipient_count,
+    (
+        SELECT count(*)
+        FROM mauntic_jobs.deliveries AS delivery
+        WHERE delivery.organization_id = job.organization_id AND delivery.job_id = job.id
+    ) AS known
+FROM delivery.delivery_jobs AS job
+WHERE job.status IN ('queued', 'sending') AND job.completed_at IS NULL
+ORDER BY job.created_at
