@@ -5,9 +5,11 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs import __version__
-from mauntic_jobs.cli import config, db, dev, outbox, runs, schedule
+from mauntic_jobs.cli import config, db, deliveries, dev, outbox, runs, schedule
 from mauntic_jobs.cli.command import new_app
+from mauntic_jobs.cli.deliver import register_deliver
 from mauntic_jobs.cli.demo import register_demo
+from mauntic_jobs.cli.enqueue import register_enqueue
 from mauntic_jobs.cli.jobs import register_jobs
 from mauntic_jobs.cli.output import print_line
 from mauntic_jobs.cli.work import register_work
@@ -21,6 +23,9 @@ app = new_app(_HELP, auto_envvar_prefix="MAUNTIC", completion=True)
 register_jobs(app)
 app.add_typer(schedule.app, name="schedule")
 register_work(app)
+register_deliver(app)
+register_enqueue(app)
+app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(runs.app, name="runs")
 app.add_typer(db.app, name="db")
 app.add_typer(outbox.app, name="outbox")

@@ -1,4 +1,4 @@
-"""The health of a process that stays, over HTTP, for whoever restarts it."""
+"""The health of a process that stays, over HTTP, for whoever restarts or watches it."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -13,27 +13,35 @@ Check = Callable[[], tuple[bool, Mapping[str, Any]]]
 
 
 @contextmanager
-def serve_health(port: int | None, check: Check) -> Iterator[None]:
+def serve_health(
+    port: int | None, check: Check, *, ready: Check | None = None, metrics: Callable[[], bytes] | None = None
+) -> Iterator[None]:
     """Answer GET /health while the body runs: 200 if `check` says so, else 503, with its details as JSON.
 
-    Nothing is served if `port` is None. Raises ConfigurationError if the port cannot be used.
+    Likewise /ready with `ready`; /metrics answers with the text of `metrics`. Nothing is served if `port` is None.
+    Raises ConfigurationError if the port cannot be used.
     """
     if port is None:
         yield
         return
 
+    checks = {"/health": check} | ({"/ready": ready} if ready else {})
+    paths = [*checks, *(["/metrics"] if metrics else [])]
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path.partition("?")[0] != "/health":
-                self._answer(404, {"error": "there is /health"})
-                return
-            healthy, details = check()
-            self._answer(200 if healthy else 503, details)
+            path = self.path.partition("?")[0]
+            if path == "/metrics" and metrics is not None:
+                self._answer(200, metrics(), "text/plain; version=0.0.4; charset=utf-8")
+            elif path in checks:
+                well, details = checks[path]()
+                self._answer(200 if well else 503, json.dumps(details, default=str).encode())
+            else:
+                self._answer(404, json.dumps({"error": f"there is {', '.join(paths)}"}).encode())
 
-        def _answer(self, status: int, details: Mapping[str, Any]) -> None:
-            body = json.dumps(details, default=str).encode()
+        def _answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

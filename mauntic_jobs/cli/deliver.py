@@ -1,0 +1,200 @@
+"""`deliver`: consumer loops for the delivery queues."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Annotated, Any
+
+import typer
+
+from mauntic_jobs.cli.command import command
+from mauntic_jobs.cli.deliver_screen import show_screen
+from mauntic_jobs.cli.output import say
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.assembly import Plan
+from mauntic_jobs.delivery.channels import CHANNELS
+from mauntic_jobs.delivery.engine import Engine
+from mauntic_jobs.delivery.family import Family, begin_child, tell_parent
+from mauntic_jobs.delivery.metrics import exposition
+from mauntic_jobs.delivery.queues import settings_of
+from mauntic_jobs.delivery.stats import ChannelStats, summary
+from mauntic_jobs.errors import MaunticJobsError, UsageError
+from mauntic_jobs.stores.postgres import database_url
+from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.telemetry.health import serve_health
+from mauntic_jobs.telemetry.logs import json_logger
+from mauntic_jobs.window import parse_duration
+
+_STUCK_SECONDS = 120
+_SUMMARY_SECONDS = 10.0
+_MOST_AT_ONCE = 1000
+
+
+def register_deliver(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    command(app, "deliver", example="mauntic-jobs deliver email --concurrency email=20")(deliver)
+
+
+def deliver(
+    settings: Settings,
+    channels: Annotated[
+        list[str] | None, typer.Argument(metavar="[CHANNEL]...", help="email, sms or push. Default: email.")
+    ] = None,
+    *,
+    all_channels: Annotated[bool, typer.Option("--all", help="All three channels.")] = False,
+    concurrency: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHANNEL=N", help="Messages at once, in each process. Default: 5, 3 and 10."),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many processes deliver.")] = 1,
+    drain: Annotated[bool, typer.Option("--drain", help="End when the queues are empty.")] = False,
+    max_age: Annotated[str, typer.Option(metavar="TIME", help="Older messages expire.")] = "48h",
+    drain_timeout: Annotated[
+        str, typer.Option(metavar="TIME", help="How long what is in flight may take after SIGTERM.")
+    ] = "25s",
+) -> None:
+    """Deliver the messages on the platform's queues, until SIGTERM or SIGINT."""
+    plan = Plan(
+        concurrency=_concurrency(settings, _chosen(channels or [], all_channels=all_channels), concurrency or []),
+        max_age=parse_duration(max_age),
+        drain_timeout=parse_duration(drain_timeout),
+        until_empty=drain,
+    )
+    database_url(settings)
+    open_redis(settings).close()
+    on_terminal = sys.stderr.isatty() and sys.stdout.isatty()
+    log = _Log(quiet=on_terminal)
+    source: Engine | Family
+    if processes > 1:
+        source = Family(settings, plan, processes, _deliver_as_child, log.say)
+    else:
+        source = Engine(settings, plan, log.say, log.report)
+    beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]
+    checks = _health(source), lambda: (source.ready, {"ready": source.ready})
+    with serve_health(settings.port, checks[0], ready=checks[1], metrics=lambda: exposition(source.stats)):
+        _run(source, beside)
+
+
+def _deliver_as_child(settings: Settings, plan: Plan, writer: Connection) -> None:
+    begin_child()
+    log = _Log()
+    engine = Engine(settings, plan, log.say, log.report)
+    try:
+        _run(engine, [lambda: tell_parent(writer, engine)])
+    except MaunticJobsError as error:
+        log.say(str(error))
+        sys.exit(error.exit_code)
+
+
+def _run(source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Run until it ends or is told to stop; a second signal ends the process at once."""
+
+    def stop(number: signal.Signals) -> None:
+        if source.stopping:
+            sys.stderr.flush()
+            os._exit(128 + number)
+        source.stop()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop, number)
+        tasks = [asyncio.create_task(each()) for each in beside]
+        try:
+            left = await source.run()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if left:
+            say(f"deliver: handed {left} unsent jobs back to the queue")
+
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        runner.run(run())
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+class _Log:
+    """What is said: as JSON lines, or where a screen is shown kept for it, in `recent`."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.recent: list[str] = []
+        self._quiet = quiet
+        self._logger = json_logger(pid=os.getpid())
+
+    def say(self, text: str) -> None:
+        """Say something about the process."""
+        self._note("warning", text)
+
+    def report(self, what: str, job: str, reason: str) -> None:
+        """Tell of a job that was not delivered."""
+        self._note("error" if what == "failed" else "info", what, job=job, reason=reason)
+
+    async def summarize(self, source: Engine | Family) -> None:
+        """Say what has been done, every ten seconds in which something was."""
+        before: dict[str, Any] = {}
+        while True:
+            await asyncio.sleep(_SUMMARY_SECONDS)
+            for name, stats in source.stats.items():
+                now = summary(stats)
+                if now != before.get(name):
+                    self._logger.info("summary", channel=name, **now)
+                before[name] = now
+
+    def _note(self, level: str, event: str, **details: str) -> None:
+        if self._quiet:
+            self.recent = [*self.recent[-7:], " ".join([event, *details.values()])]
+        else:
+            getattr(self._logger, level)(event, **details)
+
+
+def _health(source: Engine | Family) -> Callable[[], tuple[bool, Mapping[str, Any]]]:
+    def check() -> tuple[bool, Mapping[str, Any]]:
+        now = time.monotonic()
+        details = {
+            name: {**summary(stats), "idle_seconds": round(now - stats.moved, 1)}
+            for name, stats in source.stats.items()
+        }
+        stuck = [
+            name for name, stats in source.stats.items() if _has_work(stats) and now - stats.moved > _STUCK_SECONDS
+        ]
+        # A store that is away is no reason to start this process again.
+        return not stuck or source.trouble is not None, {"channels": details, "stuck": stuck, "trouble": source.trouble}
+
+    return check
+
+
+def _has_work(stats: ChannelStats) -> bool:
+    return bool(stats.active or stats.queue.get("waiting") or stats.queue.get("prioritized"))
+
+
+def _chosen(channels: list[str], *, all_channels: bool) -> list[str]:
+    unknown = [name for name in channels if name not in CHANNELS]
+    if unknown:
+        raise UsageError(f"There is no channel {', '.join(unknown)}. The channels are: {', '.join(CHANNELS)}.")
+    return list(CHANNELS) if all_channels else list(dict.fromkeys(channels)) or ["email"]
+
+
+def _concurrency(settings: Settings, channels: list[str], given: list[str]) -> dict[str, int]:
+    result = {name: settings_of(settings, name).concurrency or CHANNELS[name].concurrency for name in channels}
+    # A comma works too, as in the environment there is one value.
+    for text in ",".join(given).split(",") if given else []:
+        name, mark, count = text.strip().partition("=")
+        if not mark or not count.isdigit() or not 0 < int(count) <= _MOST_AT_ONCE:
+            raise UsageError(f"--concurrency {text} is not like email=5, with a number from 1 to {_MOST_AT_ONCE}.")
+        if name not in CHANNELS:
+            raise UsageError(f"--concurrency {text}: the channels are: {', '.join(CHANNELS)}.")
+        if name in result:
+            result[name] = int(count)
+    return result

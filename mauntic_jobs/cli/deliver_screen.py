@@ -1,0 +1,81 @@
+"""The live screen of `deliver`."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from mauntic_jobs.delivery.stats import ChannelStats
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_REFRESH_SECONDS = 0.5
+_RATE_SECONDS = 5.0
+_COLUMNS = ("channel", "waiting", "active", "delayed", "sent", "sent/s", "failed", "p50", "p99")
+
+
+class Source(Protocol):
+    """Where the numbers come from."""
+
+    @property
+    def stats(self) -> dict[str, ChannelStats]:
+        """The numbers by channel."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """What is in the way."""
+        ...
+
+
+async def show_screen(source: Source, recent: list[str]) -> None:
+    """Show the numbers until cancelled, and below them what was said last."""
+    from rich.console import Console
+    from rich.live import Live
+
+    history: list[tuple[float, dict[str, int]]] = []
+    with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as live:
+        try:
+            while True:
+                history.append((time.monotonic(), {name: own.settled["sent"] for name, own in source.stats.items()}))
+                while len(history) > 2 and history[0][0] < history[-1][0] - _RATE_SECONDS:  # noqa: PLR2004 - two for a rate
+                    history.pop(0)
+                live.update(_screen(source, _rates(history), recent), refresh=True)
+                await asyncio.sleep(_REFRESH_SECONDS)
+        finally:
+            live.update(_screen(source, _rates(history), recent), refresh=True)
+
+
+def _rates(history: list[tuple[float, dict[str, int]]]) -> dict[str, float]:
+    (began, before), (now, after) = history[0], history[-1]
+    return {name: (count - before.get(name, 0)) / max(now - began, 0.1) for name, count in after.items()}
+
+
+def _screen(source: Source, rates: dict[str, float], recent: list[str]) -> "RenderableType":
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name == "channel" else "right", no_wrap=True)
+    for name, own in source.stats.items():
+        waiting = own.queue.get("waiting", 0) + own.queue.get("prioritized", 0)
+        failed = Text(f"{own.settled['failed']:,}", style="red" if own.settled["failed"] else "")
+        table.add_row(
+            name,
+            f"{waiting:,}",
+            f"{own.active:,}",
+            f"{own.queue.get('delayed', 0):,}",
+            f"{own.settled['sent']:,}",
+            f"{rates.get(name, 0.0):,.0f}",
+            failed,
+            _milliseconds(own.quantile(0.5)),
+            _milliseconds(own.quantile(0.99)),
+        )
+    lines = [Text(source.trouble, style="bold red")] if source.trouble else []
+    return Group(table, *lines, *(Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in recent))
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"<{seconds * 1000:,.0f} ms" if seconds else "-"

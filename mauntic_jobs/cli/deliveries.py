@@ -1,0 +1,128 @@
+"""`deliveries`: the delivery ledger."""
+
+from contextlib import closing
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from mauntic_jobs import clock
+from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.output import plural, print_json, print_line, print_table
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery import desk
+from mauntic_jobs.delivery.channels import CHANNELS
+from mauntic_jobs.delivery.ledger import State
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.job import Row
+from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.stores.redis import open_redis
+
+app = new_app("The delivery ledger: what became of each message, and what a human has to decide.")
+
+Delivery = Annotated[str, typer.Argument(metavar="ID", help="Its delivery id, from `deliveries list`.")]
+Organization = Annotated[UUID | None, typer.Option(metavar="UUID", help="Only of this organization.")]
+
+_STATES = [state.value for state in State]
+_COUNTS = ["channel", "state", "deliveries", "oldest", "latest"]
+_COLUMNS = ["delivery_id", "channel", "state", "address", "attempts", "until", "updated_at", "reason"]
+
+
+@command(app, "list", example="mauntic-jobs deliveries list --state ambiguous --state failed")
+def list_deliveries(
+    settings: Settings,
+    *,
+    state: Annotated[
+        list[str] | None, typer.Option(metavar="STATE", help=f"{', '.join(_STATES)}; may be repeated.")
+    ] = None,
+    organization: Organization = None,
+    channel: Annotated[str | None, typer.Option(metavar="CHANNEL", help="email, sms or push.")] = None,
+    count: Annotated[bool, typer.Option("--count", help="Only how many there are of each channel and state.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
+    json: JsonOutput = False,
+) -> None:
+    """List deliveries, those that changed last first."""
+    unknown = [each for each in state or [] if each not in _STATES]
+    if unknown:
+        raise UsageError(f"There is no state {', '.join(unknown)}. It is one of {', '.join(_STATES)}.")
+    if channel is not None and channel not in CHANNELS:
+        raise UsageError(f"There is no channel {channel}. The channels are: {', '.join(CHANNELS)}.")
+    with connect(settings) as session:
+        if count:
+            rows, columns = desk.count_deliveries(session, organization), _COUNTS
+        else:
+            rows, columns = desk.list_deliveries(session, state, organization, channel, limit), _COLUMNS
+    if json:
+        print_json(rows)
+    else:
+        print_table([{name: row[name] for name in columns} for row in rows], columns=columns)
+
+
+@command(app, "show", example="mauntic-jobs deliveries show 7f3c2f --json")
+def show_delivery(
+    settings: Settings, delivery: Delivery, *, organization: Organization = None, json: JsonOutput = False
+) -> None:
+    """Show everything that is known of one delivery: its state, its attempts, and what the platform has heard of it."""
+    with connect(settings) as session:
+        row = desk.show_delivery(session, delivery, organization)
+    if json:
+        print_json(row)
+        return
+    trace: list[Row] = [
+        {"field": name, "value": _text(value)} for name, value in row.items() if name not in ("attempts", "events")
+    ]
+    trace += [{"field": f"attempt {n}", "value": _line(each)} for n, each in enumerate(row["attempts"], 1)]
+    trace += [{"field": "event", "value": _line(each)} for each in row["events"]]
+    print_table(trace)
+
+
+@command(app, "resolve", example="mauntic-jobs deliveries resolve 7f3c2f --sent")
+def resolve_delivery(
+    settings: Settings,
+    delivery: Delivery,
+    *,
+    sent: Annotated[bool, typer.Option("--sent", help="It was sent: the provider has it.")] = False,
+    resend: Annotated[bool, typer.Option("--resend", help="Send it, at the risk that it has been sent.")] = False,
+    organization: Organization = None,
+) -> None:
+    """Decide about a delivery that is ambiguous, or send one again that has failed."""
+    if sent == resend:
+        raise UsageError("Say either --sent or --resend.")
+    with connect(settings) as session:
+        if sent:
+            desk.resolve_sent(session, delivery, organization)
+            print_line(f"{delivery} is recorded as sent")
+            return
+        with closing(open_redis(settings)) as redis:
+            desk.resolve_resend(session, redis, settings, delivery, organization, clock.now())
+        print_line(f"{delivery} is on its queue again")
+
+
+@command(app, "reconcile", example="mauntic-jobs deliveries reconcile")
+def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> None:
+    """Put on the queues again what is owed and no job asks for, after Redis has lost data. Doubles nothing."""
+    with connect(settings) as session, closing(open_redis(settings)) as redis:
+        done = desk.reconcile(session, redis, settings, clock.now())
+    if json:
+        print_json({"owed": done.owed, "queued": done.queued, "missing": done.missing})
+        return
+    print_line(f"{plural(done.owed, 'message')} owed, {done.queued:,} of them queued again")
+    if done.missing:
+        print_line(
+            "Campaigns of which neither the ledger nor a queue knows all messages; their producer must add them:"
+        )
+        print_table(done.missing)
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case dict():
+            return _line(value)
+        case _:
+            return str(value)
+
+
+def _line(value: Row) -> str:
+    return ", ".join(f"{name}: {each}" for name, each in value.items() if each not in (None, ""))

@@ -1,0 +1,86 @@
+"""`enqueue`: test messages, as a campaign sends them."""
+
+from contextlib import closing
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+import typer
+
+from mauntic_jobs import clock
+from mauntic_jobs.cli.command import command
+from mauntic_jobs.cli.output import plural, print_line
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.channels import CHANNELS
+from mauntic_jobs.delivery.queues import base_of
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
+from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.stores.redis import open_redis
+
+_FIELDS = {"email": "emailAddress", "sms": "phoneNumber", "push": "deviceToken"}
+_BATCH = 1000
+
+
+def register_enqueue(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    example = (
+        "mauntic-jobs enqueue email --to ann@example.com --template 7b0e1c2a-3d4e-4f60-8a7b-9c0d1e2f3a4b --count 10"
+    )
+    command(app, "enqueue", example=example)(enqueue)
+
+
+def enqueue(
+    settings: Settings,
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="email, sms or push.")],
+    *,
+    to: Annotated[str, typer.Option(metavar="ADDRESS", help="Email address, phone number or device token.")],
+    template: Annotated[UUID | None, typer.Option(metavar="UUID", help="The template it is made of.")] = None,
+    organization: Annotated[
+        UUID | None, typer.Option(metavar="UUID", help="Whose message it is. Default: whose template it is.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(metavar="TEXT", help="Instead of the template's.")] = None,
+    body: Annotated[str | None, typer.Option(metavar="TEXT", help="Text or HTML, instead of a template.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="How many messages.")] = 1,
+) -> None:
+    """Put test messages on a delivery queue the way a campaign does, and print their delivery ids."""
+    if channel not in CHANNELS:
+        raise UsageError(f"There is no channel {channel}. The channels are: {', '.join(CHANNELS)}.")
+    if template is None and body is None:
+        raise UsageError("Say what the message is made of: --template or --body.")
+    if organization is None:
+        organization = _owner(settings, template)
+    message = {
+        "organizationId": str(organization),
+        _FIELDS[channel]: to,
+        "templateId": str(template) if template else None,
+        "subject": subject,
+        "body": body,
+    }
+    given = {name: value for name, value in message.items() if value is not None}
+    with closing(open_redis(settings)) as redis:
+        for first in range(0, count, _BATCH):
+            jobs = [_job(settings, channel, given) for _ in range(min(_BATCH, count - first))]
+            prefix = base_of(settings, channel).partition(":")[0]
+            add_jobs(redis, prefix, jobs, int(clock.now().timestamp() * 1000))
+            if count == 1:
+                print_line(jobs[0].data["deliveryId"])
+    if count > 1:
+        print_line(f"{plural(count, 'message')} on {base_of(settings, channel)}")
+
+
+def _owner(settings: Settings, template: UUID | None) -> UUID:
+    if template is None:
+        raise UsageError("Say whose message it is: --organization.")
+    with connect(settings) as session:
+        rows = session.rows(statements("deliveries")["template"], {"ids": [template]})
+    if not rows:
+        raise UsageError(f"There is no template {template}.")
+    owner: UUID = rows[0]["organization_id"]
+    return owner
+
+
+def _job(settings: Settings, channel: str, message: dict[str, Any]) -> QueueJob:
+    delivery = str(uuid4())
+    queue = base_of(settings, channel).partition(":")[2]
+    return QueueJob(queue, delivery, queue.rpartition(":")[2], {"deliveryId": delivery, **message})

@@ -1,0 +1,105 @@
+"""Putting the parts of a delivering process together, and taking them apart again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from socket import getfqdn
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.breaker import Breaker
+from mauntic_jobs.delivery.consumer import Consumer, Process, Report, Tell, Work
+from mauntic_jobs.delivery.email import EmailWriter
+from mauntic_jobs.delivery.ledger import Ledger
+from mauntic_jobs.delivery.lookups import Lookups
+from mauntic_jobs.delivery.network import Network, parse_networks
+from mauntic_jobs.delivery.pipeline import Pipeline
+from mauntic_jobs.delivery.providers.directory import Directory, Factory
+from mauntic_jobs.delivery.providers.smtp import SmtpProvider
+from mauntic_jobs.delivery.queues import base_of, policy_of
+from mauntic_jobs.delivery.sending import Sending
+from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.delivery.warmup import Warmup
+from mauntic_jobs.stores.postgres_link import PostgresLink
+from mauntic_jobs.stores.redis_link import RedisLink
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be delivered: channels with how many messages at once, and for how long."""
+
+    concurrency: Mapping[str, int]
+    max_age: timedelta
+    drain_timeout: timedelta
+    until_empty: bool = False
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The parts of a delivering process, connected."""
+
+    pipeline: Pipeline
+    directory: Directory
+    ledger: Ledger
+    redis: RedisLink
+    consumers: list[Consumer]
+
+
+@asynccontextmanager
+async def connected(
+    settings: Settings,
+    plan: Plan,
+    stats: Mapping[str, ChannelStats],
+    tell: Tell,
+    say: Callable[[str], None],
+    report: Report,
+) -> AsyncIterator[Crew]:
+    """Connect the parts. Raises MaunticJobsError if Postgres or Redis cannot be reached, or are not set up."""
+    async with AsyncExitStack() as stack:
+
+        def postgres() -> PostgresLink:
+            link = PostgresLink(settings)
+            stack.push_async_callback(link.close)
+            return link
+
+        def redis() -> RedisLink:
+            link = RedisLink(settings)
+            stack.push_async_callback(link.close)
+            return link
+
+        ledger = Ledger(postgres(), postgres(), record_activity=settings.record_activity, tell=tell)
+        found, shared = postgres(), redis()
+        await asyncio.gather(ledger.check(), shared.command("PING"))
+        lookups = Lookups(found)
+        key = settings.encryption_key.get_secret_value() if settings.encryption_key else None
+        directory = Directory(found, _factories(settings), key, say)
+        stack.push_async_callback(directory.close)
+        pipeline = Pipeline(
+            ledger=ledger,
+            lookups=lookups,
+            directory=directory,
+            warmup=Warmup(shared),
+            sending=Sending(Breaker()),
+            redis=shared,
+            writers={"email": EmailWriter(lookups)},
+            max_age=plan.max_age,
+        )
+        consumers = []
+        for name, own in stats.items():
+            work = Work(
+                base_of(settings, name), plan.concurrency[name], policy_of(settings, name), _process(pipeline, name)
+            )
+            consumers.append(Consumer(work, shared, redis(), own, tell, report))
+        yield Crew(pipeline, directory, ledger, shared, consumers)
+
+
+def _process(pipeline: Pipeline, channel: str) -> Process:
+    return lambda job, data: pipeline.process(job, data, channel)
+
+
+def _factories(settings: Settings) -> Mapping[tuple[str, str], Factory]:
+    """Return what makes providers, by channel and kind."""
+    network = Network(parse_networks(settings.allowed_networks), loopback=settings.embedded)
+    hello, timeout = getfqdn(), settings.send_timeout.total_seconds()
+    return {("email", "custom_smtp"): lambda config: SmtpProvider(config, network, hello=hello, timeout=timeout)}

@@ -1,0 +1,270 @@
+"""Taking jobs from a BullMQ queue, many at a time, and settling each as is decided of its message."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from mauntic_jobs import clock
+from mauntic_jobs.delivery import failpoints
+from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
+from mauntic_jobs.delivery.doorbell import Doorbell
+from mauntic_jobs.delivery.payload import MalformedError
+from mauntic_jobs.delivery.sending import clean
+from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.stores import bullmq_scripts as scripts
+from mauntic_jobs.stores.bullmq import official_script
+from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, received
+from mauntic_jobs.stores.bullmq_scripts import LOCK_GONE, LOCK_MILLISECONDS, ScriptCall, Taken
+from mauntic_jobs.stores.redis_link import RedisLink
+
+# What is done with a job and its data; an exception fails the attempt.
+Process = Callable[[ReceivedJob, str], Awaitable[Decision]]
+# Hears of trouble, by what it is with, and with None that it is over; and of each job that was not delivered.
+Tell = Callable[[str, Exception | None], None]
+Report = Callable[[str, str, str], None]
+
+# With `until_empty`, a job that is due within it is waited for.
+_SOON_SECONDS = 10.0
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
+_RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
+_RECOVERY_SECONDS = 30.0
+_RETRY_JITTER = 0.2
+_MARK_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Work:
+    """A queue, by its prefix and name, how many of its jobs are worked on at once, and how.
+
+    `policy` holds the options of jobs without their own, in BullMQ's terms.
+    """
+
+    base: str
+    concurrency: int
+    policy: Mapping[str, Any]
+    process: Process
+
+
+class Consumer:
+    """Works on one queue until it is stopped, or empty. Survives a Redis that goes away."""
+
+    def __init__(
+        self, work: Work, redis: RedisLink, waiting: RedisLink, stats: ChannelStats, tell: Tell, report: Report
+    ) -> None:
+        self._work = work
+        self._redis = redis
+        self._stats = stats
+        self._tell = tell
+        self._report = report
+        self._stopping = False
+        # A connection of its own: it is blocked while it waits for a job.
+        self._bell = Doorbell(f"{work.base}:marker", waiting, tell)
+        self._held: dict[str, str] = {}
+
+    async def run(self, *, until_empty: bool = False) -> None:
+        """Work until `stop` is called and what was taken is settled, or with `until_empty` until no job is left.
+
+        A job that is due later than in ten seconds is not waited for.
+        """
+        helpers = [asyncio.create_task(each()) for each in (self._bell.listen, self._renew, self._recover)]
+        slots = [asyncio.create_task(self._slot(until_empty=until_empty)) for _ in range(self._work.concurrency)]
+        try:
+            await asyncio.gather(*slots)
+        finally:
+            for task in (*helpers, *slots):
+                task.cancel()
+            await asyncio.gather(*helpers, *slots, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Take no further job."""
+        self._stopping = True
+        self._bell.ring(self._work.concurrency)
+
+    async def hand_back(self) -> None:
+        """Put back whatever is still held, after `run` has been cancelled."""
+        held, self._held = self._held, {}
+        calls = [scripts.give_back(self._work.base, token, job) for job, token in held.items()]
+        await asyncio.gather(*(self._run(call) for call in calls))
+
+    async def _slot(self, *, until_empty: bool) -> None:
+        token = uuid4().hex
+        taken: Taken | None = None
+        while True:
+            if taken is not None:
+                taken = await self._handle(taken, token)
+            elif self._stopping:
+                return
+            else:
+                rings = self._bell.rings
+                taken = self._taken(await self._patiently(lambda: self._take(token)), token)
+                if taken is not None:
+                    # There may be more than one.
+                    self._bell.ring(1)
+                elif until_empty and self._is_empty():
+                    self.stop()
+                else:
+                    await self._bell.rest(rings)
+
+    def _is_empty(self) -> bool:
+        soon = self._bell.next_due and self._bell.next_due < clock.now().timestamp() + _SOON_SECONDS
+        return not self._held and not soon
+
+    async def _take(self, token: str) -> Any:
+        return await self._run(scripts.take(self._work.base, token, _now()))
+
+    def _taken(self, answer: Any, token: str) -> Taken | None:
+        taken = scripts.taken(answer)
+        if taken is None:
+            self._bell.next_due = scripts.next_due(answer) / 1000
+            return None
+        self._held[taken.id] = token
+        self._stats.active = len(self._held)
+        self._stats.moved = time.monotonic()
+        return taken
+
+    async def _handle(self, taken: Taken, token: str) -> Taken | None:
+        """Do all there is to do for a job, and return the next one if there is one."""
+        began = time.monotonic()
+        failpoints.reach("taken")
+        job, decision = (None, GiveBack()) if self._stopping else await self._decide(taken)
+        failpoints.reach("before-ack")
+        answer = await self._settle(taken, job, decision, token)
+        failpoints.reach("after-ack")
+        del self._held[taken.id]
+        self._stats.active = len(self._held)
+        what = decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
+        self._stats.settle(what, time.monotonic() - began)
+        if isinstance(decision, Fail | Retry | Defer):
+            self._report(what, taken.id, decision.reason)
+        return self._taken(answer, token)
+
+    async def _decide(self, taken: Taken) -> tuple[ReceivedJob | None, Decision]:
+        try:
+            # The data is read by whoever knows what it is.
+            job = received(Taken(taken.id, {**taken.fields, "data": "{}"}), self._work.policy)
+        except UnrecoverableError as error:
+            return None, Fail(clean(str(error)))
+        pause = _SHORTEST_PAUSE_SECONDS
+        while True:
+            try:
+                decision = await self._work.process(job, taken.fields.get("data", ""))
+            except MalformedError as error:
+                return job, Fail(clean(str(error)))
+            except MaunticJobsError as error:
+                if not error.transient:
+                    decision = Retry(clean(str(error)))
+                elif self._stopping:
+                    return job, GiveBack()
+                else:
+                    self._tell("stores", error)
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep processes apart
+                    pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                    continue
+            except Exception as error:  # noqa: BLE001 - one job's fault is not to end the others
+                self._tell(f"job {taken.id}", error)
+                decision = Retry(clean(f"{type(error).__name__}: {error}"))
+            if isinstance(decision, Retry) and job.last_attempt:
+                decision = Fail(decision.reason)
+            return job, decision
+
+    async def _settle(self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str) -> Any:
+        """Acknowledge a job, again and again until it is; return the answer, which may bring the next job along."""
+        call = self._acknowledgement(taken, job, decision, token)
+
+        async def acknowledge() -> Any:
+            if isinstance(decision, Done) and decision.mark:
+                self._redis.begin("SET", decision.mark, "mauntic-jobs", "EX", _MARK_SECONDS)
+            answer = await self._run(call(_now()))
+            if scripts.code(answer) == LOCK_GONE:
+                await self._redis.command(*scripts.lock_again(self._work.base, token, taken.id))
+                answer = await self._run(call(_now()))
+            return answer
+
+        return await self._patiently(acknowledge)
+
+    def _acknowledgement(
+        self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str
+    ) -> Callable[[int], ScriptCall]:
+        base, name, more = self._work.base, taken.id, not self._stopping
+        match decision:
+            case Done(value):
+                return lambda now: _finish(base, token, job, name, now, value=json.dumps(value), more=more)
+            case Fail(reason):
+                return lambda now: _finish(base, token, job, name, now, value=reason, more=more, failed=True)
+            case Retry(reason) if job is not None:
+                wait = job.retry_delay().total_seconds() * random.uniform(1.0, 1.0 + _RETRY_JITTER)  # noqa: S311
+                return lambda now: scripts.delay(base, token, name, now, int(wait * 1000), reason, fetch_next=more)
+            case Defer(seconds, reason):
+                wait = int(seconds * 1000)
+                return lambda now: scripts.delay(
+                    base, token, name, now, wait, reason, spend_attempt=False, fetch_next=more
+                )
+            case _:
+                return lambda _: scripts.give_back(base, token, name)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEWAL_SECONDS)
+            held = dict(self._held)
+            calls = [scripts.extend(self._work.base, token, job) for job, token in held.items()]
+            await self._tolerantly(*calls)
+
+    async def _recover(self) -> None:
+        while True:
+            await self._tolerantly(scripts.recover(self._work.base, _now()))
+            await asyncio.sleep(_RECOVERY_SECONDS * random.uniform(1.0, 1.1))  # noqa: S311 - to keep processes apart
+
+    async def _tolerantly(self, *calls: ScriptCall) -> None:
+        """Make calls of which none matters by itself: they are made again anyhow."""
+        for answer in await asyncio.gather(*(self._run(call) for call in calls), return_exceptions=True):
+            if isinstance(answer, Exception):
+                self._tell("redis", answer)
+
+    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Make a call until Redis answers."""
+        pause = _SHORTEST_PAUSE_SECONDS
+        while True:
+            try:
+                answer = await call()
+            except MaunticJobsError as error:
+                self._tell("redis", error)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep processes apart
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            else:
+                self._tell("redis", None)
+                return answer
+
+    async def _run(self, call: ScriptCall) -> Any:
+        return await self._redis.script(official_script(call.script), call.keys, call.arguments)
+
+
+_NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", GiveBack: "given back"}
+
+
+def _finish(
+    base: str,
+    token: str,
+    job: ReceivedJob | None,
+    name: str,
+    now: int,
+    *,
+    value: str,
+    more: bool,
+    failed: bool = False,
+) -> ScriptCall:
+    # A job that cannot be read is kept, like any that fails.
+    keep = job.kept(failed=failed) if job is not None else {"count": -1}
+    attempts = job.attempts if job is not None else 0
+    return scripts.finish(
+        base, token, name, now, failed=failed, value=value, keep=keep, attempts=attempts, fetch_next=more
+    )
+
+
+def _now() -> int:
+    return int(clock.now().timestamp() * 1000)

@@ -1,0 +1,41 @@
+"""What is to become of a queue's job, when all has been done for its message that can be done now."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The message needs no more. `mark` is the key that tells the Node engine so."""
+
+    value: str
+    mark: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """It never will be delivered, or a human must decide."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Once more by the job's own backoff, which spends an attempt."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Defer:
+    """Once more after so many seconds, which spends no attempt."""
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Not done, and nothing has failed: for whoever comes next."""
+
+
+Decision = Done | Fail | Retry | Defer | GiveBack

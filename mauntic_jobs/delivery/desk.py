@@ -1,0 +1,192 @@
+"""What a human asks of the delivery ledger, and decides."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.channels import CHANNELS
+from mauntic_jobs.delivery.ledger import RESEND_AFTER, State
+from mauntic_jobs.delivery.queues import base_of
+from mauntic_jobs.errors import RefusedError, UsageError
+from mauntic_jobs.job import Row
+from mauntic_jobs.lua import script
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
+from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.stores.redis import RedisScripts
+
+_PAGE = 500
+_NO_ORGANIZATION = UUID(int=0)
+
+_sql = statements("deliveries")
+
+
+@dataclass
+class Reconciled:
+    """What was put right: deliveries that are owed, those of them that had no job, and campaigns with messages missing.
+
+    `missing` are rows with the campaign's `id`, its `recipient_count`, and how many are `known` and `queued`.
+    """
+
+    owed: int = 0
+    queued: int = 0
+    missing: list[Row] = field(default_factory=list)
+
+
+def list_deliveries(
+    session: Session, states: Sequence[str] | None, organization: UUID | None, channel: str | None, limit: int
+) -> list[Row]:
+    """Return the latest deliveries, of some states, an organization or a channel."""
+    parameters = {"organization": organization, "channel": channel, "limit": limit}
+    return session.rows(_sql["list"], {"states": list(states) if states else None, **parameters})
+
+
+def count_deliveries(session: Session, organization: UUID | None) -> list[Row]:
+    """Return how many deliveries there are of each channel and state."""
+    return session.rows(_sql["count"], {"organization": organization})
+
+
+def show_delivery(session: Session, delivery: str, organization: UUID | None) -> Row:
+    """Return a delivery, with what the platform has heard of it as `events`. Raises UsageError unless there is one."""
+    row = _one(session, delivery, organization)
+    names = ("channel", "message_id", "provider_message_id")
+    parameters = {"organization": row["organization_id"], "contact": row["contact_id"], "delivery": delivery}
+    events = session.rows(_sql["events"], {**parameters, **{name: row[name] for name in names}})
+    return {**row, "events": events}
+
+
+def resolve_sent(session: Session, delivery: str, organization: UUID | None) -> None:
+    """Record of an ambiguous delivery that it was sent. Raises UsageError, or RefusedError for any other."""
+    row = _one(session, delivery, organization)
+    if row["state"] != State.AMBIGUOUS:
+        raise RefusedError(f"The delivery {delivery} is {row['state']}: only what is ambiguous can be said to be sent.")
+    result = {
+        "n": 0,
+        "organization_id": str(row["organization_id"]),
+        "delivery_id": delivery,
+        "fence": row["fence"],
+        "state": State.SENT,
+        "reason": "resolved by hand",
+    }
+    parameters = {"results": json.dumps([result]), "resend_after": RESEND_AFTER, "record_activity": False}
+    (answer,) = session.rows(_sql["record"], parameters)[0]["json_agg"]
+    if not answer["recorded"]:
+        raise RefusedError(f"The delivery {delivery} has just changed: look at it again.")
+
+
+def resolve_resend(
+    session: Session, redis: RedisScripts, settings: Settings, delivery: str, organization: UUID | None, now: datetime
+) -> None:
+    """Have an ambiguous or a failed delivery sent again. Raises UsageError, or RefusedError for any other."""
+    row = _one(session, delivery, organization)
+    if row["state"] not in (State.AMBIGUOUS, State.FAILED) or row["payload"] is None:
+        raise RefusedError(
+            f"The delivery {delivery} is {row['state']}: only what is ambiguous or failed can be sent again."
+        )
+    queue_job = _job_id(row, row["fence"] + 1)
+    parameters = {"organization": row["organization_id"], "delivery": delivery, "fence": row["fence"]}
+    with session.transaction():
+        session.execute(_sql["resend"], {**parameters, "queue_job": queue_job, "failed": row["state"] == State.FAILED})
+    after = _one(session, delivery, row["organization_id"])
+    if after["queue_job"] != queue_job:
+        raise RefusedError(f"The delivery {delivery} has just changed: look at it again.")
+    # Should the process die here, `reconcile` finds that it is owed.
+    redis.command("DEL", f"delivery:idem:{delivery}")
+    _add(redis, settings, row["channel"], {queue_job: row["payload"]}, now)
+
+
+def reconcile(session: Session, redis: RedisScripts, settings: Settings, now: datetime) -> Reconciled:
+    """Put on the queue again whatever the ledger owes and no job asks for; running it twice doubles nothing."""
+    done = Reconciled()
+    for page in _owed(session):
+        done.owed += len(page)
+        calls = [_alive(settings, row) for row in page]
+        alive = redis.run(script("live_jobs"), calls)
+        lost = [row for row, is_alive in zip(page, alive, strict=True) if not is_alive]
+        for channel in CHANNELS:
+            payloads = {_job_id(row, row["fence"]): row["payload"] for row in lost if row["channel"] == channel}
+            _add(redis, settings, channel, payloads, now)
+        for row in lost:
+            own = {"queue_job": _job_id(row, row["fence"]), "fence": row["fence"]}
+            key = {"organization": row["organization_id"], "delivery": row["delivery_id"]}
+            session.execute(_sql["requeued"], {**key, **own})
+        done.queued += len(lost)
+    done.missing = _missing(session, redis, settings)
+    return done
+
+
+def _owed(session: Session) -> Iterator[list[Row]]:
+    after: dict[str, Any] = {"organization": _NO_ORGANIZATION, "delivery": ""}
+    while page := session.rows(_sql["owed"], {**after, "page": _PAGE}):
+        yield page
+        after = {"organization": page[-1]["organization_id"], "delivery": page[-1]["delivery_id"]}
+
+
+def _alive(settings: Settings, row: Row) -> tuple[list[str], list[str]]:
+    base = base_of(settings, row["channel"])
+    return [f"{base}:{row['queue_job']}", f"{base}:completed", f"{base}:failed"], [row["queue_job"]]
+
+
+def _missing(session: Session, redis: RedisScripts, settings: Settings) -> list[Row]:
+    """Return the campaigns of which neither the ledger nor a queue knows all messages."""
+    rows = [row for row in session.rows(_sql["campaigns"]) if row["recipient_count"] > row["known"]]
+    if not rows:
+        return []
+    queued = _queued(redis, settings)
+    rows = [{**row, "queued": queued.get(str(row["id"]), 0)} for row in rows]
+    return [row for row in rows if row["recipient_count"] > row["known"] + row["queued"]]
+
+
+def _queued(redis: RedisScripts, settings: Settings) -> dict[str, int]:
+    """Return how many jobs on the queues are of each campaign, and have never been claimed."""
+    counts: dict[str, int] = {}
+    for channel in CHANNELS:
+        base = base_of(settings, channel)
+        ids = [each for name in ("wait", "active") for each in redis.command("LRANGE", f"{base}:{name}", 0, -1)]
+        ids += [
+            each for name in ("prioritized", "delayed") for each in redis.command("ZRANGE", f"{base}:{name}", 0, -1)
+        ]
+        for each in ids:
+            data, made = redis.command("HMGET", f"{base}:{each.decode()}", "data", "ats")
+            campaign = _campaign(data) if not made else None
+            if campaign is not None:
+                counts[campaign] = counts.get(campaign, 0) + 1
+    return counts
+
+
+def _campaign(data: bytes | None) -> str | None:
+    try:
+        value = json.loads(data or b"null")
+    except ValueError:
+        return None
+    job = value.get("jobId") if isinstance(value, dict) else None
+    return job if isinstance(job, str) else None
+
+
+def _one(session: Session, delivery: str, organization: UUID | None) -> Row:
+    rows = session.rows(_sql["show"], {"delivery": delivery, "organization": organization})
+    if not rows:
+        raise UsageError(f"The ledger has no delivery {delivery}.")
+    if len(rows) > 1:
+        raise UsageError(f"{len(rows)} organizations have a delivery {delivery}: say which with --organization.")
+    return rows[0]
+
+
+def _job_id(row: Row, fence: int) -> str:
+    """Return an id that BullMQ takes once for each claim."""
+    name = f"{row['organization_id']}:{row['delivery_id']}"
+    return f"d{sha256(name.encode()).hexdigest()[:24]}-{fence}"
+
+
+def _add(
+    redis: RedisScripts, settings: Settings, channel: str, payloads: Mapping[str, Mapping[str, Any]], now: datetime
+) -> None:
+    if payloads:
+        prefix, _, queue = base_of(settings, channel).partition(":")
+        jobs = [QueueJob(queue, job, queue.rpartition(":")[2], payload) for job, payload in payloads.items()]
+        add_jobs(redis, prefix, jobs, int(now.timestamp() * 1000))

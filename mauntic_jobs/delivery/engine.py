@@ -1,0 +1,118 @@
+"""One process that delivers: its consumers, and what it does beside them."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.assembly import Crew, Plan, connected
+from mauntic_jobs.delivery.consumer import Report
+from mauntic_jobs.delivery.queues import base_of, lengths
+from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.delivery.troubles import Troubles
+from mauntic_jobs.errors import MaunticJobsError
+
+_SWEEP_SECONDS = 30.0
+_MEASURE_SECONDS = 2.0
+# What is left to jobs whose exchange was ended, to record what became of them.
+_LAST_SECONDS = 3.0
+
+
+@dataclass
+class Engine:
+    """Delivers until `stop` is called. `stats` are by channel, and kept up to date while `run` runs."""
+
+    settings: Settings
+    plan: Plan
+    say: Callable[[str], None]
+    report: Report
+    stats: dict[str, ChannelStats] = field(default_factory=dict)
+    ready: bool = False
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        """Begin with no numbers."""
+        self.stats = {name: ChannelStats() for name in self.plan.concurrency}
+        self._stop = asyncio.Event()
+        self._troubles = Troubles(self.say)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is in the way of the whole process, such as a store that is away."""
+        return self._troubles.current
+
+    def stop(self) -> None:
+        """Take no further job; for the event loop's thread."""
+        self.stopping = True
+        self._stop.set()
+
+    async def run(self) -> int:
+        """Deliver until `stop` or until the queues are empty; return how many jobs had to be handed back unsent.
+
+        Raises MaunticJobsError if Postgres or Redis cannot be reached at the beginning.
+        """
+        async with connected(self.settings, self.plan, self.stats, self._troubles.tell, self.say, self.report) as crew:
+            self.ready = True
+            beside = [asyncio.create_task(each) for each in (self._sweep(crew), self._measure(crew))]
+            working = asyncio.ensure_future(self._work(crew))
+            stopped = asyncio.create_task(self._stop.wait())
+            try:
+                await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                self.ready = False
+                if not working.done():
+                    await self._drain(working, crew)
+                if not working.cancelled():
+                    await working
+            finally:
+                for task in (*beside, stopped, working):
+                    task.cancel()
+                await asyncio.gather(*beside, stopped, working, return_exceptions=True)
+            return await self._hand_back(crew)
+
+    async def _work(self, crew: Crew) -> None:
+        await asyncio.gather(*(each.run(until_empty=self.plan.until_empty) for each in crew.consumers))
+
+    async def _drain(self, working: asyncio.Future[None], crew: Crew) -> None:
+        """Let what is in flight end, within the time there is."""
+        for consumer in crew.consumers:
+            consumer.stop()
+        await asyncio.wait({working}, timeout=self.plan.drain_timeout.total_seconds())
+        if working.done():
+            return
+        crew.pipeline.stopping = True
+        crew.directory.abort()
+        await asyncio.wait({working}, timeout=_LAST_SECONDS)
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+
+    async def _hand_back(self, crew: Crew) -> int:
+        left = sum(stats.active for stats in self.stats.values())
+        if left:
+            with contextlib.suppress(MaunticJobsError, TimeoutError):
+                async with asyncio.timeout(_LAST_SECONDS):
+                    await asyncio.gather(*(consumer.hand_back() for consumer in crew.consumers))
+        return left
+
+    async def _sweep(self, crew: Crew) -> None:
+        """Name what processes that died were sending, and settle what is known of since."""
+        while True:
+            try:
+                for row in await crew.ledger.end_leases():
+                    fate = "a human must decide" if row["held"] else "it is sent again unless the platform hears of it"
+                    self.report("ambiguous", row["delivery_id"], f"its process died while it was being sent: {fate}")
+                await crew.ledger.weigh_evidence()
+            except MaunticJobsError as error:
+                self._troubles.tell("postgres", error)
+            else:
+                self._troubles.tell("postgres", None)
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def _measure(self, crew: Crew) -> None:
+        while True:
+            for name, stats in self.stats.items():
+                stats.trouble = self.trouble
+                with contextlib.suppress(MaunticJobsError):  # the consumers tell
+                    stats.queue = await lengths(crew.redis, base_of(self.settings, name))
+            await asyncio.sleep(_MEASURE_SECONDS)

@@ -1,0 +1,285 @@
+"""What is done for each message, from the job that asks for it to the decision what becomes of the job."""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mauntic_jobs import clock
+from mauntic_jobs.delivery import failpoints
+from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
+from mauntic_jobs.delivery.ledger import Claim, Claimed, Ledger, Recorded, Result, State
+from mauntic_jobs.delivery.lookups import Lookups
+from mauntic_jobs.delivery.outcome import Verdict
+from mauntic_jobs.delivery.payload import Message, read_message
+from mauntic_jobs.delivery.providers.directory import Chosen, Directory
+from mauntic_jobs.delivery.providers.provider import Provider
+from mauntic_jobs.delivery.sending import Sending, Sent, clean
+from mauntic_jobs.delivery.warmup import Taken, Warmup, daily_limit
+from mauntic_jobs.delivery.writing import Draft, Writer
+from mauntic_jobs.errors import JobFailedError, MaunticJobsError
+from mauntic_jobs.stores.bullmq_job import ReceivedJob
+from mauntic_jobs.stores.redis_link import RedisLink
+from mauntic_jobs.window import Unit
+
+_NO_PROVIDER_SECONDS = 300.0
+_WARMUP_JITTER_SECONDS = 1800.0
+_SHORTEST_DEFERRAL_SECONDS = 0.5
+# Longer than this after it was asked for, a claim may be seen as dead by others.
+_FRESH_SECONDS = 30.0
+_BUSY_SECONDS = 2.0
+_WARMUP_REASON = "warm-up"
+_UNSENT = (Verdict.TEMPORARY, Verdict.PERMANENT, Verdict.PROVIDER)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A message, the job that asks for it, and what is kept of it."""
+
+    job: ReceivedJob
+    message: Message
+    channel: str
+    payload: str
+
+
+class Pipeline:
+    """Delivers messages. `stopping` makes it give back whatever it has not sent."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        lookups: Lookups,
+        directory: Directory,
+        warmup: Warmup,
+        sending: Sending,
+        redis: RedisLink,
+        writers: Mapping[str, Writer],
+        max_age: timedelta,
+    ) -> None:
+        self.stopping = False
+        self._ledger = ledger
+        self._lookups = lookups
+        self._directory = directory
+        self._warmup = warmup
+        self._sending = sending
+        self._redis = redis
+        self._writers = writers
+        self._max_age = max_age
+
+    async def process(self, job: ReceivedJob, data: str, channel: str) -> Decision:
+        """Return what is to become of a job with this data, taken from the queue of a channel.
+
+        Raises MalformedError for data that is no message, and MaunticJobsError where a store is away, in which case
+        nothing has been sent and the call can be repeated.
+        """
+        order = _Order(job, *read_message(data, channel))
+        # Asked for at once, and needed only when there is something to send.
+        elsewhere = self._redis.begin("GET", _mark(order.message))
+        if clock.now() - job.due > self._max_age and await elsewhere is None:
+            decision = await self._expire(order)
+            if decision is not None:
+                return decision
+        draft, problem = None, ""
+        try:
+            chosen = await self._directory.providers(order.message.organization_id, order.channel)
+            if chosen.usable:
+                sender = next((each.sender for each in chosen.usable if each.sender), None)
+                draft = await self._writers[order.channel].write(order.message, sender)
+        except JobFailedError as error:
+            problem = clean(str(error))
+        if await elsewhere is not None:
+            return await self._close(order, State.SENT, "the Node engine has processed it", elsewhere=True)
+        if problem:
+            return await self._close(order, State.FAILED, problem)
+        if draft is None:
+            reason = "; ".join(chosen.problems) or f"the organization has no active provider for {order.channel}"
+            return await self._close(order, State.DEFERRED, reason, wait=_jittered(_NO_PROVIDER_SECONDS))
+        return await self._deliver(order, draft, chosen)
+
+    async def _expire(self, order: _Order) -> Decision | None:
+        """Give up a message that is too old, unless it only waited for its domain's warm-up: then it is None."""
+        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
+        if not claimed.granted:
+            return await self._standing(claimed)
+        if (claimed.reason or "").startswith(_WARMUP_REASON):
+            return None
+        return await self._record(order, claimed.fence, State.EXPIRED, "it is older than messages may become")
+
+    async def _deliver(self, order: _Order, draft: Draft, chosen: Chosen) -> Decision:
+        message = order.message
+        organization = message.organization_id
+        providers = self._sending.usable(organization, chosen.usable)
+        if not providers:
+            wait = _jittered(self._sending.wait(organization, chosen.usable))
+            return await self._close(order, State.DEFERRED, "no provider works at present", wait=wait)
+        now = clock.now()
+        counted, limit = await self._count(draft, order, now)
+        if limit is not None and counted is None:
+            tomorrow = Unit.DAY.after(Unit.DAY.floor(now))
+            wait = (tomorrow - now).total_seconds() + random.uniform(1, _WARMUP_JITTER_SECONDS)  # noqa: S311 - to spread
+            reason = f"{_WARMUP_REASON}: {draft.domain} has sent its {limit:,} messages of the day"
+            return await self._close(order, State.DEFERRED, reason, wait=wait)
+        return await self._attempt(order, draft, providers, counted)
+
+    async def _attempt(
+        self, order: _Order, draft: Draft, providers: Sequence[Provider], counted: Taken | None
+    ) -> Decision:
+        """Claim the delivery and send it; what was counted is given back unless it may have been sent."""
+        if self.stopping:
+            await self._give_back(counted)
+            return GiveBack()
+        first, asked = providers[0].config, time.monotonic()
+        claim = Claim(
+            *(order.message, order.channel, order.job.id, order.payload, draft.address),
+            *(first.id, first.name, draft.message_id),
+            ready=True,
+        )
+        failpoints.reach("before-claim")
+        claimed = await self._ledger.claim(claim)
+        failpoints.reach("after-claim")
+        problem = _problem(claimed, asked)
+        if problem is not None:
+            await self._give_back(counted)
+            state, reason = problem
+            return await self._record(order, claimed.fence, state, reason) if state else await self._standing(claimed)
+        content = self._writers[order.channel].signed(draft, claimed.message_id)
+        sent = await self._sending.send(order.message.organization_id, providers, content)
+        failpoints.reach("after-send")
+        decision = await self._conclude(order, claimed, sent)
+        if sent.outcome.verdict in _UNSENT:
+            await self._give_back(counted)
+        return decision
+
+    async def _conclude(self, order: _Order, claimed: Claimed, sent: Sent) -> Decision:
+        """Record the outcome of an exchange."""
+        outcome, reason = sent.outcome, sent.outcome.reason
+        match outcome.verdict:
+            case Verdict.ACCEPTED:
+                state, wait = State.SENT, None
+            case Verdict.PERMANENT:
+                state, wait = State.FAILED, None
+            case Verdict.UNKNOWN:
+                state, wait = State.AMBIGUOUS, None
+            case Verdict.PROVIDER:
+                state, wait = State.DEFERRED, _jittered(sent.wait)
+            case Verdict.TEMPORARY if order.job.last_attempt and not self.stopping:
+                state, wait = State.FAILED, None
+                reason = f"given up after {order.job.attempts} attempts: {reason}"
+            case Verdict.TEMPORARY:
+                state, wait = State.CLAIMED, None
+        if self.stopping and state is State.DEFERRED:
+            state, wait = State.CLAIMED, None
+        return await self._record(order, claimed.fence, state, reason, wait=wait, sent=sent)
+
+    async def _close(
+        self, order: _Order, state: State, reason: str, *, wait: float | None = None, elsewhere: bool = False
+    ) -> Decision:
+        """Record a fate for which nothing is sent."""
+        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
+        if not claimed.granted:
+            return await self._standing(claimed)
+        return await self._record(order, claimed.fence, state, reason, wait=wait, elsewhere=elsewhere)
+
+    async def _record(
+        self,
+        order: _Order,
+        fence: int,
+        state: State,
+        reason: str,
+        *,
+        wait: float | None = None,
+        sent: Sent | None = None,
+        elsewhere: bool = False,
+    ) -> Decision:
+        result = Result(
+            *(order.message, fence, state, None if state is State.SENT and not elsewhere else reason, wait),
+            provider_id=sent.provider.config.id if sent and sent.provider else None,
+            provider=sent.provider.config.name if sent and sent.provider else None,
+            provider_message_id=sent.outcome.provider_message_id if sent else None,
+            attempts=sent.attempts if sent else [],
+            hard_bounce=sent.outcome.hard_bounce if sent else False,
+            elsewhere=elsewhere,
+        )
+        failpoints.reach("before-record")
+        recorded = await self._ledger.record(result)
+        failpoints.reach("after-record")
+        return self._decided(order, recorded, reason)
+
+    def _decided(self, order: _Order, recorded: Recorded, reason: str) -> Decision:
+        wait = max(recorded.wait or 0.0, _SHORTEST_DEFERRAL_SECONDS)
+        match recorded.state:
+            case State.SENT:
+                return Done(State.SENT, _mark(order.message))
+            case State.SUPPRESSED | State.EXPIRED:
+                return Done(recorded.state)
+            case State.FAILED:
+                return Fail(reason)
+            case State.AMBIGUOUS if recorded.held:
+                return Fail(_held(reason))
+            case State.CLAIMED if recorded.fresh:
+                return GiveBack() if self.stopping else Retry(reason)
+            case _:
+                return Defer(wait, reason)
+
+    async def _standing(self, claimed: Claimed) -> Decision:
+        """Return what becomes of a job for a delivery that is not to be had."""
+        reason = claimed.reason or ""
+        wait = max(claimed.wait or 0.0, _SHORTEST_DEFERRAL_SECONDS)
+        match claimed.state:
+            case State.SENT | State.SUPPRESSED | State.EXPIRED:
+                return Done(claimed.state)
+            case State.FAILED:
+                return Fail(f"it has failed before: {reason}")
+            case State.AMBIGUOUS if claimed.held:
+                return Fail(_held(reason))
+            case State.AMBIGUOUS if claimed.wait is not None and claimed.wait <= 0:
+                # Something is known of it since.
+                await self._ledger.weigh_evidence()
+                return Defer(1.0, reason)
+            case State.SENDING:
+                # By another job, which is done with it in a moment, or by a process that has died.
+                return Defer(min(wait, _BUSY_SECONDS), "it is being sent")
+            case _:
+                return Defer(wait, reason)
+
+    async def _count(self, draft: Draft, order: _Order, now: datetime) -> tuple[Taken | None, int | None]:
+        """Count the message for its domain's day; return the count taken, and the limit if there is one."""
+        organization = order.message.organization_id
+        began = await self._lookups.warmup_began(organization, draft.domain) if draft.domain else None
+        limit = daily_limit(began, now) if began is not None else None
+        if limit is None or draft.domain is None:
+            return None, None
+        return await self._warmup.take(organization, draft.domain, limit, now), limit
+
+    async def _give_back(self, counted: Taken | None) -> None:
+        """Take the count back; where Redis is away it stays, and the domain sends one message less today."""
+        if counted is not None:
+            with suppress(MaunticJobsError):
+                await self._warmup.give_back(counted)
+
+
+def _problem(claimed: Claimed, asked: float) -> tuple[State | None, str] | None:
+    """Return what forbids to send what was claimed: what to record of it and why, or no state if it is not ours."""
+    if not claimed.granted:
+        return None, ""
+    if claimed.suppressed:
+        return State.SUPPRESSED, "the address is on the suppression list"
+    if time.monotonic() - asked > _FRESH_SECONDS:
+        # Nobody knows how long this process was stopped: others may have taken it over.
+        return State.CLAIMED, "the claim took too long"
+    return None
+
+
+def _mark(message: Message) -> str:
+    return f"delivery:idem:{message.key}"
+
+
+def _held(reason: str) -> str:
+    return f"nobody knows whether it was sent: {reason}; decide with `mauntic-jobs deliveries resolve`"
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(1.0, 1.2)  # noqa: S311 - to spread

@@ -1,0 +1,43 @@
+"""The delivery queues in Redis: where they are, and how long."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, cast
+
+from mauntic_jobs.config import ChannelSettings, Settings
+from mauntic_jobs.delivery.channels import CHANNELS
+from mauntic_jobs.stores.bullmq import JOB_OPTIONS
+from mauntic_jobs.stores.redis_link import RedisLink
+
+_LISTS = {"waiting": "wait", "prioritized": "prioritized", "delayed": "delayed", "active": "active", "failed": "failed"}
+
+
+def settings_of(settings: Settings, channel: str) -> ChannelSettings:
+    """Return what is set for a channel."""
+    return cast("Mapping[str, ChannelSettings]", settings.channels).get(channel, ChannelSettings())
+
+
+def base_of(settings: Settings, channel: str) -> str:
+    """Return the prefix and name of a channel's queue, as its keys in Redis begin."""
+    own = settings_of(settings, channel)
+    return f"{own.prefix or settings.queue_prefix}:{own.queue or CHANNELS[channel].queue}"
+
+
+def policy_of(settings: Settings, channel: str) -> dict[str, Any]:
+    """Return the options of jobs that have none of their own, in BullMQ's terms."""
+    own, policy = settings_of(settings, channel), dict(JOB_OPTIONS)
+    if own.attempts is not None:
+        policy["attempts"] = own.attempts
+    if own.retry_delay is not None:
+        policy["backoff"] = {"type": "exponential", "delay": own.retry_delay // timedelta(milliseconds=1)}
+    return policy
+
+
+async def lengths(redis: RedisLink, base: str) -> dict[str, int]:
+    """Return how many jobs each list of a queue holds."""
+    commands = ["LLEN" if name in ("wait", "active") else "ZCARD" for name in _LISTS.values()]
+    answers = await asyncio.gather(
+        *(redis.command(command, f"{base}:{name}") for command, name in zip(commands, _LISTS.values(), strict=True))
+    )
+    return dict(zip(_LISTS, answers, strict=True))

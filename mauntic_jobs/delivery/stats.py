@@ -1,0 +1,79 @@
+"""What a process has done with messages, in numbers that can be added to those of another."""
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+# Seconds from a job's being taken to its being settled.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+@dataclass
+class ChannelStats:
+    """Numbers of one channel. `settled` counts jobs by what became of them; `seconds` has one place more than BUCKETS.
+
+    `queue` are the lengths of the queue's lists, the same for all processes; `moved` is when something was last done,
+    by the monotonic clock of this machine.
+    """
+
+    settled: Counter[str] = field(default_factory=Counter)
+    seconds: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    total_seconds: float = 0.0
+    active: int = 0
+    queue: dict[str, int] = field(default_factory=dict)
+    moved: float = field(default_factory=time.monotonic)
+    trouble: str | None = None
+
+    def settle(self, what: str, seconds: float) -> None:
+        """Count one job."""
+        self.settled[what] += 1
+        self.seconds[bisect_left(BUCKETS, seconds)] += 1
+        self.total_seconds += seconds
+        self.moved = time.monotonic()
+
+    def quantile(self, share: float) -> float:
+        """Return the upper end of the bucket that this share of the jobs stayed below, in seconds; 0 if there are none.
+
+        The last bucket has no end: it counts as its beginning.
+        """
+        left = share * sum(self.seconds)
+        for count, end in zip(self.seconds, (*BUCKETS, BUCKETS[-1]), strict=True):
+            left -= count
+            if left <= 0:
+                return end if count else 0.0
+        return 0.0
+
+    def without_present(self) -> "ChannelStats":
+        """Return what remains of the numbers when the process has ended."""
+        return replace(self, active=0, queue={}, trouble=None)
+
+
+def summary(stats: ChannelStats) -> dict[str, Any]:
+    """Return the numbers as a person reads them."""
+    settled = {name.replace(" ", "_"): count for name, count in sorted(stats.settled.items())}
+    milliseconds = {f"p{share:g}_ms": round(stats.quantile(share / 100) * 1000) for share in (50, 99)}
+    return {**settled, **milliseconds, "in_hand": stats.active, "queue": stats.queue}
+
+
+def merged(several: list[dict[str, ChannelStats]]) -> dict[str, ChannelStats]:
+    """Return the numbers of several processes as those of one."""
+    result: dict[str, ChannelStats] = {}
+    for stats in several:
+        for name, own in stats.items():
+            known = result.get(name)
+            result[name] = own if known is None else _sum(known, own)
+    return result
+
+
+def _sum(one: ChannelStats, other: ChannelStats) -> ChannelStats:
+    return ChannelStats(
+        settled=one.settled + other.settled,
+        seconds=[a + b for a, b in zip(one.seconds, other.seconds, strict=True)],
+        total_seconds=one.total_seconds + other.total_seconds,
+        active=one.active + other.active,
+        queue=other.queue or one.queue,
+        moved=max(one.moved, other.moved),
+        trouble=one.trouble or other.trouble,
+    )

@@ -1,0 +1,33 @@
+"""What the pipeline asks of a channel: to make of a message what a provider sends."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mauntic_jobs.delivery.payload import Message
+from mauntic_jobs.errors import JobFailedError
+
+
+class WritingError(JobFailedError):
+    """A message lacks something that it cannot be sent without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message ready to be sent, except for its id. `domain` is the one whose warm-up it counts for."""
+
+    address: str
+    content: Any
+    message_id: str | None = None
+    domain: str | None = None
+
+
+class Writer(Protocol):
+    """Writes the messages of one channel."""
+
+    async def write(self, message: Message, sender: str | None) -> Draft:
+        """Return the draft; `sender` is whom it is from if it does not say. Raises JobFailedError, with the reason."""
+        ...
+
+    def signed(self, draft: Draft, message_id: str | None) -> Any:
+        """Return the draft's content with the id that the ledger has for it."""
+        ...

@@ -1,0 +1,87 @@
+"""Delivering with processes that are killed, and the account of every message afterwards."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.delivery.sink import Sink
+from tests.delivery.world import World
+from tests.support import environment
+
+CONCURRENCY = 4
+_PATIENCE_SECONDS = 60
+_FAILING = Path(__file__).parent / "failing.py"
+_SETTLED = ("sent", "failed", "suppressed", "expired", "ambiguous")
+
+
+def start(world: World, *options: str, **extra: str) -> "subprocess.Popen[str]":
+    """Start a process that delivers; `FAILPOINT` may be among the variables."""
+    assert world.settings.redis_url
+    variables = {
+        "REDIS_URL": world.settings.redis_url.get_secret_value(),
+        "MAUNTIC_QUEUE_PREFIX": world.settings.queue_prefix,
+        "MAUNTIC_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "MAUNTIC_SEND_TIMEOUT": "3s",
+        "PYTHONPATH": str(_FAILING.parents[2]),
+        **extra,
+    }
+    return subprocess.Popen(
+        [sys.executable, str(_FAILING), "deliver", "email", f"--concurrency=email={CONCURRENCY}", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(world.settings, **variables),
+    )
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Return a process's status and what it said, when it has ended."""
+    _, errors = process.communicate(timeout=_PATIENCE_SECONDS)
+    return process.returncode, errors
+
+
+def age(world: World) -> None:
+    """Let two minutes pass: locks, leases and waits are over, and what was stalled has been looked at once."""
+    for key in world.ask("KEYS", f"{world.base}:*:lock"):
+        world.ask("DEL", key.decode())
+    world.ask("DEL", f"{world.base}:stalled-check")
+    for job in world.jobs_in("active"):
+        world.ask("SADD", f"{world.base}:stalled", job)
+    world.write(
+        "UPDATE mauntic_jobs.deliveries SET sending_at = sending_at - interval '3 minutes'"
+        " WHERE organization_id = %(organization)s AND state IN ('sending', 'ambiguous')"
+    )
+    world.hurry()
+
+
+def deliver_all(world: World) -> None:
+    """Deliver, and let time pass, until nothing is left to be done."""
+    for _ in range(6):
+        age(world)
+        status, errors = ended(start(world, "--drain"))
+        assert status == 0, errors
+        if not any(world.jobs_in(name) for name in ("wait", "active", "delayed", "prioritized")):
+            return
+    raise AssertionError(f"jobs are left: {world.states()}")
+
+
+def check(world: World, sink: Sink, created: int, *, kills: int = 0, unsent: int = 0) -> Counter[str]:
+    """Check that no message was lost, and that the ledger names each that may have been sent twice."""
+    rows = world.ledger()
+    states = Counter(row["state"] for row in rows)
+    assert created == sum(states[state] for state in _SETTLED), states
+    assert all(world.jobs_in(name) == [] for name in ("wait", "active", "delayed", "prioritized"))
+    received = Counter(message.message_id for message in sink.messages())
+    by_id: dict[str, dict[str, Any]] = {row["message_id"]: row for row in rows if row["message_id"]}
+    doubled = {by_id[name]["delivery_id"] for name, count in received.items() if count > 1}
+    named = {row["delivery_id"] for row in rows if row["possible_duplicate"]}
+    assert doubled <= named, doubled - named
+    lost = [row for row in rows if row["state"] == "sent" and not received[row["message_id"]]]
+    assert lost == []
+    phantom = [row for row in rows if row["state"] in ("failed", "suppressed") and received[row["message_id"]]]
+    assert phantom == []
+    assert states["sent"] >= created - unsent - states["ambiguous"]
+    assert len(named) + states["ambiguous"] <= kills * CONCURRENCY
+    return states

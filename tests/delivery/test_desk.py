@@ -1,0 +1,165 @@
+"""What a human does with the ledger: listing, showing, resolving, and putting right what Redis has lost."""
+
+import json
+from subprocess import CompletedProcess
+from uuid import uuid4
+
+import pytest
+
+from tests.delivery.sink import Sink
+from tests.delivery.world import World
+from tests.support import run_program
+
+
+def program(world: World, *arguments: str) -> CompletedProcess[str]:
+    assert world.settings.redis_url
+    return run_program(
+        *arguments,
+        settings=world.settings,
+        REDIS_URL=world.settings.redis_url.get_secret_value(),
+        MAUNTIC_QUEUE_PREFIX=world.settings.queue_prefix,
+        MAUNTIC_ALLOWED_NETWORKS="127.0.0.0/8",
+    )
+
+
+@pytest.fixture
+def doubtful(world: World, sink: Sink) -> World:
+    """Return a world with one delivery that a human must decide about."""
+    world.provider(sink.host, sink.port)
+    job, contact = world.campaign(1), world.contact()
+    world.add(
+        world.message(emailAddress="drop-after-dot@example.com", jobId=str(job), contactId=str(contact)), ids=["j1"]
+    )
+    world.deliver()
+    world.hurry()
+    world.deliver()
+    assert world.states() == {"d1": "ambiguous"}
+    return world
+
+
+def test_the_list_names_what_is_ambiguous(doubtful: World) -> None:
+    done = program(doubtful, "deliveries", "list", "--state", "ambiguous", "--json")
+    (row,) = json.loads(done.stdout)
+    assert (row["delivery_id"], row["state"], row["attempts"]) == (doubtful.key("d1"), "ambiguous", 2)
+    assert program(doubtful, "deliveries", "list", "--state", "sent", "--json").stdout.strip() == "[]"
+    counts = json.loads(program(doubtful, "deliveries", "list", "--count", "--json").stdout)
+    assert [(each["channel"], each["state"], each["deliveries"]) for each in counts] == [("email", "ambiguous", 1)]
+
+
+def test_show_has_the_whole_trace(doubtful: World) -> None:
+    row = json.loads(program(doubtful, "deliveries", "show", doubtful.key("d1"), "--json").stdout)
+    assert [each["outcome"] for each in row["attempts"]] == ["unknown", "unknown"]
+    text = program(doubtful, "deliveries", "show", doubtful.key("d1")).stdout
+    assert "attempt 2" in text
+    missing = program(doubtful, "deliveries", "show", "nothing")
+    assert (missing.returncode, missing.stderr) == (2, "mauntic-jobs: The ledger has no delivery nothing.\n")
+
+
+def test_what_a_human_says_was_sent_is_counted(doubtful: World, sink: Sink) -> None:
+    done = program(doubtful, "deliveries", "resolve", doubtful.key("d1"), "--sent")
+    assert done.returncode == 0, done.stderr
+    assert doubtful.states() == {"d1": "sent"}
+    (job,) = doubtful.session.rows(b"SELECT sent_count, status FROM delivery.delivery_jobs")
+    assert (job["sent_count"], job["status"]) == (1, "sent")
+    assert len(sink.messages()) == 2
+    again = program(doubtful, "deliveries", "resolve", doubtful.key("d1"), "--sent")
+    assert again.returncode == 4
+
+
+def test_what_a_human_sends_again_is_sent(doubtful: World, sink: Sink) -> None:
+    sink.behaviour.recipients["drop-after-dot"] = "slow"
+    done = program(doubtful, "deliveries", "resolve", doubtful.key("d1"), "--resend")
+    assert done.returncode == 0, done.stderr
+    before = len(sink.messages())
+    doubtful.deliver()
+    assert len(sink.messages()) == before + 1
+    (row,) = doubtful.ledger()
+    assert row["possible_duplicate"]
+
+
+def test_a_failure_that_is_sent_again_is_no_longer_counted(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port)
+    job = world.campaign(1)
+    world.add(world.message(emailAddress="policy-550@example.com", jobId=str(job), contactId=str(world.contact())))
+    world.deliver()
+    assert program(world, "deliveries", "resolve", world.key("d1"), "--resend").returncode == 0
+    (row,) = world.session.rows(b"SELECT failed_count, status, completed_at FROM delivery.delivery_jobs")
+    assert (row["failed_count"], row["status"], row["completed_at"]) == (0, "sending", None)
+    world.deliver()
+    (row,) = world.session.rows(b"SELECT failed_count, status FROM delivery.delivery_jobs")
+    assert (row["failed_count"], row["status"]) == (1, "failed")
+
+
+def test_reconcile_puts_back_what_redis_lost_and_nothing_twice(world: World, sink: Sink) -> None:
+    world.add(*(world.message(f"d{n}") for n in range(5)))
+    world.deliver()
+    assert set(world.states().values()) == {"deferred"}
+    for key in world.ask("KEYS", f"{world.settings.queue_prefix}:*"):
+        world.ask("DEL", key.decode())
+    world.provider(sink.host, sink.port)
+    first = json.loads(program(world, "deliveries", "reconcile", "--json").stdout)
+    second = json.loads(program(world, "deliveries", "reconcile", "--json").stdout)
+    assert (first["owed"], first["queued"], second["queued"]) == (5, 5, 0)
+    world.deliver()
+    world.hurry()
+    world.deliver()
+    assert set(world.states().values()) == {"sent"}
+    assert len(sink.messages()) == 5
+
+
+def test_reconcile_names_campaigns_with_messages_missing(world: World) -> None:
+    job = world.campaign(3)
+    world.add(world.message("d1", jobId=str(job)))
+    done = json.loads(program(world, "deliveries", "reconcile", "--json").stdout)
+    ((known, queued),) = [(each["known"], each["queued"]) for each in done["missing"]]
+    assert (known, queued) == (0, 1)
+
+
+def test_enqueued_messages_are_delivered(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port)
+    template = world.template(subject="Hi", body_html="<p>Hi</p>")
+    done = program(world, "enqueue", "email", "--to", "ann@example.com", "--template", str(template), "--count", "3")
+    assert done.stdout == f"3 messages on {world.base}\n"
+    delivered = program(world, "deliver", "email", "--drain")
+    assert delivered.returncode == 0, delivered.stderr
+    assert len(sink.messages()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("deliver", "fax"), "There is no channel fax. The channels are: email, sms, push."),
+        (
+            ("deliver", "--concurrency", "email=0"),
+            "--concurrency email=0 is not like email=5, with a number from 1 to 1000.",
+        ),
+        (("deliver", "--max-age", "soon"), "soon"),
+        (("enqueue", "email", "--to", "a@b.example"), "Say what the message is made of: --template or --body."),
+        (("enqueue", "email", "--to", "a@b.example", "--body", "x"), "Say whose message it is: --organization."),
+        (("deliveries", "list", "--state", "lost"), "There is no state lost."),
+        (("deliveries", "resolve", "d1"), "Say either --sent or --resend."),
+    ],
+)
+def test_bad_input_is_a_usage_error(world: World, arguments: tuple[str, ...], problem: str) -> None:
+    done = program(world, *arguments)
+    assert done.returncode == 2
+    assert problem in done.stderr
+
+
+def test_a_database_without_the_ledger_is_a_configuration_error(world: World) -> None:
+    world.session.execute(b"DROP TABLE mauntic_jobs.deliveries")
+    done = program(world, "deliver", "email", "--drain")
+    assert done.returncode == 78
+    assert "db upgrade" in done.stderr
+
+
+def test_the_same_id_of_two_organizations_has_to_be_told_apart(world: World) -> None:
+    world.add(world.message())
+    world.deliver()
+    world.organization = uuid4()
+    world.add(world.message())
+    world.deliver()
+    done = program(world, "deliveries", "show", world.key("d1"))
+    assert done.returncode == 2
+    assert "say which with --organization" in done.stderr
+    assert program(world, "deliveries", "show", world.key("d1"), "--organization", str(world.organization)).stdout

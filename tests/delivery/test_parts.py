@@ -1,0 +1,130 @@
+"""The small parts: batches, the cache, the breaker, the numbers, and the warm-up's table."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mauntic_jobs.delivery.batches import Batcher
+from mauntic_jobs.delivery.breaker import Breaker
+from mauntic_jobs.delivery.cache import Cache
+from mauntic_jobs.delivery.stats import BUCKETS, ChannelStats, merged
+from mauntic_jobs.delivery.troubles import Troubles
+from mauntic_jobs.delivery.warmup import daily_limit
+
+CREATED = datetime(2026, 10, 1, 12, tzinfo=UTC)
+
+
+def test_what_is_asked_during_a_call_is_one_call() -> None:
+    calls: list[list[int]] = []
+
+    async def call(items: list[int]) -> Sequence[int | Exception]:
+        calls.append(items)
+        await asyncio.sleep(0)
+        return [ValueError(str(item)) if item == 3 else item * 2 for item in items]
+
+    async def run() -> list[int | BaseException]:
+        batcher: Batcher[int, int] = Batcher(call)
+        return await asyncio.gather(*(batcher.ask(n) for n in range(5)), return_exceptions=True)
+
+    answers = asyncio.run(run())
+    assert [answer for answer in answers if isinstance(answer, int)] == [0, 2, 4, 8]
+    assert isinstance(answers[3], ValueError)
+    assert len(calls) == 1
+
+
+def test_a_call_that_fails_fails_for_all_and_the_next_goes_on() -> None:
+    async def call(items: list[int]) -> Sequence[int | Exception]:
+        if 0 in items:
+            raise OSError("away")
+        return items
+
+    async def run() -> int:
+        batcher: Batcher[int, int] = Batcher(call)
+        with pytest.raises(OSError, match="away"):
+            await batcher.ask(0)
+        return await batcher.ask(1)
+
+    assert asyncio.run(run()) == 1
+
+
+def test_a_value_is_loaded_once_for_all_who_ask_and_an_error_is_not_kept() -> None:
+    loads: list[str] = []
+
+    async def load(key: str) -> str:
+        loads.append(key)
+        await asyncio.sleep(0)
+        if len(loads) == 1:
+            raise OSError("away")
+        return key.upper()
+
+    async def run() -> list[str]:
+        cache: Cache[str, str] = Cache(load, 60)
+        with pytest.raises(OSError, match="away"):
+            await cache.get("a")
+        return await asyncio.gather(*(cache.get("a") for _ in range(5)))
+
+    assert asyncio.run(run()) == ["A"] * 5
+    assert loads == ["a", "a"]
+
+
+def test_a_provider_is_left_alone_after_five_failures_and_each_time_for_longer() -> None:
+    now = 0.0
+    breaker = Breaker(lambda: now)
+    for _ in range(4):
+        breaker.failed("p")
+    assert breaker.remaining("p") == 0
+    breaker.failed("p")
+    assert breaker.remaining("p") == 30
+    breaker.failed("p")
+    assert breaker.remaining("p") == 30, "failures that were under way do not count"
+    now = 31
+    breaker.failed("p")
+    assert breaker.remaining("p") == 60
+    now = 100
+    breaker.succeeded("p")
+    breaker.failed("p")
+    assert breaker.remaining("p") == 0
+
+
+@pytest.mark.parametrize(
+    ("age", "limit"),
+    [
+        (timedelta(0), 50),
+        (timedelta(days=1), 50),
+        (timedelta(days=1, seconds=1), 100),
+        (timedelta(days=3), 250),
+        (timedelta(days=5, hours=1), 1_750),
+        (timedelta(days=29, hours=23), 50_000),
+        (timedelta(days=10, hours=12), 6_250),
+        (timedelta(days=30), 50_000),
+        (timedelta(days=30, microseconds=1), None),
+        (timedelta(days=-1), 50),
+    ],
+)
+def test_the_warm_ups_limit_follows_the_platforms_table(age: timedelta, limit: int | None) -> None:
+    assert daily_limit(CREATED, CREATED + age) == limit
+
+
+def test_numbers_of_several_processes_add_up() -> None:
+    one, other = ChannelStats(moved=1.0), ChannelStats(moved=2.0)
+    one.settle("sent", 0.003)
+    other.settle("sent", 0.2)
+    other.settle("failed", 100)
+    both = merged([{"email": one}, {"email": other}])["email"]
+    assert both.settled == {"sent": 2, "failed": 1}
+    assert sum(both.seconds) == 3
+    assert (both.quantile(0.3), both.quantile(0.5), both.quantile(1)) == (BUCKETS[0], 0.25, BUCKETS[-1])
+
+
+def test_a_trouble_is_told_once_and_when_it_is_over() -> None:
+    said: list[str] = []
+    troubles = Troubles(said.append)
+    for _ in range(100):
+        troubles.tell("redis", OSError("away"))
+    assert troubles.current == "away"
+    troubles.tell("redis", None)
+    troubles.tell("redis", None)
+    assert said == ["redis: away", "redis: works again"]
+    assert troubles.current is None

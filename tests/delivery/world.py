@@ -1,0 +1,173 @@
+"""An organization with a provider and a queue, for tests of the whole way from the queue to the sink."""
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.assembly import Plan
+from mauntic_jobs.delivery.engine import Engine
+from mauntic_jobs.job import Row
+from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
+from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.stores.redis import open_redis
+
+DAY = timedelta(days=1)
+
+
+class World:
+    """One organization's messages on a queue of its own, and what becomes of them."""
+
+    def __init__(self, settings: Settings, redis_url: str, session: Session) -> None:
+        self.settings = Settings(
+            **{
+                **settings.model_dump(),
+                "redis_url": redis_url,
+                "queue_prefix": f"test-{uuid4().hex}",
+                "allowed_networks": "127.0.0.0/8",
+                "send_timeout": timedelta(seconds=3),
+            }
+        )
+        self.session = session
+        self.organization = uuid4()
+        self._name = uuid4().hex
+        self.said: list[str] = []
+        self.reported: list[tuple[str, str, str]] = []
+
+    @property
+    def base(self) -> str:
+        return f"{self.settings.queue_prefix}:delivery:send-email"
+
+    def provider(self, host: str, port: int, *, priority: int = 0, **config: Any) -> UUID:
+        """Add an SMTP server as a provider of the organization."""
+        provider = uuid4()
+        value = {"host": host, "port": port, "from": "Acme <news@acme.test>", **config}
+        self.write(
+            "INSERT INTO delivery.provider_configs (id, organization_id, channel, provider_type, config, priority)"
+            " VALUES (%(id)s, %(organization)s, 'email', 'custom_smtp', %(config)s::jsonb, %(priority)s)",
+            id=provider,
+            config=json.dumps(value),
+            priority=priority,
+        )
+        return provider
+
+    def contact(self, **columns: Any) -> UUID:
+        contact = uuid4()
+        columns = {"email": f"{contact.hex}@example.com", **columns}
+        names = ", ".join(columns)
+        values = ", ".join(f"%({name})s" for name in columns)
+        self.write(
+            f"INSERT INTO crm.contacts (id, organization_id, {names}) VALUES (%(id)s, %(organization)s, {values})",
+            id=contact,
+            **columns,
+        )
+        return contact
+
+    def template(self, **columns: Any) -> UUID:
+        template = uuid4()
+        columns = {"name": "T", "type": "email", **columns}
+        names = ", ".join(columns)
+        values = ", ".join(f"%({name})s" for name in columns)
+        self.write(
+            f"INSERT INTO content.templates (id, organization_id, {names}) VALUES (%(id)s, %(organization)s, {values})",
+            id=template,
+            **columns,
+        )
+        return template
+
+    def campaign(self, recipients: int) -> UUID:
+        job = uuid4()
+        self.write(
+            "INSERT INTO delivery.delivery_jobs (id, organization_id, channel, recipient_count, idempotency_key,"
+            " sent_count, failed_count, status)"
+            " VALUES (%(id)s, %(organization)s, 'email', %(recipients)s, %(key)s, 0, 0, 'queued')",
+            id=job,
+            recipients=recipients,
+            key=str(job),
+        )
+        return job
+
+    def write(self, query: str, **parameters: Any) -> None:
+        self.session.execute(query.encode(), {"organization": self.organization, **parameters})
+
+    def key(self, delivery: str) -> str:
+        """Return a delivery id of this test's own: the keys in Redis are by it alone."""
+        return f"{delivery}.{self._name}"
+
+    def mark(self, delivery: str) -> str:
+        return f"delivery:idem:{self.key(delivery)}"
+
+    def message(self, delivery: str = "d1", **fields: Any) -> dict[str, Any]:
+        """Return a message like a campaign's."""
+        own = {"deliveryId": self.key(delivery), "organizationId": str(self.organization)}
+        content = {"emailAddress": "ann@example.com", "subject": "Hello", "html": "<p>Hello</p>"}
+        given = {**own, **content, **fields}
+        return {name: value for name, value in given.items() if value is not ...}
+
+    def add(self, *messages: dict[str, Any], ids: Sequence[str] = ()) -> None:
+        """Put messages on the queue."""
+        names = ids or [uuid4().hex + "x" for _ in messages]
+        jobs = [
+            QueueJob("delivery:send-email", name, "send-email", each)
+            for name, each in zip(names, messages, strict=True)
+        ]
+        with closing(open_redis(self.settings)) as redis:
+            add_jobs(redis, self.settings.queue_prefix, jobs, int(datetime.now(UTC).timestamp() * 1000))
+
+    def ask(self, *words: Any) -> Any:
+        with closing(open_redis(self.settings)) as redis:
+            return redis.command(*words)
+
+    def engine(self, **changes: Any) -> Engine:
+        plan = {
+            "concurrency": {"email": 5},
+            "max_age": 2 * DAY,
+            "drain_timeout": timedelta(seconds=5),
+            "until_empty": True,
+        }
+        report = self.reported
+        return Engine(
+            self.settings,
+            Plan(**{**plan, **changes}),
+            self.said.append,
+            lambda what, job, reason: report.append((what, job, reason)),
+        )
+
+    def deliver(self, **changes: Any) -> Engine:
+        """Deliver until the queue is empty."""
+        engine = self.engine(**changes)
+        asyncio.run(asyncio.wait_for(engine.run(), 60))
+        return engine
+
+    def ledger(self) -> list[Row]:
+        return self.session.rows(b"SELECT * FROM mauntic_jobs.deliveries ORDER BY delivery_id")
+
+    def states(self) -> dict[str, str]:
+        return {row["delivery_id"].partition(".")[0]: row["state"] for row in self.ledger()}
+
+    def jobs_in(self, name: str) -> list[str]:
+        key = f"{self.base}:{name}"
+        found = self.ask("LRANGE", key, 0, -1) if name in ("wait", "active") else self.ask("ZRANGE", key, 0, -1)
+        return [each.decode() for each in found]
+
+    def job(self, name: str) -> dict[str, str]:
+        return {key.decode(): value.decode() for key, value in self.ask("HGETALL", f"{self.base}:{name}").items()}
+
+    def hurry(self) -> None:
+        """Let every delayed job, and every wait of the ledger, be over."""
+        for name in self.jobs_in("delayed"):
+            self.ask("ZADD", f"{self.base}:delayed", 1, name)
+        self.write(
+            "UPDATE mauntic_jobs.deliveries SET until = clock_timestamp() - interval '1 second'"
+            " WHERE until IS NOT NULL AND organization_id = %(organization)s"
+        )
+
+
+@contextmanager
+def new_world(settings: Settings, redis_url: str) -> Iterator[World]:
+    with connect(settings) as session:
+        yield World(settings, redis_url, session)

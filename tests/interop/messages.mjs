@@ -1,0 +1,58 @@
+// Adds jobs to a delivery queue as the platform does, waits until each has completed or failed, and prints what
+// QueueEvents told and what Bull Board would show: node messages.mjs PACKAGE PREFIX NAME REDIS_URL JOBS
+// JOBS is a JSON array of {data, opts}.
+const [, , packageName, prefix, name, redisUrl, given] = process.argv;
+const { Queue, QueueEvents } = await import(packageName);
+
+const address = new URL(redisUrl);
+const connection = {
+  host: address.hostname,
+  port: Number(address.port),
+  password: decodeURIComponent(address.password),
+  maxRetriesPerRequest: null,
+};
+
+const jobs = JSON.parse(given);
+const queue = new Queue(name, { connection, prefix });
+const events = new QueueEvents(name, { connection, prefix });
+await events.waitUntilReady();
+
+const told = {};
+const order = [];
+const note = (jobId, event) => (told[jobId] ??= []).push(event);
+for (const event of ["waiting", "delayed", "active", "retries-exhausted"]) {
+  events.on(event, ({ jobId }) => note(jobId, event));
+}
+const ended = new Promise((resolve) => {
+  let left = jobs.length;
+  const end = (event) => ({ jobId }) => {
+    note(jobId, event);
+    order.push(jobId);
+    left -= 1;
+    if (left === 0) resolve();
+  };
+  events.on("completed", end("completed"));
+  events.on("failed", end("failed"));
+});
+const added = [];
+for (const { data, opts } of jobs) added.push((await queue.add("send-email", data, opts)).id);
+await ended;
+
+for (const id of added) {
+  const job = await queue.getJob(id);
+  console.log(
+    JSON.stringify({
+      id,
+      events: told[id],
+      place: order.indexOf(id),
+      state: job ? await job.getState() : "removed",
+      attempts: job?.attemptsMade,
+      reason: job?.failedReason,
+      value: job?.returnvalue,
+      finished: Boolean(job?.finishedOn && job?.processedOn),
+    }),
+  );
+}
+console.log(JSON.stringify(await queue.getJobCounts()));
+await events.close();
+await queue.close();
