@@ -95,6 +95,12 @@ def _networks(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise ValueError("it must be like https://api.example.com")
+    return text
+
+
 class Settings(BaseSettings):
     """The effective settings of one process. Each field's environment variable is MAUNTIC_ and its name."""
 
@@ -139,6 +145,9 @@ class Settings(BaseSettings):
     )
     send_timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=30))] = Field(
         timedelta(seconds=30), description="how long a provider may take to open an exchange, and to answer at its end"
+    )
+    provider_urls: dict[str, Annotated[str, AfterValidator(_address)]] = Field(
+        {}, description="other addresses of the providers' APIs, by type, such as a test server's"
     )
     record_activity: bool = Field(False, description="write a row of contact_activity for each message sent")
 

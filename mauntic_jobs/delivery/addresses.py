@@ -33,6 +33,11 @@ class Address:
         """The address without the name, as SMTP names it."""
         return f"{self.local}@{self.domain}"
 
+    def __str__(self) -> str:
+        """Return the address with its name, as in a header that may hold any character."""
+        name = self.name.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{name}" <{self.spec}>' if name else self.spec
+
     @property
     def needs_smtputf8(self) -> bool:
         """Whether it can only be written in UTF-8."""

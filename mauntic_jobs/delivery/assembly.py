@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from socket import getfqdn
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.breaker import Breaker
@@ -13,12 +12,14 @@ from mauntic_jobs.delivery.consumer import Consumer, Process, Report, Tell, Work
 from mauntic_jobs.delivery.email import EmailWriter
 from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.delivery.lookups import Lookups
-from mauntic_jobs.delivery.network import Network, parse_networks
 from mauntic_jobs.delivery.pipeline import Pipeline
-from mauntic_jobs.delivery.providers.directory import Directory, Factory
-from mauntic_jobs.delivery.providers.smtp import SmtpProvider
+from mauntic_jobs.delivery.providers.directory import Directory
+from mauntic_jobs.delivery.providers.factories import factories
+from mauntic_jobs.delivery.providers.http import HttpClient
+from mauntic_jobs.delivery.push import PushWriter
 from mauntic_jobs.delivery.queues import base_of, policy_of
 from mauntic_jobs.delivery.sending import Sending
+from mauntic_jobs.delivery.sms import SmsWriter
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.delivery.warmup import Warmup
 from mauntic_jobs.stores.postgres_link import PostgresLink
@@ -73,7 +74,9 @@ async def connected(
         await asyncio.gather(ledger.check(), shared.command("PING"))
         lookups = Lookups(found)
         key = settings.encryption_key.get_secret_value() if settings.encryption_key else None
-        directory = Directory(found, _factories(settings), key, say)
+        client = HttpClient(timeout=settings.send_timeout.total_seconds())
+        stack.push_async_callback(client.close)
+        directory = Directory(found, factories(settings, client), key, say)
         stack.push_async_callback(directory.close)
         pipeline = Pipeline(
             ledger=ledger,
@@ -82,7 +85,7 @@ async def connected(
             warmup=Warmup(shared),
             sending=Sending(Breaker()),
             redis=shared,
-            writers={"email": EmailWriter(lookups)},
+            writers={"email": EmailWriter(lookups), "sms": SmsWriter(lookups), "push": PushWriter(lookups)},
             max_age=plan.max_age,
         )
         consumers = []
@@ -96,10 +99,3 @@ async def connected(
 
 def _process(pipeline: Pipeline, channel: str) -> Process:
     return lambda job, data: pipeline.process(job, data, channel)
-
-
-def _factories(settings: Settings) -> Mapping[tuple[str, str], Factory]:
-    """Return what makes providers, by channel and kind."""
-    network = Network(parse_networks(settings.allowed_networks), loopback=settings.embedded)
-    hello, timeout = getfqdn(), settings.send_timeout.total_seconds()
-    return {("email", "custom_smtp"): lambda config: SmtpProvider(config, network, hello=hello, timeout=timeout)}

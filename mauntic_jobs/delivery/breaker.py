@@ -1,4 +1,4 @@
-"""Leaving a provider alone that fails again and again."""
+"""Leaving a provider alone that fails again and again, or wants to be asked later."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 _FAILURES = 5
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 30.0, 300.0
+# Whatever a provider says: by then it is asked again.
+_LONGEST_LIMIT_SECONDS = 3600.0
 
 
 @dataclass(slots=True)
@@ -21,6 +23,7 @@ class Breaker:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._circuits: dict[Hashable, _Circuit] = {}
+        self._limits: dict[Hashable, float] = {}
 
     def remaining(self, key: Hashable) -> float:
         """Return for how many more seconds nothing is to be tried; 0 if it may be."""
@@ -41,6 +44,16 @@ class Breaker:
             circuit.pause = min(max(circuit.pause * 2, _SHORTEST_SECONDS), _LONGEST_SECONDS)
             circuit.closed_from = self._clock() + circuit.pause
 
-    def open_now(self) -> list[Hashable]:
-        """Return what is being left alone."""
-        return [key for key in self._circuits if self.remaining(key) > 0]
+    def limited(self, key: Hashable, seconds: float) -> None:
+        """Note that it wants to be left alone for so long."""
+        self._limits[key] = max(self._limits.get(key, 0.0), self._clock() + min(seconds, _LONGEST_LIMIT_SECONDS))
+
+    def limit(self, key: Hashable) -> float:
+        """Return for how many more seconds it wants to be left alone."""
+        until = self._limits.get(key)
+        if until is None:
+            return 0.0
+        remaining = until - self._clock()
+        if remaining <= 0:
+            del self._limits[key]
+        return max(0.0, remaining)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from mauntic_jobs.delivery.batches import Batcher
+from mauntic_jobs.delivery.outcome import RejectReason
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Row
@@ -41,13 +42,17 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is to be taken in hand. `payload` is the job's data as JSON; `ready`: it may be sent at once."""
+    """What is to be taken in hand. `payload` is the job's data as JSON; `ready`: it may be sent at once.
+
+    `written` is the address as it was given, where that differs.
+    """
 
     message: Message
     channel: str
     queue_job: str
     payload: str
     address: str | None = None
+    written: str | None = None
     provider_id: UUID | None = None
     provider: str | None = None
     message_id: str | None = None
@@ -85,7 +90,7 @@ class Result:
     provider: str | None = None
     provider_message_id: str | None = None
     attempts: Sequence[dict[str, Any]] = ()
-    hard_bounce: bool = False
+    reject: RejectReason | None = None
     elsewhere: bool = False
 
 
@@ -240,6 +245,7 @@ def _claim_json(n: int, claim: Claim, owner: UUID) -> str:
         "job_id": _text(message.job_id),
         "contact_id": _text(message.contact_id),
         "address": claim.address,
+        "written": claim.written,
         "queue_job": claim.queue_job,
         "provider_id": _text(claim.provider_id),
         "provider": claim.provider,
@@ -265,7 +271,7 @@ def _result_json(n: int, result: Result) -> dict[str, Any]:
         "provider_message_id": result.provider_message_id,
         "attempts": result.attempts or None,
         "campaign_id": result.message.campaign_id,
-        "hard_bounce": result.hard_bounce,
+        "reject": result.reject,
         "elsewhere": result.elsewhere,
     }
 

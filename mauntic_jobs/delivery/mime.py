@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from mauntic_jobs.delivery.addresses import Address
-from mauntic_jobs.errors import JobFailedError
+from mauntic_jobs.delivery.writing import ContentError
 
 _LONGEST_LINE = 998
 _FOLD_AT = 76
@@ -38,13 +38,16 @@ _FRAGILE = (b" \r\n", b"\t\r\n", b"\r\n.\r\n", b"\r\nFrom ")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 
-class HeaderError(JobFailedError):
+class HeaderError(ContentError):
     """What was to be a header cannot be one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Email:
-    """An email as it is meant. `html` or `text` is given; `date` is aware; `message_id` has its angle brackets."""
+    """An email as it is meant. `html` or `text` is given; `date` is aware; `message_id` has its angle brackets.
+
+    `tags` name the message to providers that keep them, by `deliveryId`, `organizationId` and others.
+    """
 
     sender: Address
     recipient: Address
@@ -56,6 +59,7 @@ class Email:
     reply_to: Address | None = None
     unsubscribe_url: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +86,27 @@ def build(email: Email, *, eight_bit: bool) -> Mime:
         _text("Subject", _CONTROLS.sub(" ", email.subject)),
         f"Message-ID: {email.message_id}",
         f"Date: {format_datetime(email.date)}",
-        *(_unsubscribe(email.unsubscribe_url) if email.unsubscribe_url else ()),
-        *(_custom(name, value) for name, value in email.headers.items()),
+        *_further(email),
         "MIME-Version: 1.0",
     ]
     body, needs_8bit = _body(email, eight_bit=eight_bit)
     content = "\r\n".join(headers).encode() + b"\r\n" + body
     return Mime(content, needs_8bit, any(address.needs_smtputf8 for address in addresses))
+
+
+def headers_of(email: Email) -> list[tuple[str, str]]:
+    """Return the headers that are the tenant's, and those of List-Unsubscribe, unfolded. Raises HeaderError."""
+    _further(email)
+    unsubscribe = _unsubscribe(email.unsubscribe_url) if email.unsubscribe_url else ()
+    return [
+        *((name, value) for name, _, value in (each.partition(": ") for each in unsubscribe)),
+        *email.headers.items(),
+    ]
+
+
+def _further(email: Email) -> list[str]:
+    unsubscribe = _unsubscribe(email.unsubscribe_url) if email.unsubscribe_url else ()
+    return [*unsubscribe, *(_custom(name, value) for name, value in email.headers.items())]
 
 
 def _body(email: Email, *, eight_bit: bool) -> tuple[bytes, bool]:

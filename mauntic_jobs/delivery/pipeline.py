@@ -31,7 +31,7 @@ _SHORTEST_DEFERRAL_SECONDS = 0.5
 _FRESH_SECONDS = 30.0
 _BUSY_SECONDS = 2.0
 _WARMUP_REASON = "warm-up"
-_UNSENT = (Verdict.TEMPORARY, Verdict.PERMANENT, Verdict.PROVIDER)
+_UNSENT = (Verdict.TEMPORARY, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Pipeline:
             return GiveBack()
         first, asked = providers[0].config, time.monotonic()
         claim = Claim(
-            *(order.message, order.channel, order.job.id, order.payload, draft.address),
+            *(order.message, order.channel, order.job.id, order.payload, draft.address, draft.written),
             *(first.id, first.name, draft.message_id),
             ready=True,
         )
@@ -163,7 +163,7 @@ class Pipeline:
                 state, wait = State.FAILED, None
             case Verdict.UNKNOWN:
                 state, wait = State.AMBIGUOUS, None
-            case Verdict.PROVIDER:
+            case Verdict.PROVIDER | Verdict.RATE_LIMITED:
                 state, wait = State.DEFERRED, _jittered(sent.wait)
             case Verdict.TEMPORARY if order.job.last_attempt and not self.stopping:
                 state, wait = State.FAILED, None
@@ -200,7 +200,7 @@ class Pipeline:
             provider=sent.provider.config.name if sent and sent.provider else None,
             provider_message_id=sent.outcome.provider_message_id if sent else None,
             attempts=sent.attempts if sent else [],
-            hard_bounce=sent.outcome.hard_bounce if sent else False,
+            reject=sent.outcome.reject if sent else None,
             elsewhere=elsewhere,
         )
         failpoints.reach("before-record")

@@ -2,20 +2,26 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery.breaker import Breaker
-from mauntic_jobs.delivery.mime import HeaderError
-from mauntic_jobs.delivery.outcome import Outcome, Verdict
+from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.providers.provider import Provider
+from mauntic_jobs.delivery.writing import ContentError
 from mauntic_jobs.telemetry.scrub import scrub
 
 # A further provider is tried only as long as a claim is fresh.
 _MOST_SECONDS = 30.0
 _SHORTEST_WAIT_SECONDS = 30.0
+# A provider that wants to be asked again within it is waited for; after that, the next one is tried.
+_SHORT_LIMIT_SECONDS = 10.0
+# Where a provider does not say when it wants to be asked again.
+_UNSAID_LIMIT_SECONDS = 30.0
+# They prove that the provider has sent nothing, and say nothing of the message.
+_MOVE_ON = (Verdict.PROVIDER, Verdict.RATE_LIMITED)
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,25 @@ class Sending:
         self.breaker = breaker
 
     def usable(self, organization: UUID, providers: Sequence[Provider]) -> list[Provider]:
-        """Return the providers that are not being left alone."""
-        return [each for each in providers if not self.breaker.remaining((organization, each.config.id))]
+        """Return the providers to be tried now: none if one that would be tried first can soon be asked again."""
+        usable = []
+        for each in providers:
+            key = organization, each.config.id
+            limit = self.breaker.limit(key)
+            if 0 < limit <= _SHORT_LIMIT_SECONDS:
+                break
+            if not limit and not self.breaker.remaining(key):
+                usable.append(each)
+        return usable
 
     def wait(self, organization: UUID, providers: Sequence[Provider]) -> float:
         """Return in how many seconds the first of them may be tried again."""
-        waits = [self.breaker.remaining((organization, each.config.id)) for each in providers]
-        return max(min(waits, default=0.0), _SHORTEST_WAIT_SECONDS)
+        keys = [(organization, each.config.id) for each in providers]
+        waits = [
+            max(self.breaker.remaining(key), _SHORTEST_WAIT_SECONDS) for key in keys if not self.breaker.limit(key)
+        ]
+        limits = [limit for key in keys if (limit := self.breaker.limit(key))]
+        return min([*waits, *limits], default=_SHORTEST_WAIT_SECONDS)
 
     async def send(self, organization: UUID, providers: Sequence[Provider], content: Any) -> Sent:
         """Send the content over the first of the providers that takes it."""
@@ -65,25 +83,35 @@ class Sending:
                     "reason": outcome.reason,
                 }
             )
-            if outcome.verdict is not Verdict.PROVIDER:
-                self._note(organization, provider, outcome)
+            limit = self._note((organization, provider.config.id), outcome)
+            if outcome.verdict not in _MOVE_ON:
                 return Sent(outcome, provider, attempts)
-            self.breaker.failed((organization, provider.config.id))
+            if limit is not None and limit <= _SHORT_LIMIT_SECONDS:
+                break
         return Sent(outcome, used, attempts, self.wait(organization, providers))
 
-    def _note(self, organization: UUID, provider: Provider, outcome: Outcome) -> None:
-        if outcome.verdict in (Verdict.ACCEPTED, Verdict.PERMANENT):
-            self.breaker.succeeded((organization, provider.config.id))
+    def _note(self, key: tuple[UUID, UUID], outcome: Outcome) -> float | None:
+        """Learn from an outcome; return for how long the provider wants to be left alone, if it does."""
+        match outcome.verdict:
+            case Verdict.ACCEPTED | Verdict.PERMANENT:
+                self.breaker.succeeded(key)
+            case Verdict.PROVIDER:
+                self.breaker.failed(key)
+            case Verdict.RATE_LIMITED:
+                limit = _UNSAID_LIMIT_SECONDS if outcome.retry_after is None else max(outcome.retry_after, 0.1)
+                self.breaker.limited(key, limit)
+                return limit
+            case _:
+                pass
+        return None
 
 
 async def _outcome(provider: Provider, content: Any) -> Outcome:
     try:
         outcome = await provider.send(content)
-    except HeaderError as error:
-        return Outcome(Verdict.PERMANENT, str(error))
-    if outcome.verdict is Verdict.ACCEPTED:
-        return outcome
-    return Outcome(outcome.verdict, clean(outcome.reason), outcome.provider_message_id, outcome.hard_bounce)
+    except ContentError as error:
+        return Outcome(Verdict.PERMANENT, str(error), reject=RejectReason.INVALID)
+    return outcome if outcome.verdict is Verdict.ACCEPTED else replace(outcome, reason=clean(outcome.reason))
 
 
 def clean(reason: str) -> str:

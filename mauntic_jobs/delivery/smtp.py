@@ -11,7 +11,7 @@ from typing import NoReturn
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.mime import Mime
 from mauntic_jobs.delivery.network import Network, NetworkError
-from mauntic_jobs.delivery.outcome import Outcome, Verdict
+from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.smtp_wire import LostError, Reply, Wire
 
 _OK = range(200, 300)
@@ -51,8 +51,8 @@ class Features:
 
 
 class _Ended(Exception):  # noqa: N818 - it is no error, but the outcome
-    def __init__(self, verdict: Verdict, reason: str, *, hard_bounce: bool = False) -> None:
-        self.outcome = Outcome(verdict, reason, hard_bounce=hard_bounce)
+    def __init__(self, verdict: Verdict, reason: str, *, reject: RejectReason | None = None) -> None:
+        self.outcome = Outcome(verdict, reason, reject=reject)
 
 
 class SmtpConnection:
@@ -87,6 +87,18 @@ class SmtpConnection:
             return await self._send(sender, recipient, compose)
         except _Ended as ended:
             return ended.outcome
+
+    async def check(self) -> Outcome:
+        """Connect and log in; ACCEPTED if a message could follow."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._ready()
+        except _Ended as ended:
+            return ended.outcome
+        except (TimeoutError, LostError, OSError) as error:
+            problem = str(error) or f"no answer for {self._timeout:g} s"
+            return self._dropped(Verdict.PROVIDER, f"{self._server.host}: {problem}").outcome
+        return Outcome(Verdict.ACCEPTED)
 
     def abort(self) -> None:
         """End the exchange now: `send` returns what it has come to."""
@@ -205,7 +217,8 @@ class SmtpConnection:
             raise _Ended(Verdict.PROVIDER, reason)
         if reply.code not in _PERMANENT:
             raise _Ended(Verdict.TEMPORARY, reason)
-        raise _Ended(Verdict.PERMANENT, reason, hard_bounce=at_recipient and _is_hard_bounce(reply))
+        bounced = at_recipient and _is_hard_bounce(reply)
+        raise _Ended(Verdict.PERMANENT, reason, reject=RejectReason.BOUNCED if bounced else RejectReason.OTHER)
 
     async def _ready(self) -> Wire:
         """Return a connection on which a message may be begun."""

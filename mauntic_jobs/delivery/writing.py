@@ -11,14 +11,22 @@ class WritingError(JobFailedError):
     """A message lacks something that it cannot be sent without."""
 
 
+class ContentError(JobFailedError):
+    """A message cannot be sent as it is, by any provider of its kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message ready to be sent, except for its id. `domain` is the one whose warm-up it counts for."""
+    """A message ready to be sent, except for its id. `domain` is the one whose warm-up it counts for.
+
+    `address` is in the channel's one form, by which it is suppressed; `written` is how it was given, if otherwise.
+    """
 
     address: str
     content: Any
     message_id: str | None = None
     domain: str | None = None
+    written: str | None = None
 
 
 class Writer(Protocol):

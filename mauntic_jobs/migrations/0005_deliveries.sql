@@ -8,6 +8,7 @@ CREATE TABLE mauntic_jobs.deliveries (
         state IN ('claimed', 'sending', 'sent', 'failed', 'deferred', 'suppressed', 'ambiguous', 'expired')
     ),
     reason text,
+    reject_reason text,
     until timestamptz,
     job_id uuid,
     contact_id uuid,
@@ -33,6 +34,8 @@ COMMENT ON COLUMN mauntic_jobs.deliveries.state IS
 'claimed: taken in hand, and not being sent; sending: a provider may have it; ambiguous: nobody knows whether it has';
 COMMENT ON COLUMN mauntic_jobs.deliveries.until IS
 'sending: when the lease ends; deferred: not before; ambiguous: when it is sent again, null if a human decides';
+COMMENT ON COLUMN mauntic_jobs.deliveries.reject_reason IS
+'why a provider will never take it: invalid, bounced, timed_out, blocked, spam, unsubscribed or other';
 COMMENT ON COLUMN mauntic_jobs.deliveries.job_id IS 'the row of delivery.delivery_jobs that counts it';
 COMMENT ON COLUMN mauntic_jobs.deliveries.queue_job IS 'id of the BullMQ job that last asked for it';
 COMMENT ON COLUMN mauntic_jobs.deliveries.payload IS 'what was asked for, kept until it is settled';

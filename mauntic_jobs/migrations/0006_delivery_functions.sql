@@ -3,7 +3,8 @@
 -- of it for as long as it is kept.
 
 -- Take deliveries in hand: `sending` where they may go out at once, else `claimed`; say what stands in the way.
--- `claims` is an array of objects with the columns below; `n` is the caller's own number. A row is granted if it is new,
+-- `claims` is an array of objects with the columns below; `n` is the caller's own number, `written` the address as it
+-- was given, which may be suppressed as well. A row is granted if it is new,
 -- waits for nothing, or is this same claim repeated. One row for each n; `granted` tells.
 CREATE FUNCTION mauntic_jobs.claim_deliveries(claims json, lease interval)
 RETURNS TABLE (
@@ -19,11 +20,12 @@ BEGIN
     WITH given AS MATERIALIZED (
         SELECT claim.*, EXISTS (
             SELECT FROM delivery.suppressions
-            WHERE suppressions.organization_id = claim.organization_id AND suppressions.email = lower(claim.address)
+            WHERE suppressions.organization_id = claim.organization_id
+                AND suppressions.email IN (lower(claim.address), lower(claim.written))
         ) AS suppressed
         FROM json_to_recordset(claims) AS claim (
             n int, organization_id uuid, delivery_id text, channel text, job_id uuid, contact_id uuid, address text,
-            queue_job text, provider_id uuid, provider text, message_id text, payload jsonb, owner uuid, ready boolean
+            written text, queue_job text, provider_id uuid, provider text, message_id text, payload jsonb, owner uuid, ready boolean
         )
         ORDER BY organization_id, delivery_id
     ), written AS (
@@ -116,7 +118,7 @@ BEGIN
         SELECT *
         FROM json_to_recordset(results) AS result (
             n int, organization_id uuid, delivery_id text, fence bigint, state text, reason text, wait float8,
-            provider_id uuid, provider text, provider_message_id text, attempts jsonb, campaign_id text, hard_bounce boolean,
+            provider_id uuid, provider text, provider_message_id text, attempts jsonb, campaign_id text, reject text,
             elsewhere boolean
         )
     ), judged AS (
@@ -146,6 +148,7 @@ BEGIN
             provider = coalesce(judged.provider, delivery.provider),
             provider_message_id = coalesce(judged.provider_message_id, delivery.provider_message_id),
             attempts = delivery.attempts || coalesce(judged.attempts, '[]'),
+            reject_reason = judged.reject,
             payload = CASE WHEN judged.new_state IN ('sent', 'suppressed', 'expired') THEN NULL ELSE delivery.payload END,
             updated_at = clock_timestamp()
         FROM judged
@@ -157,7 +160,7 @@ BEGIN
             delivery.organization_id, delivery.delivery_id, delivery.fence, delivery.channel, delivery.state,
             delivery.reason, delivery.until, delivery.job_id, delivery.contact_id, delivery.address, delivery.provider,
             delivery.provider_message_id, delivery.message_id, delivery.possible_duplicate, judged.campaign_id,
-            judged.hard_bounce, judged.elsewhere IS TRUE AS elsewhere,
+            judged.reject, judged.elsewhere IS TRUE AS elsewhere,
             coalesce(
                 delivery.job_id, md5(delivery.organization_id::text || ':' || delivery.delivery_id)::uuid
             ) AS event_job_id
@@ -169,7 +172,7 @@ BEGIN
             md5(organization_id::text || ':' || delivery_id || ':' || fence || ':' || state)::uuid,
             event_job_id, organization_id, contact_id, channel, state, left(provider_message_id, 255),
             jsonb_strip_nulls(jsonb_build_object(
-                'deliveryId', delivery_id, 'messageId', message_id, 'provider', provider, 'reason', reason,
+                'deliveryId', delivery_id, 'messageId', message_id, 'provider', provider, 'reason', reason, 'rejectReason', reject,
                 'possibleDuplicate', CASE WHEN possible_duplicate THEN true END
             )),
             clock_timestamp() AT TIME ZONE 'UTC'
@@ -187,11 +190,14 @@ BEGIN
         FROM changed
         WHERE record_activity AND state = 'sent' AND contact_id IS NOT NULL AND NOT elsewhere
         ON CONFLICT (id) DO NOTHING
-    ), bounced AS (
+    ), rejected AS (
         INSERT INTO delivery.suppressions (organization_id, email, reason, source, created_at)
-        SELECT DISTINCT organization_id, lower(address), 'bounce', 'mauntic-jobs', clock_timestamp() AT TIME ZONE 'UTC'
+        SELECT DISTINCT ON (organization_id, lower(address))
+            organization_id, lower(address),
+            CASE reject WHEN 'bounced' THEN 'bounce' WHEN 'spam' THEN 'complaint' ELSE 'unsubscribe' END,
+            'mauntic-jobs', clock_timestamp() AT TIME ZONE 'UTC'
         FROM changed
-        WHERE hard_bounce AND NOT EXISTS (
+        WHERE reject IN ('bounced', 'spam', 'unsubscribed') AND channel <> 'push' AND NOT EXISTS (
             SELECT FROM delivery.suppressions AS known
             WHERE known.organization_id = changed.organization_id AND known.email = lower(changed.address)
         )

@@ -9,7 +9,7 @@ import pytest
 
 from mauntic_jobs.delivery.mime import Mime
 from mauntic_jobs.delivery.network import Network
-from mauntic_jobs.delivery.outcome import Outcome, Verdict
+from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.smtp import Features, SmtpConnection, SmtpServer
 from mauntic_jobs.delivery.smtp_wire import Reply
 from tests.delivery.proxy import running_proxy
@@ -40,7 +40,7 @@ def send(
 
 @pytest.mark.parametrize("pipelining", [True, False])
 @pytest.mark.parametrize(
-    ("recipient", "verdict", "hard_bounce", "reason"),
+    ("recipient", "verdict", "bounced", "reason"),
     [
         ("ok", Verdict.ACCEPTED, False, ""),
         ("reject-550", Verdict.PERMANENT, True, "the recipient was refused: 550 5.1.1 no such user"),
@@ -55,11 +55,11 @@ def send(
     ],
 )
 def test_every_answer_has_its_verdict(
-    tmp_path: Path, recipient: str, verdict: Verdict, hard_bounce: bool, reason: str, pipelining: bool
+    tmp_path: Path, recipient: str, verdict: Verdict, bounced: bool, reason: str, pipelining: bool
 ) -> None:
     with running_sink(tmp_path, pipelining=pipelining) as sink:
         first, after = send(sink, f"{recipient}@example.com", "ok@example.com")
-    assert (first.verdict, first.hard_bounce) == (verdict, hard_bounce)
+    assert (first.verdict, first.reject is RejectReason.BOUNCED) == (verdict, bounced)
     assert reason in first.reason
     # The next message has nothing to do with it.
     assert after.verdict is Verdict.ACCEPTED

@@ -34,6 +34,15 @@ class ProviderConfig:
             raise ProviderError(f"{self.name}: {name} is not a text")
         return str(value)
 
+    def required(self, name: str) -> str:
+        """Return a value that it cannot do without, fit for a header. Raises ProviderError, without the value."""
+        value = (self.text(name) or "").strip()
+        if not value:
+            raise ProviderError(f"{self.name}: it has no {name}")
+        if not value.isascii() or not value.isprintable():
+            raise ProviderError(f"{self.name}: {name} has characters that it cannot have")
+        return value
+
     @property
     def name(self) -> str:
         """What it is called in errors and in the ledger."""

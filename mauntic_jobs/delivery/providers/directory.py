@@ -6,6 +6,7 @@ from uuid import UUID
 
 from mauntic_jobs.delivery.cache import Cache
 from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError, read_config
+from mauntic_jobs.delivery.providers.factories import Factory
 from mauntic_jobs.delivery.providers.provider import Provider
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
@@ -14,9 +15,6 @@ from mauntic_jobs.stores.postgres_link import PostgresLink
 _CONFIG_SECONDS = 30
 
 _sql = statements("deliveries")
-
-# Makes a provider of one kind from its configuration, or raises ProviderError.
-Factory = Callable[[ProviderConfig], Provider]
 
 
 @dataclass(frozen=True)

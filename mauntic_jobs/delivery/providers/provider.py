@@ -16,6 +16,10 @@ class Provider(Protocol):
         """Send one message of the channel's own kind, such as an Email; every failure of the provider is an Outcome."""
         ...
 
+    async def check(self) -> Outcome:
+        """Log in without sending anything; ACCEPTED if the provider takes the credentials."""
+        ...
+
     def abort(self) -> None:
         """End all exchanges now: each `send` returns the outcome that it has come to."""
         ...

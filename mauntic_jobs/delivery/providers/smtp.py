@@ -44,6 +44,14 @@ class SmtpProvider:
                 self._idle.append(connection)
                 await self._close_stale()
 
+    async def check(self) -> Outcome:
+        """Connect and log in, without sending anything."""
+        connection = self._connection()
+        try:
+            return await connection.check()
+        finally:
+            await connection.close()
+
     def abort(self) -> None:
         """End all exchanges now."""
         for connection in self._busy:

@@ -1,0 +1,29 @@
+"""The kinds of providers there are, by channel and type."""
+
+from collections.abc import Callable, Mapping
+from socket import getfqdn
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.network import Network, parse_networks
+from mauntic_jobs.delivery.providers import postmark
+from mauntic_jobs.delivery.providers.config import ProviderConfig
+from mauntic_jobs.delivery.providers.http import HttpClient
+from mauntic_jobs.delivery.providers.provider import Provider
+from mauntic_jobs.delivery.providers.smtp import SmtpProvider
+
+# Makes a provider of one kind from its configuration, or raises ProviderError.
+Factory = Callable[[ProviderConfig], Provider]
+
+
+def factories(settings: Settings, client: HttpClient) -> Mapping[tuple[str, str], Factory]:
+    """Return what makes providers, by channel and type; those over HTTP use the connections of `client`."""
+    network = Network(parse_networks(settings.allowed_networks), loopback=settings.embedded)
+
+    def api(kind: str, default: str) -> str:
+        return settings.provider_urls.get(kind, default).rstrip("/")
+
+    hello, timeout = getfqdn(), settings.send_timeout.total_seconds()
+    return {
+        ("email", "custom_smtp"): lambda config: SmtpProvider(config, network, hello=hello, timeout=timeout),
+        ("email", "postmark"): lambda config: postmark.PostmarkProvider(config, client, api("postmark", postmark.API)),
+    }

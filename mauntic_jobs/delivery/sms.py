@@ -1,0 +1,100 @@
+"""SMS: from a message, a contact and a template to what an SMS provider sends."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from mauntic_jobs.delivery.lookups import Lookups
+from mauntic_jobs.delivery.payload import Message
+from mauntic_jobs.delivery.personalization import Personalization, data_of, first, rendered, tags_of
+from mauntic_jobs.delivery.writing import Draft, WritingError
+
+_GSM_7 = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+_GSM_7_EXTENDED = frozenset("\f^{}\\[~]|€")
+_MOST_SEGMENTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Sms:
+    """A text message. `recipient` is in E.164; `sender` a number, a name or a short code, None for the provider's own.
+
+    `tags` name the message to providers that keep them, by `deliveryId`, `organizationId` and others.
+    """
+
+    recipient: str
+    text: str
+    sender: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def segments(self) -> int:
+        """How many messages it is on the air."""
+        return segments(self.text)
+
+
+class SmsWriter:
+    """Writes text messages."""
+
+    def __init__(self, lookups: Lookups) -> None:
+        self._personalization = Personalization(lookups)
+
+    async def write(self, message: Message, sender: str | None) -> Draft:
+        """Return the draft, its content an Sms. Raises JobFailedError, which says what is wrong or missing."""
+        template = await self._personalization.template(message)
+        source = first(message.body, message.text, template.text)
+        contact = await self._personalization.contact(message, message.phone_number, source)
+        written = first(message.phone_number, contact["phone"] if contact else None)
+        if written is None:
+            raise WritingError("neither the message nor its contact has a phone number")
+        if source is None:
+            raise WritingError("neither the message nor a template has a text")
+        recipient = e164(written)
+        text = rendered(source, data_of(message, contact)).strip()
+        if not text:
+            raise WritingError("its text is empty once it is filled in")
+        if segments(text) > _MOST_SEGMENTS:
+            raise WritingError(f"its text takes {segments(text)} segments, and {_MOST_SEGMENTS} are allowed")
+        content = Sms(recipient, text, first(message.sender, sender), tags_of(message))
+        return Draft(recipient, content, written=written if written != recipient else None)
+
+    def signed(self, draft: Draft, message_id: str | None) -> Sms:  # noqa: ARG002 - an SMS has no id of its own
+        """Return the message as it is."""
+        sms: Sms = draft.content
+        return sms
+
+
+@lru_cache(maxsize=4096)
+def e164(text: str) -> str:
+    """Return a phone number in E.164, such as +15005550006. Raises WritingError, which says what is wrong with it."""
+    import phonenumbers
+
+    try:
+        number = phonenumbers.parse(text.replace("tel:", "", 1))
+    except phonenumbers.NumberParseException as error:
+        raise WritingError(f"the phone number cannot be read: {error}; it must begin with + and its country") from None
+    if not phonenumbers.is_possible_number(number):
+        raise WritingError("the phone number is too short or too long for its country")
+    formatted: str = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return formatted
+
+
+def segments(text: str) -> int:
+    """Return how many messages a text takes: 160 characters of GSM-7 or 70 of UCS-2 alone, else 153 or 67 in each.
+
+    As 3GPP TS 23.038 and 23.040 have it; a character of two units is not divided between two messages.
+    """
+    if all(each in _GSM_7 or each in _GSM_7_EXTENDED for each in text):
+        units, alone, joined = [2 if each in _GSM_7_EXTENDED else 1 for each in text], 160, 153
+    else:
+        units, alone, joined = [2 if ord(each) > 0xFFFF else 1 for each in text], 70, 67  # noqa: PLR2004 - UTF-16
+    if sum(units) <= alone:
+        return 1
+    count, room = 1, joined
+    for unit in units:
+        if unit > room:
+            count, room = count + 1, joined
+        room -= unit
+    return count
