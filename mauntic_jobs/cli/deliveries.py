@@ -12,7 +12,7 @@ from mauntic_jobs.cli.output import plural, print_json, print_line, print_table
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery import desk
 from mauntic_jobs.delivery.channels import CHANNELS
-from mauntic_jobs.delivery.ledger import State
+from mauntic_jobs.delivery.ledger_entries import State
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.stores.postgres import connect

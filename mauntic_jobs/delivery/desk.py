@@ -10,7 +10,8 @@ from uuid import UUID
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
-from mauntic_jobs.delivery.ledger import RESEND_AFTER, State
+from mauntic_jobs.delivery.ledger import RESEND_AFTER
+from mauntic_jobs.delivery.ledger_entries import State
 from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.errors import RefusedError, UsageError
 from mauntic_jobs.job import Row

@@ -4,14 +4,22 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from mauntic_jobs.delivery.batches import Batcher
-from mauntic_jobs.delivery.outcome import RejectReason
+from mauntic_jobs.delivery.ledger_entries import (
+    Claim,
+    Claimed,
+    Recorded,
+    Result,
+    State,
+    claim_json,
+    claimed,
+    recorded,
+    result_json,
+)
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Row
@@ -25,83 +33,6 @@ _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
 
 _sql = statements("deliveries")
 _T = TypeVar("_T")
-
-
-class State(StrEnum):
-    """The fates of a delivery; those before `SENT` and `AMBIGUOUS` may still change by themselves."""
-
-    CLAIMED = "claimed"
-    SENDING = "sending"
-    DEFERRED = "deferred"
-    AMBIGUOUS = "ambiguous"
-    SENT = "sent"
-    FAILED = "failed"
-    SUPPRESSED = "suppressed"
-    EXPIRED = "expired"
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What is to be taken in hand. `payload` is the job's data as JSON; `ready`: it may be sent at once.
-
-    `written` is the address as it was given, where that differs.
-    """
-
-    message: Message
-    channel: str
-    queue_job: str
-    payload: str
-    address: str | None = None
-    written: str | None = None
-    provider_id: UUID | None = None
-    provider: str | None = None
-    message_id: str | None = None
-    ready: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """How the delivery stands afterwards. Only if `granted` it is the caller's, with that fence.
-
-    `wait` is how many seconds are left until it changes by itself; `held` means that it will not.
-    """
-
-    granted: bool
-    state: State | None
-    fence: int
-    suppressed: bool
-    message_id: str | None
-    possible_duplicate: bool
-    reason: str | None
-    held: bool
-    wait: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of a claimed delivery. `wait` is in seconds; `elsewhere`: the Node engine sent and counted it."""
-
-    message: Message
-    fence: int
-    state: State
-    reason: str | None = None
-    wait: float | None = None
-    provider_id: UUID | None = None
-    provider: str | None = None
-    provider_message_id: str | None = None
-    attempts: Sequence[dict[str, Any]] = ()
-    reject: RejectReason | None = None
-    elsewhere: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """How the delivery stands afterwards; `fresh` if this result is what changed it."""
-
-    fresh: bool
-    state: State | None
-    held: bool
-    wait: float | None
 
 
 class Ledger:
@@ -161,9 +92,9 @@ class Ledger:
         await self._start_jobs([claim.message.job_id for claim, _ in asked if claim.message.job_id])
 
         async def call(some: list[tuple[Claim, UUID]]) -> Sequence[Claimed | Exception]:
-            claims = ",".join([_claim_json(n, claim, owner) for n, (claim, owner) in enumerate(some)])
+            claims = ",".join([claim_json(n, claim, owner) for n, (claim, owner) in enumerate(some)])
             parameters = {"claims": f"[{claims}]".encode(), "lease": self._lease}
-            return _in_order(await self._claims_link.json(_sql["claim"], parameters), len(some), _claimed)
+            return _in_order(await self._claims_link.json(_sql["claim"], parameters), len(some), claimed)
 
         # One statement cannot change a row twice.
         answers: list[Claimed | Exception] = [NotImplementedError()] * len(asked)
@@ -175,9 +106,9 @@ class Ledger:
 
     async def _record_all(self, asked: list[Result]) -> Sequence[Recorded | Exception]:
         async def call(some: list[Result]) -> Sequence[Recorded | Exception]:
-            results = json.dumps([_result_json(n, result) for n, result in enumerate(some)]).encode()
+            results = json.dumps([result_json(n, result) for n, result in enumerate(some)]).encode()
             parameters = {**self._parameters, "results": results}
-            return _in_order(await self._records_link.json(_sql["record"], parameters), len(some), _recorded)
+            return _in_order(await self._records_link.json(_sql["record"], parameters), len(some), recorded)
 
         return await self._one_by_one_if_refused(call, asked)
 
@@ -235,47 +166,6 @@ def _rounds(keys: list[tuple[UUID, str]]) -> list[list[int]]:
     return rounds
 
 
-def _claim_json(n: int, claim: Claim, owner: UUID) -> str:
-    message = claim.message
-    fields = {
-        "n": n,
-        "organization_id": str(message.organization_id),
-        "delivery_id": message.key,
-        "channel": claim.channel,
-        "job_id": _text(message.job_id),
-        "contact_id": _text(message.contact_id),
-        "address": claim.address,
-        "written": claim.written,
-        "queue_job": claim.queue_job,
-        "provider_id": _text(claim.provider_id),
-        "provider": claim.provider,
-        "message_id": claim.message_id,
-        "owner": str(owner),
-        "ready": claim.ready,
-    }
-    # The payload is JSON already, and by far the longest.
-    return f'{json.dumps(fields)[:-1]},"payload":{claim.payload}}}'
-
-
-def _result_json(n: int, result: Result) -> dict[str, Any]:
-    return {
-        "n": n,
-        "organization_id": str(result.message.organization_id),
-        "delivery_id": result.message.key,
-        "fence": result.fence,
-        "state": result.state,
-        "reason": result.reason,
-        "wait": result.wait,
-        "provider_id": _text(result.provider_id),
-        "provider": result.provider,
-        "provider_message_id": result.provider_message_id,
-        "attempts": result.attempts or None,
-        "campaign_id": result.message.campaign_id,
-        "reject": result.reject,
-        "elsewhere": result.elsewhere,
-    }
-
-
 def _evident(row: Row) -> Result:
     message = Message(organization_id=row["organization_id"], delivery_id=row["delivery_id"])
     reason = "the platform has heard of it since"
@@ -287,28 +177,5 @@ def _in_order(rows: list[Row], count: int, read: Callable[[Row], _T]) -> list[_T
     return [by_number[n] for n in range(count)]
 
 
-def _claimed(row: Row) -> Claimed:
-    return Claimed(
-        granted=row["granted"],
-        state=State(row["state"]) if row["state"] else None,
-        fence=row["fence"] or 0,
-        suppressed=row["suppressed"],
-        message_id=row["message_id"],
-        possible_duplicate=bool(row["possible_duplicate"]),
-        reason=row["reason"],
-        held=bool(row["held"]),
-        wait=row["wait_seconds"],
-    )
-
-
-def _recorded(row: Row) -> Recorded:
-    state = State(row["state"]) if row["state"] else None
-    return Recorded(row["recorded"], state, bool(row["held"]), row["wait_seconds"])
-
-
 def _interval(duration: timedelta) -> bytes:
     return f"{duration.total_seconds()} seconds".encode()
-
-
-def _text(value: UUID | None) -> str | None:
-    return None if value is None else str(value)

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
-from mauntic_jobs.delivery.ledger import Claim, Claimed, Ledger, Recorded, Result, State
+from mauntic_jobs.delivery.ledger import Ledger
+from mauntic_jobs.delivery.ledger_entries import Claim, Claimed, Recorded, Result, State
 from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.outcome import Verdict
 from mauntic_jobs.delivery.payload import Message, read_message

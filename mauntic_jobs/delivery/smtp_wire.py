@@ -6,6 +6,9 @@ from ipaddress import ip_address
 from ssl import SSLContext
 from typing import NamedTuple, cast
 
+# The replies that say yes.
+OK = range(200, 300)
+
 _MOST_UNREAD = 64 * 1024
 _CLOSE_SECONDS = 1
 

@@ -10,7 +10,8 @@ import pytest
 from mauntic_jobs.delivery.mime import Mime
 from mauntic_jobs.delivery.network import Network
 from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
-from mauntic_jobs.delivery.smtp import Features, SmtpConnection, SmtpServer
+from mauntic_jobs.delivery.smtp import SmtpConnection
+from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
 from mauntic_jobs.delivery.smtp_wire import Reply
 from tests.delivery.proxy import running_proxy
 from tests.delivery.sink import Sink, certificate, running_sink, server_tls
@@ -187,6 +188,6 @@ def test_replies_are_read_in_whatever_pieces_they_come() -> None:
 
 
 def _forget_tls() -> None:
-    from mauntic_jobs.delivery import smtp
+    from mauntic_jobs.delivery import smtp_login
 
-    smtp._tls.cache_clear()
+    smtp_login._tls.cache_clear()

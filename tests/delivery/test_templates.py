@@ -10,16 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from mauntic_jobs.delivery import templates
-from mauntic_jobs.delivery.templates import (
-    DEEPEST_NESTING,
-    LONGEST_OUTPUT,
-    LONGEST_PATH,
-    LONGEST_SOURCE,
-    MOST_STEPS,
-    TemplateError,
-    compile_template,
-)
+from mauntic_jobs.delivery import template_nodes
+from mauntic_jobs.delivery.template_nodes import LONGEST_OUTPUT, MOST_STEPS, TemplateError
+from mauntic_jobs.delivery.templates import DEEPEST_NESTING, LONGEST_PATH, LONGEST_SOURCE, compile_template
 
 DATA: dict[str, Any] = {
     "name": "Ann",
@@ -304,7 +297,7 @@ def test_nested_loops_explode_nothing(body: str) -> None:
 
 
 def test_steps_are_counted_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(templates, "MOST_SECONDS", 60)
+    monkeypatch.setattr(template_nodes, "MOST_SECONDS", 60)
     items = [0] * (MOST_STEPS - 1)
     assert render("{{#each l}}{{/each}}", {"l": items}) == ""
     for source in (
@@ -321,7 +314,7 @@ def test_steps_are_counted_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("source", ["{{#each l}}{{/each}}", "{{a}}" * 1_000, "{{l}}", "{{#each l}}{{l}}{{/each}}"])
 def test_time_is_limited(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(templates, "MOST_SECONDS", -1)
+    monkeypatch.setattr(template_nodes, "MOST_SECONDS", -1)
     with pytest.raises(TemplateError, match=r"line 1, column [0-9]+: it takes longer than -1 seconds"):
         render(source, {"l": [0] * 1_000})
 

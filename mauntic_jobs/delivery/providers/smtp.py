@@ -6,7 +6,8 @@ from mauntic_jobs.delivery.mime import Email, Mime, build
 from mauntic_jobs.delivery.network import Network
 from mauntic_jobs.delivery.outcome import Outcome
 from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError
-from mauntic_jobs.delivery.smtp import Features, SmtpConnection, SmtpServer
+from mauntic_jobs.delivery.smtp import SmtpConnection
+from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
 
 _DEFAULT_PORT = 587
 _TLS_PORT = 465

@@ -1,0 +1,157 @@
+"""Claims and results, as the ledger's functions in Postgres take them and answer."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from mauntic_jobs.delivery.outcome import RejectReason
+from mauntic_jobs.delivery.payload import Message
+from mauntic_jobs.job import Row
+
+
+class State(StrEnum):
+    """The fates of a delivery; those before `SENT` and `AMBIGUOUS` may still change by themselves."""
+
+    CLAIMED = "claimed"
+    SENDING = "sending"
+    DEFERRED = "deferred"
+    AMBIGUOUS = "ambiguous"
+    SENT = "sent"
+    FAILED = "failed"
+    SUPPRESSED = "suppressed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is to be taken in hand. `payload` is the job's data as JSON; `ready`: it may be sent at once.
+
+    `written` is the address as it was given, where that differs.
+    """
+
+    message: Message
+    channel: str
+    queue_job: str
+    payload: str
+    address: str | None = None
+    written: str | None = None
+    provider_id: UUID | None = None
+    provider: str | None = None
+    message_id: str | None = None
+    ready: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """How the delivery stands afterwards. Only if `granted` it is the caller's, with that fence.
+
+    `wait` is how many seconds are left until it changes by itself; `held` means that it will not.
+    """
+
+    granted: bool
+    state: State | None
+    fence: int
+    suppressed: bool
+    message_id: str | None
+    possible_duplicate: bool
+    reason: str | None
+    held: bool
+    wait: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a claimed delivery. `wait` is in seconds; `elsewhere`: the Node engine sent and counted it."""
+
+    message: Message
+    fence: int
+    state: State
+    reason: str | None = None
+    wait: float | None = None
+    provider_id: UUID | None = None
+    provider: str | None = None
+    provider_message_id: str | None = None
+    attempts: Sequence[dict[str, Any]] = ()
+    reject: RejectReason | None = None
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """How the delivery stands afterwards; `fresh` if this result is what changed it."""
+
+    fresh: bool
+    state: State | None
+    held: bool
+    wait: float | None
+
+
+def claim_json(n: int, claim: Claim, owner: UUID) -> str:
+    """Return a claim, the n-th of a batch, as a JSON object."""
+    message = claim.message
+    fields = {
+        "n": n,
+        "organization_id": str(message.organization_id),
+        "delivery_id": message.key,
+        "channel": claim.channel,
+        "job_id": _text(message.job_id),
+        "contact_id": _text(message.contact_id),
+        "address": claim.address,
+        "written": claim.written,
+        "queue_job": claim.queue_job,
+        "provider_id": _text(claim.provider_id),
+        "provider": claim.provider,
+        "message_id": claim.message_id,
+        "owner": str(owner),
+        "ready": claim.ready,
+    }
+    # The payload is JSON already, and by far the longest.
+    return f'{json.dumps(fields)[:-1]},"payload":{claim.payload}}}'
+
+
+def result_json(n: int, result: Result) -> dict[str, Any]:
+    """Return a result, the n-th of a batch, as a JSON value."""
+    return {
+        "n": n,
+        "organization_id": str(result.message.organization_id),
+        "delivery_id": result.message.key,
+        "fence": result.fence,
+        "state": result.state,
+        "reason": result.reason,
+        "wait": result.wait,
+        "provider_id": _text(result.provider_id),
+        "provider": result.provider,
+        "provider_message_id": result.provider_message_id,
+        "attempts": result.attempts or None,
+        "campaign_id": result.message.campaign_id,
+        "reject": result.reject,
+        "elsewhere": result.elsewhere,
+    }
+
+
+def claimed(row: Row) -> Claimed:
+    """Return the answer to a claim."""
+    return Claimed(
+        granted=row["granted"],
+        state=State(row["state"]) if row["state"] else None,
+        fence=row["fence"] or 0,
+        suppressed=row["suppressed"],
+        message_id=row["message_id"],
+        possible_duplicate=bool(row["possible_duplicate"]),
+        reason=row["reason"],
+        held=bool(row["held"]),
+        wait=row["wait_seconds"],
+    )
+
+
+def recorded(row: Row) -> Recorded:
+    """Return the answer to a result."""
+    state = State(row["state"]) if row["state"] else None
+    return Recorded(row["recorded"], state, bool(row["held"]), row["wait_seconds"])
+
+
+def _text(value: UUID | None) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,140 @@
+"""Connecting to an SMTP server, and logging in."""
+
+import base64
+import ssl
+from dataclasses import dataclass, field
+from functools import cache
+
+from mauntic_jobs.delivery.network import Network, NetworkError
+from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
+from mauntic_jobs.delivery.smtp_wire import OK, Reply, Wire
+
+_GO_ON = range(300, 400)
+
+
+@dataclass(frozen=True)
+class SmtpServer:
+    """Where and how to log in. `secure`: TLS from the first byte, else STARTTLS where it is offered."""
+
+    host: str
+    port: int
+    secure: bool = False
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    hello: str = "localhost"
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a server announced; `size` is the most bytes that it takes, 0 if it does not say."""
+
+    eight_bit: bool = False
+    utf8: bool = False
+    pipelining: bool = False
+    size: int = 0
+    starttls: bool = False
+    auth: frozenset[str] = frozenset()
+
+
+class Ended(Exception):  # noqa: N818 - it is no error, but the outcome
+    """A message goes no further."""
+
+    def __init__(self, verdict: Verdict, reason: str, *, reject: RejectReason | None = None) -> None:
+        self.outcome = Outcome(verdict, reason, reject=reject)
+
+
+async def log_on(server: SmtpServer, network: Network) -> tuple[Wire, Features]:
+    """Return a connection on which a message may be begun. Raises Ended, LostError or OSError."""
+    try:
+        addresses = await network.resolve(server.host, server.port)
+    except NetworkError as error:
+        raise Ended(Verdict.PROVIDER, str(error)) from None
+    wire = await _connected(server, addresses)
+    try:
+        return wire, await _welcomed(wire, server)
+    except BaseException:
+        wire.abort()
+        raise
+
+
+async def _connected(server: SmtpServer, addresses: list[str]) -> Wire:
+    tls = _tls() if server.secure else None
+    problem = ""
+    for address in addresses:
+        try:
+            return await Wire.connect(address, server.port, tls, server.host)
+        except OSError as error:
+            problem = str(error)
+    raise Ended(Verdict.PROVIDER, f"{server.host}:{server.port}: cannot connect: {problem}")
+
+
+async def _welcomed(wire: Wire, server: SmtpServer) -> Features:
+    await _expect(wire, server, None, "the greeting")
+    features = await _greet(wire, server)
+    if not server.secure and features.starttls:
+        await _expect(wire, server, b"STARTTLS\r\n", "STARTTLS")
+        await wire.start_tls(_tls(), server.host)
+        features = await _greet(wire, server)
+    if server.username is not None:
+        if not wire.is_private:
+            reason = f"{server.host} offers no TLS, and the password is not sent in the clear"
+            raise Ended(Verdict.PROVIDER, reason)
+        await _log_in(wire, server, features)
+    return features
+
+
+async def _greet(wire: Wire, server: SmtpServer) -> Features:
+    wire.write(f"EHLO {server.hello}\r\n".encode())
+    reply = await wire.reply()
+    if reply.code in OK:
+        return _features(reply)
+    await _expect(wire, server, f"HELO {server.hello}\r\n".encode(), "HELO")
+    return Features()
+
+
+async def _log_in(wire: Wire, server: SmtpServer, features: Features) -> None:
+    username, password = server.username or "", server.password or ""
+    if "PLAIN" in features.auth:
+        words = [b"AUTH PLAIN " + _base64(f"\0{username}\0{password}")]
+    elif "LOGIN" in features.auth:
+        words = [b"AUTH LOGIN", _base64(username), _base64(password)]
+    else:
+        offered = ", ".join(sorted(features.auth)) or "no login"
+        raise Ended(Verdict.PROVIDER, f"{server.host} offers {offered}: PLAIN and LOGIN are supported")
+    for place, word in enumerate(words):
+        wire.write(word + b"\r\n")
+        reply = await wire.reply()
+        if reply.code not in (OK if place == len(words) - 1 else _GO_ON):
+            # Only the code: a server may repeat what it was told.
+            raise Ended(Verdict.PROVIDER, f"{server.host} refused the login: {reply.code}")
+
+
+async def _expect(wire: Wire, server: SmtpServer, command: bytes | None, what: str) -> None:
+    if command is not None:
+        wire.write(command)
+    reply = await wire.reply()
+    if reply.code not in OK:
+        raise Ended(Verdict.PROVIDER, f"{server.host}: {what}: {reply}")
+
+
+def _features(reply: Reply) -> Features:
+    offered = [line.upper().replace("AUTH=", "AUTH ").split() for line in reply.lines[1:]]
+    names = {words[0]: words[1:] for words in offered if words}
+    size = names.get("SIZE", [])
+    return Features(
+        eight_bit="8BITMIME" in names,
+        utf8="SMTPUTF8" in names,
+        pipelining="PIPELINING" in names,
+        size=int(size[0]) if size and size[0].isdigit() else 0,
+        starttls="STARTTLS" in names,
+        auth=frozenset(names.get("AUTH", [])),
+    )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _base64(text: str) -> bytes:
+    return base64.b64encode(text.encode())

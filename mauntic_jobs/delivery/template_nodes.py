@@ -1,0 +1,193 @@
+"""What a compiled template consists of, and how it is rendered within limits."""
+
+from dataclasses import dataclass, field
+from html import escape as escape_html
+from time import monotonic
+from typing import Any, Protocol
+
+from mauntic_jobs.delivery.javascript import as_text
+from mauntic_jobs.errors import JobFailedError
+
+LONGEST_OUTPUT = 1_000_000
+MOST_STEPS = 100_000
+MOST_SECONDS = 0.5
+
+_STEPS_PER_LOOK_AT_THE_CLOCK = 256
+
+
+class TemplateError(JobFailedError):
+    """A template is wrong, or asks for too much; the text says where."""
+
+
+def error_at(source: str, position: int, problem: str) -> TemplateError:
+    """Return the error with the line and column of the place."""
+    line = source.count("\n", 0, position) + 1
+    column = position - source.rfind("\n", 0, position)
+    return TemplateError(f"the template cannot be used: line {line}, column {column}: {problem}")
+
+
+@dataclass(slots=True)
+class Scope:
+    """What names are looked up in: an item of a list, or at the outermost the data."""
+
+    item: Any
+    index: int | None = None
+    outer: "Scope | None" = None
+
+    def find(self, name: str) -> Any:
+        """Return the value of a name, from the innermost scope that has it, or None."""
+        scope: Scope | None = self
+        while scope is not None:
+            if isinstance(scope.item, dict) and name in scope.item:
+                return scope.item[name]
+            scope = scope.outer
+        return None
+
+
+@dataclass(slots=True)
+class Run:
+    """One rendering: what is written so far, and what it has cost."""
+
+    source: str
+    escape: bool
+    position: int = 0
+    parts: list[str] = field(default_factory=list)
+    size: int = 0
+    steps: int = 0
+    deadline: float = field(default_factory=lambda: monotonic() + MOST_SECONDS)
+
+    def step(self, position: int) -> None:
+        """Count a step, taken at a place of the source. Raises TemplateError beyond the limits."""
+        self.position = position
+        self.steps += 1
+        if self.steps > MOST_STEPS:
+            raise self._error(f"it takes more than {MOST_STEPS} steps")
+        if self.steps % _STEPS_PER_LOOK_AT_THE_CLOCK == 0 and monotonic() > self.deadline:
+            raise self._error(f"it takes longer than {MOST_SECONDS} seconds")
+
+    def write(self, text: str) -> None:
+        """Add text. Raises TemplateError beyond the limit."""
+        self.size += len(text)
+        if self.size > LONGEST_OUTPUT:
+            raise self._error(f"it becomes longer than {LONGEST_OUTPUT} characters")
+        self.parts.append(text)
+
+    def write_value(self, value: Any, *, raw: bool) -> None:
+        """Add a JSON value as text, escaped unless `raw`. Raises TemplateError beyond the limits."""
+        if isinstance(value, list):
+            self._write_list(value, raw=raw)
+            return
+        text = value if isinstance(value, str) else as_text(value)
+        # What is too long already is not made longer before it is refused.
+        self.write(text if raw or len(text) > LONGEST_OUTPUT else escape_html(text))
+
+    def _write_list(self, items: list[Any], *, raw: bool) -> None:
+        # Nested lists are joined by the same commas, so their depth does not matter.
+        pending: list[Any] = [items]
+        separator = ""
+        while pending:
+            item = pending.pop()
+            self.step(self.position)
+            if isinstance(item, list) and item:
+                pending.extend(reversed(item))
+                continue
+            self.write(separator)
+            self.write_value("" if isinstance(item, list) else item, raw=raw)
+            separator = ","
+
+    def _error(self, problem: str) -> TemplateError:
+        return error_at(self.source, self.position, problem)
+
+
+@dataclass(slots=True)
+class Path:
+    """Where a value is: its first name, and then keys, each with the index it is in a list."""
+
+    head: str
+    keys: tuple[tuple[str, int | None], ...]
+
+    def find(self, scope: Scope) -> Any:
+        """Return the value that stands there, or None."""
+        if self.head == "@index":
+            return scope.index
+        value = scope.item if self.head == "this" else scope.find(self.head)
+        for key, index in self.keys:
+            if isinstance(value, dict):
+                value = value.get(key)
+            elif not isinstance(value, list):
+                return None
+            elif key == "length":
+                value = len(value)
+            else:
+                value = value[index] if index is not None and index < len(value) else None
+        return value
+
+
+class Node(Protocol):
+    """A piece of a template."""
+
+    def render(self, run: Run, scope: Scope) -> None:
+        """Write it, with the values of a scope."""
+
+
+@dataclass(slots=True)
+class Literal:
+    """Text that stands for itself."""
+
+    text: str
+
+    def render(self, run: Run, scope: Scope) -> None:  # noqa: ARG002 - a node like the others
+        """Write it."""
+        run.write(self.text)
+
+
+@dataclass(slots=True)
+class Value:
+    """A value that is looked up."""
+
+    position: int
+    path: Path
+    raw: bool
+
+    def render(self, run: Run, scope: Scope) -> None:
+        """Write it."""
+        run.step(self.position)
+        run.write_value(self.path.find(scope), raw=self.raw or not run.escape)
+
+
+@dataclass(slots=True)
+class If:
+    """One of two bodies, by a value."""
+
+    position: int
+    path: Path
+    then: tuple[Node, ...]
+    otherwise: tuple[Node, ...]
+
+    def render(self, run: Run, scope: Scope) -> None:
+        """Write it."""
+        run.step(self.position)
+        value = self.path.find(scope)
+        for node in self.then if value or isinstance(value, dict) else self.otherwise:
+            node.render(run, scope)
+
+
+@dataclass(slots=True)
+class Each:
+    """A body for each item of a list."""
+
+    position: int
+    path: Path
+    body: tuple[Node, ...]
+
+    def render(self, run: Run, scope: Scope) -> None:
+        """Write it."""
+        run.step(self.position)
+        items = self.path.find(scope)
+        if not isinstance(items, list):
+            return
+        for index, item in enumerate(items):
+            run.step(self.position)
+            inner = Scope(item, index, scope)
+            for node in self.body:
+                node.render(run, inner)
