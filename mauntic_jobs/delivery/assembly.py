@@ -10,6 +10,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.breaker import Breaker
 from mauntic_jobs.delivery.consumer import Consumer, Process, Report, Tell, Work
 from mauntic_jobs.delivery.email import EmailWriter
+from mauntic_jobs.delivery.fairness import Fairness
 from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.pipeline import Pipeline
@@ -86,6 +87,7 @@ async def connected(
             sending=Sending(Breaker()),
             redis=shared,
             writers={"email": EmailWriter(lookups), "sms": SmsWriter(lookups), "push": PushWriter(lookups)},
+            fairness={name: Fairness(count) for name, count in plan.concurrency.items()},
             max_age=plan.max_age,
         )
         consumers = []

@@ -6,13 +6,14 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
 from mauntic_jobs.delivery.doorbell import Doorbell
+from mauntic_jobs.delivery.fairness import SLOW_SECONDS
 from mauntic_jobs.delivery.payload import MalformedError
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.delivery.stats import ChannelStats
@@ -34,6 +35,8 @@ _SOON_SECONDS = 10.0
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
 _RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
 _RECOVERY_SECONDS = 30.0
+# How often it is looked whether jobs take long.
+_LOOK_SECONDS = 0.25
 _RETRY_JITTER = 0.2
 _MARK_SECONDS = 86_400
 
@@ -42,6 +45,8 @@ _MARK_SECONDS = 86_400
 class Work:
     """A queue, by its prefix and name, how many of its jobs are worked on at once, and how.
 
+    Jobs that take longer than a second have others worked on beside them, up to as many again.
+
     `policy` holds the options of jobs without their own, in BullMQ's terms.
     """
 
@@ -49,6 +54,13 @@ class Work:
     concurrency: int
     policy: Mapping[str, Any]
     process: Process
+
+
+class _InHand(NamedTuple):
+    """A job that is worked on, since an instant of the monotonic clock."""
+
+    token: str
+    since: float
 
 
 class Consumer:
@@ -65,7 +77,9 @@ class Consumer:
         self._stopping = False
         # A connection of its own: it is blocked while it waits for a job.
         self._bell = Doorbell(f"{work.base}:marker", waiting, tell)
-        self._held: dict[str, str] = {}
+        self._held: dict[str, _InHand] = {}
+        self._slots: set[asyncio.Task[None]] = set()
+        self._slow = 0
 
     async def run(self, *, until_empty: bool = False) -> None:
         """Work until `stop` is called and what was taken is settled, or with `until_empty` until no job is left.
@@ -73,13 +87,30 @@ class Consumer:
         A job that is due later than in ten seconds is not waited for.
         """
         helpers = [asyncio.create_task(each()) for each in (self._bell.listen, self._renew, self._recover)]
-        slots = [asyncio.create_task(self._slot(until_empty=until_empty)) for _ in range(self._work.concurrency)]
         try:
-            await asyncio.gather(*slots)
+            await self._work_in_slots(until_empty=until_empty)
         finally:
-            for task in (*helpers, *slots):
+            for task in (*helpers, *self._slots):
                 task.cancel()
-            await asyncio.gather(*helpers, *slots, return_exceptions=True)
+            await asyncio.gather(*helpers, *self._slots, return_exceptions=True)
+
+    async def _work_in_slots(self, *, until_empty: bool) -> None:
+        """Keep slots at work; for each whose job takes long there is another, to as many again."""
+        while True:
+            for _ in range(0 if self._stopping else -self._surplus()):
+                self._slots.add(asyncio.create_task(self._slot(until_empty=until_empty)))
+            if not self._slots:
+                return
+            done, _ = await asyncio.wait(self._slots, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            self._slots -= done
+            for task in done:
+                task.result()
+            since = time.monotonic() - SLOW_SECONDS
+            self._slow = min(sum(each.since < since for each in self._held.values()), self._work.concurrency)
+
+    def _surplus(self) -> int:
+        """Return how many slots there are too many; below zero, how many there are too few."""
+        return len(self._slots) - self._work.concurrency - self._slow
 
     def stop(self) -> None:
         """Take no further job."""
@@ -88,8 +119,8 @@ class Consumer:
 
     async def hand_back(self) -> None:
         """Put back whatever is still held, after `run` has been cancelled."""
-        held, self._held = self._held, {}
-        calls = [scripts.give_back(self._work.base, token, job) for job, token in held.items()]
+        calls = [scripts.give_back(self._work.base, each.token, job) for job, each in self._held.items()]
+        self._held = {}
         await asyncio.gather(*(self._run(call) for call in calls))
 
     async def _slot(self, *, until_empty: bool) -> None:
@@ -98,7 +129,7 @@ class Consumer:
         while True:
             if taken is not None:
                 taken = await self._handle(taken, token)
-            elif self._stopping:
+            elif self._stopping or self._surplus() > 0:
                 return
             else:
                 rings = self._bell.rings
@@ -123,7 +154,7 @@ class Consumer:
         if taken is None:
             self._bell.next_due = scripts.next_due(answer) / 1000
             return None
-        self._held[taken.id] = token
+        self._held[taken.id] = _InHand(token, time.monotonic())
         self._stats.active = len(self._held)
         self._stats.moved = time.monotonic()
         return taken
@@ -140,7 +171,7 @@ class Consumer:
         self._stats.active = len(self._held)
         what = decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
         self._stats.settle(what, time.monotonic() - began)
-        if isinstance(decision, Fail | Retry | Defer):
+        if isinstance(decision, Fail | Retry) or (isinstance(decision, Defer) and not decision.quiet):
             self._report(what, taken.id, decision.reason)
         return self._taken(answer, token)
 
@@ -191,7 +222,7 @@ class Consumer:
     def _acknowledgement(
         self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str
     ) -> Callable[[int], ScriptCall]:
-        base, name, more = self._work.base, taken.id, not self._stopping
+        base, name, more = self._work.base, taken.id, not self._stopping and self._surplus() <= 0
         match decision:
             case Done(value):
                 return lambda now: _finish(base, token, job, name, now, value=json.dumps(value), more=more)
@@ -211,8 +242,7 @@ class Consumer:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(_RENEWAL_SECONDS)
-            held = dict(self._held)
-            calls = [scripts.extend(self._work.base, token, job) for job, token in held.items()]
+            calls = [scripts.extend(self._work.base, each.token, job) for job, each in self._held.items()]
             await self._tolerantly(*calls)
 
     async def _recover(self) -> None:

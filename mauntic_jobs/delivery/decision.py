@@ -27,10 +27,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """Once more after so many seconds, which spends no attempt."""
+    """Once more after so many seconds, which spends no attempt; nothing is said of it if `quiet`."""
 
     seconds: float
     reason: str
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
+from mauntic_jobs.delivery.fairness import Fairness
 from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.delivery.ledger_entries import Claim, Claimed, Recorded, Result, State
 from mauntic_jobs.delivery.lookups import Lookups
@@ -37,12 +38,13 @@ _UNSENT = (Verdict.TEMPORARY, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.P
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """A message, the job that asks for it, and what is kept of it."""
+    """A message, the job that asks for it, what is kept of it, and whose turn it is on its queue."""
 
     job: ReceivedJob
     message: Message
     channel: str
     payload: str
+    fairness: Fairness
 
 
 class Pipeline:
@@ -58,6 +60,7 @@ class Pipeline:
         sending: Sending,
         redis: RedisLink,
         writers: Mapping[str, Writer],
+        fairness: Mapping[str, Fairness],
         max_age: timedelta,
     ) -> None:
         self.stopping = False
@@ -68,6 +71,7 @@ class Pipeline:
         self._sending = sending
         self._redis = redis
         self._writers = writers
+        self._fairness = fairness
         self._max_age = max_age
 
     async def process(self, job: ReceivedJob, data: str, channel: str) -> Decision:
@@ -76,10 +80,20 @@ class Pipeline:
         Raises MalformedError for data that is no message, and MaunticJobsError where a store is away, in which case
         nothing has been sent and the call can be repeated.
         """
-        order = _Order(job, *read_message(data, channel))
+        order = _Order(job, *read_message(data, channel), self._fairness[channel])
+        organization = order.message.organization_id
+        wait = order.fairness.admit(organization)
+        if wait:
+            return Defer(wait, "other organizations go first: this one's messages take long", quiet=True)
+        try:
+            return await self._process(order)
+        finally:
+            order.fairness.leave(organization)
+
+    async def _process(self, order: _Order) -> Decision:
         # Asked for at once, and needed only when there is something to send.
         elsewhere = self._redis.begin("GET", _mark(order.message))
-        if clock.now() - job.due > self._max_age and await elsewhere is None:
+        if clock.now() - order.job.due > self._max_age and await elsewhere is None:
             decision = await self._expire(order)
             if decision is not None:
                 return decision
@@ -110,8 +124,7 @@ class Pipeline:
         return await self._record(order, claimed.fence, State.EXPIRED, "it is older than messages may become")
 
     async def _deliver(self, order: _Order, draft: Draft, chosen: Chosen) -> Decision:
-        message = order.message
-        organization = message.organization_id
+        organization = order.message.organization_id
         providers = self._sending.usable(organization, chosen.usable)
         if not providers:
             wait = _jittered(self._sending.wait(organization, chosen.usable))
@@ -147,7 +160,8 @@ class Pipeline:
             state, reason = problem
             return await self._record(order, claimed.fence, state, reason) if state else await self._standing(claimed)
         content = self._writers[order.channel].signed(draft, claimed.message_id)
-        sent = await self._sending.send(order.message.organization_id, providers, content)
+        with order.fairness.sending(order.message.organization_id):
+            sent = await self._sending.send(order.message.organization_id, providers, content)
         failpoints.reach("after-send")
         decision = await self._conclude(order, claimed, sent)
         if sent.outcome.verdict in _UNSENT:
