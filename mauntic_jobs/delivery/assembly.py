@@ -75,6 +75,7 @@ async def connected(
         await asyncio.gather(ledger.check(), shared.command("PING"))
         lookups = Lookups(found)
         key = settings.encryption_key.get_secret_value() if settings.encryption_key else None
+        fairness = {name: Fairness(count) for name, count in plan.concurrency.items()}
         client = HttpClient(timeout=settings.send_timeout.total_seconds())
         stack.push_async_callback(client.close)
         directory = Directory(found, factories(settings, client), key, say)
@@ -87,14 +88,14 @@ async def connected(
             sending=Sending(Breaker()),
             redis=shared,
             writers={"email": EmailWriter(lookups), "sms": SmsWriter(lookups), "push": PushWriter(lookups)},
-            fairness={name: Fairness(count) for name, count in plan.concurrency.items()},
+            fairness=fairness,
             max_age=plan.max_age,
         )
         consumers = []
         for name, own in stats.items():
-            work = Work(
-                base_of(settings, name), plan.concurrency[name], policy_of(settings, name), _process(pipeline, name)
-            )
+            base, policy = base_of(settings, name), policy_of(settings, name)
+            process, aside = _process(pipeline, name), fairness[name].in_trouble
+            work = Work(base, plan.concurrency[name], policy, process, aside)
             consumers.append(Consumer(work, shared, redis(), own, tell, report))
         yield Crew(pipeline, directory, ledger, shared, consumers)
 

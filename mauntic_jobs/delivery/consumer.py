@@ -6,14 +6,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
 from mauntic_jobs.delivery.doorbell import Doorbell
-from mauntic_jobs.delivery.fairness import SLOW_SECONDS
 from mauntic_jobs.delivery.payload import MalformedError
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.delivery.stats import ChannelStats
@@ -35,7 +34,7 @@ _SOON_SECONDS = 10.0
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
 _RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
 _RECOVERY_SECONDS = 30.0
-# How often it is looked whether jobs take long.
+# How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
 _RETRY_JITTER = 0.2
 _MARK_SECONDS = 86_400
@@ -45,7 +44,7 @@ _MARK_SECONDS = 86_400
 class Work:
     """A queue, by its prefix and name, how many of its jobs are worked on at once, and how.
 
-    Jobs that take longer than a second have others worked on beside them, up to as many again.
+    `aside` says how many of those in hand have others worked on beside them.
 
     `policy` holds the options of jobs without their own, in BullMQ's terms.
     """
@@ -54,13 +53,7 @@ class Work:
     concurrency: int
     policy: Mapping[str, Any]
     process: Process
-
-
-class _InHand(NamedTuple):
-    """A job that is worked on, since an instant of the monotonic clock."""
-
-    token: str
-    since: float
+    aside: Callable[[], int] = lambda: 0
 
 
 class Consumer:
@@ -77,9 +70,9 @@ class Consumer:
         self._stopping = False
         # A connection of its own: it is blocked while it waits for a job.
         self._bell = Doorbell(f"{work.base}:marker", waiting, tell)
-        self._held: dict[str, _InHand] = {}
+        self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
-        self._slow = 0
+        self._aside = 0
 
     async def run(self, *, until_empty: bool = False) -> None:
         """Work until `stop` is called and what was taken is settled, or with `until_empty` until no job is left.
@@ -95,7 +88,7 @@ class Consumer:
             await asyncio.gather(*helpers, *self._slots, return_exceptions=True)
 
     async def _work_in_slots(self, *, until_empty: bool) -> None:
-        """Keep slots at work; for each whose job takes long there is another, to as many again."""
+        """Keep as many slots at work as there are to be at present."""
         while True:
             for _ in range(0 if self._stopping else -self._surplus()):
                 self._slots.add(asyncio.create_task(self._slot(until_empty=until_empty)))
@@ -105,12 +98,11 @@ class Consumer:
             self._slots -= done
             for task in done:
                 task.result()
-            since = time.monotonic() - SLOW_SECONDS
-            self._slow = min(sum(each.since < since for each in self._held.values()), self._work.concurrency)
+            self._aside = self._work.aside()
 
     def _surplus(self) -> int:
         """Return how many slots there are too many; below zero, how many there are too few."""
-        return len(self._slots) - self._work.concurrency - self._slow
+        return len(self._slots) - self._work.concurrency - self._aside
 
     def stop(self) -> None:
         """Take no further job."""
@@ -119,7 +111,7 @@ class Consumer:
 
     async def hand_back(self) -> None:
         """Put back whatever is still held, after `run` has been cancelled."""
-        calls = [scripts.give_back(self._work.base, each.token, job) for job, each in self._held.items()]
+        calls = [scripts.give_back(self._work.base, token, job) for job, token in self._held.items()]
         self._held = {}
         await asyncio.gather(*(self._run(call) for call in calls))
 
@@ -152,9 +144,10 @@ class Consumer:
     def _taken(self, answer: Any, token: str) -> Taken | None:
         taken = scripts.taken(answer)
         if taken is None:
-            self._bell.next_due = scripts.next_due(answer) / 1000
+            due = scripts.next_due(answer)
+            self._bell.next_due = self._bell.next_due if due is None else due / 1000
             return None
-        self._held[taken.id] = _InHand(token, time.monotonic())
+        self._held[taken.id] = token
         self._stats.active = len(self._held)
         self._stats.moved = time.monotonic()
         return taken
@@ -242,7 +235,7 @@ class Consumer:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(_RENEWAL_SECONDS)
-            calls = [scripts.extend(self._work.base, each.token, job) for job, each in self._held.items()]
+            calls = [scripts.extend(self._work.base, token, job) for job, token in self._held.items()]
             await self._tolerantly(*calls)
 
     async def _recover(self) -> None:

@@ -1,4 +1,4 @@
-"""Sharing a channel between organizations, so that one whose messages take long does not hold up the others."""
+"""Sharing a channel between organizations, so that one whose provider is slow or fails does not hold up the others."""
 
 import random
 import time
@@ -7,25 +7,42 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
-# A message that has been at a provider for longer is slow, and its organization for a while after it.
-SLOW_SECONDS = 1.0
-_SLOW_FOR_SECONDS = 30.0
-# What a slow organization may have in hand while others have messages, of all that are worked on at once.
+# A message that is at a provider for longer is slow.
+_SLOW_SECONDS = 1.0
+# An organization is in trouble when so many of its messages are slow or fail: of those at its provider now, or of the
+# latest, of which each counts for an eighth of what is remembered.
+_MOST_BAD, _MEMORY = 0.5, 8
+# What an organization in trouble may have in hand while others have messages: a fifth of the concurrency.
 _SHARE = 5
+# How long at least each of its messages takes its place: one that fails at once would be followed by the next at once.
+_PACE_SECONDS = 0.25
 _OTHERS_SECONDS = 60.0
 _SHORTEST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 300.0
 _MOST_KEPT = 10_000
 
 
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """A message at a provider. `failed` is to be set if the provider has not taken it, through no fault of its own."""
+
+    began: float
+    failed: bool = False
+
+
 @dataclass(slots=True)
 class _Lane:
-    """One organization: how many messages are in hand, since when some are at a provider, and its place in line."""
+    """One organization: how many messages are in hand, which are at a provider, and its place in line."""
 
     busy: int = 0
-    sending: dict[object, float] = field(default_factory=dict)
-    slow_until: float = 0.0
-    seconds: float = SLOW_SECONDS
+    exchanges: dict[Exchange, None] = field(default_factory=dict)
+    seconds: float = _SLOW_SECONDS
+    bad: float = 0.0
+    free_at: float = 0.0
     next_turn: float = 0.0
+
+    def is_in_trouble(self, now: float) -> bool:
+        slow = sum(now - each.began > _SLOW_SECONDS for each in self.exchanges)
+        return self.bad > _MOST_BAD or (slow > 0 and slow >= len(self.exchanges) * _MOST_BAD)
 
 
 class Fairness:
@@ -48,10 +65,12 @@ class Fairness:
         self._seen[organization] = now
         lane = self._lanes.setdefault(organization, _Lane())
         most = self._most(organization, lane, now)
-        if lane.busy < most:
+        if lane.busy < most and (most >= self._concurrency or now >= lane.free_at):
             lane.busy += 1
+            lane.free_at = now + _PACE_SECONDS / most
             return 0.0
-        lane.next_turn = min(max(lane.next_turn, now) + lane.seconds / most, now + _LONGEST_WAIT_SECONDS)
+        pace = max(lane.seconds, _PACE_SECONDS) / most
+        lane.next_turn = min(max(lane.next_turn, now) + pace, now + _LONGEST_WAIT_SECONDS)
         return max(lane.next_turn - now, _SHORTEST_WAIT_SECONDS) * random.uniform(1.0, 1.1)  # noqa: S311 - to spread
 
     def leave(self, organization: UUID) -> None:
@@ -60,25 +79,32 @@ class Fairness:
         if len(self._lanes) > _MOST_KEPT:
             self._forget()
 
+    def in_trouble(self) -> int:
+        """Return how many messages are in hand of organizations in trouble, the concurrency at most."""
+        now = self._clock()
+        busy = sum(lane.busy for lane in self._lanes.values() if lane.busy and lane.is_in_trouble(now))
+        return min(busy, self._concurrency)
+
     @contextmanager
-    def sending(self, organization: UUID) -> Iterator[None]:
-        """Note that a message is at a provider."""
-        lane, began, this = self._lanes.setdefault(organization, _Lane()), self._clock(), object()
-        lane.sending[this] = began
+    def sending(self, organization: UUID) -> Iterator[Exchange]:
+        """Note that a message is at a provider while the body runs."""
+        lane, exchange = self._lanes.setdefault(organization, _Lane()), Exchange(self._clock())
+        lane.exchanges[exchange] = None
         try:
-            yield
+            yield exchange
         finally:
-            del lane.sending[this]
+            del lane.exchanges[exchange]
             now = self._clock()
-            lane.seconds += (now - began - lane.seconds) / 4
-            if now - began > SLOW_SECONDS:
-                lane.slow_until = now + _SLOW_FOR_SECONDS
+            seconds = now - exchange.began
+            lane.seconds += (seconds - lane.seconds) / _MEMORY
+            lane.bad += ((exchange.failed or seconds > _SLOW_SECONDS) - lane.bad) / _MEMORY
 
     def _most(self, organization: UUID, lane: _Lane, now: float) -> int:
         """Return how many messages an organization may have in hand."""
-        oldest = next(iter(lane.sending.values()), now)
-        is_slow = now - oldest > SLOW_SECONDS or now < lane.slow_until
-        if not is_slow or self._is_alone(organization, now):
+        if not lane.is_in_trouble(now):
+            # Those beside it that are in trouble have others beside them.
+            return self._concurrency * 2
+        if self._is_alone(organization, now):
             return self._concurrency
         return max(1, self._concurrency // _SHARE)
 
@@ -88,5 +114,5 @@ class Fairness:
 
     def _forget(self) -> None:
         now = self._clock()
-        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.busy or now < lane.slow_until}
+        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.busy or lane.bad > _MOST_BAD}
         self._seen = {key: seen for key, seen in self._seen.items() if now - seen < _OTHERS_SECONDS}

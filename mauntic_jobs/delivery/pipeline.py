@@ -33,6 +33,7 @@ _SHORTEST_DEFERRAL_SECONDS = 0.5
 _FRESH_SECONDS = 30.0
 _BUSY_SECONDS = 2.0
 _WARMUP_REASON = "warm-up"
+_FAILURES = (Verdict.TEMPORARY, Verdict.PROVIDER, Verdict.UNKNOWN)
 _UNSENT = (Verdict.TEMPORARY, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
 
 
@@ -84,7 +85,7 @@ class Pipeline:
         organization = order.message.organization_id
         wait = order.fairness.admit(organization)
         if wait:
-            return Defer(wait, "other organizations go first: this one's messages take long", quiet=True)
+            return Defer(wait, "other organizations go first: this one's provider is slow or fails", quiet=True)
         try:
             return await self._process(order)
         finally:
@@ -160,8 +161,9 @@ class Pipeline:
             state, reason = problem
             return await self._record(order, claimed.fence, state, reason) if state else await self._standing(claimed)
         content = self._writers[order.channel].signed(draft, claimed.message_id)
-        with order.fairness.sending(order.message.organization_id):
+        with order.fairness.sending(order.message.organization_id) as exchange:
             sent = await self._sending.send(order.message.organization_id, providers, content)
+            exchange.failed = sent.outcome.verdict in _FAILURES
         failpoints.reach("after-send")
         decision = await self._conclude(order, claimed, sent)
         if sent.outcome.verdict in _UNSENT:

@@ -50,9 +50,12 @@ def taken(answer: Any) -> Taken | None:
     return Taken(answer[1].decode(), dict(zip(words[::2], words[1::2], strict=True)))
 
 
-def next_due(answer: Any) -> int:
-    """Return when the next delayed job is due, by an answer that brings no job along; 0 if there is none."""
-    return int(float(answer[3])) if isinstance(answer, list) else 0
+def next_due(answer: Any) -> int | None:
+    """Return when the next delayed job is due, by an answer that brings no job along; 0 if there is none.
+
+    None where the answer is to a script that did not look.
+    """
+    return int(float(answer[3])) if isinstance(answer, list) else None
 
 
 def finish(

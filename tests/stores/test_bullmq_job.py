@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, received
-from mauntic_jobs.stores.bullmq_scripts import Taken
+from mauntic_jobs.stores.bullmq_scripts import Taken, next_due
 
 
 @pytest.mark.parametrize("attempts", [None, 0, -1, "four", 1.5, 10**9])
@@ -67,3 +67,9 @@ def test_a_job_without_data_has_none() -> None:
 def test_data_that_are_nested_too_deep_are_unreadable() -> None:
     with pytest.raises(UnrecoverableError, match="cannot be read"):
         received(Taken("1", {"name": "test", "data": "[" * 100_000, "timestamp": "0"}))
+
+
+def test_only_a_script_that_looked_knows_when_the_next_job_is_due() -> None:
+    assert next_due([0, 0, 0, b"1790000000000"]) == 1_790_000_000_000
+    assert next_due([0, 0, 0, 0]) == 0
+    assert next_due(0) is None
