@@ -90,13 +90,12 @@ class Family:
         """Keep one process running until it ends by itself."""
         while not self.stopping:
             code = await self._run_child(number)
-            if code == 0:
+            if code == 0 or self.stopping:
                 return
             if not self._were_ready:
                 raise UnavailableError(f"A delivering process has ended with status {code}; it has said why.")
-            if not self.stopping:
-                self._say(f"process {number} has ended with status {code}, and is started again")
-                await asyncio.sleep(_RESTART_SECONDS)
+            self._say(f"process {number} has ended with status {code}, and is started again")
+            await asyncio.sleep(_RESTART_SECONDS)
 
     async def _run_child(self, number: int) -> int:
         """Return how it ended: its status, or below zero the signal that killed it."""

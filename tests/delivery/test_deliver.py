@@ -3,15 +3,13 @@
 import json
 import re
 import signal
-import socket
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import pytest
 
 from tests.delivery.crash import ended, start
 from tests.delivery.sink import Sink
+from tests.delivery.web import free_port, get, is_ready
 from tests.delivery.world import World
 from tests.support import role, wait_until
 
@@ -22,28 +20,6 @@ _DOCS = Path(__file__).parents[2] / "docs"
 def ready(world: World, sink: Sink) -> World:
     world.provider(sink.host, sink.port)
     return world
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        return get(port, "/ready")[0] == 200
-    except OSError:
-        return False
 
 
 def test_the_documented_permissions_are_enough_to_deliver(ready: World, sink: Sink) -> None:
@@ -101,7 +77,7 @@ def test_a_process_of_several_that_dies_is_started_again(ready: World, sink: Sin
     port = free_port()
     process = start(ready, "--processes", "2", PORT=str(port))
     try:
-        wait_until(lambda: _is_ready(port), "both processes")
+        wait_until(lambda: is_ready(port), "both processes")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         delivering = [each for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
         assert len(delivering) == 2
