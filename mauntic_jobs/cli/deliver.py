@@ -7,6 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from multiprocessing import active_children
 from multiprocessing.connection import Connection
 from typing import Annotated, Any
@@ -73,7 +74,7 @@ def deliver(
     log = _Log(quiet=on_terminal)
     source: Engine | Family
     if processes > 1:
-        source = Family(settings, plan, processes, _deliver_as_child, log.say)
+        source = Family(settings, plan, processes, partial(_deliver_as_child, quiet=on_terminal), log.say)
     else:
         source = Engine(settings, plan, log.say, log.report)
     beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]
@@ -82,14 +83,14 @@ def deliver(
         _run(source, beside, log)
 
 
-def _deliver_as_child(settings: Settings, plan: Plan, writer: Connection) -> None:
+def _deliver_as_child(settings: Settings, plan: Plan, writer: Connection, *, quiet: bool) -> None:
     begin_child()
-    log = _Log()
+    log = _Log(quiet=quiet)
     engine = Engine(settings, plan, log.say, log.report)
     try:
-        _run(engine, [lambda: tell_parent(writer, engine)], log)
+        _run(engine, [lambda: tell_parent(writer, engine, log.recent)], log)
     except MaunticJobsError as error:
-        log.say(str(error))
+        _Log().say(str(error))
         sys.exit(error.exit_code)
 
 

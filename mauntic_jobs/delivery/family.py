@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections import deque
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -22,11 +23,12 @@ _GRACE_SECONDS = 10.0
 
 
 class Report(NamedTuple):
-    """What a child says of itself."""
+    """What a child says of itself; `said` is what it would have said on a terminal that its parent has."""
 
     stats: dict[str, ChannelStats]
     ready: bool = False
     trouble: str | None = None
+    said: tuple[str, ...] = ()
 
 
 # What a child does: it delivers, and reports over the connection.
@@ -125,6 +127,8 @@ class Family:
             asyncio.get_running_loop().remove_reader(reader.fileno())
             return
         self._reports[number] = report
+        for text in report.said:
+            self._say(text)
         self._were_ready = self._were_ready or report.ready
 
     async def _ended(self, process: SpawnProcess) -> None:
@@ -149,14 +153,21 @@ def begin_child() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-async def tell_parent(writer: Connection, engine: Engine) -> None:
-    """Report to the process that looks after this one, until cancelled; stop the engine if that process has died."""
+async def tell_parent(writer: Connection, engine: Engine, said: deque[str]) -> None:
+    """Report to the process that looks after this one, until cancelled; stop the engine if that process has died.
+
+    What has been `said` is taken out and passed on.
+    """
     try:
         while True:
-            writer.send(Report(engine.stats, engine.ready, engine.trouble))
+            writer.send(Report(engine.stats, engine.ready, engine.trouble, _taken(said)))
             await asyncio.sleep(_REPORT_SECONDS)
     except asyncio.CancelledError:
-        writer.send(Report(engine.stats))
+        writer.send(Report(engine.stats, said=_taken(said)))
         raise
     except OSError:
         engine.stop()
+
+
+def _taken(said: deque[str]) -> tuple[str, ...]:
+    return tuple(said.popleft() for _ in range(len(said)))

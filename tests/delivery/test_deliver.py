@@ -1,8 +1,11 @@
 """The command `deliver` as a process: what it may do, what it says, and what it serves."""
 
 import json
+import os
+import pty
 import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -81,8 +84,6 @@ def test_a_process_of_several_that_dies_is_started_again(ready: World, sink: Sin
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         delivering = [each for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
         assert len(delivering) == 2
-        import os
-
         os.kill(int(delivering[0]), signal.SIGKILL)
         wait_until(lambda: get(port, "/ready")[0] == 503, "its end")
         wait_until(lambda: get(port, "/ready")[0] == 200, "another")
@@ -157,3 +158,22 @@ def test_encrypted_configurations_are_opened_and_a_wrong_key_is_one_error(world:
     world.hurry()
     world.deliver()
     assert set(world.states().values()) == {"sent"}
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_on_a_terminal_there_are_numbers_and_what_was_said_last(ready: World, processes: str) -> None:
+    ready.add(*(ready.message(f"d{n}") for n in range(3)), ready.message("d3", emailAddress="policy-550@example.com"))
+    terminal, end = pty.openpty()
+    process = start(ready, "--processes", processes, output=end, COLUMNS="80", LINES="24", TERM="xterm")
+    os.close(end)
+    shown = ""
+    while "was refused: 550" not in shown or not re.search(r"email +0 +0 +0 +3 +\d+ +1 ", shown):
+        shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", os.read(terminal, 65_536).decode())
+    process.send_signal(signal.SIGTERM)
+    with suppress(OSError):  # it has ended
+        while more := os.read(terminal, 65_536).decode():
+            shown += more
+    os.close(terminal)
+    assert process.wait() == 0
+    assert '"pid"' not in shown
+    assert all(len(line) <= 80 for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).splitlines())
