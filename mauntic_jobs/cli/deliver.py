@@ -5,7 +5,10 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from multiprocessing import active_children
 from multiprocessing.connection import Connection
 from typing import Annotated, Any
 
@@ -13,7 +16,7 @@ import typer
 
 from mauntic_jobs.cli.command import command
 from mauntic_jobs.cli.deliver_screen import show_screen
-from mauntic_jobs.cli.output import say
+from mauntic_jobs.cli.output import plural
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.assembly import Plan
 from mauntic_jobs.delivery.channels import CHANNELS
@@ -32,6 +35,7 @@ from mauntic_jobs.window import parse_duration
 _STUCK_SECONDS = 120
 _SUMMARY_SECONDS = 10.0
 _MOST_AT_ONCE = 1000
+_RECENT_LINES = 8
 
 
 def register_deliver(app: typer.Typer) -> None:
@@ -70,31 +74,33 @@ def deliver(
     log = _Log(quiet=on_terminal)
     source: Engine | Family
     if processes > 1:
-        source = Family(settings, plan, processes, _deliver_as_child, log.say)
+        source = Family(settings, plan, processes, partial(_deliver_as_child, quiet=on_terminal), log.say)
     else:
         source = Engine(settings, plan, log.say, log.report)
     beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]
     checks = _health(source), lambda: (source.ready, {"ready": source.ready})
     with serve_health(settings.port, checks[0], ready=checks[1], metrics=lambda: exposition(source.stats)):
-        _run(source, beside)
+        _run(source, beside, log)
 
 
-def _deliver_as_child(settings: Settings, plan: Plan, writer: Connection) -> None:
+def _deliver_as_child(settings: Settings, plan: Plan, writer: Connection, *, quiet: bool) -> None:
     begin_child()
-    log = _Log()
+    log = _Log(quiet=quiet)
     engine = Engine(settings, plan, log.say, log.report)
     try:
-        _run(engine, [lambda: tell_parent(writer, engine)])
+        _run(engine, [lambda: tell_parent(writer, engine, log.recent)], log)
     except MaunticJobsError as error:
-        log.say(str(error))
+        _Log().say(str(error))
         sys.exit(error.exit_code)
 
 
-def _run(source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+def _run(source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]], log: "_Log") -> None:
     """Run until it ends or is told to stop; a second signal ends the process at once."""
 
     def stop(number: signal.Signals) -> None:
         if source.stopping:
+            for child in active_children():
+                child.kill()
             sys.stderr.flush()
             os._exit(128 + number)
         source.stop()
@@ -111,7 +117,7 @@ def _run(source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, A
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if left:
-            say(f"deliver: handed {left} unsent jobs back to the queue")
+            log.say(f"handed {plural(left, 'unsent job')} back to the queue")
 
     with asyncio.Runner(loop_factory=_loop) as runner:
         runner.run(run())
@@ -129,7 +135,7 @@ class _Log:
     """What is said: as JSON lines, or where a screen is shown kept for it, in `recent`."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.recent: list[str] = []
+        self.recent: deque[str] = deque(maxlen=_RECENT_LINES)
         self._quiet = quiet
         self._logger = json_logger(pid=os.getpid())
 
@@ -154,7 +160,7 @@ class _Log:
 
     def _note(self, level: str, event: str, **details: str) -> None:
         if self._quiet:
-            self.recent = [*self.recent[-7:], " ".join([event, *details.values()])]
+            self.recent.append(" ".join([event, *details.values()]))
         else:
             getattr(self._logger, level)(event, **details)
 

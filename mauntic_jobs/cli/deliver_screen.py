@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from mauntic_jobs.delivery.stats import ChannelStats
@@ -28,7 +29,7 @@ class Source(Protocol):
         ...
 
 
-async def show_screen(source: Source, recent: list[str]) -> None:
+async def show_screen(source: Source, recent: Iterable[str]) -> None:
     """Show the numbers until cancelled, and below them what was said last."""
     from rich.console import Console
     from rich.live import Live
@@ -51,7 +52,7 @@ def _rates(history: list[tuple[float, dict[str, int]]]) -> dict[str, float]:
     return {name: (count - before.get(name, 0)) / max(now - began, 0.1) for name, count in after.items()}
 
 
-def _screen(source: Source, rates: dict[str, float], recent: list[str]) -> "RenderableType":
+def _screen(source: Source, rates: dict[str, float], recent: Iterable[str]) -> "RenderableType":
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

@@ -1,7 +1,6 @@
 """Taking jobs from a BullMQ queue, many at a time, and settling each as is decided of its message."""
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,16 +10,17 @@ from uuid import uuid4
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
+from mauntic_jobs.delivery.acknowledgement import acknowledgement
 from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
 from mauntic_jobs.delivery.doorbell import Doorbell
-from mauntic_jobs.delivery.payload import MalformedError
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.delivery.stats import ChannelStats
-from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.errors import ConfigurationError, JobFailedError, MaunticJobsError
+from mauntic_jobs.lua import script
 from mauntic_jobs.stores import bullmq_scripts as scripts
 from mauntic_jobs.stores.bullmq import official_script
 from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, received
-from mauntic_jobs.stores.bullmq_scripts import LOCK_GONE, LOCK_MILLISECONDS, ScriptCall, Taken
+from mauntic_jobs.stores.bullmq_scripts import JOB_GONE, LOCK_GONE, LOCK_MILLISECONDS, ScriptCall, Taken
 from mauntic_jobs.stores.redis_link import RedisLink
 
 # What is done with a job and its data; an exception fails the attempt.
@@ -36,8 +36,9 @@ _RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
 _RECOVERY_SECONDS = 30.0
 # How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
-_RETRY_JITTER = 0.2
 _MARK_SECONDS = 86_400
+# How long a job waits for an installation that is not set up for it.
+_NOT_SET_UP_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Consumer:
         self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
         self._aside = 0
+        self._stores_are_away = False
 
     async def run(self, *, until_empty: bool = False) -> None:
         """Work until `stop` is called and what was taken is settled, or with `until_empty` until no job is left.
@@ -125,7 +127,7 @@ class Consumer:
                 return
             else:
                 rings = self._bell.rings
-                taken = self._taken(await self._patiently(lambda: self._take(token)), token)
+                taken = self._taken(await self._patiently(lambda: self._take(token), until_stopped=True), token)
                 if taken is not None:
                     # There may be more than one.
                     self._bell.ring(1)
@@ -175,31 +177,44 @@ class Consumer:
         except UnrecoverableError as error:
             return None, Fail(clean(str(error)))
         pause = _SHORTEST_PAUSE_SECONDS
-        while True:
-            try:
-                decision = await self._work.process(job, taken.fields.get("data", ""))
-            except MalformedError as error:
-                return job, Fail(clean(str(error)))
-            except MaunticJobsError as error:
-                if not error.transient:
-                    decision = Retry(clean(str(error)))
-                elif self._stopping:
-                    return job, GiveBack()
-                else:
-                    self._tell("stores", error)
-                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep processes apart
-                    pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-                    continue
-            except Exception as error:  # noqa: BLE001 - one job's fault is not to end the others
-                self._tell(f"job {taken.id}", error)
-                decision = Retry(clean(f"{type(error).__name__}: {error}"))
-            if isinstance(decision, Retry) and job.last_attempt:
-                decision = Fail(decision.reason)
-            return job, decision
+        while (decision := await self._attempt(job, taken.fields.get("data", ""))) is None:
+            if self._stopping:
+                return job, GiveBack()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep processes apart
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        if isinstance(decision, Retry) and job.last_attempt:
+            decision = Fail(decision.reason)
+        return job, decision
+
+    async def _attempt(self, job: ReceivedJob, data: str) -> Decision | None:
+        """Return what is decided about a job, or None while a store is away."""
+        try:
+            decision = await self._work.process(job, data)
+        except JobFailedError as error:
+            return Fail(clean(str(error)))
+        except ConfigurationError as error:
+            # It is about all messages, and none is to be lost for it.
+            self._note_stores(error)
+            return Defer(_NOT_SET_UP_SECONDS, clean(str(error)))
+        except MaunticJobsError as error:
+            if not error.transient:
+                return Retry(clean(str(error)))
+            self._note_stores(error)
+            return None
+        except Exception as error:  # noqa: BLE001 - one job's fault is not to end the others
+            return Retry(clean(f"{type(error).__name__}: {error}"))
+        self._note_stores(None)
+        return decision
+
+    def _note_stores(self, error: MaunticJobsError | None) -> None:
+        if error is not None or self._stores_are_away:
+            self._tell("stores", error)
+        self._stores_are_away = error is not None
 
     async def _settle(self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str) -> Any:
         """Acknowledge a job, again and again until it is; return the answer, which may bring the next job along."""
-        call = self._acknowledgement(taken, job, decision, token)
+        more = not self._stopping and self._surplus() <= 0
+        call = acknowledgement(self._work.base, token, taken.id, job, decision, more=more)
 
         async def acknowledge() -> Any:
             if isinstance(decision, Done) and decision.mark:
@@ -208,29 +223,16 @@ class Consumer:
             if scripts.code(answer) == LOCK_GONE:
                 await self._redis.command(*scripts.lock_again(self._work.base, token, taken.id))
                 answer = await self._run(call(_now()))
+            if scripts.code(answer) == JOB_GONE:
+                await self._forget(taken.id)
             return answer
 
         return await self._patiently(acknowledge)
 
-    def _acknowledgement(
-        self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str
-    ) -> Callable[[int], ScriptCall]:
-        base, name, more = self._work.base, taken.id, not self._stopping and self._surplus() <= 0
-        match decision:
-            case Done(value):
-                return lambda now: _finish(base, token, job, name, now, value=json.dumps(value), more=more)
-            case Fail(reason):
-                return lambda now: _finish(base, token, job, name, now, value=reason, more=more, failed=True)
-            case Retry(reason) if job is not None:
-                wait = job.retry_delay().total_seconds() * random.uniform(1.0, 1.0 + _RETRY_JITTER)  # noqa: S311
-                return lambda now: scripts.delay(base, token, name, now, int(wait * 1000), reason, fetch_next=more)
-            case Defer(seconds, reason):
-                wait = int(seconds * 1000)
-                return lambda now: scripts.delay(
-                    base, token, name, now, wait, reason, spend_attempt=False, fetch_next=more
-                )
-            case _:
-                return lambda _: scripts.give_back(base, token, name)
+    async def _forget(self, job: str) -> None:
+        """Let go of a job that somebody has removed meanwhile."""
+        keys = [f"{self._work.base}:{name}" for name in (job, "active", "stalled", f"{job}:lock")]
+        await self._redis.script(script("forget_job"), keys, [job])
 
     async def _renew(self) -> None:
         while True:
@@ -249,13 +251,15 @@ class Consumer:
             if isinstance(answer, Exception):
                 self._tell("redis", answer)
 
-    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Make a call until Redis answers."""
+    async def _patiently(self, call: Callable[[], Awaitable[Any]], *, until_stopped: bool = False) -> Any:
+        """Make a call until Redis answers, or with `until_stopped` until it need not any more; then it is None."""
         pause = _SHORTEST_PAUSE_SECONDS
         while True:
             try:
                 answer = await call()
             except MaunticJobsError as error:
+                if until_stopped and self._stopping:
+                    return None
                 self._tell("redis", error)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep processes apart
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
@@ -268,25 +272,6 @@ class Consumer:
 
 
 _NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", GiveBack: "given back"}
-
-
-def _finish(
-    base: str,
-    token: str,
-    job: ReceivedJob | None,
-    name: str,
-    now: int,
-    *,
-    value: str,
-    more: bool,
-    failed: bool = False,
-) -> ScriptCall:
-    # A job that cannot be read is kept, like any that fails.
-    keep = job.kept(failed=failed) if job is not None else {"count": -1}
-    attempts = job.attempts if job is not None else 0
-    return scripts.finish(
-        base, token, name, now, failed=failed, value=value, keep=keep, attempts=attempts, fetch_next=more
-    )
 
 
 def _now() -> int:

@@ -35,6 +35,7 @@ class Engine:
         """Begin with no numbers."""
         self.stats = {name: ChannelStats() for name in self.plan.concurrency}
         self._stop = asyncio.Event()
+        self._is_connected = False
         self._troubles = Troubles(self.say)
 
     @property
@@ -52,8 +53,19 @@ class Engine:
 
         Raises MaunticJobsError if Postgres or Redis cannot be reached at the beginning.
         """
+        running, stopped = asyncio.ensure_future(self._run()), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            # What is not connected has nothing in hand.
+            return await running if self._is_connected or running.done() else 0
+        finally:
+            for task in (running, stopped):
+                task.cancel()
+            await asyncio.gather(running, stopped, return_exceptions=True)
+
+    async def _run(self) -> int:
         async with connected(self.settings, self.plan, self.stats, self._troubles.tell, self.say, self.report) as crew:
-            self.ready = True
+            self.ready = self._is_connected = True
             beside = [asyncio.create_task(each) for each in (self._sweep(crew), self._measure(crew))]
             working = asyncio.ensure_future(self._work(crew))
             stopped = asyncio.create_task(self._stop.wait())

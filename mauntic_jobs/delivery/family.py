@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections import deque
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -22,11 +23,12 @@ _GRACE_SECONDS = 10.0
 
 
 class Report(NamedTuple):
-    """What a child says of itself."""
+    """What a child says of itself; `said` is what it would have said on a terminal that its parent has."""
 
     stats: dict[str, ChannelStats]
     ready: bool = False
     trouble: str | None = None
+    said: tuple[str, ...] = ()
 
 
 # What a child does: it delivers, and reports over the connection.
@@ -90,13 +92,12 @@ class Family:
         """Keep one process running until it ends by itself."""
         while not self.stopping:
             code = await self._run_child(number)
-            if code == 0:
+            if code == 0 or self.stopping:
                 return
             if not self._were_ready:
                 raise UnavailableError(f"A delivering process has ended with status {code}; it has said why.")
-            if not self.stopping:
-                self._say(f"process {number} has ended with status {code}, and is started again")
-                await asyncio.sleep(_RESTART_SECONDS)
+            self._say(f"process {number} has ended with status {code}, and is started again")
+            await asyncio.sleep(_RESTART_SECONDS)
 
     async def _run_child(self, number: int) -> int:
         """Return how it ended: its status, or below zero the signal that killed it."""
@@ -126,6 +127,8 @@ class Family:
             asyncio.get_running_loop().remove_reader(reader.fileno())
             return
         self._reports[number] = report
+        for text in report.said:
+            self._say(text)
         self._were_ready = self._were_ready or report.ready
 
     async def _ended(self, process: SpawnProcess) -> None:
@@ -150,14 +153,21 @@ def begin_child() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-async def tell_parent(writer: Connection, engine: Engine) -> None:
-    """Report to the process that looks after this one, until cancelled; stop the engine if that process has died."""
+async def tell_parent(writer: Connection, engine: Engine, said: deque[str]) -> None:
+    """Report to the process that looks after this one, until cancelled; stop the engine if that process has died.
+
+    What has been `said` is taken out and passed on.
+    """
     try:
         while True:
-            writer.send(Report(engine.stats, engine.ready, engine.trouble))
+            writer.send(Report(engine.stats, engine.ready, engine.trouble, _taken(said)))
             await asyncio.sleep(_REPORT_SECONDS)
     except asyncio.CancelledError:
-        writer.send(Report(engine.stats))
+        writer.send(Report(engine.stats, said=_taken(said)))
         raise
     except OSError:
         engine.stop()
+
+
+def _taken(said: deque[str]) -> tuple[str, ...]:
+    return tuple(said.popleft() for _ in range(len(said)))

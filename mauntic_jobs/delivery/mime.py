@@ -194,12 +194,18 @@ def _custom(name: str, value: str) -> str:
 
 
 def _unsubscribe(url: str) -> tuple[str, ...]:
-    parts = urlsplit(url)
     if not url.isascii() or not url.isprintable() or re.search(r'[<>,\s"\\]', url) or len(url) > _LONGEST_URL:
         raise HeaderError("the unsubscribe URL has characters that no URL has, or is too long")
-    if parts.scheme not in ("https", "http", "mailto"):
+    if _scheme(url) not in ("https", "http", "mailto"):
         raise HeaderError("the unsubscribe URL does not begin with https:, http: or mailto:")
     # In one line: folded after its name, it would be read with a space in front.
     header = f"List-Unsubscribe: <{url}>"
     # One click, by RFC 8058, is for https only.
-    return (header, "List-Unsubscribe-Post: List-Unsubscribe=One-Click") if parts.scheme == "https" else (header,)
+    return (header, "List-Unsubscribe-Post: List-Unsubscribe=One-Click") if _scheme(url) == "https" else (header,)
+
+
+def _scheme(url: str) -> str | None:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        return None

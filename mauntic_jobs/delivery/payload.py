@@ -14,6 +14,7 @@ LONGEST_ID = 255
 
 # Postgres cannot hold them in jsonb, and nobody means them.
 _UNSTORABLE = re.compile(r"\\u0000|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class MalformedError(JobFailedError):
@@ -62,7 +63,7 @@ def read_message(raw: str, channel: str) -> tuple[Message, str, str]:
     """
     if len(raw) > LARGEST_BYTES:
         raise MalformedError(f"the data is {len(raw):,} characters long, and {LARGEST_BYTES:,} are allowed")
-    if "\\u" in raw and _UNSTORABLE.search(raw):
+    if ("\\u" in raw and _UNSTORABLE.search(raw)) or "NaN" in raw or "Infinity" in raw:
         raw = _storable(raw)
     try:
         message = Message.model_validate_json(raw)
@@ -77,15 +78,15 @@ def read_message(raw: str, channel: str) -> tuple[Message, str, str]:
 
 
 def _storable(raw: str) -> str:
-    """Write pairs of surrogates as the character they are; refuse what is none, and NUL."""
+    """Write pairs of surrogates as the character they are; refuse what is none, NUL, and NaN and the like."""
     import json
 
     try:
-        text = json.dumps(json.loads(raw), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(json.loads(raw), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode()
     except (ValueError, RecursionError):
-        raise MalformedError("the data is not JSON, or holds half a character") from None
-    if "\\u0000" in text:
+        raise MalformedError("the data is not JSON, or holds half a character or what is not a number") from None
+    if _NUL.search(text):
         raise MalformedError("the data holds a NUL character, which Postgres cannot store")
     return text
 

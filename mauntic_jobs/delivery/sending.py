@@ -111,6 +111,8 @@ async def _outcome(provider: Provider, content: Any) -> Outcome:
         outcome = await provider.send(content)
     except ContentError as error:
         return Outcome(Verdict.PERMANENT, str(error), reject=RejectReason.INVALID)
+    except Exception as error:  # noqa: BLE001 - a fault of ours, and nobody can tell how far the exchange has come
+        return Outcome(Verdict.UNKNOWN, clean(f"{type(error).__name__}: {error}"))
     return outcome if outcome.verdict is Verdict.ACCEPTED else replace(outcome, reason=clean(outcome.reason))
 
 

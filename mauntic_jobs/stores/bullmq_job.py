@@ -64,15 +64,20 @@ class ReceivedJob:
     def kept(self, *, failed: bool) -> Mapping[str, float]:
         """Return how many finished jobs stay, in BullMQ's terms: by the job, or completed ones for an hour."""
         name = "removeOnFail" if failed else "removeOnComplete"
-        keep = self.options.get(name, self.policy[name])
+        keep = self.options.get(name)
+        keep = self.policy[name] if keep is None else keep
         if isinstance(keep, bool):
             return {"count": 0 if keep else -1}
         if isinstance(keep, int):
             return {"count": max(-1, min(keep, _LARGEST))}
         given = keep if isinstance(keep, dict) else {}
         # BullMQ's script fails on anything else, and the job would never end.
-        numbers = {name: given.get(name) for name in ("age", "count", "limit")}
-        return {name: min(n, _LARGEST) for name, n in numbers.items() if isinstance(n, int | float) and n >= 0}
+        numbers = {name: given[name] for name in ("age", "count", "limit") if _is_number(given.get(name))}
+        return {name: int(min(number, _LARGEST)) for name, number in numbers.items() if number >= 0}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def slot_of(job: str) -> datetime | None:
@@ -96,7 +101,7 @@ def received(taken: Taken, policy: Mapping[str, Any] = JOB_OPTIONS) -> ReceivedJ
     if not isinstance(data, dict) or not isinstance(options, dict):
         raise UnrecoverableError("the job cannot be read: its data and options must be JSON objects")
     attempts = options.get("attempts")
-    if not isinstance(attempts, int) or not 0 < attempts <= _MOST_ATTEMPTS:
+    if not isinstance(attempts, int) or isinstance(attempts, bool) or not 0 < attempts <= _MOST_ATTEMPTS:
         attempts = policy["attempts"]
     scheduler = taken.fields.get("rjk") or None
     return ReceivedJob(taken.id, name, data, due_at, made, attempts, options, scheduler, policy)

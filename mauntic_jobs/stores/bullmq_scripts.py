@@ -14,8 +14,8 @@ import msgpack
 # As long as Node's workers.
 LOCK_MILLISECONDS = 30_000
 
-# The answer of a script that finds a job without a lock.
-LOCK_GONE = -2
+# The answers of a script that finds no such job, and one without a lock.
+JOB_GONE, LOCK_GONE = -1, -2
 
 # A job whose worker died is no worse for it, however often that happens.
 _ANY_NUMBER_OF_STALLS = 2**31 - 1

@@ -16,7 +16,7 @@ _FAILING = Path(__file__).parent / "failing.py"
 _SETTLED = ("sent", "failed", "suppressed", "expired", "ambiguous")
 
 
-def start(world: World, *options: str, **extra: str) -> "subprocess.Popen[str]":
+def start(world: World, *options: str, output: int = subprocess.PIPE, **extra: str) -> "subprocess.Popen[str]":
     """Start a process that delivers; `FAILPOINT` may be among the variables."""
     assert world.settings.redis_url
     variables = {
@@ -29,8 +29,8 @@ def start(world: World, *options: str, **extra: str) -> "subprocess.Popen[str]":
     }
     return subprocess.Popen(
         [sys.executable, str(_FAILING), "deliver", "email", f"--concurrency=email={CONCURRENCY}", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
         text=True,
         env=environment(world.settings, **variables),
     )

@@ -3,6 +3,7 @@
 `scripts/chaos` runs the same with CHAOS=50, which is how often each is done.
 """
 
+import json
 import os
 import random
 import signal
@@ -19,6 +20,7 @@ from tests.delivery.crash import age, check, deliver_all, ended, start
 from tests.delivery.failing import POINTS
 from tests.delivery.proxy import running_proxy
 from tests.delivery.sink import Sink, running_sink
+from tests.delivery.web import free_port, get, is_ready
 from tests.delivery.world import World, new_world
 from tests.support import wait_until
 
@@ -217,3 +219,67 @@ def test_two_processes_share_the_work(ready: World, sink: Sink) -> None:
     status, errors = ended(start(ready, "--drain", "--processes", "2"))
     assert status == 0, errors
     check(ready, sink, 100)
+
+
+def _troubled(port: int) -> bool:
+    return json.loads(get(port, "/health")[1])["trouble"] is not None
+
+
+@pytest.mark.parametrize("store", ["redis", "postgres"])
+def test_stopped_while_a_store_is_away(cut_off: tuple[World, Sink, dict[str, object]], store: str) -> None:
+    world, sink, rig = cut_off
+    proxy, through = rig[store], rig["through"]
+    port = free_port()
+    # Whoever waits for what is not in flight is not done in time.
+    patience = "600s" if store == "redis" else "0s"
+    process = start(world, "--drain-timeout", patience, PORT=str(port), **through)  # type: ignore[arg-type]
+    wait_until(lambda: is_ready(port), "its being ready")
+    proxy.refuse()  # type: ignore[attr-defined]
+    proxy.reset_all()  # type: ignore[attr-defined]
+    if store == "postgres":
+        backlog(world, 10)
+    wait_until(lambda: _troubled(port), "its noticing")
+    process.send_signal(signal.SIGTERM)
+    status, errors = ended(process)
+    assert status == 0, errors
+    assert world.jobs_in("active") == []
+    assert {world.job(each).get("atm", "0") for each in world.jobs_in("wait")} <= {"0"}
+    proxy.accept()  # type: ignore[attr-defined]
+    backlog(world, 5, first=10)
+    deliver_all(world)
+    check(world, sink, 15 if store == "postgres" else 5)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_stopped_before_it_has_reached_its_stores(
+    cut_off: tuple[World, Sink, dict[str, object]], processes: str
+) -> None:
+    world, _, rig = cut_off
+    rig["postgres"].freeze()  # type: ignore[attr-defined]
+    port = free_port()
+    process = start(world, "--processes", processes, PORT=str(port), **rig["through"])  # type: ignore[arg-type]
+    wait_until(lambda: rig["postgres"].accepted == int(processes), "its being at it")  # type: ignore[attr-defined]
+    process.send_signal(signal.SIGTERM)
+    status, errors = ended(process)
+    assert (status, errors) == (0, "")
+
+
+def test_a_second_signal_ends_all_processes_at_once(ready: World, sink: Sink) -> None:
+    backlog(ready, 4, recipient="freeze+{}@example.com")
+    process = start(ready, "--processes", "2", MAUNTIC_SEND_TIMEOUT="30s")
+    wait_until(sink.messages, "a message")
+    children = [int(each) for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert len(children) >= 2
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+    status, _ = ended(process)
+    assert status == 128 + signal.SIGTERM
+    wait_until(lambda: not any(_delivers(child) for child in children), "their end", seconds=10)
+
+
+def _delivers(pid: int) -> bool:
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

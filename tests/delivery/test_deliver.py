@@ -1,17 +1,18 @@
 """The command `deliver` as a process: what it may do, what it says, and what it serves."""
 
 import json
+import os
+import pty
 import re
 import signal
-import socket
+from contextlib import suppress
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import pytest
 
 from tests.delivery.crash import ended, start
 from tests.delivery.sink import Sink
+from tests.delivery.web import free_port, get, is_ready
 from tests.delivery.world import World
 from tests.support import role, wait_until
 
@@ -22,28 +23,6 @@ _DOCS = Path(__file__).parents[2] / "docs"
 def ready(world: World, sink: Sink) -> World:
     world.provider(sink.host, sink.port)
     return world
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        return get(port, "/ready")[0] == 200
-    except OSError:
-        return False
 
 
 def test_the_documented_permissions_are_enough_to_deliver(ready: World, sink: Sink) -> None:
@@ -101,12 +80,10 @@ def test_a_process_of_several_that_dies_is_started_again(ready: World, sink: Sin
     port = free_port()
     process = start(ready, "--processes", "2", PORT=str(port))
     try:
-        wait_until(lambda: _is_ready(port), "both processes")
+        wait_until(lambda: is_ready(port), "both processes")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         delivering = [each for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
         assert len(delivering) == 2
-        import os
-
         os.kill(int(delivering[0]), signal.SIGKILL)
         wait_until(lambda: get(port, "/ready")[0] == 503, "its end")
         wait_until(lambda: get(port, "/ready")[0] == 200, "another")
@@ -181,3 +158,22 @@ def test_encrypted_configurations_are_opened_and_a_wrong_key_is_one_error(world:
     world.hurry()
     world.deliver()
     assert set(world.states().values()) == {"sent"}
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_on_a_terminal_there_are_numbers_and_what_was_said_last(ready: World, processes: str) -> None:
+    ready.add(*(ready.message(f"d{n}") for n in range(3)), ready.message("d3", emailAddress="policy-550@example.com"))
+    terminal, end = pty.openpty()
+    process = start(ready, "--processes", processes, output=end, COLUMNS="80", LINES="24", TERM="xterm")
+    os.close(end)
+    shown = ""
+    while "was refused: 550" not in shown or not re.search(r"email +0 +0 +0 +3 +\d+ +1 ", shown):
+        shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", os.read(terminal, 65_536).decode())
+    process.send_signal(signal.SIGTERM)
+    with suppress(OSError):  # it has ended
+        while more := os.read(terminal, 65_536).decode():
+            shown += more
+    os.close(terminal)
+    assert process.wait() == 0
+    assert '"pid"' not in shown
+    assert all(len(line) <= 80 for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).splitlines())

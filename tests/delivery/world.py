@@ -155,7 +155,10 @@ class World:
         return [each.decode() for each in found]
 
     def job(self, name: str) -> dict[str, str]:
-        return {key.decode(): value.decode() for key, value in self.ask("HGETALL", f"{self.base}:{name}").items()}
+        return {
+            key.decode(): value.decode(errors="replace")
+            for key, value in self.ask("HGETALL", f"{self.base}:{name}").items()
+        }
 
     def hurry(self) -> None:
         """Let every delayed job, and every wait of the ledger, be over."""
