@@ -83,7 +83,7 @@ def build(email: Email, *, eight_bit: bool) -> Mime:
         _address("From", email.sender),
         _address("To", email.recipient),
         *([_address("Reply-To", email.reply_to)] if email.reply_to else []),
-        _text("Subject", _CONTROLS.sub(" ", email.subject)),
+        _text("Subject", one_line(email.subject)),
         f"Message-ID: {email.message_id}",
         f"Date: {format_datetime(email.date)}",
         *_further(email),
@@ -92,6 +92,11 @@ def build(email: Email, *, eight_bit: bool) -> Mime:
     body, needs_8bit = _body(email, eight_bit=eight_bit)
     content = "\r\n".join(headers).encode() + b"\r\n" + body
     return Mime(content, needs_8bit, any(address.needs_smtputf8 for address in addresses))
+
+
+def one_line(text: str) -> str:
+    """Return a text without what could end a header and begin another."""
+    return _CONTROLS.sub(" ", text)
 
 
 def headers_of(email: Email) -> list[tuple[str, str]]:
@@ -159,7 +164,7 @@ def _encoded(data: bytes) -> tuple[bytes, bytes]:
 
 @lru_cache(maxsize=1024)
 def _address(header: str, address: Address) -> str:
-    name = _CONTROLS.sub(" ", address.name).strip()
+    name = one_line(address.name).strip()
     if not name:
         return f"{header}: {address.spec}"
     if name.isascii() and len(name) <= _FOLD_AT - len(header) and "=?" not in name:

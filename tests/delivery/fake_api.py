@@ -68,10 +68,12 @@ class FakeApi:
         """Answer the requests of one connection."""
         self.connections += 1
         connection = h11.Connection(h11.SERVER)
-        with suppress(ConnectionError, h11.RemoteProtocolError):
-            while await self._one(connection, reader, writer):
-                connection.start_next_cycle()
-        writer.transport.abort()
+        try:
+            with suppress(ConnectionError, h11.RemoteProtocolError):
+                while await self._one(connection, reader, writer):
+                    connection.start_next_cycle()
+        finally:
+            writer.transport.abort()
 
     async def _one(
         self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -129,8 +131,10 @@ def running_api(answer: Answering, *, tls: ssl.SSLContext | None = None) -> Iter
 
     async def stop(server: asyncio.Server) -> None:
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     with running_loop("api") as run:
         server = run(start())

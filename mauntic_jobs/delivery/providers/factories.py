@@ -5,7 +5,7 @@ from socket import getfqdn
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.network import Network, parse_networks
-from mauntic_jobs.delivery.providers import postmark
+from mauntic_jobs.delivery.providers import postmark, sendgrid, ses
 from mauntic_jobs.delivery.providers.config import ProviderConfig
 from mauntic_jobs.delivery.providers.http import HttpClient
 from mauntic_jobs.delivery.providers.provider import Provider
@@ -26,4 +26,6 @@ def factories(settings: Settings, client: HttpClient) -> Mapping[tuple[str, str]
     return {
         ("email", "custom_smtp"): lambda config: SmtpProvider(config, network, hello=hello, timeout=timeout),
         ("email", "postmark"): lambda config: postmark.PostmarkProvider(config, client, api("postmark", postmark.API)),
+        ("email", "sendgrid"): lambda config: sendgrid.SendGridProvider(config, client, api("sendgrid", sendgrid.API)),
+        ("email", "ses"): lambda config: ses.SesProvider(config, client, api("ses", ses.API)),
     }

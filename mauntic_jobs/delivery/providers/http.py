@@ -172,6 +172,13 @@ class _Exchange:
         failpoints.reach("after-content")
 
 
+def accepted(answer: Answer, message_id: Any) -> Outcome:
+    """Return what a success means: a provider that has a message has a name for it."""
+    if isinstance(message_id, str) and message_id:
+        return Outcome(Verdict.ACCEPTED, provider_message_id=message_id)
+    return Outcome(Verdict.UNKNOWN, f"{answer.status} without the message's id")
+
+
 def common_outcome(answer: Answer, said: str) -> Outcome | None:
     """Return what a status means whoever the provider is; None for a success, and for what is about the message.
 

@@ -1,11 +1,15 @@
 """What providers over HTTP have in common: an adapter makes requests of messages, and outcomes of answers."""
 
+import re
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 from mauntic_jobs.delivery.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.providers.config import ProviderConfig
 from mauntic_jobs.delivery.providers.http import Answer, ExchangeError, Exchanges, HttpClient, Request
+
+_SECRET = re.compile(r"key|token|secret", re.IGNORECASE)
 
 
 class HttpProvider(ABC):
@@ -16,6 +20,8 @@ class HttpProvider(ABC):
         self.sender = config.text("from")
         self._base = base
         self._exchanges = Exchanges(client)
+        values = config.values.items()
+        self._secrets = [value for name, value in values if _SECRET.search(name) and isinstance(value, str) and value]
 
     async def send(self, message: Any) -> Outcome:
         """Send one message; every failure of the provider is an Outcome. Raises ContentError."""
@@ -39,7 +45,14 @@ class HttpProvider(ABC):
             answer = await self._exchanges.make(request)
         except ExchangeError as error:
             return error.outcome
-        return self._checked(answer) if message is None else self._judged(answer)
+        outcome = self._checked(answer) if message is None else self._judged(answer)
+        return replace(outcome, reason=self._without_secrets(outcome.reason))
+
+    def _without_secrets(self, reason: str) -> str:
+        """Return what a provider said without the credentials that it repeats."""
+        for secret in self._secrets:
+            reason = reason.replace(secret, "***")
+        return reason
 
     @abstractmethod
     async def _request(self, message: Any) -> Request:
