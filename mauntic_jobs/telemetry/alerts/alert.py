@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mauntic_jobs.alert_channels import Severity
+
+__all__ = ["Alert", "Cause", "Detail", "Severity"]
+
 Detail = str | int | float | None
 
 
@@ -18,20 +22,6 @@ class Cause(StrEnum):
     DEAD_LETTERS = "dead letters"
     DELIVERIES_HELD = "deliveries held"
     CONSUMER_STUCK = "consumer stuck"
-
-
-class Severity(StrEnum):
-    """How much it matters, from least to most."""
-
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-    CRITICAL = "critical"
-
-    @property
-    def rank(self) -> int:
-        """Its place in the order."""
-        return list(Severity).index(self)
 
 
 @dataclass(frozen=True)

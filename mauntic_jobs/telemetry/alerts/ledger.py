@@ -1,13 +1,21 @@
 """The alerts in Postgres: what is open, and who was told."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from mauntic_jobs.alert_channels import Severity
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session, json
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Detail
+from mauntic_jobs.telemetry.alerts.outcome import Outcome
 from mauntic_jobs.telemetry.scrub import scrub
+
+# More than sending may take; after this a claim counts as that of a dead process.
+_LEASE = timedelta(minutes=1)
+# When nobody could be told, it is tried again after this: each time may take all the time there is.
+_PAUSE = timedelta(minutes=5)
+_MOST_AT_ONCE = 20
 
 _sql = statements("alerts")
 
@@ -31,6 +39,31 @@ def close_alerts(
         "only": None if only is None else [f"{cause}:{key}" for key in only],
     }
     session.execute(_sql["close"], chosen)
+
+
+def claim(session: Session, now: datetime, repeat: timedelta) -> list[Row]:
+    """Return the alerts to be told of now, the most serious first; for a while nobody else gets them."""
+    asked = {"now": now, "repeat": repeat, "lease": _LEASE, "most": _MOST_AT_ONCE}
+    rows = session.rows(_sql["claim"], asked)
+    return sorted(rows, key=lambda row: (-Severity(row["severity"]).rank, row["opened_at"], row["id"]))
+
+
+def record_told(session: Session, now: datetime, outcomes: Sequence[tuple[Row, Outcome]]) -> None:
+    """Write down what became of claimed alerts."""
+    rows = [
+        {"id": row["id"], "closing": row["closed_at"] is not None, **outcome._asdict()} for row, outcome in outcomes
+    ]
+    session.execute(_sql["told"], {"outcomes": json(rows), "now": now, "pause": _PAUSE})
+
+
+def list_alerts(session: Session, *, only_open: bool, since: datetime | None, limit: int) -> list[Row]:
+    """Return alerts, latest first, that are open or were seen since then; at most `limit`."""
+    return session.rows(_sql["list"], {"only_open": only_open, "since": since, "limit": limit})
+
+
+def undelivered(session: Session) -> int:
+    """Return how many alerts, or ends of alerts, nobody could be told of so far."""
+    return int(session.row(_sql["undelivered"])["undelivered"])
 
 
 def _row(alert: Alert) -> Row:

@@ -1,5 +1,6 @@
 """Telling of alerts: each once, by whichever host comes first, and once more when it is over."""
 
+import socket
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,29 +9,53 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts import ledger
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause
+from mauntic_jobs.telemetry.alerts.notice import notice_of
 
 
 @dataclass(frozen=True)
 class Notified:
-    """What was told: the fingerprints of `told`, and for each of `untold` why nobody could be told."""
+    """What was told: the titles of `told`, and for each of `untold` why nobody could be told.
 
-    told: Sequence[str] = ()
+    `broken` says what is wrong with channels that took nothing.
+    """
+
+    told: Sequence[str] = field(default_factory=list)
     untold: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
 
 
-def notify(session: Session, settings: Settings, alerts: Sequence[Alert], now: datetime) -> Notified:  # noqa: ARG001
+def notify(session: Session, settings: Settings, alerts: Sequence[Alert], now: datetime) -> Notified:
     """Write down alerts, and tell of those that are new, or still open after `alert_repeat`."""
     ledger.open_alerts(session, alerts, now)
-    return Notified()
+    return tell(session, settings, now)
 
 
-def recover(
-    session: Session,
-    settings: Settings,  # noqa: ARG001
-    cause: Cause,
-    still_open: Collection[str],
-    now: datetime,
-) -> Notified:
+def recover(session: Session, settings: Settings, cause: Cause, still_open: Collection[str], now: datetime) -> Notified:
     """End the alerts of a cause whose keys are not in `still_open`, and tell of each end once."""
     ledger.close_alerts(session, cause, now, keep=still_open)
-    return Notified()
+    return tell(session, settings, now)
+
+
+def tell(session: Session, settings: Settings, now: datetime) -> Notified:
+    """Tell what is owed, whoever wrote it down, and was perhaps killed before it could tell.
+
+    Nothing is owed twice at once, because it is claimed first; what nobody takes is tried again after some minutes.
+    """
+    if not settings.alerts:
+        return Notified()
+    owed = ledger.claim(session, now, settings.alert_repeat)
+    if not owed:
+        return Notified()
+    # Only here: what it needs takes a tenth of a second to load.
+    from mauntic_jobs.telemetry.alerts.sending import send_all
+
+    source = settings.launcher_id or socket.gethostname()
+    notices = [notice_of(row, source, now) for row in owed]
+    outcomes, broken = send_all(settings, notices)
+    ledger.record_told(session, now, list(zip(owed, outcomes, strict=True)))
+    titled = list(zip([notice.title for notice in notices], outcomes, strict=True))
+    return Notified(
+        told=[title for title, outcome in titled if outcome.channel is not None],
+        untold={title: outcome.problem for title, outcome in titled if outcome.problem is not None},
+        broken=broken,
+    )
