@@ -12,15 +12,17 @@ SET
     severity = EXCLUDED.severity, summary = EXCLUDED.summary, action = EXCLUDED.action, details = EXCLUDED.details,
     seen_at = greatest(known.seen_at, EXCLUDED.seen_at), seen = known.seen + 1
 
--- close -- End the open alerts of a cause, those of `only` if it is given, but for those of `keep` and those seen later.
+-- close -- End the open alerts of some causes, those of `only` if it is given, but for those of `keep` and those seen since.
+-- With `until`, only those of runs whose window ends no later.
 UPDATE mauntic_jobs.alerts
 SET
     closed_at = %(now)s,
     close_notified_at = CASE WHEN notified_by IS NULL THEN %(now)s END
 WHERE
-    closed_at IS NULL AND cause = %(cause)s AND seen_at <= %(now)s
+    closed_at IS NULL AND cause = any(%(causes)s::text[]) AND seen_at <= %(now)s
     AND (%(only)s::text[] IS NULL OR fingerprint = any(%(only)s::text[]))
     AND NOT fingerprint = any(%(keep)s::text[])
+    AND (%(until)s::timestamptz IS NULL OR (details ->> 'window_end')::timestamptz <= %(until)s::timestamptz)
 
 -- claim -- Claim alerts of which somebody is to be told: those that are new, open for long, or over.
 UPDATE mauntic_jobs.alerts

@@ -8,13 +8,22 @@ class HttpError(Exception):
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], seconds: float) -> None:
-    """Send a body; what is answered counts, what is said is not read. Raises HttpError."""
+    """Send a body. Raises HttpError unless it is answered by success."""
+    _exchange("POST", url, body, headers, seconds)
+
+
+def get(url: str, seconds: float) -> None:
+    """Ask for an address, for the sake of asking. Raises HttpError unless it is answered by success."""
+    _exchange("GET", url, None, {}, seconds)
+
+
+def _exchange(method: str, url: str, body: bytes | None, headers: Mapping[str, str], seconds: float) -> None:
     import httpx2
 
     try:
         with (
             httpx2.Client(timeout=seconds, follow_redirects=False) as client,
-            client.stream("POST", url, content=body, headers=dict(headers)) as response,
+            client.stream(method, url, content=body, headers=dict(headers)) as response,
         ):
             status = response.status_code
     except httpx2.TimeoutException:

@@ -29,15 +29,20 @@ def open_alerts(session: Session, alerts: Sequence[Alert], now: datetime) -> Non
 
 
 def close_alerts(
-    session: Session, cause: Cause, now: datetime, *, keep: Collection[str] = (), only: Collection[str] | None = None
+    session: Session,
+    causes: Sequence[Cause],
+    now: datetime,
+    *,
+    keep: Collection[str],
+    keys: Sequence[str] | None = None,
+    until: datetime | None = None,
 ) -> None:
-    """End the open alerts of a cause, but for the keys of `keep`, or only the keys of `only`."""
-    chosen = {
-        "cause": cause,
-        "now": now,
-        "keep": [f"{cause}:{key}" for key in keep],
-        "only": None if only is None else [f"{cause}:{key}" for key in only],
-    }
+    """End the open alerts of some causes, but for the fingerprints of `keep`: only those of `keys`, if they are given.
+
+    With `until`, only those of runs whose window ends no later.
+    """
+    only = None if keys is None else [f"{cause}:{key}" for cause in causes for key in keys]
+    chosen = {"causes": [cause.value for cause in causes], "now": now, "keep": list(keep), "only": only, "until": until}
     session.execute(_sql["close"], chosen)
 
 

@@ -32,7 +32,27 @@ def notify(session: Session, settings: Settings, alerts: Sequence[Alert], now: d
 
 def recover(session: Session, settings: Settings, cause: Cause, still_open: Collection[str], now: datetime) -> Notified:
     """End the alerts of a cause whose keys are not in `still_open`, and tell of each end once."""
-    ledger.close_alerts(session, cause, now, keep=still_open)
+    ledger.close_alerts(session, [cause], now, keep=[f"{cause}:{key}" for key in still_open])
+    return tell(session, settings, now)
+
+
+def update(
+    session: Session,
+    settings: Settings,
+    found: Sequence[Alert],
+    now: datetime,
+    *,
+    causes: Sequence[Cause],
+    keys: Sequence[str] | None = None,
+    until: datetime | None = None,
+) -> Notified:
+    """Write down what was found, end what was not found any more of `causes`, and tell of both.
+
+    With `keys`, only what they are about is ended; with `until`, only what is of a run whose window ends no later.
+    """
+    ledger.open_alerts(session, found, now)
+    keep = [alert.fingerprint for alert in found]
+    ledger.close_alerts(session, causes, now, keep=keep, keys=keys, until=until)
     return tell(session, settings, now)
 
 

@@ -74,6 +74,9 @@ def receiver(mode: str = "ok") -> Iterator[Receiver]:
         def do_POST(self) -> None:
             made.answer(self)
 
+        def do_GET(self) -> None:
+            made.answer(self)
+
         def log_message(self, *_: object) -> None:
             pass
 

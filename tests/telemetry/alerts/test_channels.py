@@ -38,7 +38,7 @@ NOTICE = Notice(
 
 
 def _attempt(seconds: float = 10, **channel: Any) -> str | None:
-    (made,) = channels_of(Settings(alerts=[channel]))  # type: ignore[list-item]
+    (made,) = channels_of(Settings(alerts=[channel]))
     return attempt(made, NOTICE, seconds)
 
 
