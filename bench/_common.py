@@ -19,8 +19,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 
-from mauntic_jobs.config import masked
 from mauntic_jobs.embedded.servers import throwaway
+from mauntic_jobs.masking import masked
 
 BENCH = Path(__file__).parent
 ROOT = BENCH.parent

@@ -27,25 +27,23 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError
 
+from mauntic_jobs.alert_channels import AnyChannel, HttpAddress
 from mauntic_jobs.catch_up import CatchUp, parse_catch_up
 from mauntic_jobs.cron import check_cron
 from mauntic_jobs.errors import ConfigurationError, UsageError
+from mauntic_jobs.masking import host_only, masked
 from mauntic_jobs.window import format_duration, parse_duration
 
 # Read in this order when no file is named; the first that exists is used.
 CONFIG_FILES = (Path("mauntic-jobs.toml"), Path("/etc/mauntic-jobs.toml"))
 
-MASK = "***"
-
-_HOST = r"(?:\[[^\]\s]*\]|[^:/@,\s\[\]]*)(?::\d*)?"
-# Everything between the user's colon and the last @ is the password, also where marks in it should have been encoded.
-_ADDRESS = re.compile(
-    rf"(?P<scheme>[a-z][a-z0-9+.-]*://)(?:(?P<user>[^:/@\s]*)(?P<password>:.*)?@)?(?P<place>{_HOST}(?:,{_HOST})*(?:/[^@\s]*)?)",
-    re.IGNORECASE,
-)
-# What may be shown of a URL's parameters.
-_HARMLESS = {"host", "port", "dbname", "sslmode", "channel_binding", "application_name", "connect_timeout"}
-_HARMLESS |= {"target_session_attrs", "options", "db", "protocol"}
+# Of other addresses every part may be the secret.
+_STORES = ("postgres", "redis", "unix")
+_EXAMPLES = {
+    "jobs": '{"aggregate-hourly": {"max_attempts": 2}}',
+    "channels": '{"email": {"concurrency": 20}}',
+    "alerts": '[{"type": "slack", "url": "https://..."}]',
+}
 _LONGEST_DELAY = timedelta(hours=1)
 
 
@@ -66,7 +64,7 @@ PositiveDuration = Annotated[Duration, Field(gt=timedelta())]
 
 
 class JobSettings(BaseModel):
-    """When one job runs, and how it is tried again; what is absent follows the job, or the settings for all jobs."""
+    """When one job runs, how it is tried again, and who hears of it; what is absent follows the job, or all jobs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,6 +72,8 @@ class JobSettings(BaseModel):
     retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
     cron: Annotated[str, _text(check_cron)] | None = None
     catch_up: Annotated[CatchUp, _text(parse_catch_up)] | None = None
+    heartbeat_url: HttpAddress | None = None
+    sentry_monitor: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
 
 
 class ChannelSettings(BaseModel):
@@ -131,7 +131,10 @@ class Settings(BaseSettings):
     launcher_id: str | None = Field(
         None, min_length=1, description="which clock this is, in the ledger; by default the host's name"
     )
-    jobs: dict[str, JobSettings] = Field({}, description="cron, catch_up, max_attempts and retry_delay by job")
+    jobs: dict[str, JobSettings] = Field(
+        {},
+        description="cron, catch_up, max_attempts, retry_delay, heartbeat_url and sentry_monitor by job",
+    )
     channels: dict[Literal["email", "sms", "push"], ChannelSettings] = Field(
         {}, description="queue, prefix, concurrency, attempts and retry_delay by channel"
     )
@@ -150,6 +153,15 @@ class Settings(BaseSettings):
         {}, description="other addresses of the providers' APIs, by type, such as a test server's"
     )
     record_activity: bool = Field(False, description="write a row of contact_activity for each message sent")
+
+    alerts: list[AnyChannel] = Field([], description="channels of alerts, in the order in which they are tried")
+    alert_repeat: PositiveDuration = Field(
+        timedelta(hours=4), description="after this long an alert that is still open is sent again"
+    )
+    alert_timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=10))] = Field(
+        timedelta(seconds=10), description="how long sending alerts may take in all, whatever the channels do"
+    )
+    sentry_dsn: HttpAddress | None = Field(None, description="DSN of the Sentry project that gets cron check-ins")
 
     @field_validator("encryption_key")
     @classmethod
@@ -198,40 +210,33 @@ def load(flags: Mapping[str, Any], config_file: Path | None = None) -> tuple[Set
         raise ConfigurationError(_explain(error, origins)) from None
 
 
-def masked(url: str) -> str:
-    """Return `url` without its password, for display; nothing of it where it cannot be told what is the password."""
-    address, mark, query = url.partition("?")
-    if "@" in query:
-        # A password with a question mark in it.
-        address, mark, query = url, "", ""
-    match = _ADDRESS.fullmatch(address)
-    if not match:
-        return MASK
-    shown = f"{match['scheme']}{match['user']}:{MASK}@{match['place']}" if match["password"] else address
-    values = [
-        pair if pair.partition("=")[0] in _HARMLESS else f"{pair.partition('=')[0]}={MASK}" for pair in query.split("&")
-    ]
-    return shown + mark + "&".join(values) if query else shown
-
-
-def shown(settings: Settings, name: str) -> str | int | bool | dict[str, Any] | None:
+def shown(settings: Settings, name: str) -> Any:
     """Return one setting as it is written in a file or variable, secrets masked."""
-    value = getattr(settings, name)
+    return _written(getattr(settings, name), _hidden)
+
+
+def revealed(settings: Settings, name: str) -> Any:
+    """Return one setting as it is written in a file or variable, with its secrets."""
+    return _written(getattr(settings, name), SecretStr.get_secret_value)
+
+
+def _written(value: Any, secret: Callable[[SecretStr], str]) -> Any:
+    forms: dict[type, Callable[[Any], Any]] = {SecretStr: secret, timedelta: format_duration, CatchUp: str}
     match value:
-        case SecretStr():
-            return masked(value.get_secret_value())
-        case timedelta():
-            return format_duration(value)
         case dict():
-            return {job: _written(own) for job, own in value.items()}
+            return {name: _written(each, secret) for name, each in value.items()}
+        case list():
+            return [_written(each, secret) for each in value]
+        case BaseModel():
+            given = {type(value).model_fields[name].alias or name: each for name, each in value if each is not None}
+            return {name: _written(each, secret) for name, each in given.items()}
         case _:
-            return value  # type: ignore[no-any-return]  # the other fields are str, int, bool or None
+            return forms[type(value)](value) if type(value) in forms else value
 
 
-def _written(own: JobSettings | ChannelSettings) -> dict[str, Any]:
-    given = {name: value for name, value in own if value is not None}
-    forms: dict[type, Callable[[Any], str]] = {timedelta: format_duration, CatchUp: str}
-    return {name: forms[type(value)](value) if type(value) in forms else value for name, value in given.items()}
+def _hidden(secret: SecretStr) -> str:
+    url = secret.get_secret_value()
+    return masked(url) if url.startswith(_STORES) else host_only(url)
 
 
 def variable(name: str) -> str:
@@ -251,8 +256,10 @@ def _config_file(named: Path | None) -> Path | None:
 def _environment() -> dict[str, Any]:
     try:
         return EnvSettingsSource(Settings, env_ignore_empty=True)()
-    except SettingsError:
-        raise ConfigurationError('MAUNTIC_JOBS must be JSON, like {"aggregate-hourly": {"max_attempts": 2}}.') from None
+    except SettingsError as error:
+        # Its cause would repeat what the variable holds.
+        field = str(error).split('"')[1]
+        raise ConfigurationError(f"{variable(field)} must be JSON, like {_EXAMPLES[field]}.") from None
 
 
 def _file(file: Path) -> dict[str, Any]:

@@ -83,12 +83,14 @@ class JobResult:
     """What a run did: counters for the ledger, and optionally the rows it changed, for display.
 
     `partial` means that some of the work was left undone; the command then exits 3, and the ledger keeps `problems`.
+    `implausible` is the runner's to say: `Job.measure` is far from what it usually is. It exits 3 as well.
     """
 
     counters: Mapping[str, int]
     changes: Sequence[Row] = ()
     partial: bool = False
     problems: Sequence[str] = ()
+    implausible: bool = False
 
 
 _LATEST_OF_A_DAY = CatchUp(Which.LATEST, timedelta(days=1))
@@ -109,8 +111,8 @@ class Job(Generic[OptionsT]):
     whether it writes to the outbox, which is then published once its transaction is committed.
 
     `catch_up` says what becomes of slots that nobody ran at their time. `after` names jobs that should have covered the
-    window before. `queue` is the BullMQ queue
-    that may launch the job, without its prefix; by default `jobs:` and the name.
+    window before. `queue` is the BullMQ queue that may launch the job, without its prefix; by default `jobs:` and the
+    name. `measure` names the counter that tells whether a result is plausible: what is usual is known from other weeks.
     """
 
     name: str
@@ -128,6 +130,7 @@ class Job(Generic[OptionsT]):
     catch_up: CatchUp = _LATEST_OF_A_DAY
     after: Sequence[str] = ()
     queue: str = ""
+    measure: str | None = None
 
     def __post_init__(self) -> None:
         if not self.queue:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.config import MASK, Settings, load, masked, shown, variable
+from mauntic_jobs.config import Settings, load, shown, variable
 from mauntic_jobs.errors import ConfigurationError, ExitCode
+from mauntic_jobs.masking import MASK, masked
+from mauntic_jobs.runner.children import _as_environment
 
 HIDDEN = "hunter2"
 DURATIONS = ("connect_timeout", "statement_timeout", "lateness_grace", "retry_delay", "takeover_after")
@@ -203,6 +205,77 @@ def test_policies_in_the_environment_that_are_no_json_object_are_an_error(
     monkeypatch.setenv("MAUNTIC_JOBS", text)
     with pytest.raises(ConfigurationError, match=r"MAUNTIC_JOBS must be JSON|jobs.*\(from environment\)"):
         load({})
+
+
+ALERTS = """
+[
+    {"type": "slack", "url": "https://hooks.example.com/services/T0/B0/hunter2", "min_severity": "error"},
+    {"type": "webhook", "url": "https://ops.example.com/in?token=hunter2", "secret": "hunter2hunter2"},
+    {"type": "smtp", "url": "smtp://me:hunter2@mail.example.com:587", "from": "a@x.test", "to": ["b@x.test"]},
+    {"type": "apprise", "url": "tgram://hunter2/chat"}
+]
+"""
+_SECRETIVE = {"MAUNTIC_ALERTS": ALERTS, "MAUNTIC_SENTRY_DSN": "https://hunter2@o1.ingest.example.com/7"}
+_SECRETIVE["MAUNTIC_JOBS"] = '{"aggregate-hourly": {"heartbeat_url": "https://hc.example.com/hunter2"}}'
+
+
+def test_channels_of_alerts_are_shown_without_their_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in _SECRETIVE.items():
+        monkeypatch.setenv(name, value)
+    settings, _ = load({})
+    assert shown(settings, "alerts") == [
+        {"type": "slack", "url": "https://hooks.example.com/***", "min_severity": "error"},
+        {"type": "webhook", "url": "https://ops.example.com/***", "secret": "***", "min_severity": "info"},
+        {
+            "type": "smtp",
+            "url": "smtp://mail.example.com/***",
+            "from": "a@x.test",
+            "to": ["b@x.test"],
+            "min_severity": "info",
+        },
+        {"type": "apprise", "url": "***", "min_severity": "info"},
+    ]
+    assert shown(settings, "jobs") == {"aggregate-hourly": {"heartbeat_url": "https://hc.example.com/***"}}
+    assert not [name for name in Settings.model_fields if "hunter2" in str(shown(settings, name))]
+
+
+def test_a_run_in_a_process_of_its_own_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in _SECRETIVE.items():
+        monkeypatch.setenv(name, value)
+    settings, _ = load({})
+    for name, value in _as_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load({})[0] == settings
+    assert Settings(**settings.model_dump()) == settings
+
+
+@pytest.mark.parametrize(
+    ("channel", "complaint"),
+    [
+        ('{"type": "pigeon"}', "alerts.0"),
+        ('{"type": "slack", "url": "hunter2"}', "alerts.0.slack.url .*https://host/"),
+        ('{"type": "slack", "url": "https://[hunter2"}', "https://host/"),
+        ('{"type": "slack", "url": "https://x.test", "secret": "hunter2hunter2"}', "no such setting"),
+        ('{"type": "webhook", "url": "https://x.test", "secret": "hunter2"}', "alerts.0.webhook.secret"),
+        ('{"type": "smtp", "url": "smtp://x.test", "from": "a@x.test", "to": []}', "alerts.0.smtp.to"),
+        ('{"type": "smtp", "url": "smtp://x.test", "from": "a@x.test\\nBcc: x", "to": ["b@x.test"]}', "from"),
+        ('{"type": "slack", "url": "https://x.test", "min_severity": "hunter2"}', "min_severity"),
+    ],
+)
+def test_a_channel_that_cannot_be_used_is_named_without_its_secrets(
+    monkeypatch: pytest.MonkeyPatch, channel: str, complaint: str
+) -> None:
+    monkeypatch.setenv("MAUNTIC_ALERTS", f"[{channel}]")
+    with pytest.raises(ConfigurationError, match=complaint) as caught:
+        load({})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_variable_that_is_no_json_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAUNTIC_ALERTS", "hunter2")
+    with pytest.raises(ConfigurationError, match="MAUNTIC_ALERTS must be JSON") as caught:
+        load({})
+    assert "hunter2" not in str(caught.value)
 
 
 def test_retries_wait_one_two_and_four_seconds_by_default() -> None:

@@ -17,6 +17,7 @@ from mauntic_jobs.runner.children import start_slot, stop_all
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.stores.bullmq_job import GiveBackError, ReceivedJob, UnrecoverableError
 
+_DONE = {ExitCode.DONE, ExitCode.PARTIAL, ExitCode.ALERT_UNDELIVERABLE}
 # What may be otherwise a little later. The others need somebody to look, and four attempts would not change them.
 _PASSING = {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER, ExitCode.TIMEOUT}
 # A service manager may send a signal to all processes at once: the run has rolled back, and its slot is free.
@@ -66,7 +67,7 @@ class SlotLauncher:
     def _outcome(self, job: Job[Any], code: int, output: bytes) -> dict[str, Any]:
         run = _run_of(output)
         error = (run.get("error") or {}).get("message", f"{job.name} ended with exit code {code}")
-        if code in (ExitCode.DONE, ExitCode.PARTIAL):
+        if code in _DONE:
             names = ("run_id", "status", "window", "counters", "problems")
             return {**{name: run.get(name) for name in names}, "note": (run.get("error") or {}).get("message")}
         if self._stopped or code in _ASKED_TO_STOP:

@@ -35,6 +35,8 @@ def show(report: Report, shown: Shown) -> None:
         print_line(as_line(report))
         if report.changes:
             print_table(report.changes)
+    for alert, problem in report.untold.items():
+        say(f"{report.job} {report.window}: nobody could be told of {alert}: {problem}")
 
 
 def print_reports(request: Request, reports: Sequence[Report], code: ExitCode) -> None:

@@ -100,4 +100,5 @@ AGGREGATE_HOURLY = Job(
     coverage=coverage,
     catch_up=CatchUp(Which.ALL, timedelta(hours=48)),
     queue="analytics:aggregate-hourly",
+    measure="events",
 )

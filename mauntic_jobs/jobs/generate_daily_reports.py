@@ -94,4 +94,5 @@ GENERATE_DAILY_REPORTS = Job(
     catch_up=CatchUp(Which.ALL, timedelta(days=7)),
     after=("aggregate-hourly",),
     queue="analytics:generate-daily-reports",
+    measure="events",
 )

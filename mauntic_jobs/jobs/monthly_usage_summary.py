@@ -125,4 +125,5 @@ MONTHLY_USAGE_SUMMARY = Job(
     coverage=coverage,
     catch_up=CatchUp(Which.ALL, timedelta(days=62)),
     queue="analytics:monthly-usage-summary",
+    measure="events",
 )

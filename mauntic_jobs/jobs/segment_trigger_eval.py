@@ -157,4 +157,5 @@ SEGMENT_TRIGGER_EVAL = Job(
     publishes=True,
     catch_up=CatchUp(Which.LATEST, timedelta(hours=2)),
     queue="journey:segment-trigger-eval",
+    measure="triggers",
 )

@@ -39,7 +39,7 @@ def exit_code(reports: list[Report], *, skip_ok: bool = False) -> ExitCode:
     `skip_ok` makes a run that was skipped because another one was under way count as done.
     """
     codes = {ExitCode.DONE if skip_ok and report.overlapped else report.exit_code for report in reports}
-    mild = [ExitCode.REFUSED, ExitCode.PARTIAL, ExitCode.TRY_LATER, ExitCode.DONE]
+    mild = [ExitCode.REFUSED, ExitCode.PARTIAL, ExitCode.TRY_LATER, ExitCode.ALERT_UNDELIVERABLE, ExitCode.DONE]
     serious = [code for code in codes if code not in mild]
     return next(iter(serious or [code for code in mild if code in codes]), ExitCode.DONE)
 

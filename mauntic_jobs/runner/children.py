@@ -9,9 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import SecretStr
-
-from mauntic_jobs.config import Settings, shown, variable
+from mauntic_jobs.config import Settings, revealed, variable
 from mauntic_jobs.runner.request import Launcher
 
 _STOP_SECONDS = 5
@@ -88,13 +86,11 @@ def _as_environment(settings: Settings) -> dict[str, str]:
 
 
 def _as_variable(settings: Settings, name: str) -> str | None:
-    value: Any = getattr(settings, name)
+    value: Any = revealed(settings, name)
     match value:
         case None:
             return None
-        case SecretStr():
-            return value.get_secret_value()
-        case dict():
-            return json.dumps(shown(settings, name))
+        case dict() | list():
+            return json.dumps(value)
         case _:
-            return str(shown(settings, name))
+            return str(value)

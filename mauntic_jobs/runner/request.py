@@ -71,7 +71,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Report:
-    """How a run ended. `run_id` is None for a rehearsal, and where the ledger could not be reached."""
+    """How a run ended. `run_id` is None for a rehearsal, and where the ledger could not be reached.
+
+    `untold` are the alerts that nobody could be told of, with the reason.
+    """
 
     job: str
     window: Window
@@ -82,15 +85,19 @@ class Report:
     counters: Mapping[str, int] = field(default_factory=dict)
     changes: Sequence[Row] = ()
     partial: bool = False
+    implausible: bool = False
     problems: Sequence[str] = ()
     error: MaunticJobsError | None = None
+    untold: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> ExitCode:
         """The exit code that this run alone would give a command."""
         if self.error is not None:
             return self.error.exit_code
-        return ExitCode.PARTIAL if self.partial else ExitCode.DONE
+        if self.partial or self.implausible:
+            return ExitCode.PARTIAL
+        return ExitCode.ALERT_UNDELIVERABLE if self.untold else ExitCode.DONE
 
     @property
     def overlapped(self) -> bool:

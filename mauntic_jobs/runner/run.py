@@ -16,15 +16,19 @@ from mauntic_jobs.errors import (
 )
 from mauntic_jobs.job import Context, JobResult, Overlap
 from mauntic_jobs.runner import claim as claims
+from mauntic_jobs.runner.aftermath import answers_slot, tell_end
 from mauntic_jobs.runner.claim import Claim
 from mauntic_jobs.runner.heartbeat import Heartbeat
 from mauntic_jobs.runner.outbox import publish
+from mauntic_jobs.runner.plausible import judged
 from mauntic_jobs.runner.request import Report, Request, Status
 from mauntic_jobs.stores.postgres import Limits, Session, open_session
 from mauntic_jobs.stores.redis import RedisScripts, open_redis
+from mauntic_jobs.telemetry.heartbeats import Heartbeats
 from mauntic_jobs.telemetry.scrub import scrub
 from mauntic_jobs.window import format_duration
 
+_NOTHING = JobResult({})
 _SHORTEST_IDLE_TIMEOUT = timedelta(minutes=1)
 
 
@@ -34,44 +38,22 @@ def run(request: Request) -> Report:
     Faults that can pass are tried again under the job's policy. What the job writes and the ledger's `succeeded` are
     committed together, so a run that is killed leaves nothing half done.
     """
-    started = time.monotonic()
     made = _Run(request)
-    result, error = JobResult({}), None
     try:
-        result = made.until_done()
-        status = Status.DRY_RUN if request.dry_run else Status.SUCCEEDED
-    except MaunticJobsError as raised:
-        status, error = made.record(raised)
-    except Interrupted as signal:
-        made.record(JobFailedError(str(signal)), gives_up=True)
-        raise
-    except Exception as defect:
-        made.record(JobFailedError(f"{type(defect).__name__}: {defect}"))
-        raise
+        return made.told(made.attempted())
     finally:
         made.close()
-    return Report(
-        job=request.job.name,
-        window=request.window,
-        status=status,
-        run_id=made.run_id,
-        attempt=made.attempt,
-        seconds=time.monotonic() - started,
-        counters=result.counters,
-        changes=result.changes,
-        partial=result.partial,
-        problems=result.problems,
-        error=error,
-    )
 
 
 class _Run:
     """One run over its attempts: its connection, its claim and what it has written but perhaps not committed."""
 
     def __init__(self, request: Request) -> None:
-        self.attempt = 0
-        self.run_id: int | None = None
+        self._started = time.monotonic()
+        self._attempt = 0
+        self._run_id: int | None = None
         self._request = request
+        self._pings = Heartbeats(request.settings, request.job.name) if answers_slot(request) else None
         self._session: Session | None = None
         self._redis: RedisScripts | None = None
         self._claim: Claim | None = None
@@ -80,11 +62,40 @@ class _Run:
         self._last_error = ""
         self._heartbeat = ExitStack()
 
-    def until_done(self) -> JobResult:
+    def attempted(self) -> Report:
+        """Make the run, record how it ended, and report it."""
+        try:
+            result = self._until_done()
+        except MaunticJobsError as raised:
+            return self._report(*self._record(raised))
+        except Interrupted as signal:
+            self._record(JobFailedError(str(signal)), gives_up=True)
+            self._ping_end(signal.exit_code, str(signal))
+            raise
+        except Exception as defect:
+            failed = JobFailedError(f"{type(defect).__name__}: {defect}")
+            self.told(self._report(*self._record(failed)))
+            raise
+        return self._report(Status.DRY_RUN if self._request.dry_run else Status.SUCCEEDED, None, result)
+
+    def told(self, report: Report) -> Report:
+        """Tell who has to know how the run ended; return the report with what nobody could be told."""
+        # Which would find that the run has ended, and take it for another's.
+        self._heartbeat.close()
+        if report.status not in (Status.SKIPPED, Status.LOST):
+            self._ping_end(report.exit_code, f"run {report.run_id}: {report.status}")
+        now = self._request.now + timedelta(seconds=report.seconds)
+        report = tell_end(self._connected, self._request, report, now)
+        problem = self._pings.wait() if self._pings else None
+        if problem is not None:
+            self._request.tell(f"{self._request.job.name}: a heartbeat was not taken: {problem}")
+        return report
+
+    def _until_done(self) -> JobResult:
         """Attempt the run until it succeeds. Raises the last attempt's error."""
         delays = iter(self._request.settings.retry_delays(self._request.job.name))
         while True:
-            self.attempt += 1
+            self._attempt += 1
             try:
                 return self._rehearse() if self._request.dry_run else self._work()
             except MaunticJobsError as error:
@@ -95,12 +106,12 @@ class _Run:
                     raise
                 self._last_error = scrub(str(error))
                 self._request.tell(
-                    f"{self._request.job.name}: attempt {self.attempt} failed, the next follows in "
+                    f"{self._request.job.name}: attempt {self._attempt} failed, the next follows in "
                     f"{format_duration(delay)}: {self._last_error}"
                 )
                 time.sleep(delay.total_seconds())
 
-    def record(self, error: MaunticJobsError, *, gives_up: bool = False) -> tuple[Status, MaunticJobsError]:
+    def _record(self, error: MaunticJobsError, *, gives_up: bool = False) -> tuple[Status, MaunticJobsError]:
         """Write how the run failed to the ledger, and return the status and the error to report.
 
         `gives_up` leaves its slot to others.
@@ -131,12 +142,14 @@ class _Run:
     def _work(self) -> JobResult:
         request, session = self._request, self._connected()
         if self._claim is None:
-            claim = self._claim = claims.acquire(session, request, self.attempt)
-            self.run_id = claim.id
+            claim = self._claim = claims.acquire(session, request, self._attempt)
+            self._run_id = claim.id
             self._heartbeat.enter_context(Heartbeat(request, claim, self._stop_working))
+            if self._pings:
+                self._pings.start()
         else:
             claim = self._claim
-            status = claims.next_attempt(session, claim, self.attempt, self._last_error)
+            status = claims.next_attempt(session, claim, self._attempt, self._last_error)
             if status is Status.SUCCEEDED and self._written is not None:
                 # The connection was lost after the server had committed, or while publishing.
                 self._publish(session, self._connected_redis())
@@ -145,7 +158,8 @@ class _Run:
         with session.transaction(self._limits(claim.name)):
             for bucket in request.coverage.split(request.job.bucket):
                 claims.lock_bucket(session, f"{request.job.name}/{bucket if request.job.bucket else ''}")
-            self._written = request.job.run(self._context(session, redis), request.coverage)
+            result = request.job.run(self._context(session, redis), request.coverage)
+            self._written = judged(session, request, result)
             problems = scrub("; ".join([*request.remarks, *self._written.problems])) or None
             claims.succeed(session, claim, self._written.counters, problems)
         self._publish(session, redis)
@@ -204,4 +218,24 @@ class _Run:
         if self._claim is not None:
             claims.fail(self._connected(), self._claim, error, gives_up=gives_up)
         elif status is Status.SKIPPED:
-            self.run_id = claims.record_ended(self._connected(), self._request, status, error, self.attempt)
+            self._run_id = claims.record_ended(self._connected(), self._request, status, error, self._attempt)
+
+    def _ping_end(self, exit_status: int, summary: str) -> None:
+        if self._pings:
+            self._pings.end(exit_status, summary)
+
+    def _report(self, status: Status, error: MaunticJobsError | None, result: JobResult = _NOTHING) -> Report:
+        return Report(
+            job=self._request.job.name,
+            window=self._request.window,
+            status=status,
+            run_id=self._run_id,
+            attempt=self._attempt,
+            seconds=time.monotonic() - self._started,
+            counters=result.counters,
+            changes=result.changes,
+            partial=result.partial,
+            implausible=result.implausible,
+            problems=result.problems,
+            error=error,
+        )

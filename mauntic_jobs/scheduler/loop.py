@@ -26,6 +26,8 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _LONGEST_NAP = timedelta(seconds=10)
 # When something stands in the way of a slot, or the database is away, the loop looks again after this.
 _AGAIN = timedelta(seconds=30)
+# Exit codes of runs that have answered their slot.
+_ENDED = (ExitCode.DONE, ExitCode.PARTIAL, ExitCode.FAILED, ExitCode.REFUSED, ExitCode.ALERT_UNDELIVERABLE)
 # A loop that has not looked at the clock for so long is stuck.
 _STUCK = timedelta(minutes=2)
 
@@ -102,7 +104,7 @@ class Loop:
         ended = False
         for name, code in self._children.reap():
             ended = True
-            if code in (ExitCode.DONE, ExitCode.PARTIAL, ExitCode.FAILED, ExitCode.REFUSED):
+            if code in _ENDED:
                 self._retry_at.pop(name, None)
             else:
                 self._retry_at[name] = self._clock() + _AGAIN

@@ -4,7 +4,6 @@ import re
 
 import psycopg
 
-from mauntic_jobs.config import MASK, masked
 from mauntic_jobs.errors import (
     ConfigurationError,
     ConflictError,
@@ -14,6 +13,7 @@ from mauntic_jobs.errors import (
     StatementTimeoutError,
     UnavailableError,
 )
+from mauntic_jobs.masking import MASK, masked
 
 # libpq gives a refused connection no SQLSTATE, only the server's text.
 _REFUSED_LOGIN = re.compile(

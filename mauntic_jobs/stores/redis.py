@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from mauntic_jobs.config import Settings, masked
+from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError, JobFailedError, MaunticJobsError, UnavailableError
+from mauntic_jobs.masking import masked
 
 Call = tuple[Sequence[str], Sequence[str | int]]
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import Any
 
-from mauntic_jobs.config import Settings, masked
+from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.masking import masked
 from mauntic_jobs.stores.redis import ANSWER_SECONDS, checked_url, connection_options, translated
 
 _FEW = 4

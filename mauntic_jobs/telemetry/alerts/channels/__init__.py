@@ -1,0 +1,1 @@
+"""The ways alerts go out: one file for each type of channel."""

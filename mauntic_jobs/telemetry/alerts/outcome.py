@@ -1,0 +1,10 @@
+"""What became of a notice."""
+
+from typing import NamedTuple
+
+
+class Outcome(NamedTuple):
+    """Which channel took a notice, or why none did; neither, if no channel wants its severity."""
+
+    channel: str | None
+    problem: str | None
