@@ -78,7 +78,7 @@ class Pipeline:
         order = _Order(job, *read_message(data, channel))
         # Asked for at once, and needed only when there is something to send.
         elsewhere = self._redis.begin("GET", _mark(order.message))
-        if clock.now() - job.due > self._max_age and await elsewhere is None:
+        if clock.now() - (job.retried or job.due) > self._max_age and await elsewhere is None:
             decision = await self._expire(order)
             if decision is not None:
                 return decision
