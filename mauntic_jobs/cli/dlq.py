@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs import clock
-from mauntic_jobs.cli import dlq_actions
+from mauntic_jobs.cli import dlq_actions, dlq_watch
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.dlq_options import Org, Queue, Reveal, Since, Where, opened, selection
 from mauntic_jobs.cli.dlq_output import (
@@ -26,6 +26,7 @@ from mauntic_jobs.ops.dead_letters.groups import grouped
 
 app = new_app("Dead letters: failed jobs of the queues and failed runs, as one list.")
 dlq_actions.register_actions(app)
+dlq_watch.register_watch(app)
 
 
 @command(app, "list", example="mauntic-jobs dlq list --where \"error~'421'\" --since 2h")
