@@ -61,6 +61,7 @@ def _text(parse: Callable[[str], Any]) -> BeforeValidator:
 
 Duration = Annotated[timedelta, _text(parse_duration)]
 PositiveDuration = Annotated[Duration, Field(gt=timedelta())]
+Retention = Annotated[Duration, Field(ge=timedelta(days=1))]
 
 
 class JobSettings(BaseModel):
@@ -162,6 +163,21 @@ class Settings(BaseSettings):
         timedelta(seconds=10), description="how long sending alerts may take in all, whatever the channels do"
     )
     sentry_dsn: HttpAddress | None = Field(None, description="DSN of the Sentry project that gets cron check-ins")
+    retain_contact_data: Retention = Field(
+        timedelta(days=30), description="how long whom a message went to, and what it said, is kept once it is settled"
+    )
+    retain_deliveries: Retention = Field(
+        timedelta(days=90), ge=timedelta(days=7), description="how long settled deliveries are kept"
+    )
+    retain_runs: Retention = Field(timedelta(days=400), description="how long runs are kept")
+    retain_outbox: Retention = Field(timedelta(days=30), description="how long published jobs of the outbox are kept")
+    retain_alerts: Retention = Field(timedelta(days=90), description="how long alerts that are over are kept")
+    retain_discarded: Retention = Field(
+        timedelta(days=90), description="how long copies of discarded dead letters are kept"
+    )
+    retain_duplicates: Retention = Field(
+        timedelta(days=400), description="how long duplicates that were moved aside are kept"
+    )
 
     @field_validator("encryption_key")
     @classmethod

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.db_prune import register_prune
 from mauntic_jobs.cli.output import plural, print_json, print_line, print_table, say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
@@ -59,6 +60,9 @@ def init_platform(settings: Settings) -> None:
     with connect(settings) as session:
         create_platform(session)
     print_line("The platform's tables are there. Next: mauntic-jobs db upgrade")
+
+
+register_prune(app)
 
 
 def _tell_surplus(surplus: dict[str, int], what: str) -> None:

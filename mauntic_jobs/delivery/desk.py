@@ -85,7 +85,9 @@ def resolve_resend(
 ) -> None:
     """Have an ambiguous or a failed delivery sent again. Raises UsageError, or RefusedError for any other."""
     row = _one(session, delivery, organization)
-    if row["state"] not in (State.AMBIGUOUS, State.FAILED) or row["payload"] is None:
+    if row["state"] in (State.AMBIGUOUS, State.FAILED) and row["payload"] is None:
+        raise RefusedError(f"What the delivery {delivery} said is no longer kept: only its producer can send it again.")
+    if row["state"] not in (State.AMBIGUOUS, State.FAILED):
         raise RefusedError(
             f"The delivery {delivery} is {row['state']}: only what is ambiguous or failed can be sent again."
         )

@@ -94,7 +94,7 @@ class Pipeline:
     async def _process(self, order: _Order) -> Decision:
         # Asked for at once, and needed only when there is something to send.
         elsewhere = self._redis.begin("GET", _mark(order.message))
-        if clock.now() - order.job.due > self._max_age and await elsewhere is None:
+        if clock.now() - (order.job.retried or order.job.due) > self._max_age and await elsewhere is None:
             decision = await self._expire(order)
             if decision is not None:
                 return decision

@@ -167,3 +167,47 @@ SELECT
 FROM delivery.delivery_jobs AS job
 WHERE job.status IN ('queued', 'sending') AND job.completed_at IS NULL
 ORDER BY job.created_at
+
+-- standing -- How deliveries stand, by organization and id; and up to when they were created that may have been pruned.
+SELECT
+    wanted.organization_id, wanted.delivery_id, delivery.state, delivery.fence, delivery.queue_job,
+    (SELECT before FROM mauntic_jobs.pruned WHERE part = 'deliveries') AS pruned_before
+FROM unnest(%(organizations)s::uuid[], %(deliveries)s::text[]) AS wanted (organization_id, delivery_id)
+LEFT JOIN mauntic_jobs.deliveries AS delivery
+    ON delivery.organization_id = wanted.organization_id AND delivery.delivery_id = wanted.delivery_id
+
+-- reopen -- Let failed deliveries be claimed again, by the BullMQ jobs given, and uncount their failures; name them.
+WITH wanted AS (
+    SELECT *
+    FROM unnest(
+        %(organizations)s::uuid[], %(deliveries)s::text[], %(fences)s::bigint[], %(queue_jobs)s::text[]
+    ) AS given (organization_id, delivery_id, fence, queue_job)
+), failed AS MATERIALIZED (
+    -- In one order, so that no two processes wait for each other.
+    SELECT delivery.organization_id, delivery.delivery_id, wanted.queue_job
+    FROM mauntic_jobs.deliveries AS delivery
+    INNER JOIN wanted
+        ON wanted.organization_id = delivery.organization_id AND wanted.delivery_id = delivery.delivery_id
+    WHERE delivery.state = 'failed' AND delivery.fence = wanted.fence
+    ORDER BY delivery.organization_id, delivery.delivery_id
+    FOR UPDATE OF delivery
+), changed AS (
+    UPDATE mauntic_jobs.deliveries AS delivery
+    SET
+        state = 'claimed', until = NULL, reason = 'sent again by hand', fence = delivery.fence + 1,
+        queue_job = failed.queue_job, updated_at = clock_timestamp()
+    FROM failed
+    WHERE delivery.organization_id = failed.organization_id AND delivery.delivery_id = failed.delivery_id
+    RETURNING delivery.organization_id, delivery.delivery_id, delivery.job_id
+), counted AS (
+    SELECT job_id, count(*) AS reopened FROM changed WHERE job_id IS NOT NULL GROUP BY job_id
+), locked AS MATERIALIZED (
+    SELECT id FROM delivery.delivery_jobs WHERE id IN (SELECT job_id FROM counted) ORDER BY id FOR NO KEY UPDATE
+), jobs AS (
+    UPDATE delivery.delivery_jobs AS job
+    SET failed_count = greatest(job.failed_count - counted.reopened, 0), status = 'sending', completed_at = NULL
+    FROM counted
+    INNER JOIN locked ON locked.id = counted.job_id
+    WHERE job.id = counted.job_id
+)
+SELECT organization_id, delivery_id FROM changed

@@ -31,7 +31,8 @@ class ReceivedJob:
 
     `attempts_made` are those that failed before this one, `attempts` how many it has in all. `options` are the job's
     own as BullMQ stores them; `scheduler` the id of the job scheduler that made it. `policy` holds the options that a
-    job without its own goes by, in BullMQ's terms.
+    job without its own goes by, in BullMQ's terms. `retried` is when somebody last asked for it again after it had
+    failed, or None.
     """
 
     id: str
@@ -43,6 +44,7 @@ class ReceivedJob:
     options: Mapping[str, Any]
     scheduler: str | None = None
     policy: Mapping[str, Any] = field(default_factory=lambda: JOB_OPTIONS)
+    retried: datetime | None = None
 
     @property
     def last_attempt(self) -> bool:
@@ -95,6 +97,8 @@ def received(taken: Taken, policy: Mapping[str, Any] = JOB_OPTIONS) -> ReceivedJ
         delay = options.get("delay") if isinstance(options, dict) else None
         due = timestamp + (delay if isinstance(delay, int) else 0)
         due_at = slot_of(taken.id) or datetime.fromtimestamp(due / 1000, UTC)
+        retried = taken.fields.get("retriedOn")
+        retried_at = datetime.fromtimestamp(int(retried) / 1000, UTC) if retried else None
     except (KeyError, ValueError, OverflowError, OSError, RecursionError) as error:
         raise UnrecoverableError(f"the job cannot be read: {type(error).__name__}: {error}") from None
     data = {} if data is None else data
@@ -104,4 +108,4 @@ def received(taken: Taken, policy: Mapping[str, Any] = JOB_OPTIONS) -> ReceivedJ
     if not isinstance(attempts, int) or isinstance(attempts, bool) or not 0 < attempts <= _MOST_ATTEMPTS:
         attempts = policy["attempts"]
     scheduler = taken.fields.get("rjk") or None
-    return ReceivedJob(taken.id, name, data, due_at, made, attempts, options, scheduler, policy)
+    return ReceivedJob(taken.id, name, data, due_at, made, attempts, options, scheduler, policy, retried_at)

@@ -1,0 +1,58 @@
+"""`db prune`: removing what has become old."""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from mauntic_jobs import clock
+from mauntic_jobs.cli.command import JsonOutput, command
+from mauntic_jobs.cli.output import print_json, print_table, say
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.ops.retention import PARTS, Pruned, ages, prune
+from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.window import format_duration, parse_duration
+
+
+def register_prune(app: typer.Typer) -> None:
+    """Add the command to the group."""
+    command(app, "prune", example="mauntic-jobs db prune --older-than deliveries=180d --dry-run")(prune_old)
+
+
+def prune_old(
+    settings: Settings,
+    *,
+    older_than: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART=TIME", help="Instead of the settings, such as runs=100d; may be repeated."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; count what is old.")] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Remove what is older than the settings retain_* say, in batches that keep nobody waiting.
+
+    Contact data goes first, rows later. Only the schema mauntic_jobs is touched, and nothing that is not settled.
+    """
+    kept = ages(settings, dict(_part(text) for text in older_than or []))
+    with connect(settings) as session:
+        done = list(prune(session, kept, clock.now(), dry_run=dry_run))
+    rows = [_row(each) for each in done]
+    if json:
+        print_json({"dry_run": dry_run, "parts": rows})
+        return
+    print_table(rows)
+    if dry_run:
+        say("Nothing was removed.")
+
+
+def _part(text: str) -> tuple[str, timedelta]:
+    name, mark, length = text.partition("=")
+    if not mark:
+        names = ", ".join(part.name for part in PARTS)
+        raise UsageError(f"--older-than {text} is not like runs=100d, with one of {names}.")
+    return name.strip(), parse_duration(length)
+
+
+def _row(pruned: Pruned) -> dict[str, str | int]:
+    return {"part": pruned.part, "older_than": format_duration(pruned.age), "rows": pruned.rows}

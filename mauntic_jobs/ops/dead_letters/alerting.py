@@ -1,0 +1,50 @@
+"""Alerts for queues with too many dead letters: one for the kind of error that most of them share."""
+
+from collections.abc import Sequence
+
+from mauntic_jobs.ops.dead_letters.box import Box
+from mauntic_jobs.ops.dead_letters.fingerprints import normalised
+from mauntic_jobs.ops.dead_letters.groups import Group
+from mauntic_jobs.ops.dead_letters.look import Look
+from mauntic_jobs.ops.dead_letters.watch import Finding, Measure
+from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.telemetry.alerts.notify import Notified, notify, recover
+from mauntic_jobs.telemetry.scrub import scrub
+
+
+def alert(box: Box, seen: Look) -> Notified:
+    """Tell of the queues with findings, and of those that had some and have none any more."""
+    told = notify(box.session, box.settings, alerts_of(seen), box.now)
+    ended = recover(box.session, box.settings, Cause.DEAD_LETTERS, still_open(seen), box.now)
+    return Notified([*told.told, *ended.told], {**told.untold, **ended.untold})
+
+
+def alerts_of(seen: Look) -> list[Alert]:
+    """Return an alert for each queue with findings."""
+    by_queue: dict[str, list[Finding]] = {}
+    for finding in seen.findings:
+        by_queue.setdefault(finding.queue, []).append(finding)
+    return [_alert(queue, findings, seen.groups[queue]) for queue, findings in by_queue.items() if seen.groups[queue]]
+
+
+def still_open(seen: Look) -> list[str]:
+    """Return the keys of alerts that are not over: those of every error that a queue with findings still holds."""
+    return [_key(queue, group) for queue, groups in seen.groups.items() for group in groups]
+
+
+def _alert(queue: str, findings: Sequence[Finding], groups: Sequence[Group]) -> Alert:
+    growing = any(finding.measure is Measure.GROWTH for finding in findings)
+    worst = max(groups, key=lambda group: group.recent if growing else group.count)
+    error = normalised(scrub(worst.example.error))
+    return Alert(
+        cause=Cause.DEAD_LETTERS,
+        key=_key(queue, worst),
+        severity=Severity.ERROR if growing else Severity.WARNING,
+        summary=f"{queue}: {'; '.join(finding.sentence for finding in findings)}. Most of them: {error}",
+        action=f'mauntic-jobs dlq list --jobs --where "fingerprint={worst.fingerprint}"',
+        details={"queue": queue, "fingerprint": worst.fingerprint, "count": worst.count, "recent": worst.recent},
+    )
+
+
+def _key(queue: str, group: Group) -> str:
+    return f"{queue}/{group.fingerprint}"

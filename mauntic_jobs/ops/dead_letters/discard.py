@@ -1,0 +1,82 @@
+"""Discarding dead letters: a copy is committed in Postgres before a job leaves Redis."""
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NoReturn
+
+from mauntic_jobs.ops.dead_letters import failed_set
+from mauntic_jobs.ops.dead_letters.acting import Fate, Outcome, answered
+from mauntic_jobs.ops.dead_letters.box import Box
+from mauntic_jobs.ops.dead_letters.letter import RUNS, DeadLetter
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Limits
+from mauntic_jobs.telemetry.scrub import scrub
+
+_sql = statements("dead_letters")
+
+
+def discard(box: Box, letters: Sequence[DeadLetter]) -> list[Outcome]:
+    """Keep a copy of each letter and take it off the list; a run stays in its ledger. Repeating it changes nothing."""
+    outcomes: list[Outcome] = []
+    for queue, group in groupby(letters, lambda letter: letter.queue):
+        portion = list(group)
+        if queue == RUNS:
+            _keep(box, portion, [json.dumps(letter.payload) for letter in portion])
+            outcomes += [Outcome(letter, Fate.DONE) for letter in portion]
+        else:
+            outcomes += _remove(box, queue, portion)
+    return outcomes
+
+
+def _remove(box: Box, queue: str, letters: Sequence[DeadLetter]) -> list[Outcome]:
+    base = box.queue(queue).base
+    stored = failed_set.read_jobs(box.redis, base, [(letter.score, letter.id.encode()) for letter in letters], ["data"])
+    _keep(box, letters, [_as_json(job.fields.get("data")) for job in stored])
+    codes = failed_set.remove(box.redis, base, [(letter.id, letter.score) for letter in letters])
+    return [answered(letter, code) for letter, code in zip(letters, codes, strict=True)]
+
+
+def _keep(box: Box, letters: Sequence[DeadLetter], payloads: Sequence[str | None]) -> None:
+    columns = {
+        "queues": [letter.queue for letter in letters],
+        "jobs": [_storable(letter.id) for letter in letters],
+        "names": [_storable(letter.name) for letter in letters],
+        "fingerprints": [letter.fingerprint for letter in letters],
+        "reasons": [_storable(scrub(letter.error)) for letter in letters],
+        "attempts": [letter.attempts for letter in letters],
+        "times": [letter.failed_at for letter in letters],
+        "payloads": list(payloads),
+    }
+    with box.session.transaction(Limits("mauntic-jobs dlq")):
+        box.session.execute(_sql["keep"], {**columns, "now": box.now, "by": _who()})
+
+
+def _as_json(data: str | None) -> str | None:
+    """Return a job's data as JSON: as it is, or as a text if it is none."""
+    if data is None:
+        return None
+    try:
+        json.loads(data, parse_constant=_refused)
+    except (ValueError, RecursionError):
+        return json.dumps(_storable(data), ensure_ascii=False)
+    return data
+
+
+def _refused(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is Python's JSON, and nobody else's")
+
+
+def _storable(text: str) -> str:
+    return text.replace("\x00", "�")
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container may have no name for it
+        user = f"user {os.getuid()}"
+    return f"{user} on {socket.gethostname()}"

@@ -1,0 +1,86 @@
+"""The dead letters of the queues: what BullMQ keeps of a failed job, read as one."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from mauntic_jobs.ops.dead_letters.failed_set import FailedJob, failed_jobs, failure_of, instant, read_jobs
+from mauntic_jobs.ops.dead_letters.fingerprints import fingerprint
+from mauntic_jobs.ops.dead_letters.letter import DeadLetter
+from mauntic_jobs.ops.dead_letters.queues import WatchedQueue
+from mauntic_jobs.stores.redis import RedisScripts
+
+FIELDS = ("name", "timestamp", "failedReason", "atm", "attemptsMade")
+PAYLOAD = ("data",)
+DETAILS = ("opts", "stacktrace", "processedOn", "rjk")
+
+_UNKNOWN = "(no reason was given)"
+_DIGITS = 15
+
+
+def walk(
+    redis: RedisScripts,
+    queue: WatchedQueue,
+    since: datetime | None,
+    until: datetime,
+    *,
+    payloads: bool,
+    newest_first: bool = False,
+) -> Iterator[DeadLetter]:
+    """Yield the failed jobs of a queue, page by page, so that a million take no more memory than a few."""
+    fields = (*FIELDS, *PAYLOAD) if payloads else FIELDS
+    between = {"since": since.timestamp() * 1000 if since else 0.0, "until": until.timestamp() * 1000}
+    for page in failed_jobs(redis, queue.base, fields, **between, newest_first=newest_first):
+        for job in page:
+            yield as_letter(queue, job)
+
+
+def find(redis: RedisScripts, queue: WatchedQueue, job: str) -> DeadLetter | None:
+    """Return a failed job with its payload, or None if it is not among the failed."""
+    found = raw(redis, queue, job, (*FIELDS, *PAYLOAD))
+    return as_letter(queue, found) if found else None
+
+
+def raw(redis: RedisScripts, queue: WatchedQueue, job: str, fields: tuple[str, ...]) -> FailedJob | None:
+    """Return a failed job as it stands in Redis, or None."""
+    failed_at = failure_of(redis, queue.base, job)
+    return None if failed_at is None else read_jobs(redis, queue.base, [(failed_at, job.encode())], fields)[0]
+
+
+def as_letter(queue: WatchedQueue, job: FailedJob) -> DeadLetter:
+    """Return a failed job as a dead letter."""
+    fields = job.fields
+    error = fields.get("failedReason") or _UNKNOWN
+    payload = _payload(fields.get("data"))
+    return DeadLetter(
+        queue=queue.name,
+        id=job.id,
+        name=fields.get("name", ""),
+        error=error,
+        fingerprint=fingerprint(queue.name, error),
+        attempts=_number(fields.get("atm") or fields.get("attemptsMade")),
+        failed_at=instant(job.failed_at),
+        added_at=instant(_number(fields.get("timestamp")) or job.failed_at),
+        score=job.failed_at,
+        channel=_channel(queue, payload),
+        payload=payload,
+    )
+
+
+def _payload(data: str | None) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(data or "null")
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _channel(queue: WatchedQueue, payload: Mapping[str, Any] | None) -> str | None:
+    """Return the channel of a delivery: the queue's, unless the payload names another."""
+    named = (payload or {}).get("channel")
+    return named if queue.channel and isinstance(named, str) and named else queue.channel
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= _DIGITS else 0

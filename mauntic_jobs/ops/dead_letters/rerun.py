@@ -1,0 +1,49 @@
+"""Running the window of a failed run again, by the same runner as everybody."""
+
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.jobs.registry import find_job
+from mauntic_jobs.ops.dead_letters.acting import Fate, Outcome
+from mauntic_jobs.ops.dead_letters.box import Box
+from mauntic_jobs.ops.dead_letters.letter import DeadLetter
+from mauntic_jobs.runner.backfill import run_all, split
+from mauntic_jobs.runner.ledger import show_run
+from mauntic_jobs.runner.request import Launcher, Request
+from mauntic_jobs.window import Window
+
+
+def rerun(box: Box, letter: DeadLetter, tell: Callable[[str], None]) -> Outcome:
+    """Run the job of a failed run for its window, with its options, and return whether that has succeeded."""
+    try:
+        request = _request(box, letter, tell)
+    except MaunticJobsError as error:
+        return Outcome(letter, Fate.REFUSED, str(error))
+    except ValidationError:
+        return Outcome(letter, Fate.REFUSED, "the job no longer has the options that the run was given")
+    for report in run_all(split(request)):
+        if report.overlapped:
+            return Outcome(letter, Fate.REFUSED, str(report.error))
+        if report.error is not None:
+            return Outcome(letter, Fate.FAILED, f"run {report.run_id} of {report.window}: {report.error}")
+        tell(f"{report.job} {report.window} {report.status.value} (run {report.run_id})")
+    return Outcome(letter, Fate.DONE)
+
+
+def _request(box: Box, letter: DeadLetter, tell: Callable[[str], None]) -> Request:
+    job = find_job(letter.name).configured(box.settings)
+    row = show_run(box.session, int(letter.id))
+    window = Window(row["window_start"], row["window_end"])
+    options = job.options.model_validate(row["options"])
+    return Request(
+        job=job,
+        window=window,
+        coverage=job.coverage(window, options, box.settings),
+        options=options,
+        settings=box.settings,
+        launcher=Launcher.BACKFILL,
+        now=box.now,
+        tell=tell,
+    )

@@ -1,0 +1,123 @@
+"""Removing what has become old, in small transactions: contact data first, the rows around it later.
+
+Only tables of the schema mauntic_jobs are touched, and of them only what is settled.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Limits, Session
+from mauntic_jobs.window import format_duration
+
+_BATCH = 1000
+# Pages of a table that are looked at in one transaction: a megabyte, and about as many deliveries as a batch.
+_PAGES = 128
+_LIMITS = Limits("mauntic-jobs prune")
+
+_sql = statements("retention")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that becomes old: after the setting of its name, or sooner if there are more than `most` rows.
+
+    `by_page`: the table is too large to be searched often, and is gone through once, from its first page to its last.
+    """
+
+    name: str
+    setting: str
+    most: int | None = None
+    by_page: bool = False
+    shortest: timedelta = timedelta(days=1)
+
+
+PARTS = (
+    Part("contact_data", "retain_contact_data", by_page=True),
+    Part("discarded_payloads", "retain_contact_data"),
+    # Longer than any message waits: a second job for a delivery is known by its row.
+    Part("deliveries", "retain_deliveries", by_page=True, shortest=timedelta(days=7)),
+    Part("runs", "retain_runs", most=1_000_000),
+    Part("outbox", "retain_outbox", most=1_000_000),
+    Part("alerts", "retain_alerts", most=100_000),
+    Part("discarded", "retain_discarded", most=1_000_000),
+    Part("duplicates", "retain_duplicates"),
+)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """How many rows of a part were older than `age`, and were removed unless it was a rehearsal."""
+
+    part: str
+    age: timedelta
+    rows: int
+
+
+def ages(settings: Settings, given: Mapping[str, timedelta]) -> dict[str, timedelta]:
+    """Return how old each part may become: as `given`, or as the settings say.
+
+    Raises UsageError for a part that is not there, or an age that is too short.
+    """
+    unknown = [name for name in given if name not in {part.name for part in PARTS}]
+    if unknown:
+        names = ", ".join(part.name for part in PARTS)
+        raise UsageError(f"There is nothing called {', '.join(unknown)} to prune. It is one of {names}.")
+    for part in PARTS:
+        if given.get(part.name, part.shortest) < part.shortest:
+            raise UsageError(f"{part.name} must be kept for {format_duration(part.shortest)} or longer.")
+    return {part.name: given.get(part.name, getattr(settings, part.setting)) for part in PARTS}
+
+
+def prune(
+    session: Session,
+    kept: Mapping[str, timedelta],
+    now: datetime,
+    *,
+    dry_run: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Pruned]:
+    """Remove what is older than `kept` says, part by part; yield how much that was.
+
+    Half of the time is left to others. Safe to run beside everything else, also twice, and to kill at any point.
+    """
+    for part in PARTS:
+        before = now - kept[part.name]
+        if part.name == "deliveries" and not dry_run:
+            session.execute(_sql["note_pruned"], {"part": part.name, "before": before})
+        rows = 0
+        batches = _by_page(session, part, before) if part.by_page else _by_id(session, part, before)
+        started = time.monotonic()
+        for ids in batches:
+            if dry_run or not ids:
+                rows += len(ids)
+            else:
+                with session.transaction(_LIMITS):
+                    rows += session.execute(_sql[f"{part.name}_delete"], {"ids": ids, "before": before})
+            sleep(time.monotonic() - started)
+            started = time.monotonic()
+        yield Pruned(part.name, kept[part.name], rows)
+
+
+def _by_page(session: Session, part: Part, before: datetime) -> Iterator[list[Any]]:
+    pages = session.row(_sql["delivery_pages"])["pages"]
+    for first in range(0, pages, _PAGES):
+        where = {"first": f"({first},0)", "end": f"({first + _PAGES},0)", "before": before}
+        yield _old(session, part, where)
+
+
+def _by_id(session: Session, part: Part, before: datetime) -> Iterator[list[Any]]:
+    after = 0
+    while ids := _old(session, part, {"after": after, "before": before, "batch": _BATCH, "most": part.most}):
+        yield ids
+        after = ids[-1]
+
+
+def _old(session: Session, part: Part, where: Mapping[str, Any]) -> list[Any]:
+    with session.transaction(_LIMITS):
+        return [row["id"] for row in session.rows(_sql[f"{part.name}_old"], where)]

@@ -1,0 +1,57 @@
+-- Dead letters: the failed runs of the ledger, the slots that they hold, and what was discarded.
+
+-- failed_runs -- List the latest failure of each window that has not been covered since, oldest first.
+-- A later success of a job that looks at the present covers every window; for the others `later` are the windows around
+-- it that have succeeded since, which may cover it as part of a whole day or month.
+SELECT failed.*, later.windows AS later
+FROM (
+    SELECT DISTINCT ON (job, window_start, window_end, options::text)
+        id, job, slot, window_start, window_end, options, attempt, error, started_at, finished_at
+    FROM mauntic_jobs.runs
+    WHERE
+        status IN ('failed', 'lost') AND (%(id)s::bigint IS NULL OR id = %(id)s)
+        AND (%(since)s::timestamptz IS NULL OR finished_at >= %(since)s) AND finished_at <= %(until)s
+        AND NOT EXISTS (
+            SELECT FROM mauntic_jobs.discarded
+            WHERE queue = 'run' AND job_id = runs.id::text
+        )
+    ORDER BY job, window_start, window_end, options::text, id DESC
+) AS failed
+CROSS JOIN LATERAL (
+    SELECT coalesce(json_agg(json_build_array(window_start, window_end)), '[]') AS windows
+    FROM mauntic_jobs.runs
+    WHERE
+        runs.job = failed.job AND status = 'succeeded' AND runs.id > failed.id
+        AND (options::text = '{}' OR options::text = failed.options::text)
+        AND window_start < failed.window_end + interval '31 days'
+        AND window_end > failed.window_start - interval '31 days'
+) AS later
+WHERE NOT EXISTS (
+    SELECT FROM mauntic_jobs.runs AS done
+    WHERE
+        done.job = failed.job AND done.status = 'succeeded' AND done.id > failed.id
+        AND (done.options::text = '{}' OR done.options::text = failed.options::text)
+        AND (
+            done.job = any(%(present)s::text[])
+            OR (done.window_start <= failed.window_start AND done.window_end >= failed.window_end)
+        )
+)
+ORDER BY failed.finished_at, failed.id
+
+-- slot_holder -- Name the run that answers a slot.
+SELECT id, status FROM mauntic_jobs.runs WHERE job = %(job)s AND slot = %(slot)s AND claims_slot
+
+-- free_slot -- Let a slot be run again whose run has failed.
+UPDATE mauntic_jobs.runs SET claims_slot = false
+WHERE id = %(id)s AND claims_slot AND status = 'failed'
+
+-- keep -- Keep copies of dead letters that are about to leave; what was kept before stays as it is.
+INSERT INTO mauntic_jobs.discarded (
+    queue, job_id, name, fingerprint, reason, payload, attempts, failed_at, discarded_at, discarded_by
+)
+SELECT queue, job_id, name, fingerprint, reason, payload::json, attempts, failed_at, %(now)s, %(by)s
+FROM unnest(
+    %(queues)s::text[], %(jobs)s::text[], %(names)s::text[], %(fingerprints)s::text[], %(reasons)s::text[],
+    %(payloads)s::text[], %(attempts)s::int[], %(times)s::timestamptz[]
+) AS letter (queue, job_id, name, fingerprint, reason, payload, attempts, failed_at)
+ON CONFLICT (queue, job_id, failed_at) DO NOTHING

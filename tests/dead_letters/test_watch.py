@@ -1,0 +1,109 @@
+"""Watching: what is over a threshold is alerted once, and is over once."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mauntic_jobs.cli import dlq_watch
+from mauntic_jobs.ops.dead_letters.alerting import alert, alerts_of
+from mauntic_jobs.ops.dead_letters.box import Box
+from mauntic_jobs.ops.dead_letters.look import look
+from mauntic_jobs.ops.dead_letters.watch import Thresholds
+from mauntic_jobs.runner import claim as claims
+from mauntic_jobs.telemetry.alerts.alert import Severity
+from mauntic_jobs.telemetry.alerts.notify import Notified
+from tests.dead_letters.failing import EMAIL, STEPS, fail_jobs, hours_ago, program
+from tests.delivery.world import World
+from tests.support import command, day, environment, request
+
+FEW = Thresholds(depth=2, growth=1)
+
+
+def alerts(world: World) -> list[tuple[str, bool]]:
+    """Return the key of each alert, and whether it is over."""
+    rows = world.session.rows(b"SELECT fingerprint, closed_at FROM mauntic_jobs.alerts ORDER BY id")
+    return [(row["fingerprint"].partition(":")[2].rpartition("/")[0], row["closed_at"] is not None) for row in rows]
+
+
+def test_queues_and_runs_are_counted_and_only_those_over_a_threshold_are_read(
+    world: World, box: Callable[[], Box]
+) -> None:
+    fail_jobs(world, [("old", {}, "x")], at=hours_ago(3))
+    fail_jobs(world, [("new1", {}, "y 1"), ("new2", {}, "y 2")])
+    fail_jobs(world, [("step", {}, "z")], queue=STEPS)
+    claim = claims.acquire(world.session, request(world.settings, day("2026-10-01"), "generate-daily-reports"), 1)
+    claims.fail(world.session, claim, "it broke", gives_up=False)
+    seen = look(box(), FEW)
+    counts = {each.queue: (each.depth, each.growth) for each in seen.standings if each.depth}
+    assert counts == {EMAIL: (3, 2), STEPS: (1, 1), "run": (1, 1)}
+    assert [(each.queue, each.measure.value) for each in seen.findings] == [(EMAIL, "depth"), (EMAIL, "growth")]
+    (found,) = alerts_of(seen)
+    assert (list(seen.groups), found.severity, found.details["count"]) == ([EMAIL], Severity.ERROR, 2)
+    assert found.summary.startswith(f"{EMAIL}: 3 dead letters, and 2 are allowed; 2 came within 1h")
+    assert found.summary.endswith("Most of them: y <n>")
+
+
+def test_an_alert_is_raised_once_and_over_once_nothing_is_over_a_threshold(
+    world: World, box: Callable[[], Box]
+) -> None:
+    fail_jobs(world, [(f"a{n}", {}, f"x {n}") for n in range(3)])
+    for _ in range(2):
+        alert(box(), look(box(), FEW))
+    assert alerts(world) == [(EMAIL, False)]
+    # Another kind of error is in front: an alert of its own, and the first is not over.
+    fail_jobs(world, [(f"b{n}", {}, "y") for n in range(4)])
+    alert(box(), look(box(), FEW))
+    assert alerts(world) == [(EMAIL, False), (EMAIL, False)]
+    assert program(world, "dlq", "discard", "--queue", EMAIL, "--yes").exit_code == 0
+    alert(box(), look(box(), FEW))
+    assert alerts(world) == [(EMAIL, True), (EMAIL, True)]
+
+
+def test_no_address_leaves_in_an_alert(world: World, box: Callable[[], Box]) -> None:
+    fail_jobs(world, [("a", world.message(), "no mailbox ann@example.com, +15550100123")], at=hours_ago(30))
+    (found,) = alerts_of(look(box(), Thresholds()))
+    assert "ann@" not in str(found)
+    assert "5550100123" not in str(found)
+
+
+def test_one_look_tells_by_its_exit_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_jobs(world, [("a", {}, "x"), ("b", {}, "x")], at=hours_ago(2))
+    quiet = program(world, "dlq", "watch", "--once", "--json")
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
+    assert {"queue": STEPS, "depth": 0, "growth": 0, "oldest": None} in json.loads(quiet.stdout)["queues"]
+    over = program(world, "dlq", "watch", "--once", "--depth", "1", "--window", "3h", "--growth", "1", "--age", "90m")
+    assert over.exit_code == 1
+    assert [line.partition(":")[0] for line in over.stderr.splitlines()] == ["delivery"] * 3
+    monkeypatch.setattr(dlq_watch, "alert", lambda *_: Notified((), {"dead letters:x": "no channel answers"}))
+    untold = program(world, "dlq", "watch", "--once")
+    assert (untold.exit_code, untold.stderr) == (
+        74,
+        "the alert dead letters:x could not be delivered: no channel answers\n",
+    )
+
+
+def test_it_looks_again_until_it_is_stopped(world: World) -> None:
+    settings = world.settings
+    assert settings.redis_url
+    variables = environment(
+        settings, REDIS_URL=settings.redis_url.get_secret_value(), MAUNTIC_QUEUE_PREFIX=settings.queue_prefix
+    )
+    arguments = command("dlq", "watch", "--interval", "0.05s", "--json")
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=variables) as process:
+        assert process.stdout
+        looks: list[Any] = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert [len(each["findings"]) for each in looks] == [0, 0, 0]
+
+
+def test_a_window_is_as_long_as_it_says(world: World, box: Callable[[], Box]) -> None:
+    fail_jobs(world, [("a", {}, "x")], at=hours_ago(1.01))
+    fail_jobs(world, [("b", {}, "x")], at=hours_ago(0.99))
+    counts = {each.queue: each.growth for each in look(box(), Thresholds(window=timedelta(hours=1))).standings}
+    assert counts[EMAIL] == 1
