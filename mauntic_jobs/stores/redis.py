@@ -57,6 +57,22 @@ class RedisScripts:
         except (RedisError, OSError) as error:
             raise translated(error, self._shown_url) from error
 
+    def commands(self, calls: Iterable[Sequence[str | float]]) -> list[Any]:
+        """Send commands that read, all at once, and return their answers in order."""
+        from redis.exceptions import RedisError
+
+        pipeline = self._client.pipeline(transaction=False)
+        for words in calls:
+            pipeline.execute_command(*words)
+        try:
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+        except (RedisError, OSError) as error:
+            raise translated(error, self._shown_url) from error
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise translated(answer, self._shown_url) from answer
+        return answers
+
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
