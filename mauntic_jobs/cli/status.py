@@ -70,7 +70,9 @@ def _watch(settings: Settings, seconds: float) -> Status:
     from rich.console import Console
     from rich.live import Live
 
-    with Signals() as signals, Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
+    console = Console(highlight=False)
+    live = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+    with Signals() as signals, live:
         while True:
             status = _look(settings)
             live.update(screen(status), refresh=True)
