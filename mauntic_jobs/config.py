@@ -126,7 +126,11 @@ class Settings(BaseSettings):
     )
     queue_prefix: str = Field("bull", min_length=1, description="prefix of the platform's BullMQ queues")
     port: int | None = Field(
-        None, ge=1, le=65_535, validation_alias="PORT", description="where commands that stay serve /health"
+        None,
+        ge=1,
+        le=65_535,
+        validation_alias="PORT",
+        description="where commands that stay serve /health and /metrics",
     )
     launcher_id: str | None = Field(
         None, min_length=1, description="which clock this is, in the ledger; by default the host's name"
@@ -150,6 +154,10 @@ class Settings(BaseSettings):
         {}, description="other addresses of the providers' APIs, by type, such as a test server's"
     )
     record_activity: bool = Field(False, description="write a row of contact_activity for each message sent")
+
+    metrics_dir: Path | None = Field(
+        None, description="where runs leave their numbers for node-exporter, a file for each job"
+    )
 
     @field_validator("encryption_key")
     @classmethod
@@ -222,6 +230,8 @@ def shown(settings: Settings, name: str) -> str | int | bool | dict[str, Any] | 
             return masked(value.get_secret_value())
         case timedelta():
             return format_duration(value)
+        case Path():
+            return str(value)
         case dict():
             return {job: _written(own) for job, own in value.items()}
         case _:

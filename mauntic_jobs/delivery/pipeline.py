@@ -147,7 +147,7 @@ class Pipeline:
             state, reason = problem
             return await self._record(order, claimed.fence, state, reason) if state else await self._standing(claimed)
         content = self._writers[order.channel].signed(draft, claimed.message_id)
-        sent = await self._sending.send(order.message.organization_id, providers, content)
+        sent = await self._sending.send(order.message.organization_id, order.channel, providers, content)
         failpoints.reach("after-send")
         decision = await self._conclude(order, claimed, sent)
         if sent.outcome.verdict in _UNSENT:

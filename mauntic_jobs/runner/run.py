@@ -18,6 +18,7 @@ from mauntic_jobs.job import Context, JobResult, Overlap
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.claim import Claim
 from mauntic_jobs.runner.heartbeat import Heartbeat
+from mauntic_jobs.runner.numbers import leave_numbers
 from mauntic_jobs.runner.outbox import publish
 from mauntic_jobs.runner.request import Report, Request, Status
 from mauntic_jobs.stores.postgres import Limits, Session, open_session
@@ -26,6 +27,7 @@ from mauntic_jobs.telemetry.scrub import scrub
 from mauntic_jobs.window import format_duration
 
 _SHORTEST_IDLE_TIMEOUT = timedelta(minutes=1)
+_NOTHING = JobResult({})
 
 
 def run(request: Request) -> Report:
@@ -34,9 +36,8 @@ def run(request: Request) -> Report:
     Faults that can pass are tried again under the job's policy. What the job writes and the ledger's `succeeded` are
     committed together, so a run that is killed leaves nothing half done.
     """
-    started = time.monotonic()
     made = _Run(request)
-    result, error = JobResult({}), None
+    result, error = _NOTHING, None
     try:
         result = made.until_done()
         status = Status.DRY_RUN if request.dry_run else Status.SUCCEEDED
@@ -44,25 +45,17 @@ def run(request: Request) -> Report:
         status, error = made.record(raised)
     except Interrupted as signal:
         made.record(JobFailedError(str(signal)), gives_up=True)
+        leave_numbers(request, made.report(Status.FAILED))
         raise
     except Exception as defect:
         made.record(JobFailedError(f"{type(defect).__name__}: {defect}"))
+        leave_numbers(request, made.report(Status.FAILED))
         raise
     finally:
         made.close()
-    return Report(
-        job=request.job.name,
-        window=request.window,
-        status=status,
-        run_id=made.run_id,
-        attempt=made.attempt,
-        seconds=time.monotonic() - started,
-        counters=result.counters,
-        changes=result.changes,
-        partial=result.partial,
-        problems=result.problems,
-        error=error,
-    )
+    report = made.report(status, result, error)
+    leave_numbers(request, report)
+    return report
 
 
 class _Run:
@@ -72,6 +65,7 @@ class _Run:
         self.attempt = 0
         self.run_id: int | None = None
         self._request = request
+        self._started = time.monotonic()
         self._session: Session | None = None
         self._redis: RedisScripts | None = None
         self._claim: Claim | None = None
@@ -119,6 +113,22 @@ class _Run:
         except MaunticJobsError as unrecorded:
             self._request.tell(f"{self._request.job.name}: the ledger does not know of this: {unrecorded}")
         return status, error
+
+    def report(self, status: Status, result: JobResult = _NOTHING, error: MaunticJobsError | None = None) -> Report:
+        """Return how the run ended."""
+        return Report(
+            job=self._request.job.name,
+            window=self._request.window,
+            status=status,
+            run_id=self.run_id,
+            attempt=self.attempt,
+            seconds=time.monotonic() - self._started,
+            counters=result.counters,
+            changes=result.changes,
+            partial=result.partial,
+            problems=result.problems,
+            error=error,
+        )
 
     def close(self) -> None:
         """Stop the heartbeat and close the connections."""
