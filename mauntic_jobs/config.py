@@ -127,7 +127,11 @@ class Settings(BaseSettings):
     )
     queue_prefix: str = Field("bull", min_length=1, description="prefix of the platform's BullMQ queues")
     port: int | None = Field(
-        None, ge=1, le=65_535, validation_alias="PORT", description="where commands that stay serve /health"
+        None,
+        ge=1,
+        le=65_535,
+        validation_alias="PORT",
+        description="where commands that stay serve /health and /metrics",
     )
     launcher_id: str | None = Field(
         None, min_length=1, description="which clock this is, in the ledger; by default the host's name"
@@ -177,6 +181,9 @@ class Settings(BaseSettings):
     )
     retain_duplicates: Retention = Field(
         timedelta(days=400), description="how long duplicates that were moved aside are kept"
+    )
+    metrics_dir: Path | None = Field(
+        None, description="where runs leave their numbers for node-exporter, a file for each job"
     )
 
     @field_validator("encryption_key")
@@ -239,6 +246,8 @@ def revealed(settings: Settings, name: str) -> Any:
 def _written(value: Any, secret: Callable[[SecretStr], str]) -> Any:
     forms: dict[type, Callable[[Any], Any]] = {SecretStr: secret, timedelta: format_duration, CatchUp: str}
     match value:
+        case Path():
+            return str(value)
         case dict():
             return {name: _written(each, secret) for name, each in value.items()}
         case list():

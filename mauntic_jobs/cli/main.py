@@ -11,7 +11,9 @@ from mauntic_jobs.cli.deliver import register_deliver
 from mauntic_jobs.cli.demo import register_demo
 from mauntic_jobs.cli.enqueue import register_enqueue
 from mauntic_jobs.cli.jobs import register_jobs
+from mauntic_jobs.cli.metrics import register_metrics
 from mauntic_jobs.cli.output import print_line
+from mauntic_jobs.cli.status import register_status
 from mauntic_jobs.cli.work import register_work
 
 _HELP = (
@@ -21,6 +23,8 @@ _HELP = (
 
 app = new_app(_HELP, auto_envvar_prefix="MAUNTIC", completion=True)
 register_jobs(app)
+register_status(app)
+register_metrics(app)
 app.add_typer(schedule.app, name="schedule")
 register_work(app)
 register_deliver(app)

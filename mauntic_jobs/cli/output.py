@@ -34,7 +34,6 @@ def print_table(
 
     Cells are broken to fit the terminal, except those of `unbroken` columns.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -49,14 +48,21 @@ def print_table(
     for row in rows:
         cells = [row[name] for name in names]
         table.add_row(*(cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in cells))
+    print_rich(table, to_stderr=to_stderr)
+
+
+def print_rich(renderable: Any, *, to_stderr: bool = False) -> None:
+    """Print what Rich can render: to the terminal's width, or as plain lines of any length where a program reads."""
+    from rich.console import Console
+
     console = Console(stderr=to_stderr, markup=False, highlight=False)
     if console.is_terminal:
-        console.print(table)
+        console.print(renderable)
         return
     # Rich would wrap at 80 columns, and pad each line, what a program reads.
     console.width = 10_000
     with console.capture() as capture:
-        console.print(table)
+        console.print(renderable)
     for line in capture.get().splitlines():
         print(line.rstrip(), file=console.file)
 

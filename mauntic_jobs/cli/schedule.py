@@ -9,6 +9,7 @@ from mauntic_jobs import clock
 from mauntic_jobs.cli import schedule_export
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.job_output import Shown, as_json, show
+from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.output import print_json, print_table, say
 from mauntic_jobs.cli.schedule_bullmq import register_bullmq
 from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
@@ -75,7 +76,8 @@ def run_due(
     scheduled = scheduled_jobs(settings)
     if loop:
         name_broken_jobs()
-        raise typer.Exit(Loop(scheduled, settings, clock.now, say, parse_duration(drain_timeout)).run())
+        timeout = parse_duration(drain_timeout)
+        raise typer.Exit(Loop(scheduled, settings, clock.now, say, timeout, lambda: scraped(settings)).run())
     looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run)
     shown = Shown(json=json, quiet=quiet, skip_ok=False)
     reports: list[Report] = []

@@ -11,6 +11,7 @@ from mauntic_jobs import clock
 from mauntic_jobs.bullmq import Worker, create_worker
 from mauntic_jobs.bullmq.launch import SlotLauncher
 from mauntic_jobs.cli.command import command
+from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.output import say
 from mauntic_jobs.cli.schedule_bullmq import queue_of
 from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
@@ -48,7 +49,7 @@ def work(
     # Without it each job would fail for good.
     database_url(settings)
     team = [_Member(jobs, settings) for jobs in chosen]
-    with Signals() as signals, serve_health(settings.port, lambda: _health(team)):
+    with Signals() as signals, serve_health(settings.port, lambda: _health(team), metrics=lambda: scraped(settings)):
         for member in team:
             member.start(until_empty=drain)
         while any(member.is_alive() for member in team) and not signals.first.wait(0.1):

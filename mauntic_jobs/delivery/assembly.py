@@ -80,12 +80,14 @@ async def connected(
         stack.push_async_callback(client.close)
         directory = Directory(found, factories(settings, client), key, say)
         stack.push_async_callback(directory.close)
+        # Exchanges are by channel themselves, whichever channel's numbers keep them.
+        observe = next(iter(stats.values())).exchange
         pipeline = Pipeline(
             ledger=ledger,
             lookups=lookups,
             directory=directory,
             warmup=Warmup(shared),
-            sending=Sending(Breaker()),
+            sending=Sending(Breaker(), observe),
             redis=shared,
             writers={"email": EmailWriter(lookups), "sms": SmsWriter(lookups), "push": PushWriter(lookups)},
             fairness=fairness,

@@ -1,34 +1,25 @@
 """The numbers of delivering processes, as Prometheus reads them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mauntic_jobs.delivery.stats import BUCKETS, ChannelStats
+from mauntic_jobs.delivery.stats import BUCKETS, ChannelStats, exchanges
+from mauntic_jobs.telemetry.metrics import build_family, exposition as text_of, gauge
 
 
 def exposition(stats: Mapping[str, ChannelStats]) -> bytes:
     """Return the numbers of all channels in Prometheus's text format."""
-    from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.registry import Collector
-
-    class Numbers(Collector):
-        def collect(self) -> Iterator[Any]:
-            return _metrics(stats)
-
-    registry = CollectorRegistry()
-    registry.register(Numbers())
-    text: bytes = generate_latest(registry)
-    return text
+    return text_of([build_family(), *_channels(stats), *_providers(stats)])
 
 
-def _metrics(stats: Mapping[str, ChannelStats]) -> Iterator[Any]:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+def _channels(stats: Mapping[str, ChannelStats]) -> Iterator[Any]:
+    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
     jobs = CounterMetricFamily(
         "mauntic_delivery_jobs", "Jobs settled, by what became of them.", labels=["channel", "outcome"]
     )
-    queue = GaugeMetricFamily("mauntic_delivery_queue_jobs", "Jobs in the queue.", labels=["channel", "state"])
-    active = GaugeMetricFamily("mauntic_delivery_active", "Jobs that these processes have in hand.", labels=["channel"])
+    queue = gauge("mauntic_delivery_queue_jobs", "Jobs in the queue.", "channel", "state")
+    active = gauge("mauntic_delivery_active", "Jobs that these processes have in hand.", "channel")
     seconds = HistogramMetricFamily(
         "mauntic_delivery_seconds", "From a job's being taken to its being settled.", labels=["channel"]
     )
@@ -38,9 +29,32 @@ def _metrics(stats: Mapping[str, ChannelStats]) -> Iterator[Any]:
         for state, count in own.queue.items():
             queue.add_metric([name, state], count)
         active.add_metric([name], own.active)
-        buckets, below = [], 0
-        for end, count in zip((*(str(end) for end in BUCKETS), "+Inf"), own.seconds, strict=True):
-            below += count
-            buckets.append((end, below))
-        seconds.add_metric([name], buckets, own.total_seconds)
+        seconds.add_metric([name], _buckets(own.seconds), own.total_seconds)
     yield from (jobs, queue, active, seconds)
+
+
+def _providers(stats: Mapping[str, ChannelStats]) -> Iterator[Any]:
+    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+    ended = CounterMetricFamily(
+        "mauntic_provider_exchanges",
+        "Exchanges with providers, by what came of them.",
+        labels=["channel", "provider", "outcome"],
+    )
+    seconds = HistogramMetricFamily(
+        "mauntic_provider_seconds", "How long exchanges with providers took.", labels=["channel", "provider"]
+    )
+    for (channel, provider), own in exchanges(*stats.values()).items():
+        for outcome, count in own.outcomes.items():
+            ended.add_metric([channel, provider, outcome], count)
+        seconds.add_metric([channel, provider], _buckets(own.seconds), own.total_seconds)
+    yield from (ended, seconds)
+
+
+def _buckets(counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Return counts by bucket as Prometheus has them: each with all that is shorter."""
+    buckets, below = [], 0
+    for end, count in zip((*(str(end) for end in BUCKETS), "+Inf"), counts, strict=True):
+        below += count
+        buckets.append((end, float(below)))
+    return buckets

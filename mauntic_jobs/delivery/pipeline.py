@@ -162,7 +162,7 @@ class Pipeline:
             return await self._record(order, claimed.fence, state, reason) if state else await self._standing(claimed)
         content = self._writers[order.channel].signed(draft, claimed.message_id)
         with order.fairness.sending(order.message.organization_id) as exchange:
-            sent = await self._sending.send(order.message.organization_id, providers, content)
+            sent = await self._sending.send(order.message.organization_id, order.channel, providers, content)
             exchange.failed = sent.outcome.verdict in _FAILURES
         failpoints.reach("after-send")
         decision = await self._conclude(order, claimed, sent)

@@ -1,7 +1,7 @@
 """Trying the providers of an organization, one after the other."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -37,11 +37,20 @@ class Sent:
     wait: float = 0.0
 
 
+# Hears of each exchange: the channel, the provider's type, what came of it, and how long it took.
+Observe = Callable[[str, str, str, float], None]
+
+
+def _unobserved(_channel: str, _provider: str, _outcome: str, _seconds: float) -> None:
+    """Count nothing."""
+
+
 class Sending:
     """Sends over the first provider that works, and leaves alone those that do not."""
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: Breaker, observe: Observe = _unobserved) -> None:
         self.breaker = breaker
+        self._observe = observe
 
     def usable(self, organization: UUID, providers: Sequence[Provider]) -> list[Provider]:
         """Return the providers to be tried now: none if one that would be tried first can soon be asked again."""
@@ -64,8 +73,8 @@ class Sending:
         limits = [limit for key in keys if (limit := self.breaker.limit(key))]
         return min([*waits, *limits], default=_SHORTEST_WAIT_SECONDS)
 
-    async def send(self, organization: UUID, providers: Sequence[Provider], content: Any) -> Sent:
-        """Send the content over the first of the providers that takes it."""
+    async def send(self, organization: UUID, channel: str, providers: Sequence[Provider], content: Any) -> Sent:
+        """Send the content of a channel over the first of the providers that takes it."""
         began = time.monotonic()
         outcome, used = Outcome(Verdict.PROVIDER, "no provider can be used"), None
         attempts: list[dict[str, Any]] = []
@@ -74,11 +83,13 @@ class Sending:
                 break
             used, started, since = provider, clock.now(), time.monotonic()
             outcome = await _outcome(provider, content)
+            seconds = time.monotonic() - since
+            self._observe(channel, provider.config.type, outcome.verdict, seconds)
             attempts.append(
                 {
                     "provider": provider.config.name,
                     "started": started.isoformat(),
-                    "seconds": round(time.monotonic() - since, 4),
+                    "seconds": round(seconds, 4),
                     "outcome": outcome.verdict,
                     "reason": outcome.reason,
                 }

@@ -11,11 +11,28 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 @dataclass
+class Exchanges:
+    """Exchanges with providers of one type: how many ended how, and how long they took, by BUCKETS and beyond."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    seconds: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    total_seconds: float = 0.0
+
+    def __add__(self, other: "Exchanges") -> "Exchanges":
+        return Exchanges(
+            self.outcomes + other.outcomes,
+            [a + b for a, b in zip(self.seconds, other.seconds, strict=True)],
+            self.total_seconds + other.total_seconds,
+        )
+
+
+@dataclass
 class ChannelStats:
     """Numbers of one channel. `settled` counts jobs by what became of them; `seconds` has one place more than BUCKETS.
 
-    `queue` are the lengths of the queue's lists, the same for all processes; `moved` is when something was last done,
-    by the monotonic clock of this machine.
+    `exchanges` are by channel and type of provider, because a message may be on the queue of another channel. `queue`
+    are the lengths of the queue's lists, the same for all processes; `moved` is when something was last done, by the
+    monotonic clock of this machine.
     """
 
     settled: Counter[str] = field(default_factory=Counter)
@@ -25,6 +42,7 @@ class ChannelStats:
     queue: dict[str, int] = field(default_factory=dict)
     moved: float = field(default_factory=time.monotonic)
     trouble: str | None = None
+    exchanges: dict[tuple[str, str], Exchanges] = field(default_factory=dict)
 
     def settle(self, what: str, seconds: float) -> None:
         """Count one job."""
@@ -32,6 +50,13 @@ class ChannelStats:
         self.seconds[bisect_left(BUCKETS, seconds)] += 1
         self.total_seconds += seconds
         self.moved = time.monotonic()
+
+    def exchange(self, channel: str, provider: str, outcome: str, seconds: float) -> None:
+        """Count one exchange with a provider."""
+        own = self.exchanges.setdefault((channel, provider), Exchanges())
+        own.outcomes[outcome] += 1
+        own.seconds[bisect_left(BUCKETS, seconds)] += 1
+        own.total_seconds += seconds
 
     def quantile(self, share: float) -> float:
         """Return the upper end of the bucket that this share of the jobs stayed below, in seconds; 0 if there are none.
@@ -76,4 +101,14 @@ def _sum(one: ChannelStats, other: ChannelStats) -> ChannelStats:
         queue=other.queue or one.queue,
         moved=max(one.moved, other.moved),
         trouble=one.trouble or other.trouble,
+        exchanges=exchanges(one, other),
     )
+
+
+def exchanges(*several: ChannelStats) -> dict[tuple[str, str], Exchanges]:
+    """Return the exchanges of several channels together."""
+    result: dict[tuple[str, str], Exchanges] = {}
+    for stats in several:
+        for key, own in stats.exchanges.items():
+            result[key] = result.get(key, Exchanges()) + own
+    return result

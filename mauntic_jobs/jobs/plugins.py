@@ -12,7 +12,23 @@ from mauntic_jobs.job import Job
 GROUP = "mauntic_jobs.jobs"
 
 # Commands of another kind.
-RESERVED = frozenset({"config", "db", "deliver", "demo", "dev", "dlq", "doctor", "outbox", "runs", "schedule", "work"})
+RESERVED = frozenset(
+    {
+        "config",
+        "db",
+        "deliver",
+        "demo",
+        "dev",
+        "dlq",
+        "doctor",
+        "metrics",
+        "outbox",
+        "runs",
+        "schedule",
+        "status",
+        "work",
+    }
+)
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 

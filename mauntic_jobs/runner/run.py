@@ -19,6 +19,7 @@ from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.aftermath import answers_slot, tell_end
 from mauntic_jobs.runner.claim import Claim
 from mauntic_jobs.runner.heartbeat import Heartbeat
+from mauntic_jobs.runner.numbers import leave_numbers
 from mauntic_jobs.runner.outbox import publish
 from mauntic_jobs.runner.plausible import judged
 from mauntic_jobs.runner.request import Report, Request, Status
@@ -71,6 +72,7 @@ class _Run:
         except Interrupted as signal:
             self._record(JobFailedError(str(signal)), gives_up=True)
             self._ping_end(signal.exit_code, str(signal))
+            leave_numbers(self._request, self._report(Status.FAILED, None))
             raise
         except Exception as defect:
             failed = JobFailedError(f"{type(defect).__name__}: {defect}")
@@ -86,6 +88,7 @@ class _Run:
             self._ping_end(report.exit_code, f"run {report.run_id}: {report.status}")
         now = self._request.now + timedelta(seconds=report.seconds)
         report = tell_end(self._connected, self._request, report, now)
+        leave_numbers(self._request, report)
         problem = self._pings.wait() if self._pings else None
         if problem is not None:
             self._request.tell(f"{self._request.job.name}: a heartbeat was not taken: {problem}")

@@ -33,7 +33,10 @@ _STUCK = timedelta(minutes=2)
 
 
 class Loop:
-    """Runs `jobs` at their slots until a signal. `clock` gives the present instant, aware, in UTC."""
+    """Runs `jobs` at their slots until a signal. `clock` gives the present instant, aware, in UTC.
+
+    `metrics` is what it answers at /metrics.
+    """
 
     def __init__(
         self,
@@ -42,12 +45,14 @@ class Loop:
         clock: Callable[[], datetime],
         tell: Callable[[str], None],
         drain_timeout: timedelta,
+        metrics: Callable[[], bytes] | None = None,
     ) -> None:
         self._jobs = jobs
         self._settings = settings
         self._clock = clock
         self._tell = tell
         self._drain_timeout = drain_timeout
+        self._metrics = metrics
         self._children = Children(settings, Launcher.LOOP)
         self._trouble: str | None = None
         self._retry_at: dict[str, datetime] = {}
@@ -56,7 +61,7 @@ class Loop:
 
     def run(self) -> ExitCode:
         """Run until SIGTERM or SIGINT, then let runs end; DONE, or TRY_LATER if some had to be stopped."""
-        with self._wakeup() as wakeup, serve_health(self._settings.port, self._health):
+        with self._wakeup() as wakeup, serve_health(self._settings.port, self._health, metrics=self._metrics):
             self._tell(f"schedule: {len(self._jobs)} jobs, the next slot is {self._next():%Y-%m-%dT%H:%M}Z")
             while not self._signals:
                 before, self._awake_at = self._awake_at, self._clock()

@@ -51,6 +51,9 @@ def test_it_serves_its_health_and_its_numbers(ready: World) -> None:
         assert status == 200
         assert 'mauntic_delivery_jobs_total{channel="email",outcome="sent"} 1.0' in metrics
         assert 'mauntic_delivery_seconds_count{channel="email"} 2.0' in metrics
+        provider = 'channel="email",outcome="accepted",provider="custom_smtp"'
+        assert f"mauntic_provider_exchanges_total{{{provider}}} 1.0" in metrics
+        assert 'mauntic_provider_seconds_count{channel="email",provider="custom_smtp"} 2.0' in metrics
         assert get(port, "/other")[0] == 404
     finally:
         process.send_signal(signal.SIGTERM)

@@ -1,0 +1,52 @@
+"""`metrics`: how everything stands, as Prometheus reads it."""
+
+from typing import Annotated
+
+import typer
+
+from mauntic_jobs import clock
+from mauntic_jobs.cli.command import command
+from mauntic_jobs.cli.output import print_line, say
+from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.ops.metrics import PARTS, families
+from mauntic_jobs.ops.status import Status, read_status
+from mauntic_jobs.stores.postgres import database_url
+from mauntic_jobs.telemetry.metrics import exposition
+
+
+def register_metrics(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    command(app, "metrics", example="mauntic-jobs metrics queues deliveries")(print_metrics)
+
+
+def print_metrics(
+    settings: Settings,
+    parts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PART]...", help=f"{', '.join(PARTS)}. Default: all.")
+    ] = None,
+) -> None:
+    """Print the numbers of jobs, queues and deliveries in Prometheus's text format.
+
+    If Postgres or Redis is away it prints what is left, says so as mauntic_store_up, and exits 69.
+    """
+    unknown = [part for part in parts or [] if part not in PARTS]
+    if unknown:
+        raise UsageError(f"There is no part {', '.join(unknown)}. The parts are: {', '.join(PARTS)}.")
+    database_url(settings)
+    status = _look(settings)
+    print_line(exposition(families(status, parts or PARTS)).decode().rstrip())
+    for error in status.problems.values():
+        say(f"mauntic-jobs: {error}")
+    for error in status.problems.values():
+        raise typer.Exit(error.exit_code)
+
+
+def scraped(settings: Settings) -> bytes:
+    """Return all numbers, for whoever asks a process that stays."""
+    return exposition(families(_look(settings), PARTS))
+
+
+def _look(settings: Settings) -> Status:
+    return read_status(settings, list(scheduled_jobs(settings).values()), clock.now())

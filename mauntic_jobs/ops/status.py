@@ -1,0 +1,142 @@
+"""How everything stands: jobs, queues, deliveries, warm-up and alerts, read in a handful of calls to each store."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.warmup import daily_limit
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.job import Job, Row
+from mauntic_jobs.jobs.warmup_daily_reset import WARMUP, dates, keys
+from mauntic_jobs.ops.status_queues import QueueStatus, platform_queues, read_queues
+from mauntic_jobs.scheduler.overview import Standing, read_overview
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Limits, Session, connect
+from mauntic_jobs.stores.redis import RedisScripts, open_redis
+from mauntic_jobs.window import naive
+
+# Deliveries of a state are counted up to here, alerts and domains looked at up to there.
+MOST_DELIVERIES = 100_000
+_MOST_ALERTS, _MOST_DOMAINS = 100, 1000
+_RUNS_OF_HISTORY = 20
+_NEAR_LIMIT = 0.8
+FAILED_WITHIN = timedelta(days=1)
+_LIMITS = Limits("mauntic-jobs status", timedelta(seconds=10))
+
+_sql = statements("status")
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """How a scheduled job stands.
+
+    `succeeded_at`, `counters` and `problems` are of its latest success; `seconds` is how long the latest successes
+    took, the oldest of them first.
+    """
+
+    standing: Standing
+    succeeded_at: datetime | None
+    counters: Mapping[str, int]
+    problems: str | None
+    seconds: Sequence[float]
+
+    @property
+    def result(self) -> str | None:
+        """How the latest run went: its status in the ledger, or `partial` where it left something undone."""
+        last = self.standing.last
+        if last is None:
+            return None
+        return "partial" if last["status"] == "succeeded" and last["error"] else str(last["status"])
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A sending domain that is being warmed up, with what it has sent today and may send."""
+
+    organization: str
+    name: str
+    sent: int
+    limit: int
+
+
+@dataclass
+class Status:
+    """How everything stands at `at`. What could not be read is None, and `problems` say why, by store.
+
+    `deliveries` are rows of `channel`, `state`, `deliveries`, `oldest` and `next`; `domains` are those near their
+    limit; `alerts` are the open ones, or None where none are kept.
+    """
+
+    at: datetime
+    jobs: list[JobStatus] | None = None
+    queues: list[QueueStatus] | None = None
+    deliveries: list[Row] | None = None
+    domains: list[Domain] | None = None
+    alerts: list[Row] | None = None
+    problems: dict[str, MaunticJobsError] = field(default_factory=dict)
+
+
+def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> Status:
+    """Read how everything stands at `now`, aware, in UTC. Writes nothing.
+
+    A store that cannot be read is a problem of the result, and leaves the other's half. Without a Redis in the settings
+    there are no queues, and that is no problem. Raises ConfigurationError if there is no database in them.
+    """
+    status, warming_up = Status(now), []
+    try:
+        with connect(settings) as session, session.transaction(_LIMITS):
+            status.jobs = _jobs(session, jobs, settings, now)
+            parameters = {"most": MOST_DELIVERIES, "since": now - FAILED_WITHIN}
+            status.deliveries = session.rows(_sql["deliveries"], parameters)
+            warming_up = session.rows(_sql["domains"], {"created": naive(now - WARMUP), "most": _MOST_DOMAINS})
+            if session.row(_sql["has_alerts"])["kept"]:
+                status.alerts = session.rows(_sql["alerts"], {"most": _MOST_ALERTS})
+    except MaunticJobsError as error:
+        status.problems["postgres"] = error
+    if settings.redis_url is None:
+        return status
+    try:
+        with closing(open_redis(settings)) as redis:
+            status.queues = read_queues(redis, platform_queues(settings, jobs), now)
+            status.domains = [
+                each for each in _domains(redis, warming_up, now) if each.sent >= _NEAR_LIMIT * each.limit
+            ]
+    except MaunticJobsError as error:
+        status.problems["redis"] = error
+    return status
+
+
+def _jobs(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[JobStatus]:
+    standings = read_overview(session, jobs, settings, now)
+    wanted = {"jobs": [job.name for job in jobs], "most": _RUNS_OF_HISTORY}
+    histories = {row["job"]: row for row in session.rows(_sql["history"], wanted)}
+    return [_job(standing, histories[standing.job.name]) for standing in standings]
+
+
+def _job(standing: Standing, history: Row) -> JobStatus:
+    return JobStatus(
+        standing, history["finished_at"], history["counters"] or {}, history["problems"], history["seconds"]
+    )
+
+
+def _domains(redis: RedisScripts, rows: Sequence[Row], now: datetime) -> list[Domain]:
+    """Return what the domains have sent today, as `warmup_count.lua` reckons it."""
+    today, _ = dates(now.date())
+    named = [keys(row["organization_id"], row["domain"]) for row in rows]
+    calls: list[Sequence[str]] = []
+    for counter, account in named:
+        calls += [["GET", counter], ["HMGET", account, "reset", today]]
+    answers = iter(redis.commands(calls))
+    domains = []
+    for row in rows:
+        counter, (reset, counted) = next(answers), next(answers)
+        sent = int(counted or 0)
+        if reset in (None, today.encode()) and counter is not None and counter.isdigit():
+            sent = max(sent, int(counter))
+        limit = daily_limit(row["created_at"].replace(tzinfo=UTC), now)
+        if limit is not None:
+            domains.append(Domain(str(row["organization_id"]), row["domain"], sent, limit))
+    return sorted(domains, key=lambda each: each.limit - each.sent)

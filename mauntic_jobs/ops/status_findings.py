@@ -1,0 +1,150 @@
+"""What follows from how everything stands: where somebody must act, what is worth a look, and which command to run."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from statistics import median
+
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.job import Row
+from mauntic_jobs.ops.status import JobStatus, Status
+from mauntic_jobs.ops.status_queues import Kind, QueueStatus
+from mauntic_jobs.scheduler.overview import MISSED_WITHIN
+
+# Jobs that have waited for longer, with none in hand, have no consumer.
+_UNTAKEN = timedelta(minutes=2)
+# A run that takes so many times its usual time, and more than a minute, is worth a look.
+_SLOW = 3.0
+_SHORTEST_SLOW_SECONDS = 60.0
+_ENOUGH_RUNS = 3
+
+_TAKERS = {Kind.DELIVERY: "mauntic-jobs deliver {}", Kind.SCHEDULED: "mauntic-jobs work {}", Kind.JOURNEY: None}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know. `subject` is the job, queue or part that it is about; `urgent`: somebody must act.
+
+    `command` shows more, or puts it right; None where no command of ours does.
+    """
+
+    subject: str
+    text: str
+    command: str | None
+    urgent: bool = False
+
+
+def findings(status: Status) -> list[Finding]:
+    """Return what there is to know, what is urgent first; what several jobs or queues share is one finding."""
+    jobs, queues = status.jobs or [], status.queues or []
+    found = [_of_problem(store, error) for store, error in status.problems.items()]
+    found += [_of_alert(alert) for alert in status.alerts or []]
+    found += _overdue(jobs, status.at)
+    for job in jobs:
+        found += _of_run(job, status.at)
+    found += _of_deliveries(status)
+    for queue in queues:
+        found += _of_queue(queue, status.at)
+    found += [*_missed(jobs), *_clocks(jobs), *_dead_letters(queues, status.at)]
+    return sorted(found, key=lambda each: not each.urgent)
+
+
+def _of_problem(store: str, error: MaunticJobsError) -> Finding:
+    return Finding(store, str(error), "mauntic-jobs doctor", urgent=True)
+
+
+def _of_alert(alert: Row) -> Finding:
+    return Finding(alert["cause"], alert["summary"], alert["action"] or "mauntic-jobs alerts list", urgent=True)
+
+
+def _overdue(jobs: Sequence[JobStatus], now: datetime) -> Iterator[Finding]:
+    since = {job.standing.job.name: job.standing.overdue_since for job in jobs if job.standing.overdue_since}
+    if since:
+        text = f"overdue, for up to {_ago(min(since.values()), now)}: is the clock running?"
+        yield Finding(", ".join(since), text, "mauntic-jobs schedule run", urgent=True)
+
+
+def _of_run(job: JobStatus, now: datetime) -> Iterator[Finding]:
+    name, last, result = job.standing.job.name, job.standing.last, job.result
+    if last is None:
+        return
+    command = f"mauntic-jobs runs show {last['run']}"
+    if result == "failed":
+        yield Finding(name, f"failed {_ago(last['started_at'], now)} ago: {last['error']}", command, urgent=True)
+    elif result in ("partial", "lost"):
+        yield Finding(name, f"{result}: {last['error']}", command)
+    elif result == "running" and _is_slow(job, last["seconds"]):
+        usual = rough(timedelta(seconds=median(job.seconds)))
+        yield Finding(name, f"runs for {_ago(last['started_at'], now)}, and usually takes {usual}", command)
+
+
+def _is_slow(job: JobStatus, seconds: float) -> bool:
+    known = len(job.seconds) >= _ENOUGH_RUNS
+    return known and seconds > max(_SLOW * median(job.seconds), _SHORTEST_SLOW_SECONDS)
+
+
+def _of_queue(status: QueueStatus, now: datetime) -> Iterator[Finding]:
+    name = status.queue.name
+    untaken = status.ready and not status.active and status.waiting_since and now - status.waiting_since > _UNTAKEN
+    if untaken and status.waiting_since and not status.is_paused:
+        taker = _TAKERS[status.queue.kind]
+        argument = status.queue.purpose if status.queue.kind is Kind.DELIVERY else name
+        text = f"{status.ready:,} waiting for {_ago(status.waiting_since, now)}, and nothing takes them"
+        text += "" if taker else ": look at the platform's journey executor"
+        yield Finding(name, text, taker.format(argument) if taker else None, urgent=True)
+    if status.is_paused:
+        yield Finding(name, "paused by the platform: nothing is taken until it is resumed there", None)
+
+
+def _of_deliveries(status: Status) -> Iterator[Finding]:
+    held = [row for row in status.deliveries or [] if row["state"] == "held"]
+    if held:
+        count, oldest = sum(row["deliveries"] for row in held), min(row["oldest"] for row in held)
+        text = f"{count:,} may have been sent or not, for up to {_ago(oldest, status.at)}: a human must decide"
+        yield Finding("deliveries", text, "mauntic-jobs deliveries list --state ambiguous", urgent=True)
+    deferred = sum(row["deliveries"] for row in status.deliveries or [] if row["state"] == "deferred")
+    if deferred:
+        text = f"{deferred:,} deferred for want of a provider that works"
+        yield Finding("deliveries", text, "mauntic-jobs deliveries list --state deferred")
+
+
+def _missed(jobs: Sequence[JobStatus]) -> Iterator[Finding]:
+    missed = {job.standing.job.name: job.standing.missed for job in jobs if job.standing.missed}
+    if missed:
+        text = f"slots missed within {MISSED_WITHIN.days} days: {sum(missed.values()):,}"
+        yield Finding(", ".join(missed), text, "mauntic-jobs runs list --status missed")
+
+
+def _clocks(jobs: Sequence[JobStatus]) -> Iterator[Finding]:
+    several = [job for job in jobs if len(job.standing.clocks) > 1]
+    if several:
+        names = sorted({name for job in several for name in job.standing.clocks})
+        text = f"a second clock is on: {' and '.join(names)}"
+        yield Finding(", ".join(job.standing.job.name for job in several), text, "mauntic-jobs schedule list")
+
+
+def _dead_letters(queues: Sequence[QueueStatus], now: datetime) -> Iterator[Finding]:
+    failed = {each.queue.name: each for each in queues if each.failed and each.failed_since}
+    if failed:
+        oldest = min(each.failed_since for each in failed.values() if each.failed_since)
+        text = f"dead letters: {sum(each.failed for each in failed.values()):,}, the oldest {_ago(oldest, now)} old"
+        yield Finding(", ".join(failed), text, "mauntic-jobs dlq list")
+
+
+def _ago(instant: datetime, now: datetime) -> str:
+    return rough(now - instant)
+
+
+_STEPS: Sequence[tuple[timedelta, str]] = (
+    (timedelta(days=1), "d"),
+    (timedelta(hours=1), "h"),
+    (timedelta(minutes=1), "m"),
+)
+
+
+def rough(duration: timedelta) -> str:
+    """Return a length of time in its largest unit: `12s`, `3m`, `5h`, `2d`."""
+    for unit, name in _STEPS:
+        if duration >= unit:
+            return f"{duration // unit}{name}"
+    return f"{max(0, round(duration.total_seconds()))}s"

@@ -1,0 +1,71 @@
+-- How everything stands, in a handful of bounded queries: each reads a few rows of an index, however many there are.
+
+-- history -- For each job: its latest success and what it counted, and how long its latest successes took, oldest first.
+SELECT wanted.job, latest.finished_at, latest.counters, latest.error AS problems,
+       coalesce(recent.seconds, '{}') AS seconds
+FROM unnest(%(jobs)s::text[]) AS wanted (job)
+LEFT JOIN LATERAL (
+    SELECT finished_at, counters, error
+    FROM mauntic_jobs.runs
+    WHERE runs.job = wanted.job AND status = 'succeeded'
+    ORDER BY started_at DESC LIMIT 1
+) AS latest ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(extract(EPOCH FROM finished_at - started_at)::float8 ORDER BY started_at) AS seconds
+    FROM (
+        SELECT started_at, finished_at
+        FROM (
+            SELECT started_at, finished_at, status
+            FROM mauntic_jobs.runs
+            WHERE runs.job = wanted.job
+            ORDER BY started_at DESC LIMIT 20 * %(most)s
+        ) AS late
+        WHERE status = 'succeeded'
+        ORDER BY started_at DESC LIMIT %(most)s
+    ) AS succeeded
+) AS recent ON true
+
+-- deliveries -- How many deliveries wait, by channel and state, and since when; of each state at most `most` are counted.
+-- `held` is what a human must decide, `warming_up` what waits for a domain's next day; `failed` are those since `since`.
+SELECT channel, state, count(*) AS deliveries, min(updated_at) AS oldest, min(until) AS next
+FROM (
+    (
+        SELECT channel, 'held' AS state, updated_at, until
+        FROM mauntic_jobs.deliveries WHERE state = 'ambiguous' AND until IS NULL LIMIT %(most)s
+    ) UNION ALL (
+        SELECT channel, 'ambiguous' AS state, updated_at, until
+        FROM mauntic_jobs.deliveries WHERE state = 'ambiguous' AND until IS NOT NULL LIMIT %(most)s
+    ) UNION ALL (
+        SELECT channel, CASE WHEN reason LIKE 'warm-up:%%' THEN 'warming_up' ELSE 'deferred' END AS state, updated_at, until
+        FROM mauntic_jobs.deliveries WHERE state = 'deferred' LIMIT %(most)s
+    ) UNION ALL (
+        SELECT channel, state, updated_at, until
+        FROM mauntic_jobs.deliveries WHERE state = 'sending' LIMIT %(most)s
+    ) UNION ALL (
+        SELECT channel, state, updated_at, until
+        FROM mauntic_jobs.deliveries WHERE state = 'claimed' LIMIT %(most)s
+    ) UNION ALL (
+        SELECT channel, state, updated_at, until
+        FROM mauntic_jobs.deliveries WHERE state = 'failed' AND updated_at >= %(since)s LIMIT %(most)s
+    )
+) AS open
+GROUP BY channel, state
+ORDER BY channel, state
+
+-- domains -- The sending domains created after `created` (timestamp, UTC), which are being warmed up; the newest first.
+SELECT organization_id, lower(domain) AS domain, min(created_at) AS created_at
+FROM delivery.sending_domains
+WHERE created_at > %(created)s
+GROUP BY organization_id, lower(domain)
+ORDER BY min(created_at) DESC
+LIMIT %(most)s
+
+-- has_alerts -- Tell whether alerts are kept.
+SELECT to_regclass('mauntic_jobs.alerts') IS NOT NULL AS kept
+
+-- alerts -- The alerts that are open, the latest first.
+SELECT id, cause, severity, summary, action, opened_at
+FROM mauntic_jobs.alerts
+WHERE closed_at IS NULL
+ORDER BY opened_at DESC
+LIMIT %(most)s

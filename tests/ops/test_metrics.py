@@ -1,0 +1,189 @@
+"""The numbers that Prometheus reads, and what is made of them in `monitoring/`."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from mauntic_jobs import clock
+from mauntic_jobs.cli.main import app
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.metrics import exposition as delivery_exposition
+from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.embedded.servers import Servers
+from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.ops.metrics import PARTS, families
+from mauntic_jobs.ops.status import Status
+from mauntic_jobs.telemetry.metrics import exposition, samples
+from tests.delivery.web import free_port, get
+from tests.ops.test_status import HOUR, MINUTE, Platform
+from tests.support import run_program, start_program, wait_until
+
+_ROOT = Path(__file__).parents[2]
+_MONITORING = _ROOT / "monitoring"
+_RULES, _TESTS = _MONITORING / "prometheus-rules.yaml", _MONITORING / "prometheus-rules.test.yaml"
+_DASHBOARD = _MONITORING / "grafana-dashboard.json"
+_PROGRAM: Any = get_command(app)
+
+
+@pytest.fixture
+def platform(direct_settings: Settings, servers: Servers) -> Platform:
+    return Platform(direct_settings, servers.redis_url)
+
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed: apt-get install prometheus")
+    return program
+
+
+def _exposed() -> set[str]:
+    """Return the names of all series that there can be."""
+    stats = ChannelStats()
+    stats.settle("sent", 0.1)
+    stats.exchange("email", "ses", "accepted", 0.1)
+    stats.queue["waiting"] = 1
+    delivered = {name for name, _ in samples(delivery_exposition({"email": stats}).decode())}
+    return delivered | {family.name for family in families(Status(clock.now()), PARTS)}
+
+
+def _used(text: str) -> set[str]:
+    return set(re.findall(r"\bmauntic_\w+", text))
+
+
+def _numbers(text: str) -> dict[str, float]:
+    """Return the numbers by name and the values of their labels."""
+    return {
+        " ".join([name.removeprefix("mauntic_"), *(each for _, each in labels)]): value
+        for (name, labels), value in samples(text).items()
+    }
+
+
+def test_jobs_queues_and_deliveries_are_told(platform: Platform) -> None:
+    platform.run("aggregate-hourly", ago=2 * HOUR)
+    platform.run("aggregate-hourly", "failed", HOUR, error="x")
+    platform.settle("aggregate-hourly", ago=3 * HOUR)
+    platform.delivery("ambiguous")
+    platform.enqueue("delivery:send-sms", ago=5 * MINUTE)
+    assert platform.settings.redis_url
+    own = {
+        "REDIS_URL": platform.settings.redis_url.get_secret_value(),
+        "MAUNTIC_QUEUE_PREFIX": platform.settings.queue_prefix,
+    }
+    done = run_program("metrics", settings=platform.settings, **own)
+    assert (done.returncode, done.stderr) == (ExitCode.DONE, "")
+    found = _numbers(done.stdout)
+    now = platform.now
+    assert found["store_up postgres"] == found["store_up redis"] == 1
+    assert found["job_last_run_result aggregate-hourly failed"] == 1
+    assert found["job_last_run_timestamp_seconds aggregate-hourly"] == (now - HOUR).timestamp()
+    assert found["job_last_run_duration_seconds aggregate-hourly"] == 2
+    assert found["job_last_success_timestamp_seconds aggregate-hourly"] == (now - 2 * HOUR).timestamp() + 2
+    oldest = now.replace(minute=0, second=0) - 2 * HOUR
+    assert found["job_next_slot_timestamp_seconds aggregate-hourly"] == oldest.timestamp()
+    assert found["job_next_slot_timestamp_seconds monthly-usage-summary"] > now.timestamp()
+    assert found["queue_jobs delivery:send-sms waiting"] == 1
+    assert found["queue_waiting_since_timestamp_seconds delivery:send-sms"] == (now - 5 * MINUTE).timestamp()
+    assert found["deliveries email held"] == 1
+    assert found["deliveries_oldest_timestamp_seconds email held"] == (now - HOUR).timestamp()
+
+
+def test_parts_are_chosen_and_a_store_that_is_away_is_told(platform: Platform) -> None:
+    done = run_program("metrics", "jobs", "queues", settings=platform.settings, REDIS_URL="redis://127.0.0.1:1")
+    assert done.returncode == ExitCode.UNAVAILABLE
+    assert "Cannot reach Redis" in done.stderr
+    found = _numbers(done.stdout)
+    assert (found["store_up postgres"], found["store_up redis"]) == (1, 0)
+    assert "job_missed_slots aggregate-hourly" in found
+    assert not any(name.startswith(("queue", "deliveries")) for name in found)
+    assert run_program("metrics", "nonsense", settings=platform.settings).returncode == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("command", [("schedule", "run", "--loop"), ("work",)], ids=" ".join)
+def test_processes_that_stay_answer_with_all_numbers(platform: Platform, command: tuple[str, ...]) -> None:
+    port = free_port()
+    assert platform.settings.redis_url
+    own = {"REDIS_URL": platform.settings.redis_url.get_secret_value(), "PORT": str(port)}
+    process = start_program(*command, settings=platform.settings, **own)
+    try:
+        wait_until(lambda: process.poll() is not None or _answers(port), "an answer")
+        status, text = get(port, "/metrics")
+        assert status == 200
+        assert {"store_up postgres", "job_clocks aggregate-hourly"} <= set(_numbers(text))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate()
+    assert process.returncode == ExitCode.DONE, errors
+
+
+def _answers(port: int) -> bool:
+    try:
+        return get(port, "/health")[0] == 200
+    except OSError:
+        return False
+
+
+def test_every_series_of_the_rules_and_the_dashboard_exists() -> None:
+    exposed = _exposed()
+    for file in (_RULES, _TESTS, _DASHBOARD):
+        used = _used(file.read_text())
+        assert used, file.name
+        assert used - exposed == set(), file.name
+
+
+def test_every_series_is_documented_and_shown() -> None:
+    documented, shown = _used((_ROOT / "docs" / "metrics.md").read_text()), _used(_DASHBOARD.read_text())
+    for name in _exposed():
+        family = re.sub(r"_(bucket|count|sum|created)$", "", name) if "_seconds_" in name else name
+        assert family in documented, name
+        assert {family, f"{family}_bucket"} & shown, name
+
+
+def test_the_dashboards_panels_do_not_overlap() -> None:
+    taken: set[tuple[int, int]] = set()
+    panels = json.loads(_DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {
+            (place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])
+        }  # fmt: skip
+        assert not taken & cells, panel["title"]
+        taken |= cells
+    assert max(x for x, _ in taken) < 24
+
+
+def _commands() -> Iterator[str]:
+    for line in _RULES.read_text().splitlines():
+        yield from re.findall(r"mauntic-jobs ([a-z][a-z -]*[a-z])", line.partition("description:")[2])
+
+
+def test_the_rules_name_commands() -> None:
+    commands = list(_commands())
+    assert len(commands) > 5
+    for command in commands:
+        assert command.split()[0] in {*_PROGRAM.commands, "dlq"}, command
+
+
+def test_the_names_are_as_prometheus_wants_them(promtool: str) -> None:
+    stats = ChannelStats()
+    stats.exchange("email", "ses", "accepted", 0.1)
+    for text in (exposition(families(Status(clock.now()), PARTS)), delivery_exposition({"email": stats})):
+        checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
+        assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_the_rules_hold(promtool: str) -> None:
+    checked = subprocess.run([promtool, "check", "rules", str(_RULES)], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    tested = subprocess.run([promtool, "test", "rules", str(_TESTS)], capture_output=True, text=True, check=False)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
