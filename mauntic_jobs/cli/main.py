@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs import __version__
-from mauntic_jobs.cli import config, db, deliveries, dev, outbox, runs, schedule
+from mauntic_jobs.cli import config, db, deliveries, dev, outbox, providers, runs, schedule
 from mauntic_jobs.cli.command import new_app
 from mauntic_jobs.cli.deliver import register_deliver
 from mauntic_jobs.cli.demo import register_demo
@@ -26,6 +26,7 @@ register_work(app)
 register_deliver(app)
 register_enqueue(app)
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(providers.app, name="providers")
 app.add_typer(runs.app, name="runs")
 app.add_typer(db.app, name="db")
 app.add_typer(outbox.app, name="outbox")
