@@ -13,8 +13,6 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import jobs
-from mauntic_jobs.ops.doctor.check import Site
-from mauntic_jobs.ops.doctor.examine import examine
 from mauntic_jobs.ops.doctor.finding import Finding, Severity
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOT_CHECKED: "dim", Severity.OK: "green"}
@@ -42,6 +40,9 @@ def doctor(
 
     Exits 1 if there is an error, 0 if there are warnings only.
     """
+    from mauntic_jobs.ops.doctor.check import Site
+    from mauntic_jobs.ops.doctor.examine import examine
+
     scheduled = [job.configured(settings) for job in jobs().values()]
     findings = list(examine(Site(settings, scheduled, clock.now, crontab, fly)))
     counts = Counter(finding.severity for finding in findings)
@@ -55,7 +56,7 @@ def doctor(
 
 
 def _as_json(findings: list[Finding], counts: Counter[Severity]) -> Row:
-    numbers: dict[str, Any] = {severity.replace(" ", "_"): counts[severity] for severity in Severity}
+    numbers: dict[str, Any] = {severity.value: counts[severity] for severity in Severity}
     order = ("area", "check", "severity", "what", "to_do")
     return {**numbers, "findings": [{name: getattr(finding, name) for name in order} for finding in findings]}
 
@@ -66,10 +67,11 @@ def _print(findings: list[Finding], *, verbose: bool) -> None:
     shown = findings if verbose else _shortened(findings)
     rows = [
         {
-            "finding": Text(finding.severity, _STYLES[finding.severity]),
+            "finding": Text(finding.severity.replace("_", " "), _STYLES[finding.severity]),
             "area": finding.area,
             "what_and_what_to_do": Text.assemble(
-                f"{finding.check}: {finding.what}", *([("\n→ " + finding.to_do, "bold")] if finding.to_do else [])
+                f"{finding.check.replace('_', ' ')}: {finding.what}",
+                *([("\n→ " + finding.to_do, "bold")] if finding.to_do else []),
             ),
         }
         for finding in shown

@@ -1,6 +1,7 @@
 """`providers`: how the organizations' providers are configured."""
 
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -8,7 +9,7 @@ from uuid import UUID
 import typer
 
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.output import print_json, print_table, say
+from mauntic_jobs.cli.output import print_json, print_line, print_table, say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.providers.keys import TYPES
 from mauntic_jobs.errors import UsageError
@@ -17,8 +18,6 @@ from mauntic_jobs.ops.providers import ConfiguredProvider, encrypted, list_provi
 from mauntic_jobs.stores.postgres import connect
 
 app = new_app("The providers that messages go out by, and how organizations have configured them.")
-
-_COLUMNS = ("provider", "organization", "channel", "type", "priority", "active", "stored", "state")
 
 
 @command(app, "list", example="mauntic-jobs providers list --json")
@@ -33,11 +32,15 @@ def list_all(
     Opens encrypted configurations with ENCRYPTION_KEY, and names their keys but never what they hold.
     """
     with connect(settings) as session:
-        rows = [_row(provider) for provider in list_providers(session, settings, org)]
+        providers = list_providers(session, settings, org)
     if json:
-        print_json(rows)
-    else:
-        print_table(rows, [name for name in _COLUMNS if org is None or name != "organization"])
+        print_json([_as_json(provider) for provider in providers])
+        return
+    if not providers:
+        say("no provider is configured")
+    for organization, own in groupby(providers, lambda provider: provider.organization):
+        print_line(f"organization {organization}")
+        print_table((_row(provider) for provider in own), unbroken=("provider", "type"))
 
 
 @command(app, "encrypt", example="mauntic-jobs providers encrypt --type sendgrid --file sendgrid.json")
@@ -68,6 +71,18 @@ def _read(file: str) -> str:
 
 
 def _row(provider: ConfiguredProvider) -> Row:
+    remarks = [provider.problem or "valid"]
+    remarks += [] if provider.encrypted else ["not encrypted"]
+    remarks += [] if provider.active else ["not active"]
+    return {
+        "provider": provider.id,
+        "type": provider.type,
+        "priority": provider.priority,
+        "state": ", ".join(remarks),
+    }
+
+
+def _as_json(provider: ConfiguredProvider) -> Row:
     return {
         "provider": provider.id,
         "organization": provider.organization,

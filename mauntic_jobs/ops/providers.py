@@ -72,7 +72,7 @@ def _configured(row: Row, key: str | None) -> ConfiguredProvider:
         id=row["id"],
         organization=row["organization_id"],
         channel=row["channel"],
-        type=kind,
+        type=kind if kind.isprintable() else ascii(kind),
         priority=row["priority"] or 0,
         active=bool(row["is_active"]),
         encrypted=isinstance(row["config"], str),

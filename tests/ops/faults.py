@@ -45,22 +45,22 @@ def role_without_a_grant(rig: Rig) -> None:
     rig.execute("REVOKE UPDATE ON crm.segments FROM {role}")
 
 
-@_fault("error", "Postgres", "writing", "are read-only")
+@_fault("error", "postgres", "writing", "are read-only")
 def read_only(rig: Rig) -> None:
     rig.execute("ALTER ROLE {role} SET default_transaction_read_only = on")
 
 
-@_fault("warning", "Postgres", "role", "is a superuser")
+@_fault("warning", "postgres", "role", "is a superuser")
 def superuser(rig: Rig) -> None:
     rig.execute("ALTER ROLE {role} SUPERUSER")
 
 
-@_fault("warning", "database", "row security", "may hide rows of crm.contacts")
+@_fault("warning", "database", "row_security", "may hide rows of crm.contacts")
 def row_security(rig: Rig) -> None:
     rig.execute("ALTER TABLE crm.contacts ENABLE ROW LEVEL SECURITY")
 
 
-@_fault("warning", "Postgres", "time zone", "are in Europe/Berlin")
+@_fault("warning", "postgres", "time_zone", "are in Europe/Berlin")
 def time_zone(rig: Rig) -> None:
     rig.execute("ALTER ROLE {role} SET timezone = 'Europe/Berlin'")
 
@@ -96,7 +96,7 @@ def migration_edited(rig: Rig) -> None:
     rig.execute("UPDATE mauntic_jobs.migrations SET checksum = 'other' WHERE version = 2")
 
 
-@_fault("not checked", "database", "migrations", "may not read mauntic_jobs.migrations")
+@_fault("not_checked", "database", "migrations", "may not read mauntic_jobs.migrations")
 def migrations_closed(rig: Rig) -> None:
     rig.execute("REVOKE SELECT ON mauntic_jobs.migrations FROM {role}")
 
@@ -106,22 +106,22 @@ def table_missing(rig: Rig) -> None:
     rig.execute("ALTER TABLE crm.segment_contacts RENAME TO members")
 
 
-@_fault("error", "Redis", "eviction", "is allkeys-lru")
+@_fault("error", "redis", "eviction", "is allkeys-lru")
 def evicting(rig: Rig) -> None:
     rig.redis.config_set("maxmemory-policy", "allkeys-lru")
 
 
-@_fault("warning", "Redis", "persistence", "keeps nothing on disk")
+@_fault("warning", "redis", "persistence", "keeps nothing on disk")
 def forgetful(rig: Rig) -> None:
     rig.redis.config_set("appendonly", "no")
 
 
-@_fault("error", "Redis", "memory", "% of its memory is used")
+@_fault("error", "redis", "memory", "% of its memory is used")
 def full(rig: Rig) -> None:
     rig.redis.config_set("maxmemory", round(rig.redis.info("memory")["used_memory"] * 1.02))
 
 
-@_fault("error", "Redis", "role", "is a replica")
+@_fault("error", "redis", "role", "is a replica")
 def replica(rig: Rig) -> None:
     rig.redis.replicaof("127.0.0.1", 1)
 
@@ -131,13 +131,13 @@ def user(rig: Rig, *rules: str) -> None:
     rig.variables["REDIS_URL"] = rig.variables["REDIS_URL"].replace("redis://", "redis://jobs:its-password@")
 
 
-@_fault("not checked", "Redis", "persistence", "cannot be read")
+@_fault("not_checked", "redis", "persistence", "cannot be read")
 def no_config(rig: Rig) -> None:
     user(rig, "-config")
     rig.redis.config_set("appendonly", "no")
 
 
-@_fault("error", "Redis", "scripts", "refused the login or a command")
+@_fault("error", "redis", "scripts", "refused the login or a command")
 def no_scripts(rig: Rig) -> None:
     user(rig, "-@scripting")
 
@@ -162,7 +162,7 @@ def other_prefix(rig: Rig) -> None:
     rig.variables["MAUNTIC_QUEUE_PREFIX"] = "other"
 
 
-@_fault("warning", "clocks", "BullMQ", "schedules hourly (0 * * * *) on")
+@_fault("warning", "clocks", "bullmq", "schedules hourly (0 * * * *) on")
 def node_scheduler(rig: Rig) -> None:
     rig.redis.zadd(f"{rig.base}:repeat", {"hourly": 1})
     rig.redis.hset(f"{rig.base}:repeat:hourly", mapping={"name": "aggregate", "pattern": "0 * * * *"})
@@ -240,47 +240,52 @@ def crontab_strange(rig: Rig) -> None:
     rig.edit("crontab", "mauntic-jobs aggregate-hourly", "mauntic-jobs count-hourly")
 
 
+@_fault("error", "crontab", "lines", "cannot be read: No such file or directory")
+def crontab_gone(rig: Rig) -> None:
+    (rig.directory / "crontab").unlink()
+
+
 @_fault("warning", "crontab", "lines", "does not call mauntic-jobs")
 def crontab_empty(rig: Rig) -> None:
     (rig.directory / "crontab").write_text("MAILTO=ops@example.com\n")
 
 
-@_fault("error", "Fly", "files", "line 6: Fly ends `deliver --all` after 20s, and it may take 25s")
+@_fault("error", "fly", "files", "line 6: Fly ends `deliver --all` after 20s, and it may take 25s")
 def kill_timeout(rig: Rig) -> None:
     rig.edit("fly/delivery-engine.toml", "kill_timeout = 60", 'kill_timeout = "20s"')
 
 
-@_fault("error", "Fly", "files", "after 1m, and it may take 2m to stop")
+@_fault("error", "fly", "files", "after 1m, and it may take 2m to stop")
 def long_drain(rig: Rig) -> None:
     rig.edit("fly/delivery-engine.toml", "deliver --all", "deliver --all --drain-timeout 2m")
 
 
-@_fault("error", "Fly", "files", "and it may take 1m30s to stop")
+@_fault("error", "fly", "files", "and it may take 1m30s to stop")
 def long_drain_by_variable(rig: Rig) -> None:
     rig.edit("fly/delivery-engine.toml", "[env]\n", "[env]\nMAUNTIC_DELIVER_DRAIN_TIMEOUT = '90s'\n")
 
 
-@_fault("error", "Fly", "files", "line 15: it runs `work journey:segment-trigger-eval`")
+@_fault("error", "fly", "files", "line 15: it runs `work journey:segment-trigger-eval`")
 def fly_drift(rig: Rig) -> None:
     rig.edit("fly/journey-executor.toml", " journey:stale-execution-cleanup", "")
 
 
-@_fault("error", "Fly", "files", "schedule is daily, and should be hourly")
+@_fault("error", "fly", "files", "schedule is daily, and should be hourly")
 def fly_clock(rig: Rig) -> None:
     rig.edit("fly/hourly-schedule.json", '"hourly"', '"daily"')
 
 
-@_fault("error", "Fly", "files", "Fly checks port 8080, and PORT is 8081")
+@_fault("error", "fly", "files", "Fly checks port 8080, and PORT is 8081")
 def fly_port(rig: Rig) -> None:
     rig.edit("fly/journey-executor.toml", 'PORT = "8080"', 'PORT = "8081"')
 
 
-@_fault("warning", "Fly", "files", "line 12: REDIS_URL is in the open")
+@_fault("warning", "fly", "files", "line 12: REDIS_URL is in the open")
 def fly_secret(rig: Rig) -> None:
     rig.edit("fly/journey-executor.toml", "[env]\n", '[env]\nREDIS_URL = "redis://:hunter2@example.com"\n')
 
 
-@_fault("error", "Fly", "files", "journey-executor.toml cannot be read")
+@_fault("error", "fly", "files", "journey-executor.toml cannot be read")
 def fly_broken(rig: Rig) -> None:
     rig.edit("fly/journey-executor.toml", "[build]", "[build")
 

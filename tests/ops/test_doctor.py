@@ -1,21 +1,25 @@
 """The doctor: each fault leads to its finding, and to no other."""
 
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from mauntic_jobs.cli.main import app
 from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.providers.config import encrypt
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.ops.doctor import fly
+from mauntic_jobs.ops.doctor import fly, providers
 from mauntic_jobs.ops.doctor.grants import DELIVERING, RUNNING_JOBS
 from tests.ops import faults
 from tests.ops.faults import FAULTS, Fault
-from tests.ops.rig import Rig, sound
+from tests.ops.rig import KEY, Rig, sound
 from tests.valkey import valkey
 
 
@@ -42,7 +46,7 @@ def test_a_fault_leads_to_its_finding_and_exit_code(rig: Rig, fault: Fault) -> N
     (finding,) = [each for each in report["findings"] if each["severity"] != "ok"]
     assert (finding["severity"], finding["area"], finding["check"]) == (fault.severity, fault.area, fault.check)
     assert fault.words in finding["what"]
-    assert finding["to_do"] or fault.severity == "not checked"
+    assert finding["to_do"] or fault.severity == "not_checked"
     assert code == (ExitCode.FAILED if fault.severity == "error" else ExitCode.DONE)
 
 
@@ -71,12 +75,12 @@ def test_a_service_that_is_not_reached_is_one_error_and_keeps_no_other_check_fro
     code, report = rig.examine()
     assert (code, report["error"], report["warning"]) == (ExitCode.FAILED, 1, 0)
     (found,) = [each for each in report["findings"] if each["severity"] == "error"]
-    assert (found["area"], found["check"], words in found["what"]) == (service, "connection", True)
+    assert (found["area"], found["check"], words in found["what"]) == (service.lower(), "connection", True)
     assert found["to_do"]
-    left_out = [each for each in report["findings"] if each["severity"] == "not checked"]
+    left_out = [each for each in report["findings"] if each["severity"] == "not_checked"]
     assert {each["what"] for each in left_out} == {f"{service} was not reached"}
     checked = {each["area"] for each in report["findings"] if each["severity"] == "ok"}
-    assert {"Redis" if service == "Postgres" else "Postgres", "jobs", "crontab", "Fly"} <= checked
+    assert {"redis" if service == "Postgres" else "postgres", "jobs", "crontab", "fly"} <= checked
     assert "hunter2" not in str(report)
 
 
@@ -113,6 +117,27 @@ def test_the_crontab_of_the_user_is_looked_at_where_no_file_is_named(rig: Rig, m
     found = [each for each in rig.examine()[1]["findings"] if each["severity"] == "error"]
     assert [each["area"] for each in found] == ["crontab", "crontab"]
     assert found[0]["what"].startswith("the crontab of this user, line 1: aggregate-hourly is called at `5 * * * *`")
+
+
+def test_a_slow_name_server_is_not_taken_for_a_slow_postgres(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.provider("custom_smtp", encrypt({"host": "slow.example.com"}, KEY))
+    rig.provider("custom_smtp", encrypt({"host": "10.0.0.1"}, KEY))
+    answer, ask = Event(), socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
+        return answer.wait() and [] if host == "slow.example.com" else ask(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(providers, "_LOOKUP_SECONDS", 2.0)
+    private = "the host '10.0.0.1' is in a private network: see the setting allowed_networks"
+    code, report = rig.examine()
+    answer.set()
+    found = [(each["check"], each["severity"], each["what"]) for each in report["findings"] if each["severity"] != "ok"]
+    assert found == [
+        ("hosts", "warning", f"1 SMTP host out of reach: {private}"),
+        ("hosts", "not_checked", "1 SMTP host not looked up within 2 s"),
+    ]
+    assert code == ExitCode.DONE
 
 
 def test_one_line_for_the_schedule_needs_no_others(rig: Rig) -> None:

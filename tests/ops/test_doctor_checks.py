@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 
 from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
-from mauntic_jobs.ops.doctor import postgres, redis, secrecy
+from mauntic_jobs.ops.doctor import fly, postgres, redis, secrecy
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
-from mauntic_jobs.ops.doctor.examine import examine
+from mauntic_jobs.ops.doctor.examine import CHECKS, examine
 from mauntic_jobs.ops.doctor.finding import Finding, Severity, ok
 from mauntic_jobs.stores.postgres import Wire
 
@@ -33,7 +34,7 @@ def test_a_service_that_hangs_is_an_error_and_is_not_asked_again() -> None:
         never.wait()
         yield ok("")
 
-    checks = [Check("Redis", name, hang, Service.REDIS) for name in ("first", "second")]
+    checks = [Check("redis", name, hang, Service.REDIS) for name in ("first", "second")]
     checks += [Check("jobs", "hanging", hang), Check("jobs", "third", lambda _: [ok("done")])]
     found = list(examine(_site(Settings()), checks, seconds=0.05))
     never.set()
@@ -145,3 +146,26 @@ def test_what_another_redis_tells_of_itself_is_judged(
     (look,) = (each.look for each in redis.CHECKS if each.name == check)
     found, what = _look(look, site)
     assert (found, words in what) == (severity, True)
+
+
+def test_a_database_without_the_platform_is_two_errors(empty_database: Settings) -> None:
+    found = list(examine(_site(empty_database), [each for each in CHECKS if each.needs is Service.POSTGRES]))
+    errors = {each.check: each.what for each in found if each.severity is Severity.ERROR}
+    assert set(errors) == {"platform", "migrations"}
+    assert (
+        "analytics.campaign_daily_stats, analytics.contact_activity, analytics.event_aggregates and 6"
+        in errors["platform"]
+    )
+    assert {each.what for each in found if each.severity is Severity.NOT_CHECKED and each.area == "providers"} == {
+        "not there: delivery.provider_configs"
+    }
+
+
+def test_what_a_line_of_a_file_holds_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "app.toml").write_text(
+        "kill_timeout = 5\n[processes]\nworker = 'work --database-url postgresql://jobs:hunter2@db.example.com/x'\n"
+    )
+    site = Site(Settings(), [], clock.now, fly=tmp_path)
+    (found,) = examine(site, fly.CHECKS)
+    assert (found.severity, "hunter2" in str(found)) == (Severity.ERROR, False)
+    assert "work --database-url postgresql://jobs:***@db.example.com/x" in found.what

@@ -79,7 +79,7 @@ def test_what_is_wrong_with_a_configuration_is_named_by_its_keys(
 
 
 def test_a_type_that_is_none_is_named_with_those_there_are() -> None:
-    assert problems("fax", {}) == ["there is no type fax, only ses, sendgrid, postmark, custom_smtp, twilio, fcm"]
+    assert problems("fax", {}) == ["there is no type 'fax', only ses, sendgrid, postmark, custom_smtp, twilio, fcm"]
 
 
 def test_what_node_encrypted_is_opened() -> None:
@@ -123,6 +123,7 @@ def test_providers_are_listed_in_the_order_in_which_they_are_tried(direct_settin
     for more in ((), ("--json",)):
         done = run_program(*arguments, *more, settings=direct_settings, ENCRYPTION_KEY=KEY)
         assert (done.returncode, done.stderr, HIDDEN in done.stdout) == (ExitCode.DONE, "", False)
+        assert all(str(each) in done.stdout for each in (organization(1), first, plain, wrong))
     shown = [(row["provider"], row["stored"], row["active"], row["state"]) for row in json.loads(done.stdout)]
     assert shown == [
         (str(first), "encrypted", True, "valid"),

@@ -1,6 +1,7 @@
 """The keys that a provider's configuration has, by its type, and what is wrong with one."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -33,7 +34,7 @@ def problems(kind: str, values: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with a configuration, naming keys and never what they hold; nothing if it is valid."""
     known = TYPES.get(kind)
     if known is None:
-        return [f"there is no type {kind}, only {', '.join(TYPES)}"]
+        return [f"there is no type {kind!a}, only {', '.join(TYPES)}"]
     found = [f"{name} is missing" for name in known.required if _absent(values, name)]
     if known.one_of and all(_absent(values, name) for name in known.one_of):
         found.append(f"{' or '.join(known.one_of)} is missing")
@@ -54,8 +55,7 @@ def _absent(values: Mapping[str, Any], name: str) -> bool:
 
 def _smtp(values: Mapping[str, Any]) -> list[str]:
     found = []
-    port = values.get("port")
-    if not _absent(values, "port") and not (str(port).isdecimal() and 0 < int(str(port)) <= _HIGHEST_PORT):
+    if not _absent(values, "port") and not _is_port(str(values["port"])):
         found.append("port is not a number between 1 and 65535")
     if values.get("secure") not in (None, True, False, "true", "false"):
         found.append("secure is neither true nor false")
@@ -68,10 +68,14 @@ def _smtp(values: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _is_port(text: str) -> bool:
+    return bool(re.fullmatch(r"\d{1,5}", text)) and 0 < int(text) <= _HIGHEST_PORT
+
+
 def _fcm(values: Mapping[str, Any]) -> list[str]:
     try:
         key = json.loads(values["serviceAccountKey"])
-    except ValueError:
+    except (ValueError, RecursionError):
         return ["serviceAccountKey is not JSON"]
     if not isinstance(key, dict):
         return ["serviceAccountKey is not a JSON object"]

@@ -44,6 +44,6 @@ def _ledger(site: Site) -> Iterator[Finding]:
 
 
 CHECKS = (
-    Check(_AREA, "BullMQ", _bullmq, Service.REDIS),
+    Check(_AREA, "bullmq", _bullmq, Service.REDIS),
     Check(_AREA, "ledger", _ledger, Service.POSTGRES, reads=("mauntic_jobs.runs", "mauntic_jobs.schedules")),
 )

@@ -76,6 +76,10 @@ def _moved(site: Site) -> Iterator[Finding]:
 
 
 def _grants(site: Site) -> Iterator[Finding]:
+    _, absent = unreadable(site.session, [ledger for ledger, _ in _LEDGERS.values()])
+    if absent:
+        yield not_checked(f"not there: {several(absent)}")
+        return
     lacks = {purpose: lacking(site.session, grants) for purpose, (_, grants) in _LEDGERS.items()}
     meant = [purpose for purpose, (ledger, _) in _LEDGERS.items() if f"INSERT on {ledger}" not in lacks[purpose]]
     if not meant:
@@ -111,5 +115,5 @@ CHECKS = (
     ),
     Check(_AREA, "duplicates", _moved, Service.POSTGRES, reads=("mauntic_jobs.duplicates",)),
     Check(_AREA, "grants", _grants, Service.POSTGRES),
-    Check(_AREA, "row security", _row_security, Service.POSTGRES),
+    Check(_AREA, "row_security", _row_security, Service.POSTGRES),
 )

@@ -1,7 +1,6 @@
 """The examination: every check is made, whatever the others find, and none takes for ever."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import timedelta
 
 from mauntic_jobs.errors import MaunticJobsError, StatementTimeoutError, UnavailableError
@@ -22,6 +21,7 @@ from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, several
 from mauntic_jobs.ops.doctor.grants import unreadable
 from mauntic_jobs.stores.postgres import Limits
+from mauntic_jobs.telemetry.scrub import scrub
 
 CHECKS: tuple[Check, ...] = (
     postgres.CONNECTION,
@@ -55,11 +55,13 @@ def examine(site: Site, checks: Sequence[Check] = CHECKS, seconds: float = _SECO
             if service_lost and check.needs is not None:
                 lost.add(check.needs)
         for finding in found:
-            yield finding._replace(area=check.area, check=check.name)
-    for service, name in ((Service.POSTGRES, "session"), (Service.REDIS, "redis")):
-        if service not in lost and hasattr(site, name):
-            with suppress(MaunticJobsError):
-                getattr(site, name).close()
+            # Names and lines of files may hold anything.
+            yield finding._replace(what=scrub(finding.what), area=check.area, check=check.name)
+    # One that is lost may still be in use by a check that was given up.
+    if Service.POSTGRES not in lost and hasattr(site, "session"):
+        site.session.close()
+    if Service.REDIS not in lost and hasattr(site, "redis"):
+        site.redis.close()
 
 
 def _look(check: Check, site: Site, seconds: float) -> tuple[list[Finding], bool]:
@@ -94,7 +96,7 @@ def _refused(check: Check, site: Site) -> Finding | None:
         tables = ", ".join(closed)
         return not_checked(f"the role may not read {several(closed)}", f"GRANT SELECT ON {tables} to the role")
     if absent:
-        return not_checked(f"{several(absent)} is not there")
+        return not_checked(f"not there: {several(absent)}")
     return None
 
 

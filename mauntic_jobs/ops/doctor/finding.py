@@ -9,7 +9,7 @@ class Severity(StrEnum):
 
     ERROR = "error"
     WARNING = "warning"
-    NOT_CHECKED = "not checked"
+    NOT_CHECKED = "not_checked"
     OK = "ok"
 
 

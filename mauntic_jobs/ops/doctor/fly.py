@@ -19,8 +19,8 @@ _MACHINE = "hourly-schedule.json"
 # What the commands that stay take, unless told otherwise.
 _DRAIN = "25s"
 _STAYING = ("work", "deliver", "schedule")
-# Fly's own, where a file says nothing.
-_KILL = 5
+# Fly's own, where a file says nothing, and the longest that it allows.
+_KILL, _LONGEST_KILL = 5, timedelta(seconds=300)
 _SECRETS = ("DATABASE_URL", "REDIS_URL", "ENCRYPTION_KEY")
 
 
@@ -43,7 +43,7 @@ def _file(file: Path, generated: str) -> Iterator[Finding]:
             yield from _machine(file, json.loads(text), json.loads(generated))
         else:
             yield from _app(file, text, generated)
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, TypeError, AttributeError) as problem:  # the last two: no table where one belongs
         yield error(f"{file} cannot be read: {type(problem).__name__}", f"{COMMAND} writes it anew")
 
 
@@ -70,7 +70,8 @@ def _app(file: Path, text: str, generated: str) -> Iterator[Finding]:
 
 
 def _ending(file: Path, text: str, app: Mapping[str, Any], command: str) -> Iterator[Finding]:
-    drain, kill = _drain(command, app.get("env", {})), _duration(app.get("kill_timeout", _KILL))
+    drain = _drain(command, app.get("env", {}))
+    kill = min(_duration(app.get("kill_timeout", _KILL)), _LONGEST_KILL)
     if kill <= drain:
         yield error(
             f"{_line(file, text, 'kill_timeout')}: Fly ends `{command}` after {format_duration(kill)}, and it may take "
@@ -112,4 +113,4 @@ def _line(file: Path, text: str, key: str) -> str:
     return f"{file}, line {lines[0]}" if lines else str(file)
 
 
-CHECKS = (Check("Fly", "files", _look),)
+CHECKS = (Check("fly", "files", _look),)

@@ -9,7 +9,7 @@ from mauntic_jobs.ops.doctor.skew import skew
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import open_session
 
-_AREA = "Postgres"
+_AREA = "postgres"
 
 _sql = statements("doctor")
 
@@ -82,6 +82,6 @@ CHECKS = (
     Check(_AREA, "role", _role, Service.POSTGRES),
     Check(_AREA, "writing", _writing, Service.POSTGRES),
     Check(_AREA, "pooler", _pooler, Service.POSTGRES),
-    Check(_AREA, "time zone", _time_zone, Service.POSTGRES),
+    Check(_AREA, "time_zone", _time_zone, Service.POSTGRES),
     Check(_AREA, "clock", _clock, Service.POSTGRES),
 )

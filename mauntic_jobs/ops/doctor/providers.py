@@ -3,8 +3,10 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from mauntic_jobs.delivery.network import Network, NetworkError, parse_networks
+from mauntic_jobs.ops.doctor.bounded import within
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, plural, several, warning
 from mauntic_jobs.ops.providers import ConfiguredProvider, list_providers
@@ -12,8 +14,9 @@ from mauntic_jobs.ops.providers import ConfiguredProvider, list_providers
 _AREA = "providers"
 _TABLE = "delivery.provider_configs"
 _LIST = "mauntic-jobs providers list"
-# Names that are looked up at once, and in all.
 _MOST_HOSTS = 200
+# Well within what Postgres has, so that a slow name server is not taken for a slow Postgres.
+_LOOKUP_SECONDS = 8.0
 
 
 def _key(site: Site) -> Iterator[Finding]:
@@ -66,24 +69,37 @@ def _hosts(site: Site) -> Iterator[Finding]:
     providers = [each for each in _active(site) if each.type == "custom_smtp" and each.problem is None]
     hosts = list(dict.fromkeys(str(each.config.values["host"]) for each in providers if each.config))
     network = Network(parse_networks(site.settings.allowed_networks), loopback=site.settings.embedded)
-    refused = asyncio.run(_refused(network, hosts[:_MOST_HOSTS]))
-    for problem in refused:
-        yield warning(problem, "Correct the host, or allow its network in MAUNTIC_ALLOWED_NETWORKS")
-    if len(hosts) > _MOST_HOSTS:
-        yield not_checked(f"{len(hosts) - _MOST_HOSTS:,} more SMTP hosts were not looked up")
-    if not refused:
+    answers: dict[str, str | None] = {}
+    with suppress(TimeoutError):
+        within(_LOOKUP_SECONDS, lambda: asyncio.run(_look_up(network, hosts[:_MOST_HOSTS], answers)))
+    refused = [problem for problem in answers.values() if problem]
+    if refused:
+        yield warning(
+            f"{plural(len(refused), 'SMTP host')} out of reach: {several(refused)}",
+            "Correct the host, or allow its network in MAUNTIC_ALLOWED_NETWORKS",
+        )
+    if len(answers) < len(hosts):
+        yield not_checked(
+            f"{plural(len(hosts) - len(answers), 'SMTP host')} not looked up within {_LOOKUP_SECONDS:g} s"
+        )
+    elif not refused:
         yield ok(f"all SMTP hosts may be reached: {several(hosts)}" if hosts else "there are no SMTP hosts")
 
 
-async def _refused(network: Network, hosts: Sequence[str]) -> list[str]:
-    async def problem(host: str) -> str | None:
+async def _look_up(network: Network, hosts: Sequence[str], answers: dict[str, str | None]) -> None:
+    """Put into `answers` why a host may not be reached, or None. What has no answer in time has none there."""
+
+    async def look_up(host: str) -> None:
         try:
             await network.resolve(host, 0)
         except NetworkError as refusal:
-            return str(refusal)
-        return None
+            answers[host] = str(refusal)
+        else:
+            answers[host] = None
 
-    return [text for text in await asyncio.gather(*(problem(host) for host in hosts)) if text]
+    # Those that have not begun are given up, so that the process does not wait for them at its end.
+    async with asyncio.timeout(_LOOKUP_SECONDS):
+        await asyncio.gather(*(look_up(host) for host in hosts))
 
 
 def _active(site: Site) -> list[ConfiguredProvider]:

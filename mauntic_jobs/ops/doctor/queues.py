@@ -46,12 +46,12 @@ def _pause(site: Site, base: str) -> Iterator[Finding]:
         yield error(
             f"{base} has {plural(paused, 'job')} in paused, where nobody takes them, beside {waiting:,} in wait, which "
             "BullMQ 5 loses when it resumes",
-            f"{move} && {resume}" if marked else move,
+            f"{resume} && {move}" if marked else move,
         )
     elif marked or paused:
         yield error(
-            f"{base} is paused, and {plural(waiting + paused, 'job')} waiting",
-            f"{move} && {resume}" if paused else f"{resume}, and never pause a queue: stop its consumers",
+            f"{base} is paused, with {plural(waiting + paused, 'job')} waiting",
+            f"{resume} && {move}" if paused else f"{resume}, and never pause a queue: stop its consumers",
         )
 
 

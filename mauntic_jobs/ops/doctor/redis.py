@@ -13,7 +13,7 @@ from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, war
 from mauntic_jobs.ops.doctor.skew import skew
 from mauntic_jobs.stores.redis import open_redis
 
-_AREA = "Redis"
+_AREA = "redis"
 # What BullMQ demands, and what it recommends.
 _OLDEST, _RECOMMENDED = (5, 0), (6, 2)
 _FULL, _NEARLY_FULL = 0.95, 0.8

@@ -42,5 +42,5 @@ def _redis(site: Site) -> Iterator[Finding]:
         )
 
 
-POSTGRES = Check("Postgres", "encryption", _postgres, Service.POSTGRES)
-REDIS = Check("Redis", "encryption", _redis, Service.REDIS)
+POSTGRES = Check("postgres", "encryption", _postgres, Service.POSTGRES)
+REDIS = Check("redis", "encryption", _redis, Service.REDIS)
