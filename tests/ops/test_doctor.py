@@ -102,6 +102,7 @@ def test_a_crontab_may_be_written_in_other_ways(rig: Rig) -> None:
         "0 3 * * * mauntic-jobs stale-execution-cleanup\n"
         "@midnight mauntic-jobs warmup-daily-reset; true\n"
         "30 4 * * * mauntic-jobs runs list\n"
+        "30 5 * * * mauntic-jobs  ; true\n"
     )
     assert rig.examine()[1]["error"] == 0
 

@@ -10,6 +10,7 @@ import pytest
 
 from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
+from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.doctor import fly, postgres, redis, secrecy
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.examine import CHECKS, examine
@@ -159,6 +160,16 @@ def test_a_database_without_the_platform_is_two_errors(empty_database: Settings)
     assert {each.what for each in found if each.severity is Severity.NOT_CHECKED and each.area == "providers"} == {
         "not there: delivery.provider_configs"
     }
+
+
+def test_an_app_may_have_options_and_an_order_of_its_own(tmp_path: Path) -> None:
+    jobs = [JOBS[name] for name in ("aggregate-hourly", "warmup-daily-reset")]
+    command = "work --drain-timeout=2m analytics:warmup-daily-reset analytics:aggregate-hourly"
+    (tmp_path / "analytics-aggregator.toml").write_text(
+        f"app = 'other'\nkill_timeout = '3m'\n[processes]\nworker = '{command}'\n"
+    )
+    (found,) = examine(Site(Settings(), jobs, clock.now, fly=tmp_path), fly.CHECKS)
+    assert found.severity is Severity.OK
 
 
 def test_what_a_line_of_a_file_holds_is_not_repeated(tmp_path: Path) -> None:

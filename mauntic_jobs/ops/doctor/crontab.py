@@ -14,7 +14,7 @@ from mauntic_jobs.scheduler.crontab import COMMAND
 _SECONDS = 5
 _HERE = Path("crontab")
 _LINE = re.compile(r"(?P<cron>@\w+|(?:\S+\s+){4}\S+)\s+(?P<command>\S.*)")
-_CALL = re.compile(r"\bmauntic[-_]jobs\s+(?P<words>[^|;&>]+)")
+_CALL = re.compile(r"\bmauntic[-_]jobs\s+(?P<words>[^\s|;&>][^|;&>]*)")
 _NICKNAMES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",

@@ -59,7 +59,7 @@ def _app(file: Path, text: str, generated: str) -> Iterator[Finding]:
     staying = [command for command in processes.values() if command.split()[:1] and command.split()[0] in _STAYING]
     wanted = tomllib.loads(generated).get("processes", {})
     for name, command in processes.items():
-        if command.startswith("work ") and wanted.get(name, command) != command:
+        if command.startswith("work ") and _queues(wanted.get(name, command)) != _queues(command):
             yield error(f"{_line(file, text, name)}: it runs `{command}`, and the jobs want `{wanted[name]}`", COMMAND)
     for command in staying:
         yield from _ending(file, text, app, command)
@@ -67,6 +67,10 @@ def _app(file: Path, text: str, generated: str) -> Iterator[Finding]:
     for name in _SECRETS:
         if name in variables:
             yield warning(f"{_line(file, text, name)}: {name} is in the open", f"fly secrets set {name}=...")
+
+
+def _queues(command: str) -> set[str]:
+    return {word for word in command.split() if ":" in word}
 
 
 def _ending(file: Path, text: str, app: Mapping[str, Any], command: str) -> Iterator[Finding]:

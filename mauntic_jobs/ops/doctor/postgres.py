@@ -68,7 +68,7 @@ def _time_zone(site: Site) -> Iterator[Finding]:
     else:
         yield warning(
             f"new connections are in {server['time_zone']}: what the platform writes by default is not in UTC",
-            f"ALTER DATABASE {server['database']} SET timezone TO 'UTC'",
+            f"ALTER DATABASE {server['database']} SET timezone TO 'UTC', and the same for roles that have their own",
         )
 
 

@@ -43,7 +43,7 @@ def _configurations(site: Site) -> Iterator[Finding]:
             found[each.type, each.problem].append(each)
     for (kind, problem), those in found.items():
         stuck = {each.organization for each in those if (each.organization, each.channel) not in able}
-        text = f"{len(those):,} {kind} ({those[0].id}): {problem}"
+        text = f"{kind} {those[0].id}{f' and {len(those) - 1:,} more' if len(those) > 1 else ''}: {problem}"
         if stuck:
             without = f"{plural(len(stuck), 'organization')} without another"
             yield error(f"{text}; {without}", f"{_LIST} --org {min(stuck, key=str)}")

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mauntic_jobs.delivery.channels import CHANNELS
-from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.errors import ConfigurationError, JobFailedError
 from mauntic_jobs.lua import script
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, warning
+from mauntic_jobs.ops.doctor.queues import bases
 from mauntic_jobs.ops.doctor.skew import skew
 from mauntic_jobs.stores.redis import open_redis
 
@@ -92,9 +91,7 @@ def _snapshots(site: Site) -> Finding:
 
 
 def _scripts(site: Site) -> Iterator[Finding]:
-    bases = [f"{site.settings.queue_prefix}:{job.queue}" for job in site.jobs]
-    bases += [base_of(site.settings, channel) for channel in CHANNELS]
-    keys = [f"{base}:meta" for base in bases] + ["delivery:idem:probe", "warmup:daily:probe"]
+    keys = [f"{base}:meta" for base in bases(site)] + ["delivery:idem:probe", "warmup:daily:probe"]
     site.redis.run(script("probe"), [([key], []) for key in keys])
     yield ok("its user may run scripts on the queues")
 
