@@ -54,6 +54,10 @@ def test_a_complete_configuration_is_valid(kind: str) -> None:
         ("ses", {"region": ..., "secretAccessKey": ""}, ["region is missing", "secretAccessKey is missing"]),
         ("sendgrid", {"apiKey": {"key": HIDDEN}}, ["apiKey is not a text"]),
         ("postmark", {"serverToken": None}, ["serverToken is missing"]),
+        ("postmark", {"serverToken": " \n"}, ["serverToken is missing"]),
+        ("postmark", {"serverToken": "a\nb"}, ["serverToken has characters that it cannot have"]),
+        ("postmark", {"serverToken": 5}, []),
+        ("postmark", {"serverToken": True}, ["serverToken is not a text"]),
         ("custom_smtp", {"host": ...}, ["host is missing"]),
         ("custom_smtp", {"port": "65536"}, ["port is not a number between 1 and 65535"]),
         ("custom_smtp", {"port": True}, ["port is not a number between 1 and 65535"]),
@@ -152,12 +156,12 @@ def test_a_configuration_is_encrypted_for_the_column(kind: str, tmp_path: Path) 
 def test_a_configuration_may_come_on_standard_input() -> None:
     done = subprocess.run(
         command("providers", "encrypt", "--type", "postmark", "--file", "-"),
-        input=json.dumps(OPENED).encode(),
+        input=json.dumps(VALID["postmark"]).encode(),
         capture_output=True,
         check=True,
         env=environment(ENCRYPTION_KEY=KEY),
     )
-    assert read_config(UUID(int=1), "postmark", json.loads(done.stdout), KEY).values == OPENED
+    assert read_config(UUID(int=1), "postmark", json.loads(done.stdout), KEY).values == VALID["postmark"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from typing import Any
 
 # Of the key file of a Google service account, those that sign in with it.
 _SERVICE_ACCOUNT_KEYS = ("client_email", "private_key", "token_uri")
+# What goes into no header, and may hold any characters.
+_FREE_TEXTS = ("host", "serviceAccountKey")
 _HIGHEST_PORT = 65_535
 
 
@@ -38,8 +40,8 @@ def problems(kind: str, values: Mapping[str, Any]) -> list[str]:
     found = [f"{name} is missing" for name in known.required if _absent(values, name)]
     if known.one_of and all(_absent(values, name) for name in known.one_of):
         found.append(f"{' or '.join(known.one_of)} is missing")
-    texts = (name for name in (*known.required, *known.one_of) if not _absent(values, name))
-    found += [f"{name} is not a text" for name in texts if not isinstance(values[name], str)]
+    given = [name for name in (*known.required, *known.one_of) if not _absent(values, name)]
+    found += [f"{name} {wrong}" for name in given if (wrong := _malformed(values[name], free=name in _FREE_TEXTS))]
     return found or known.check(values)
 
 
@@ -50,7 +52,16 @@ def unknown_keys(kind: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def _absent(values: Mapping[str, Any], name: str) -> bool:
-    return values.get(name) in (None, "")
+    value = values.get(name)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _malformed(value: Any, *, free: bool) -> str | None:
+    """Return what a provider would refuse a value for: a number will do for a text."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return "is not a text"
+    text = str(value).strip()
+    return None if free or (text.isascii() and text.isprintable()) else "has characters that it cannot have"
 
 
 def _smtp(values: Mapping[str, Any]) -> list[str]:
@@ -74,7 +85,7 @@ def _is_port(text: str) -> bool:
 
 def _fcm(values: Mapping[str, Any]) -> list[str]:
     try:
-        key = json.loads(values["serviceAccountKey"])
+        key = json.loads(str(values["serviceAccountKey"]))
     except (ValueError, RecursionError):
         return ["serviceAccountKey is not JSON"]
     if not isinstance(key, dict):
