@@ -73,7 +73,7 @@ def unregister_scheduled_jobs(queue: Queue, names: Sequence[str], *, dry_run: bo
             present = read_scheduler(redis, queue.key, name)
             if present is None:
                 found[name] = Registration.ABSENT
-            elif not _is_ours(present):
+            elif not is_ours(present):
                 found[name] = Registration.FOREIGN
             else:
                 found[name] = Registration.REMOVED
@@ -82,13 +82,14 @@ def unregister_scheduled_jobs(queue: Queue, names: Sequence[str], *, dry_run: bo
     return found
 
 
+def is_ours(scheduler: Scheduler) -> bool:
+    """Return whether a job scheduler was registered here."""
+    return scheduler.data.items() >= _MARK.items()
+
+
 def _outcome(present: Scheduler | None, wanted: Scheduler) -> Registration:
     if present is None:
         return Registration.ADDED
-    if not _is_ours(present):
+    if not is_ours(present):
         return Registration.FOREIGN
     return Registration.UNCHANGED if present == wanted else Registration.CHANGED
-
-
-def _is_ours(scheduler: Scheduler) -> bool:
-    return scheduler.data.items() >= _MARK.items()

@@ -5,10 +5,11 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs import __version__
-from mauntic_jobs.cli import config, db, deliveries, dev, dlq, outbox, runs, schedule
+from mauntic_jobs.cli import config, db, deliveries, dev, dlq, outbox, providers, runs, schedule
 from mauntic_jobs.cli.command import new_app
 from mauntic_jobs.cli.deliver import register_deliver
 from mauntic_jobs.cli.demo import register_demo
+from mauntic_jobs.cli.doctor import register_doctor
 from mauntic_jobs.cli.enqueue import register_enqueue
 from mauntic_jobs.cli.jobs import register_jobs
 from mauntic_jobs.cli.metrics import register_metrics
@@ -31,7 +32,9 @@ register_deliver(app)
 register_enqueue(app)
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(providers.app, name="providers")
 app.add_typer(runs.app, name="runs")
+register_doctor(app)
 app.add_typer(db.app, name="db")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(config.app, name="config")

@@ -14,7 +14,7 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session, connect
 
 # The first with pg_input_is_valid, which tells whether a contact's value is a number or a date.
-_OLDEST_SERVER = 16
+OLDEST_SERVER = 16
 
 _sql = statements("migrations")
 
@@ -40,8 +40,13 @@ def inspect(session: Session) -> DatabaseState:
     Raises ConfigurationError if it is no database of the platform, RefusedError if its migrations are not these.
     """
     _check_server(session)
-    _check_platform(session)
-    applied = _applied(session)
+    missing = missing_tables(session)
+    if missing:
+        raise ConfigurationError(
+            f"This is no database of the platform: {', '.join(missing)} missing. Check DATABASE_URL; "
+            "for a development database, `mauntic-jobs db init-platform` creates the platform's tables."
+        )
+    applied = applied_versions(session)
     found = states(session)
     return DatabaseState(
         applied=tuple(migration for migration in migrations() if migration.version in applied),
@@ -53,6 +58,33 @@ def inspect(session: Session) -> DatabaseState:
             if index.unique and state is not IndexState.PRESENT
         },
     )
+
+
+def missing_tables(session: Session) -> list[str]:
+    """Return those of the platform's tables, as far as indexes are added to them, that the database does not have."""
+    tables = list(dict.fromkeys(index.table for index in INDEXES))
+    return [row["name"] for row in session.rows(_sql["missing_tables"], {"tables": tables})]
+
+
+def applied_versions(session: Session) -> set[int]:
+    """Return the numbers of the migrations that were applied. Raises RefusedError if they are not these."""
+    if not session.row(_sql["has_record"])["present"]:
+        return set()
+    known = {migration.version: migration for migration in migrations()}
+    applied = session.rows(_sql["applied"])
+    for row in applied:
+        migration = known.get(row["version"])
+        if migration is None:
+            raise RefusedError(
+                f"The database has migration {row['version']:04} {row['name']}, which this version of mauntic-jobs "
+                "does not know. Use the version that applied it, or a later one."
+            )
+        if migration.checksum != row["checksum"]:
+            raise RefusedError(
+                f"Migration {migration} was applied from another text than this version of mauntic-jobs ships. "
+                "Install an unchanged release, or compare the schema with it by hand."
+            )
+    return {row["version"] for row in applied}
 
 
 def upgrade(settings: Settings, tell: Callable[[str], None]) -> dict[str, int]:
@@ -106,35 +138,5 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 def _check_server(session: Session) -> None:
     version = session.server_version // 10_000
-    if version < _OLDEST_SERVER:
-        raise ConfigurationError(f"Postgres {version} is too old: mauntic-jobs needs {_OLDEST_SERVER} or later.")
-
-
-def _check_platform(session: Session) -> None:
-    tables = list(dict.fromkeys(index.table for index in INDEXES))
-    missing = [row["name"] for row in session.rows(_sql["missing_tables"], {"tables": tables})]
-    if missing:
-        raise ConfigurationError(
-            f"This is no database of the platform: {', '.join(missing)} missing. Check DATABASE_URL; "
-            "for a development database, `mauntic-jobs db init-platform` creates the platform's tables."
-        )
-
-
-def _applied(session: Session) -> set[int]:
-    if not session.row(_sql["has_record"])["present"]:
-        return set()
-    known = {migration.version: migration for migration in migrations()}
-    applied = session.rows(_sql["applied"])
-    for row in applied:
-        migration = known.get(row["version"])
-        if migration is None:
-            raise RefusedError(
-                f"The database has migration {row['version']:04} {row['name']}, which this version of mauntic-jobs "
-                "does not know. Use the version that applied it, or a later one."
-            )
-        if migration.checksum != row["checksum"]:
-            raise RefusedError(
-                f"Migration {migration} was applied from another text than this version of mauntic-jobs ships. "
-                "Install an unchanged release, or compare the schema with it by hand."
-            )
-    return {row["version"] for row in applied}
+    if version < OLDEST_SERVER:
+        raise ConfigurationError(f"Postgres {version} is too old: mauntic-jobs needs {OLDEST_SERVER} or later.")

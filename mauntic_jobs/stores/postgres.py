@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -40,6 +40,18 @@ class Limits:
     work_mem: str | None = None
 
 
+class Wire(NamedTuple):
+    """How a connection is made: to which host, encrypted or not, with what `sslmode`.
+
+    `backend` is the server process as it was named when the connection was opened; a pooler names one of its own.
+    """
+
+    host: str
+    encrypted: bool
+    sslmode: str
+    backend: int
+
+
 class Session:
     """One connection to Postgres. Every method raises MaunticJobsError, with the exit code and advice that fit."""
 
@@ -55,6 +67,13 @@ class Session:
     def server_version(self) -> int:
         """The server's version as Postgres counts it: 180000 is 18.0."""
         return self._connection.info.server_version
+
+    @property
+    def wire(self) -> Wire:
+        """How the connection is made."""
+        info = self._connection.info
+        mode = info.get_parameters().get("sslmode", "prefer")
+        return Wire(info.host, self._connection.pgconn.ssl_in_use, mode, info.backend_pid)
 
     def execute(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> int:
         """Execute one statement with named parameters and return how many rows it affected."""

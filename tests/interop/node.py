@@ -16,12 +16,18 @@ PACKAGES = ["bullmq", "bullmq-5"]
 _PATIENCE_SECONDS = 120
 
 
+def require(*programs: str) -> None:
+    """Without one of these programs the test is skipped, in CI it fails."""
+    missing = " and ".join(name for name in programs if shutil.which(name) is None)
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"required in CI: {missing}")
+    if missing:
+        pytest.skip(f"not installed: {missing}")
+
+
 def install() -> None:
     """Install the packages; one worker does it, others wait. Without Node the test is skipped, in CI it fails."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        if os.environ.get("CI"):
-            pytest.fail("Node and npm are required in CI")
-        pytest.skip("Node and npm are not installed")
+    require("node", "npm")
     installed, lock = HERE / "node_modules" / ".package-lock.json", HERE / "package-lock.json"
     with locks.holding(lock):
         if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:

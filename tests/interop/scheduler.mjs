@@ -2,6 +2,7 @@
 //   list                 print the job schedulers, as JSON
 //   upsert PATTERN       add a job scheduler, in UTC
 //   add JOB              add a job, given as JSON {name, data, opts}
+//   pause                pause the queue
 //   jobs STATE           print the jobs in a state, as JSON
 //   events COUNT         print so many of the events completed and failed, as lines of JSON
 const [, , packageName, prefix, name, redisUrl, command, argument] = process.argv;
@@ -26,6 +27,7 @@ const commands = {
     const added = await queue.add(job.name, job.data, job.opts);
     console.log(JSON.stringify({ id: added.id }));
   },
+  pause: async () => queue.pause(),
   jobs: async () => {
     const jobs = await queue.getJobs([argument]);
     console.log(

@@ -1,22 +1,22 @@
-import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
-from redis.exceptions import ConnectionError as NotYetError, ResponseError
+from redis.exceptions import ResponseError
 
 from mauntic_jobs.config import Settings
-from mauntic_jobs.embedded import binaries, children, home
+from mauntic_jobs.embedded import children
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ConfigurationError, ExitCode, JobFailedError, MaunticJobsError, UnavailableError
 from mauntic_jobs.stores.redis import RedisScripts, open_redis
 from tests.support import wait_until
+from tests.valkey import valkey
 
 PASSWORD = "hunter2"  # noqa: S105 - of nobody
 ECHO = b"return {ARGV[1], KEYS[1]}"
@@ -42,38 +42,10 @@ def scripts(settings: Settings) -> Iterator[RedisScripts]:
         yield scripts
 
 
-@contextmanager
-def _valkey(servers: Servers, name: str, *lines: str) -> Iterator[str]:
-    """Start another Valkey, and yield its address."""
-    directory, account, port = servers.directory / name, home.server_account(), children.free_port()
-    directory.mkdir(mode=0o700)
-    if account:
-        os.chown(directory, *account)
-    config = "\n".join(("bind 127.0.0.1", f"port {port}", 'save ""', *lines)).encode()
-    command, log = [str(binaries.locate().valkey_server), "-"], servers.directory / f"{name}.log"
-    process = children.spawn(command, directory=directory, account=account, log=log, stdin=config)
-    url = f"redis://127.0.0.1:{port}"
-    with Redis.from_url(url) as client:
-        wait_until(lambda: process.poll() is not None or _answers(client), name)
-    assert process.poll() is None, children.log_tail(log)
-    try:
-        yield url
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _answers(client: Any) -> bool:
-    try:
-        return bool(client.ping())
-    except NotYetError:
-        return False
-
-
 @pytest.fixture(scope="module")
 def other(servers: Servers) -> Iterator[str]:
     """Yield the address of a Valkey that may be spoiled for a while."""
-    with _valkey(servers, "other") as url:
+    with valkey(servers, "other") as url:
         yield url
 
 
@@ -235,7 +207,7 @@ def test_a_server_that_is_no_redis_is_a_matter_of_configuration() -> None:
 
 
 def test_a_cluster_is_refused(servers: Servers) -> None:
-    with _valkey(servers, "cluster", "cluster-enabled yes", f"cluster-port {children.free_port()}") as url:
+    with valkey(servers, "cluster", "cluster-enabled yes", f"cluster-port {children.free_port()}") as url:
         error = _refusal(url)
     assert (type(error), error.exit_code) == (ConfigurationError, ExitCode.CONFIGURATION)
     assert f"{url} is a Redis Cluster" in str(error)

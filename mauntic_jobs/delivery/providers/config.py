@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +58,16 @@ def read_config(provider: UUID, kind: str, stored: Any, encryption_key: str | No
     if not isinstance(stored, dict):
         raise ProviderError(f"{name}: its configuration is not a JSON object")
     return ProviderConfig(provider, kind, stored)
+
+
+def encrypt(values: Mapping[str, Any], encryption_key: str) -> str:
+    """Return a configuration as the platform keeps it encrypted: `base64(iv):base64(ciphertext+tag)`."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    iv = os.urandom(_IV_BYTES)
+    plain = json.dumps(values, allow_nan=False).encode()
+    sealed = AESGCM(bytes.fromhex(encryption_key)).encrypt(iv, plain, None)
+    return ":".join(base64.b64encode(part).decode() for part in (iv, sealed))
 
 
 def _decrypted(name: str, stored: str, encryption_key: str | None) -> Any:

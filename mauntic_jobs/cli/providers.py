@@ -1,0 +1,95 @@
+"""`providers`: how the organizations' providers are configured."""
+
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.output import print_json, print_line, print_table, say
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.providers.keys import TYPES
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.job import Row
+from mauntic_jobs.ops.providers import ConfiguredProvider, encrypted, list_providers
+from mauntic_jobs.stores.postgres import connect
+
+app = new_app("The providers that messages go out by, and how organizations have configured them.")
+
+
+@command(app, "list", example="mauntic-jobs providers list --json")
+def list_all(
+    settings: Settings,
+    *,
+    org: Annotated[UUID | None, typer.Option(metavar="UUID", help="Only of this organization.")] = None,
+    json: JsonOutput = False,
+) -> None:
+    """Show each provider, in the order in which they are tried, and what is wrong with its configuration.
+
+    Opens encrypted configurations with ENCRYPTION_KEY, and names their keys but never what they hold.
+    """
+    with connect(settings) as session:
+        providers = list_providers(session, settings, org)
+    if json:
+        print_json([_as_json(provider) for provider in providers])
+        return
+    if not providers:
+        say("no provider is configured")
+    for organization, own in groupby(providers, lambda provider: provider.organization):
+        print_line(f"organization {organization}")
+        print_table((_row(provider) for provider in own), unbroken=("provider", "type"))
+
+
+@command(app, "encrypt", example="mauntic-jobs providers encrypt --type sendgrid --file sendgrid.json")
+def encrypt_config(
+    settings: Settings,
+    *,
+    kind: Annotated[str, typer.Option("--type", metavar="TYPE", help=f"{', '.join(TYPES)}.")],
+    file: Annotated[str, typer.Option(metavar="FILE", help="The configuration, a JSON object; - reads it from stdin.")],
+) -> None:
+    """Encrypt a configuration with ENCRYPTION_KEY, and print what belongs in delivery.provider_configs.config.
+
+    It is checked first: all the keys of its type have to be there. Secrets are given in a file, never as options.
+    """
+    sealed, unknown = encrypted(kind, _read(file), settings)
+    if unknown:
+        say(f"a provider of the type {kind} has no {', '.join(unknown)}: encrypted all the same, and not used")
+    print_json(sealed)
+
+
+def _read(file: str) -> str:
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"Cannot read {file}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{file} is not UTF-8.") from None
+
+
+def _row(provider: ConfiguredProvider) -> Row:
+    remarks = [provider.problem or "valid"]
+    remarks += [] if provider.encrypted else ["not encrypted"]
+    remarks += [] if provider.active else ["not active"]
+    return {
+        "provider": provider.id,
+        "type": provider.type,
+        "priority": provider.priority,
+        "state": ", ".join(remarks),
+    }
+
+
+def _as_json(provider: ConfiguredProvider) -> Row:
+    return {
+        "provider": provider.id,
+        "organization": provider.organization,
+        "channel": provider.channel,
+        "type": provider.type,
+        "priority": provider.priority,
+        "active": provider.active,
+        "stored": "encrypted" if provider.encrypted else "plain",
+        "state": provider.problem or "valid",
+    }

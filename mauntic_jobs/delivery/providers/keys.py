@@ -1,0 +1,110 @@
+"""The keys that a provider's configuration has, by its type, and what is wrong with one."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+# Of the key file of a Google service account, those that sign in with it.
+_SERVICE_ACCOUNT_KEYS = ("client_email", "private_key", "token_uri")
+# What goes into no header, and may hold any characters.
+_FREE_TEXTS = ("host", "serviceAccountKey")
+_HIGHEST_PORT = 65_535
+
+
+def _nothing(_values: Mapping[str, Any]) -> list[str]:
+    return []
+
+
+@dataclass(frozen=True)
+class ProviderType:
+    """A type of provider: the channel it serves, the keys that it must have and may have.
+
+    Of `one_of` it must have one. `check` finds what else is wrong with a configuration.
+    """
+
+    channel: str
+    required: Sequence[str]
+    optional: Sequence[str] = ()
+    one_of: Sequence[str] = ()
+    check: Callable[[Mapping[str, Any]], list[str]] = _nothing
+
+
+def problems(kind: str, values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with a configuration, naming keys and never what they hold; nothing if it is valid."""
+    known = TYPES.get(kind)
+    if known is None:
+        return [f"there is no type {kind!a}, only {', '.join(TYPES)}"]
+    found = [f"{name} is missing" for name in known.required if _absent(values, name)]
+    if known.one_of and all(_absent(values, name) for name in known.one_of):
+        found.append(f"{' or '.join(known.one_of)} is missing")
+    given = [name for name in (*known.required, *known.one_of) if not _absent(values, name)]
+    found += [f"{name} {wrong}" for name in given if (wrong := _malformed(values[name], free=name in _FREE_TEXTS))]
+    return found or known.check(values)
+
+
+def unknown_keys(kind: str, values: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a configuration that its type does not have."""
+    known = TYPES[kind]
+    return [name for name in values if name not in {*known.required, *known.optional, *known.one_of}]
+
+
+def _absent(values: Mapping[str, Any], name: str) -> bool:
+    value = values.get(name)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _malformed(value: Any, *, free: bool) -> str | None:
+    """Return what a provider would refuse a value for: a number will do for a text."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return "is not a text"
+    text = str(value).strip()
+    return None if free or (text.isascii() and text.isprintable()) else "has characters that it cannot have"
+
+
+def _smtp(values: Mapping[str, Any]) -> list[str]:
+    found = []
+    if not _absent(values, "port") and not _is_port(str(values["port"])):
+        found.append("port is not a number between 1 and 65535")
+    if values.get("secure") not in (None, True, False, "true", "false"):
+        found.append("secure is neither true nor false")
+    auth = values.get("auth")
+    login = auth if isinstance(auth, Mapping) else values
+    user = values.get("username") or login.get("user")
+    password = values.get("password") or login.get("pass")
+    if bool(user) != bool(password):
+        found.append(f"{'password' if user else 'username'} is missing")
+    return found
+
+
+def _is_port(text: str) -> bool:
+    return bool(re.fullmatch(r"\d{1,5}", text)) and 0 < int(text) <= _HIGHEST_PORT
+
+
+def _fcm(values: Mapping[str, Any]) -> list[str]:
+    try:
+        key = json.loads(str(values["serviceAccountKey"]))
+    except (ValueError, RecursionError):
+        return ["serviceAccountKey is not JSON"]
+    if not isinstance(key, dict):
+        return ["serviceAccountKey is not a JSON object"]
+    return [f"serviceAccountKey has no {name}" for name in _SERVICE_ACCOUNT_KEYS if _absent(key, name)]
+
+
+TYPES = MappingProxyType(
+    {
+        "ses": ProviderType("email", ("region", "accessKeyId", "secretAccessKey"), ("from",)),
+        "sendgrid": ProviderType("email", ("apiKey",), ("from",)),
+        "postmark": ProviderType("email", ("serverToken",), ("from",)),
+        "custom_smtp": ProviderType(
+            "email",
+            ("host",),
+            ("port", "secure", "from", "username", "password", "user", "pass", "auth"),
+            check=_smtp,
+        ),
+        "twilio": ProviderType("sms", ("accountSid", "authToken"), one_of=("fromNumber", "messagingServiceSid")),
+        "fcm": ProviderType("push", ("projectId", "serviceAccountKey"), check=_fcm),
+    }
+)

@@ -1,0 +1,49 @@
+"""What a check is, and what it gets to look at."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.job import Job
+from mauntic_jobs.ops.doctor.finding import Finding
+from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.stores.redis import RedisScripts
+
+
+class Service(StrEnum):
+    """What a check may need."""
+
+    POSTGRES = "Postgres"
+    REDIS = "Redis"
+
+
+@dataclass
+class Site:
+    """The installation under examination.
+
+    `jobs` are as the settings want them scheduled. `crontab` and `fly` are files to look at instead of those that are
+    found. `session` and `redis` are there once they were reached.
+    """
+
+    settings: Settings
+    jobs: Sequence[Job[Any]]
+    now: Callable[[], datetime]
+    crontab: Path | None = None
+    fly: Path | None = None
+    session: Session = field(init=False, repr=False)
+    redis: RedisScripts = field(init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing to look at. It needs at most one service; `reads` are tables that its role has to be able to read."""
+
+    area: str
+    name: str
+    look: Callable[[Site], Iterable[Finding]]
+    needs: Service | None = None
+    reads: Sequence[str] = ()

@@ -1,0 +1,49 @@
+"""The clocks: whether more than one launches the jobs."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from mauntic_jobs.bullmq.schedules import is_ours
+from mauntic_jobs.ops.doctor.check import Check, Service, Site
+from mauntic_jobs.ops.doctor.finding import Finding, ok, several, warning
+from mauntic_jobs.scheduler.overview import read_overview
+from mauntic_jobs.stores.bullmq_schedulers import read_scheduler
+
+_AREA = "clocks"
+
+
+def _bullmq(site: Site) -> Iterator[Finding]:
+    foreign = [finding for job in site.jobs for finding in _schedulers(site, job.queue)]
+    yield from foreign or [ok("no other program has BullMQ schedule the jobs")]
+
+
+def _schedulers(site: Site, queue: str) -> Iterator[Finding]:
+    key = f"{site.settings.queue_prefix}:{queue}"
+    for name in (each.decode(errors="replace") for each in site.redis.command("ZRANGE", f"{key}:repeat", 0, -1)):
+        scheduler = read_scheduler(site.redis, key, name)
+        if scheduler is None or not is_ours(scheduler):
+            pattern = f" ({scheduler.pattern})" if scheduler and scheduler.pattern else ""
+            yield warning(
+                f"another program schedules {name}{pattern} on {key}: a second clock, unless it is meant to be the one",
+                f"In Node: queue.removeJobScheduler('{name}'); version 4: queue.removeRepeatableByKey",
+            )
+
+
+def _ledger(site: Site) -> Iterator[Finding]:
+    by_clocks: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for standing in read_overview(site.session, site.jobs, site.settings, site.now()):
+        if len(standing.clocks) > 1:
+            by_clocks[tuple(standing.clocks)].append(standing.job.name)
+    for clocks, names in by_clocks.items():
+        yield warning(
+            f"within 24 hours slots of {several(names)} were claimed by {' and by '.join(clocks)}",
+            "Stop all clocks but one, unless several are meant: `mauntic-jobs schedule list`",
+        )
+    if not by_clocks:
+        yield ok("each job is launched by one clock")
+
+
+CHECKS = (
+    Check(_AREA, "bullmq", _bullmq, Service.REDIS),
+    Check(_AREA, "ledger", _ledger, Service.POSTGRES, reads=("mauntic_jobs.runs", "mauntic_jobs.schedules")),
+)

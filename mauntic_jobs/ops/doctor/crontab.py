@@ -1,0 +1,95 @@
+"""The crontab: whether it calls the jobs as the registry and the settings want it."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mauntic_jobs.ops.doctor.check import Check, Site
+from mauntic_jobs.ops.doctor.finding import Finding, error, ok, several, warning
+from mauntic_jobs.scheduler.crontab import COMMAND
+
+_SECONDS = 5
+_HERE = Path("crontab")
+_LINE = re.compile(r"(?P<cron>@\w+|(?:\S+\s+){4}\S+)\s+(?P<command>\S.*)")
+_CALL = re.compile(r"\bmauntic[-_]jobs\s+(?P<words>[^\s|;&>][^|;&>]*)")
+_NICKNAMES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A line that calls mauntic-jobs: its number, when, and with what arguments."""
+
+    number: int
+    cron: str
+    words: list[str]
+
+
+def _look(site: Site) -> Iterator[Finding]:
+    given = site.crontab or (_HERE if _HERE.is_file() else None)
+    if given is not None:
+        try:
+            yield from _compare(site, str(given), given.read_text("utf-8", errors="replace"), is_given=True)
+        except OSError as problem:
+            yield error(f"{given} cannot be read: {problem.strerror}", "Name the file that cron reads")
+    if site.crontab is None:
+        yield from _compare(site, "the crontab of this user", _installed(), is_given=False)
+
+
+def _installed() -> str:
+    program = shutil.which("crontab")
+    if program is None:
+        return ""
+    try:
+        done = subprocess.run([program, "-l"], capture_output=True, check=False, timeout=_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace")
+
+
+def _compare(site: Site, name: str, text: str, *, is_given: bool) -> Iterator[Finding]:
+    entries = list(_entries(text))
+    if not entries:
+        nothing = f"{name} does not call mauntic-jobs"
+        yield warning(nothing, f"{COMMAND} writes one that does") if is_given else ok(nothing)
+        return
+    wanted = {job.name: job.cron for job in site.jobs}
+    called = {entry.words[0] for entry in entries}
+    drift = list(_drift(name, entries, wanted))
+    scheduled = any(entry.words[:2] == ["schedule", "run"] for entry in entries)
+    missing = [] if scheduled or not called & set(wanted) else [job for job in wanted if job not in called]
+    if missing:
+        drift.append(error(f"{name} has no line for {several(missing)}", f"{COMMAND}, and install it"))
+    yield from drift or [ok(f"{name} calls the jobs at their times")]
+
+
+def _entries(text: str) -> Iterator[_Entry]:
+    for number, line in enumerate(text.splitlines(), 1):
+        match = _LINE.fullmatch(line.strip())
+        call = _CALL.search(match["command"]) if match and not line.lstrip().startswith("#") else None
+        if match and call:
+            cron = " ".join(match["cron"].split())
+            yield _Entry(number, _NICKNAMES.get(cron, cron), call["words"].split())
+
+
+def _drift(name: str, entries: list[_Entry], wanted: dict[str, str]) -> Iterator[Finding]:
+    for entry in entries:
+        job = entry.words[0]
+        if job in wanted and entry.cron != wanted[job]:
+            yield error(
+                f"{name}, line {entry.number}: {job} is called at `{entry.cron}`, and is due at `{wanted[job]}`",
+                f"{COMMAND}, and install it; or set jobs.{job}.cron",
+            )
+        elif job not in wanted and "--slot" in entry.words:
+            yield error(f"{name}, line {entry.number}: there is no job {job}", f"{COMMAND}, and install it")
+
+
+CHECKS = (Check("crontab", "lines", _look),)

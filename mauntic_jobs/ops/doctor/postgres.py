@@ -1,0 +1,87 @@
+"""Postgres: whether it is reached, by whom, and how."""
+
+from collections.abc import Iterator
+
+from mauntic_jobs.migrations.upgrade import OLDEST_SERVER
+from mauntic_jobs.ops.doctor.check import Check, Service, Site
+from mauntic_jobs.ops.doctor.finding import Finding, error, ok, warning
+from mauntic_jobs.ops.doctor.skew import skew
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import open_session
+
+_AREA = "postgres"
+
+_sql = statements("doctor")
+
+
+def _connection(site: Site) -> Iterator[Finding]:
+    site.session = open_session(site.settings)
+    yield ok(f"{site.session.wire.host or 'this machine'} answers")
+
+
+def _version(site: Site) -> Iterator[Finding]:
+    version = site.session.server_version // 10_000
+    if version < OLDEST_SERVER:
+        yield error(f"it is version {version}, and {OLDEST_SERVER} or later is needed", "Upgrade the server")
+    else:
+        yield ok(f"it is version {version}")
+
+
+def _role(site: Site) -> Iterator[Finding]:
+    server = site.session.row(_sql["server"])
+    role = server["role"]
+    if server["superuser"] and not site.settings.embedded:
+        yield warning(
+            f"{role} is a superuser, who may do anything to any organization's rows",
+            "Use a role with the grants of docs/database.md",
+        )
+    elif server["bypasses_row_security"]:
+        yield ok(f"{role} bypasses row-level security, as a role that counts for all organizations may")
+    else:
+        yield ok(f"{role} is neither a superuser nor bypasses row-level security")
+
+
+def _writing(site: Site) -> Iterator[Finding]:
+    server = site.session.row(_sql["server"])
+    if server["standby"]:
+        yield error("the server is a standby, and nothing can be written to it", "Name the primary in DATABASE_URL")
+    elif server["read_only"]:
+        yield error(
+            f"transactions of {server['role']} are read-only",
+            f"ALTER ROLE {server['role']} RESET default_transaction_read_only, or do so for the database",
+        )
+    else:
+        yield ok("transactions may write")
+
+
+def _pooler(site: Site) -> Iterator[Finding]:
+    if site.session.row(_sql["server"])["backend"] == site.session.wire.backend:
+        yield ok("it is reached directly, without a pooler")
+    else:
+        yield ok("it is reached through a pooler or a proxy", "Give `db upgrade` of a large table a direct connection")
+
+
+def _time_zone(site: Site) -> Iterator[Finding]:
+    server = site.session.row(_sql["server"])
+    if server["time_zone"] in ("UTC", "Etc/UTC", "GMT", "UCT", "Etc/UCT", "Zulu", "Universal"):
+        yield ok("new connections are in UTC")
+    else:
+        yield warning(
+            f"new connections are in {server['time_zone']}: what the platform writes by default is not in UTC",
+            f"ALTER DATABASE {server['database']} SET timezone TO 'UTC', and the same for roles that have their own",
+        )
+
+
+def _clock(site: Site) -> Iterator[Finding]:
+    yield skew(Service.POSTGRES, lambda: site.session.row(_sql["clock"])["now"], site.now)
+
+
+CONNECTION = Check(_AREA, "connection", _connection, Service.POSTGRES)
+CHECKS = (
+    Check(_AREA, "version", _version, Service.POSTGRES),
+    Check(_AREA, "role", _role, Service.POSTGRES),
+    Check(_AREA, "writing", _writing, Service.POSTGRES),
+    Check(_AREA, "pooler", _pooler, Service.POSTGRES),
+    Check(_AREA, "time_zone", _time_zone, Service.POSTGRES),
+    Check(_AREA, "clock", _clock, Service.POSTGRES),
+)

@@ -1,0 +1,48 @@
+-- What the doctor asks of Postgres. Catalogs are read by name, so that nothing is refused to a role without rights.
+
+-- server -- What the role may do beyond its grants, whether anything can be written, and how new connections are set.
+SELECT
+    current_user::text AS role, roles.rolsuper AS superuser, roles.rolbypassrls AS bypasses_row_security,
+    current_setting('transaction_read_only') = 'on' AS read_only, pg_is_in_recovery() AS standby,
+    (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone') AS time_zone,
+    pg_backend_pid() AS backend, current_database()::text AS database
+FROM pg_roles AS roles
+WHERE roles.rolname = current_user
+
+-- clock -- What time it is for Postgres.
+SELECT clock_timestamp() AS now
+
+-- lacking -- Of the given privileges, those that the role lacks on objects that are there.
+SELECT wanted.privilege, wanted.name
+FROM unnest(%(kinds)s::text[], %(names)s::text[], %(privileges)s::text[])
+    WITH ORDINALITY AS wanted (kind, name, privilege, place)
+LEFT JOIN pg_namespace AS namespace ON namespace.nspname = split_part(wanted.name, '.', 1)
+LEFT JOIN pg_class AS class
+    ON class.relnamespace = namespace.oid AND class.relname = split_part(wanted.name, '.', 2)
+WHERE NOT CASE wanted.kind
+    WHEN 'DATABASE' THEN has_database_privilege(current_database(), wanted.privilege)
+    WHEN 'SCHEMA' THEN has_schema_privilege(namespace.oid, wanted.privilege)
+    WHEN 'SEQUENCE' THEN has_sequence_privilege(class.oid, wanted.privilege)
+    ELSE has_table_privilege(class.oid, wanted.privilege)
+END
+ORDER BY wanted.place
+
+-- unreadable -- Of the given tables, those that the role may not read, and those that are not there.
+SELECT wanted.name, class.oid IS NOT NULL AS present
+FROM unnest(%(tables)s::text[]) AS wanted (name)
+LEFT JOIN pg_namespace AS namespace ON namespace.nspname = split_part(wanted.name, '.', 1)
+LEFT JOIN pg_class AS class
+    ON class.relnamespace = namespace.oid AND class.relname = split_part(wanted.name, '.', 2)
+WHERE
+    class.oid IS NULL
+    OR NOT (has_table_privilege(class.oid, 'SELECT') AND has_schema_privilege(namespace.oid, 'USAGE'))
+
+-- row_security -- Tables of which row-level security may hide rows from the role.
+SELECT namespace.nspname || '.' || class.relname AS name
+FROM pg_class AS class
+JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+WHERE namespace.nspname = any(%(schemas)s::text[]) AND class.relrowsecurity AND row_security_active(class.oid)
+ORDER BY 1
+
+-- moved -- How many duplicates were moved out of the platform's tables, ever.
+SELECT table_name, count(*) AS rows FROM mauntic_jobs.duplicates GROUP BY table_name ORDER BY table_name
