@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -57,6 +57,13 @@ def read_config(provider: UUID, kind: str, stored: Any, encryption_key: str | No
     if not isinstance(stored, dict):
         raise ProviderError(f"{name}: its configuration is not a JSON object")
     return ProviderConfig(provider, kind, stored)
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """Return what a provider says without the secrets that it may repeat."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 def _decrypted(name: str, stored: str, encryption_key: str | None) -> Any:

@@ -5,7 +5,7 @@ from socket import getfqdn
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.network import Network, parse_networks
-from mauntic_jobs.delivery.providers import postmark
+from mauntic_jobs.delivery.providers import fcm, google_token, postmark, twilio
 from mauntic_jobs.delivery.providers.config import ProviderConfig
 from mauntic_jobs.delivery.providers.http import HttpClient
 from mauntic_jobs.delivery.providers.provider import Provider
@@ -26,4 +26,8 @@ def factories(settings: Settings, client: HttpClient) -> Mapping[tuple[str, str]
     return {
         ("email", "custom_smtp"): lambda config: SmtpProvider(config, network, hello=hello, timeout=timeout),
         ("email", "postmark"): lambda config: postmark.PostmarkProvider(config, client, api("postmark", postmark.API)),
+        ("push", "fcm"): lambda config: fcm.FcmProvider(
+            config, client, api("fcm", fcm.API), token_url=api("google_token", google_token.TOKEN_URL)
+        ),
+        ("sms", "twilio"): lambda config: twilio.TwilioProvider(config, client, api("twilio", twilio.API)),
     }
