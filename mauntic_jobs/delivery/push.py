@@ -52,11 +52,16 @@ class PushWriter:
         contact = await self._personalization.contact(message, token, title, body)
         if title is None and body is None and not message.data:
             raise WritingError("neither the message nor a template has a title, a text or data")
+        if message.badge is not None and message.badge < 0:
+            raise WritingError("its badge is less than zero")
         values = data_of(message, contact)
+        title, body = (None if text is None else rendered(text, values).strip() for text in (title, body))
+        if not title and not body and not message.data:
+            raise WritingError("its title and its text are empty once they are filled in")
         content = Push(
             token=token,
-            title=None if title is None else rendered(title, values),
-            body=None if body is None else rendered(body, values),
+            title=title or None,
+            body=body or None,
             collapse_id=_collapse_id(message),
             data={name: _as_text(value) for name, value in (message.data or {}).items()},
             badge=message.badge,

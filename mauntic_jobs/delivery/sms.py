@@ -1,5 +1,6 @@
 """SMS: from a message, a contact and a template to what an SMS provider sends."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +16,10 @@ _GSM_7 = frozenset(
 )
 _GSM_7_EXTENDED = frozenset("\f^{}\\[~]|€")
 _MOST_SEGMENTS = 10
+_NUMBER = re.compile(r"(?:tel:)?[+\d][\d\s().\-/]{2,40}", re.IGNORECASE)
+_SHORT_CODE = re.compile(r"[0-9]{3,8}")
+# What phones show of a sender that is no number: 3GPP TS 23.040, 9.1.2.5; at least one letter.
+_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 &+_\-]{1,11}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class SmsWriter:
     def __init__(self, lookups: Lookups) -> None:
         self._personalization = Personalization(lookups)
 
-    async def write(self, message: Message, sender: str | None) -> Draft:
+    async def write(self, message: Message, sender: str | None) -> Draft:  # noqa: ARG002 - it is each provider's own
         """Return the draft, its content an Sms. Raises JobFailedError, which says what is wrong or missing."""
         template = await self._personalization.template(message)
         source = first(message.body, message.text, template.text)
@@ -57,7 +62,7 @@ class SmsWriter:
             raise WritingError("its text is empty once it is filled in")
         if segments(text) > _MOST_SEGMENTS:
             raise WritingError(f"its text takes {segments(text)} segments, and {_MOST_SEGMENTS} are allowed")
-        content = Sms(recipient, text, first(message.sender, sender), tags_of(message))
+        content = Sms(recipient, text, sender_of(message.sender) if message.sender else None, tags_of(message))
         return Draft(recipient, content, written=written if written != recipient else None)
 
     def signed(self, draft: Draft, message_id: str | None) -> Sms:  # noqa: ARG002 - an SMS has no id of its own
@@ -71,14 +76,29 @@ def e164(text: str) -> str:
     """Return a phone number in E.164, such as +15005550006. Raises WritingError, which says what is wrong with it."""
     import phonenumbers
 
+    text = text.strip()
+    if not _NUMBER.fullmatch(text):
+        raise WritingError("the phone number has characters that no phone number has, or is too short or too long")
     try:
-        number = phonenumbers.parse(text.replace("tel:", "", 1))
+        number = phonenumbers.parse(text)
     except phonenumbers.NumberParseException as error:
-        raise WritingError(f"the phone number cannot be read: {error}; it must begin with + and its country") from None
+        if error.error_type == error.INVALID_COUNTRY_CODE:
+            raise WritingError("the phone number must begin with + and the code of its country") from None
+        raise WritingError("the phone number is too short or too long") from None
     if not phonenumbers.is_possible_number(number):
         raise WritingError("the phone number is too short or too long for its country")
     formatted: str = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     return formatted
+
+
+def sender_of(text: str) -> str:
+    """Return whom messages are to be from, numbers in E.164. Raises WritingError if they cannot be from that."""
+    text = text.strip()
+    if text.startswith("+"):
+        return e164(text)
+    if _SHORT_CODE.fullmatch(text) or _NAME.fullmatch(text):
+        return text
+    raise WritingError("the sender is neither a phone number with + nor a short code nor a name of up to 11 letters")
 
 
 def segments(text: str) -> int:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.assembly import Plan
+from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.engine import Engine
 from mauntic_jobs.job import Row
 from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
@@ -19,8 +20,15 @@ from mauntic_jobs.stores.redis import open_redis
 DAY = timedelta(days=1)
 
 
+_CONTENT: dict[str, dict[str, Any]] = {
+    "email": {"emailAddress": "ann@example.com", "subject": "Hello", "html": "<p>Hello</p>"},
+    "sms": {"phoneNumber": "+15005550006", "body": "Hello"},
+    "push": {"deviceToken": "device-1", "title": "Hello", "body": "How are you?"},
+}
+
+
 class World:
-    """One organization's messages on a queue of its own, and what becomes of them."""
+    """One organization's messages on a queue of its own, and what becomes of them. `channel` is whose queue it is."""
 
     def __init__(self, settings: Settings, redis_url: str, session: Session) -> None:
         self.settings = Settings(
@@ -33,6 +41,7 @@ class World:
             }
         )
         self.session = session
+        self.channel = "email"
         self.organization = uuid4()
         self._name = uuid4().hex
         self.said: list[str] = []
@@ -40,20 +49,30 @@ class World:
 
     @property
     def base(self) -> str:
-        return f"{self.settings.queue_prefix}:delivery:send-email"
+        return f"{self.settings.queue_prefix}:{CHANNELS[self.channel].queue}"
 
     def provider(self, host: str, port: int, *, priority: int = 0, **config: Any) -> UUID:
         """Add an SMTP server as a provider of the organization."""
-        provider = uuid4()
         value = {"host": host, "port": port, "from": "Acme <news@acme.test>", **config}
+        return self.provider_of("email", "custom_smtp", value, priority=priority)
+
+    def provider_of(self, channel: str, kind: str, config: dict[str, Any], *, priority: int = 0) -> UUID:
+        """Add a provider of the organization, of any kind."""
+        provider = uuid4()
         self.write(
             "INSERT INTO delivery.provider_configs (id, organization_id, channel, provider_type, config, priority)"
-            " VALUES (%(id)s, %(organization)s, 'email', 'custom_smtp', %(config)s::jsonb, %(priority)s)",
+            " VALUES (%(id)s, %(organization)s, %(channel)s, %(kind)s, %(config)s::jsonb, %(priority)s)",
             id=provider,
-            config=json.dumps(value),
+            channel=channel,
+            kind=kind,
+            config=json.dumps(config),
             priority=priority,
         )
         return provider
+
+    def point(self, **urls: str) -> None:
+        """Let the APIs of providers be at other addresses, by type."""
+        self.settings = self.settings.model_copy(update={"provider_urls": {**self.settings.provider_urls, **urls}})
 
     def contact(self, **columns: Any) -> UUID:
         contact = uuid4()
@@ -69,7 +88,7 @@ class World:
 
     def template(self, **columns: Any) -> UUID:
         template = uuid4()
-        columns = {"name": "T", "type": "email", **columns}
+        columns = {"name": "T", "type": self.channel, **columns}
         names = ", ".join(columns)
         values = ", ".join(f"%({name})s" for name in columns)
         self.write(
@@ -84,8 +103,9 @@ class World:
         self.write(
             "INSERT INTO delivery.delivery_jobs (id, organization_id, channel, recipient_count, idempotency_key,"
             " sent_count, failed_count, status)"
-            " VALUES (%(id)s, %(organization)s, 'email', %(recipients)s, %(key)s, 0, 0, 'queued')",
+            " VALUES (%(id)s, %(organization)s, %(channel)s, %(recipients)s, %(key)s, 0, 0, 'queued')",
             id=job,
+            channel=self.channel,
             recipients=recipients,
             key=str(job),
         )
@@ -104,16 +124,15 @@ class World:
     def message(self, delivery: str = "d1", **fields: Any) -> dict[str, Any]:
         """Return a message like a campaign's."""
         own = {"deliveryId": self.key(delivery), "organizationId": str(self.organization)}
-        content = {"emailAddress": "ann@example.com", "subject": "Hello", "html": "<p>Hello</p>"}
-        given = {**own, **content, **fields}
+        given = {**own, **_CONTENT[self.channel], **fields}
         return {name: value for name, value in given.items() if value is not ...}
 
     def add(self, *messages: dict[str, Any], ids: Sequence[str] = ()) -> None:
         """Put messages on the queue."""
         names = ids or [uuid4().hex + "x" for _ in messages]
+        queue = CHANNELS[self.channel].queue
         jobs = [
-            QueueJob("delivery:send-email", name, "send-email", each)
-            for name, each in zip(names, messages, strict=True)
+            QueueJob(queue, name, queue.rpartition(":")[2], each) for name, each in zip(names, messages, strict=True)
         ]
         with closing(open_redis(self.settings)) as redis:
             add_jobs(redis, self.settings.queue_prefix, jobs, int(datetime.now(UTC).timestamp() * 1000))
@@ -124,7 +143,7 @@ class World:
 
     def engine(self, **changes: Any) -> Engine:
         plan = {
-            "concurrency": {"email": 5},
+            "concurrency": {self.channel: 5},
             "max_age": 2 * DAY,
             "drain_timeout": timedelta(seconds=5),
             "until_empty": True,

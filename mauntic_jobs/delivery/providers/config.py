@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -68,6 +68,13 @@ def encrypt(values: Mapping[str, Any], encryption_key: str) -> str:
     plain = json.dumps(values, allow_nan=False).encode()
     sealed = AESGCM(bytes.fromhex(encryption_key)).encrypt(iv, plain, None)
     return ":".join(base64.b64encode(part).decode() for part in (iv, sealed))
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """Return what a provider says without the secrets that it may repeat."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 def _decrypted(name: str, stored: str, encryption_key: str | None) -> Any:

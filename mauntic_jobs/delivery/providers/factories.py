@@ -5,7 +5,7 @@ from socket import getfqdn
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.network import Network, parse_networks
-from mauntic_jobs.delivery.providers import postmark, sendgrid, ses
+from mauntic_jobs.delivery.providers import fcm, google_token, postmark, sendgrid, ses, twilio
 from mauntic_jobs.delivery.providers.config import ProviderConfig
 from mauntic_jobs.delivery.providers.http import HttpClient
 from mauntic_jobs.delivery.providers.provider import Provider
@@ -28,4 +28,8 @@ def factories(settings: Settings, client: HttpClient) -> Mapping[tuple[str, str]
         ("email", "postmark"): lambda config: postmark.PostmarkProvider(config, client, api("postmark", postmark.API)),
         ("email", "sendgrid"): lambda config: sendgrid.SendGridProvider(config, client, api("sendgrid", sendgrid.API)),
         ("email", "ses"): lambda config: ses.SesProvider(config, client, api("ses", ses.API)),
+        ("push", "fcm"): lambda config: fcm.FcmProvider(
+            config, client, api("fcm", fcm.API), token_url=api("google_token", google_token.TOKEN_URL)
+        ),
+        ("sms", "twilio"): lambda config: twilio.TwilioProvider(config, client, api("twilio", twilio.API)),
     }

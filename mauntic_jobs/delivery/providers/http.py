@@ -25,9 +25,9 @@ _AGENT = f"mauntic-jobs/{__version__}"
 class ExchangeError(Exception):
     """There is no answer; the outcome says what is known of the message nevertheless."""
 
-    def __init__(self, verdict: Verdict, reason: str) -> None:
+    def __init__(self, verdict: Verdict, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
-        self.outcome = Outcome(verdict, reason)
+        self.outcome = Outcome(verdict, reason, retry_after=retry_after)
 
 
 @dataclass(frozen=True, slots=True)
