@@ -19,7 +19,7 @@ def demo(
     seed: Annotated[int, typer.Option(metavar="N", help="Another number gives other sample activity.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="A week of three organizations: a few seconds.")] = False,
 ) -> None:
-    """Run all six jobs on a month of sample activity, twice, on servers that end with the demo.
+    """Run all six jobs on a month of sample activity, twice, and deliver a campaign, on servers that end with the demo.
 
     Needs no database and leaves nothing running. The same seed gives the same activity.
     """

@@ -1,4 +1,4 @@
-"""What the demo does: a month of events is aggregated, also again and with late ones; then come the other jobs."""
+"""What the demo does: a month of events is aggregated, a campaign delivered; then come the other jobs, and all again."""
 
 import shlex
 import shutil
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.demo.database import prepare
+from mauntic_jobs.demo.delivering import play_delivery
 from mauntic_jobs.demo.organizations import PROFILES, QUICK_PROFILES
 from mauntic_jobs.demo.rollups import read_rollups
 from mauntic_jobs.demo.sample import DAYS, SampleSummary, late_events, load_sample
@@ -41,7 +42,7 @@ _NEXT = (
 def play(now: datetime, console: Console, progress: Progress, *, seed: int = 1, quick: bool = False) -> None:
     """Tell the whole story on `console`. Raises JobFailedError if a run does not end as it should."""
     show = Show(console)
-    show.title("mauntic-jobs: six jobs on a month of marketing activity, run and run again")
+    show.title("mauntic-jobs: six jobs on a month of marketing activity, and a campaign on three channels")
     show.text(
         "All of this happens on throwaway servers on this machine and is gone at the end. "
         "After each $ stands the command that does the same on servers that stay."
@@ -56,6 +57,7 @@ def play(now: datetime, console: Console, progress: Progress, *, seed: int = 1, 
         _aggregate(stage, summary)
         _again(stage)
         _late(stage, summary)
+        play_delivery(stage)
         play_others(stage, summary)
         play_all_again(stage, summary)
         _ledger(stage)

@@ -81,6 +81,21 @@ def test_all_six_jobs_run_and_run_again_without_changing_anything(
         assert re.search(happened, re.sub(r"\n   (?=\w)", " ", scene) + "\n" + scene, re.MULTILINE), job
 
 
+def test_a_campaign_is_delivered_on_three_channels_and_comes_back_as_events(
+    finished: subprocess.CompletedProcess[str],
+) -> None:
+    scene = finished.stdout.partition("$ mauntic-jobs deliver --all --drain")[2].partition("Report on the campaigns")[0]
+    rows = re.findall(r"^   (email|push|sms) +(\d+) +(\d+) +(\d+) +(\d+)  (\w+)$", scene, re.MULTILINE)
+    assert rows == [
+        ("email", "400", "398", "1", "1", "partial"),
+        ("push", "200", "200", "0", "0", "sent"),
+        ("sms", "60", "60", "0", "0", "sent"),
+    ]
+    events = re.findall(r"^   (\w+)_sent +([\d,]+) -> ([\d,]+)$", scene, re.MULTILINE)
+    gained = {name: int(new.replace(",", "")) - int(old.replace(",", "")) for name, old, new in events}
+    assert gained == {"email": 398, "push": 200, "sms": 60}
+
+
 def test_off_a_terminal_it_prints_plain_lines(finished: subprocess.CompletedProcess[str]) -> None:
     assert re.search(r"[^\n\x20-\x7e▁-█]", finished.stdout) is None
     assert [line for line in finished.stdout.splitlines() if line != line.rstrip() or len(line) > 100] == []
@@ -90,7 +105,7 @@ def test_the_programs_it_recommends_are_all_there(finished: subprocess.Completed
     commands = set(
         re.findall(r"\$.* mauntic-jobs ((?:dev|db|runs|schedule)? ?[a-z-]+[a-z])", finished.stdout.replace("(", " "))
     )
-    assert commands == {"dev up", "dev down", "dev psql", "runs list", "db upgrade", "schedule list", *JOBS}
+    assert commands == {"dev up", "dev down", "dev psql", "runs list", "db upgrade", "schedule list", "deliver", *JOBS}
     for words in commands:
         assert run_program(*words.split(), "--help").returncode == 0, words
 

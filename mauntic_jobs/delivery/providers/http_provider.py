@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from mauntic_jobs.delivery.outcome import Outcome, Verdict
-from mauntic_jobs.delivery.providers.config import ProviderConfig
+from mauntic_jobs.delivery.providers.config import ProviderConfig, hide
 from mauntic_jobs.delivery.providers.http import Answer, ExchangeError, Exchanges, HttpClient, Request
 
 _SECRET = re.compile(r"key|token|secret", re.IGNORECASE)
@@ -46,13 +46,7 @@ class HttpProvider(ABC):
         except ExchangeError as error:
             return error.outcome
         outcome = self._checked(answer) if message is None else self._judged(answer)
-        return replace(outcome, reason=self._without_secrets(outcome.reason))
-
-    def _without_secrets(self, reason: str) -> str:
-        """Return what a provider said without the credentials that it repeats."""
-        for secret in self._secrets:
-            reason = reason.replace(secret, "***")
-        return reason
+        return replace(outcome, reason=hide(outcome.reason, self._secrets))
 
     @abstractmethod
     async def _request(self, message: Any) -> Request:

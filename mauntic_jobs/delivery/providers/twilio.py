@@ -84,7 +84,7 @@ class TwilioProvider(HttpProvider):
         user, password = _login(config, account)
         encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
         self._headers = {"authorization": f"Basic {encoded}", "accept": "application/json"}
-        self._secrets = (password, encoded)
+        self._secrets += [password, encoded]
 
     async def send(self, message: Sms) -> Outcome:
         """Send one message; every failure of the provider is an Outcome."""
