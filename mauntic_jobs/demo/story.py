@@ -1,4 +1,4 @@
-"""What the demo does: a month of events is aggregated, a campaign delivered; then come the other jobs, and all again."""
+"""The demo: a month of events is aggregated, a campaign is delivered; then come the other jobs, and all of them again."""
 
 import shlex
 import shutil
