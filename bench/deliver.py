@@ -1,53 +1,33 @@
 """`deliver` against a Node engine that does the same for each message, and the two consumers without any work.
 
 Both take the same messages from BullMQ queues in the same Valkey, look the same things up in the same Postgres, which
-is durable, and send to the same SMTP sink, in turn. Node, npm and `smtp-sink` (of the package postfix) are needed.
+is durable, and send to the same SMTP sink, in turn. Node, npm and `smtp-sink` (of the package postfix) are needed, and
+Linux, which says what each process costs.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
 
-from bench._common import BENCH, ROOT, connect, machine, say, spread, statements
-from mauntic_jobs.config import Settings
-from mauntic_jobs.embedded.servers import Servers, throwaway
-from mauntic_jobs.migrations.platform import create_platform
-from mauntic_jobs.migrations.upgrade import upgrade
-from mauntic_jobs.stores import postgres
-from mauntic_jobs.stores.redis import open_redis
+from bench._common import machine, say, spread
+from bench._deliver_memory import memory
+from bench._deliver_rig import Queue, Rig, rig
 
-_PEER = BENCH / "node_peer"
-# A claim that is not on the disk is no claim.
-_DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "512MB"}
-_QUEUE = "send-email"
-_SINK_SESSIONS = "200"
 _WAYS = {"messages": ("node", "deliver"), "no-op": ("node no-op", "no-op")}
 
 
 def main() -> None:
     """Measure, and print what came out."""
     given = _arguments()
-    install = [_program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    subprocess.run(install, cwd=_PEER, check=True, capture_output=True)
-    with throwaway(postgres_settings=_DURABLE) as servers, _sink(given.smtp_sink) as port:
-        _prepare(servers)
-        figures: dict[str, Any] = {"machine": machine(servers.database_url), "messages": given.messages, "results": []}
-        for kind in given.kinds:
-            for concurrency in given.concurrency:
-                result = _compared(servers, port, kind, concurrency, given)
-                figures["results"].append(result)
-                print(_line(result), flush=True)
+    extra = {"PREPARE": "1"} if given.prepare else {}
+    with rig(given.smtp_sink, flush_ms=given.flush_ms, extra=extra) as running:
+        figures: dict[str, Any] = {"machine": machine(running.servers.database_url), "messages": given.messages}
+        work = _memories if given.memory else _comparisons
+        figures["results"] = work(running, given)
     if given.json:
         given.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
 
@@ -58,6 +38,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (default: 5)")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[5, 50], help="default: 5 50")
     parser.add_argument("--kinds", nargs="+", choices=list(_WAYS), default=list(_WAYS), help="default: all")
+    parser.add_argument("--memory", action="store_true", help="instead, follow the memory of our process, kind by kind")
+    parser.add_argument(
+        "--flush-ms", type=float, default=0.0, metavar="MS", help="a slower disk: a flush of the log takes that longer"
+    )
+    parser.add_argument(
+        "--prepare", action="store_true", help="let the Node engine prepare its statements, as few poolers allow"
+    )
     parser.add_argument("--smtp-sink", default=shutil.which("smtp-sink"), help="the program; default: from the path")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
     given = parser.parse_args()
@@ -66,143 +53,97 @@ def _arguments() -> argparse.Namespace:
     return given
 
 
-@contextmanager
-def _sink(program: str) -> Iterator[int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    process = subprocess.Popen([program, "-u", "nobody", "-m", _SINK_SESSIONS, f"127.0.0.1:{port}", "100"])
-    try:
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
+def _memories(running: Rig, given: argparse.Namespace) -> list[dict[str, Any]]:
+    results = []
+    for kind in given.kinds:
+        samples = memory(running, _WAYS[kind][1], given.messages, given.concurrency[-1])
+        results.append({"kind": kind, "samples": samples})
+        print(f"{kind}: " + ", ".join(f"{each['jobs']:,}: {each['rss_mb']:.1f} MB" for each in samples), flush=True)
+    return results
 
 
-def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise SystemExit(f"{name} is not installed")
-    return found
+def _comparisons(running: Rig, given: argparse.Namespace) -> list[dict[str, Any]]:
+    results = []
+    for kind in given.kinds:
+        for concurrency in given.concurrency:
+            results.append(_compared(running, kind, concurrency, given))
+            print(_text(results[-1]), flush=True)
+    return results
 
 
-def _prepare(servers: Servers) -> None:
-    settings = Settings(database_url=servers.database_url)
-    with postgres.connect(settings) as session:
-        create_platform(session)
-    upgrade(settings, lambda _: None)
-
-
-def _compared(servers: Servers, port: int, kind: str, concurrency: int, given: argparse.Namespace) -> dict[str, Any]:
+def _compared(running: Rig, kind: str, concurrency: int, given: argparse.Namespace) -> dict[str, Any]:
     """Return the rates of both ways, taking turns, and what they take besides."""
     samples: dict[str, list[dict[str, float]]] = {way: [] for way in _WAYS[kind]}
     for number in range(given.rounds):
         say(f"{kind}, concurrency {concurrency}, round {number + 1} of {given.rounds}")
         for way in _WAYS[kind]:
-            samples[way].append(_measured(servers, port, way, concurrency, given.messages))
+            samples[way].append(_measured(running, way, concurrency, given.messages))
     peer, own = (samples[way] for way in _WAYS[kind])
     return {
         "kind": kind,
         "concurrency": concurrency,
-        "rates": {way: spread([each["rate"] for each in samples[way]]) for way in samples},
         "ratio": spread([b["rate"] / a["rate"] for a, b in zip(peer, own, strict=True)]),
-        "cpu_ms_per_message": {way: spread([each["cpu_ms"] for each in samples[way]]) for way in samples},
-        "peak_rss_mb": {way: max(each["rss_mb"] for each in samples[way]) for way in samples},
+        "cpu_ratio": spread([_cpu(a) / _cpu(b) for a, b in zip(peer, own, strict=True)]),
+        "ways": {
+            way: {name: spread([each[name] for each in some]) for name in some[0]} for way, some in samples.items()
+        },
     }
 
 
-def _measured(servers: Servers, port: int, way: str, concurrency: int, messages: int) -> dict[str, float]:
-    """Run one way over fresh messages; timed from the first job's being taken to the last one's being finished."""
-    prefix = f"bench-{uuid4().hex}"
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("MAUNTIC_")},
-        "DATABASE_URL": servers.database_url,
-        "REDIS_URL": servers.redis_url,
-        "PREFIX": f"{prefix}:delivery",
-        "QUEUE": _QUEUE,
-        "COUNT": str(messages),
-        "CONCURRENCY": str(concurrency),
-        **_tenant(servers, port, messages),
-    }
-    subprocess.run([_program("node"), "produce.mjs"], cwd=_PEER, env=environment, check=True, capture_output=True)
-    own = {
-        "MAUNTIC_QUEUE_PREFIX": prefix,
-        "MAUNTIC_ALLOWED_NETWORKS": "127.0.0.0/8",
-        "MAUNTIC_DELIVER_CONCURRENCY": f"email={concurrency}",
-    }
-    commands = {
-        "node": ([_program("node"), "peer.mjs"], _PEER),
-        "node no-op": ([_program("node"), "noop.mjs"], _PEER),
-        "deliver": ([sys.executable, "-m", "mauntic_jobs", "deliver", "email", "--drain"], ROOT),
-        "no-op": ([sys.executable, str(BENCH / "_noop_consumer.py")], ROOT),
-    }
-    command, place = commands[way]
-    process = subprocess.Popen(command, cwd=place, env={**environment, **own}, stdout=subprocess.DEVNULL)
+def _measured(running: Rig, way: str, concurrency: int, messages: int) -> dict[str, float]:
+    """Run one way over fresh messages; timed from the first job's being taken to the last one's being finished.
+
+    CPU is in milliseconds for each message, by process, without what it takes to start, send one and stop.
+    """
+    start, _ = _run(running, way, running.queue(1, concurrency))
+    queue = running.queue(messages, concurrency)
+    whole, rss_mb = _run(running, way, queue)
+    cpu = {name: (whole[name] - start[name]) * 1000 / messages for name in whole}
+    return {"rate": messages / _seconds(running, queue), "rss_mb": rss_mb, **cpu}
+
+
+def _run(running: Rig, way: str, queue: Queue) -> tuple[dict[str, float], float]:
+    """Consume a queue; return the CPU seconds of each process, and the consumer's peak memory in MB."""
+    before = running.cpu()
+    process = running.consumer(way, queue)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{way} has ended with status {process.returncode}")
-    seconds = _seconds(servers, f"{prefix}:delivery:{_QUEUE}", messages)
-    return {
-        "rate": messages / seconds,
-        "cpu_ms": (usage.ru_utime + usage.ru_stime) * 1000 / messages,
-        "rss_mb": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6,
-    }
+    servers = {name: after - before[name] for name, after in running.cpu().items()}
+    return {"client": usage.ru_utime + usage.ru_stime, **servers}, usage.ru_maxrss * 1024 / 1e6
 
 
-def _tenant(servers: Servers, port: int, messages: int) -> Mapping[str, str]:
-    """Make an organization with what a campaign needs, and return its ids as the producer takes them."""
-    ids: dict[str, UUID] = {name: uuid4() for name in ("ORG", "JOB", "TEMPLATE")}
-    words = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor."
-    filler = f"<p style='margin:0 0 16px'>{words}</p>\n"
-    named = "<p>{{firstName}} {{lastName}} of {{company}}: {{product}} is {{price}} in {{city}}, {{month}}.</p>\n"
-    html = f"<html><body>\n{named}{filler * 27}{named}{filler * 27}<p>{{{{code}}}} {{{{score}}}}</p>\n</body></html>\n"
-    config = {"host": "127.0.0.1", "port": port, "secure": False, "from": "News <news@acme.test>"}
-    with connect(servers.database_url) as connection:
-        for statement in statements("deliver").values():
-            connection.execute(
-                statement,
-                {
-                    **{name.lower(): value for name, value in ids.items()},
-                    "config": json.dumps(config),
-                    "html": html,
-                    "text": "Dear {{firstName}}, {{product}} is {{price}}. {{unsubscribeUrl}}\n",
-                    "messages": messages,
-                },
-            )
-        connection.execute("CHECKPOINT")
-    return {name: str(value) for name, value in ids.items()}
+def _cpu(sample: dict[str, float]) -> float:
+    return sum(value for name, value in sample.items() if name not in ("rate", "rss_mb"))
 
 
-def _seconds(servers: Servers, base: str, messages: int) -> float:
+def _seconds(running: Rig, queue: Queue) -> float:
     """Return how long it took by the times in the jobs themselves, and forget the queue."""
-    redis = open_redis(Settings(redis_url=servers.redis_url))
-    try:
-        ids = [each.decode() for each in redis.command("ZRANGE", f"{base}:completed", 0, -1)]
-        if len(ids) != messages:
-            raise RuntimeError(f"{len(ids)} of {messages} jobs have completed")
-        times = [redis.command("HMGET", f"{base}:{job}", "processedOn", "finishedOn") for job in ids]
-        redis.command("FLUSHALL")
-    finally:
-        redis.close()
+    ids = [each.decode() for each in running.ask("ZRANGE", f"{queue.base}:completed", 0, -1)]
+    if len(ids) != queue.jobs:
+        raise RuntimeError(f"{len(ids)} of {queue.jobs} jobs have completed")
+    times = running.ask_all([("HMGET", f"{queue.base}:{job}", "processedOn", "finishedOn") for job in ids])
+    running.ask("FLUSHALL")
     return (max(int(finished) for _, finished in times) - min(int(taken) for taken, _ in times)) / 1000
 
 
-def _line(result: dict[str, Any]) -> str:
-    rates = ", ".join(
-        f"{way} {rate['median']:,.0f}/s ({rate['min']:,.0f}-{rate['max']:,.0f}), "
-        f"{result['cpu_ms_per_message'][way]['median']:.2f} ms CPU, {result['peak_rss_mb'][way]:.0f} MB"
-        for way, rate in result["rates"].items()
+def _text(result: dict[str, Any]) -> str:
+    ratio, cpu_ratio = result["ratio"], result["cpu_ratio"]
+    first = (
+        f"{result['kind']}, concurrency {result['concurrency']}: "
+        f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f}) times the rate, "
+        f"{cpu_ratio['median']:.2f} ({cpu_ratio['min']:.2f}-{cpu_ratio['max']:.2f}) times as many for the same CPU"
     )
-    ratio = result["ratio"]
-    return (
-        f"{result['kind']}, concurrency {result['concurrency']}: {rates}; "
-        f"ratio {ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})"
-    )
+    lines = [first]
+    for way, each in result["ways"].items():
+        rate = each["rate"]
+        cpu = ", ".join(f"{name} {each[name]['median']:.3f}" for name in each if name not in ("rate", "rss_mb"))
+        lines.append(
+            f"  {way}: {rate['median']:,.0f}/s ({rate['min']:,.0f}-{rate['max']:,.0f}), "
+            f"CPU ms a message: {cpu}; {each['rss_mb']['max']:.0f} MB"
+        )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

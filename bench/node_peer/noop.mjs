@@ -17,13 +17,16 @@ export function count(name) {
   return value;
 }
 
+// The platform's, for jobs that bring none.
+const POLICY = { removeOnComplete: { age: 3600 } };
+
 // BullMQ's blocking commands ask for null.
 export const connect = () => new Redis(setting("REDIS_URL"), { maxRetriesPerRequest: null });
 
 // Runs a worker until COUNT jobs have completed; measures from the first 'active' to the last 'completed'.
 export async function consume(connection, processor) {
   const messages = count("COUNT");
-  const options = { connection, prefix: setting("PREFIX"), concurrency: count("CONCURRENCY") };
+  const options = { connection, prefix: setting("PREFIX"), concurrency: count("CONCURRENCY"), ...POLICY };
   const worker = new Worker(setting("QUEUE"), processor, options);
   let started;
   let ended;

@@ -14,7 +14,10 @@ const pool = new pg.Pool({
   max: Math.min(concurrency, MOST_DATABASE_CONNECTIONS),
 });
 
-// Named, so that a connection prepares each once.
+// Not prepared, unless PREPARE is set: the platform's database stands behind a pooler by transaction, where a statement
+// that was prepared on one connection is not there on the next.
+const prepare = Boolean(process.env.PREPARE);
+
 const SQL = {
   job: "SELECT id, organization_id, status FROM delivery.delivery_jobs WHERE id = $1",
   suppression: "SELECT reason FROM delivery.suppressions WHERE organization_id = $1 AND lower(email) = $2 LIMIT 1",
@@ -25,11 +28,14 @@ const SQL = {
   event: `INSERT INTO delivery.delivery_events
     (job_id, organization_id, contact_id, channel, event_type, provider_message_id, metadata)
     VALUES ($1, $2, $3, 'email', 'sent', $4, $5)`,
-  sent: "UPDATE delivery.delivery_jobs SET sent_count = sent_count + 1 WHERE id = $1",
+  sent: `UPDATE delivery.delivery_jobs SET sent_count = sent_count + 1,
+      status = CASE WHEN sent_count + 1 + failed_count < recipient_count THEN 'sending' ELSE 'sent' END,
+      completed_at = CASE WHEN sent_count + 1 + failed_count >= recipient_count THEN $2::timestamp END
+    WHERE id = $1`,
 };
 
 async function query(name, ...values) {
-  const { rows } = await pool.query({ name, text: SQL[name], values });
+  const { rows } = await pool.query({ name: prepare ? name : undefined, text: SQL[name], values });
   return rows[0];
 }
 
@@ -102,10 +108,14 @@ async function send({ data }) {
   await redis.incr(`warmup:daily:${organizationId}:${domain}`);
 
   const message = await content(data);
-  const { messageId } = await transport(provider.config).sendMail({ from, to: emailAddress, ...message });
+  const headers = {
+    "List-Unsubscribe": { prepared: true, foldLines: false, value: `<${data.unsubscribeUrl}>` },
+    "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+  };
+  const { messageId } = await transport(provider.config).sendMail({ from, to: emailAddress, headers, ...message });
 
   await query("event", jobId, organizationId, contactId, messageId, { deliveryId });
-  await query("sent", jobId);
+  await query("sent", jobId, new Date());
   await redis.set(idempotencyKey, messageId, "EX", IDEMPOTENCY_SECONDS);
 }
 

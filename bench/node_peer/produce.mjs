@@ -1,5 +1,6 @@
 // Adds COUNT jobs to a queue, for peer.mjs or noop.mjs.
 // REDIS_URL=... PREFIX=bull:delivery QUEUE=send-email ORG=... JOB=... TEMPLATE=... COUNT=1000 node produce.mjs
+// With KEEP=0 they vanish when they have completed.
 import { randomUUID } from "node:crypto";
 import { Queue } from "bullmq";
 import { connect, count, setting } from "./noop.mjs";
@@ -10,8 +11,11 @@ const NAME = "send-email";
 const [organizationId, jobId, templateId] = ["ORG", "JOB", "TEMPLATE"].map(setting);
 const total = count("COUNT");
 
+const opts = process.env.KEEP === "0" ? { removeOnComplete: true } : {};
+
 const job = (i) => ({
   name: NAME,
+  opts,
   data: {
     deliveryId: randomUUID(),
     organizationId,
