@@ -187,6 +187,15 @@ def test_without_a_provider_that_works_messages_wait(world: World, sink: Sink) -
     assert world.states() == {"d1": "sent"}
 
 
+def test_a_provider_with_an_impossible_sender_is_passed_over(ready: World, sink: Sink) -> None:
+    provider = ready.provider(sink.host, sink.port, priority=5, **{"from": "Acme"})
+    ready.add(ready.message())
+    ready.deliver()
+    assert ready.states() == {"d1": "sent"}
+    (said,) = ready.said
+    assert said.startswith(f"custom_smtp {provider}: from: 'Acme' is not an email address")
+
+
 def test_without_any_provider_messages_wait(world: World) -> None:
     world.add(world.message())
     world.deliver()
