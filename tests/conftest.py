@@ -1,8 +1,6 @@
 """Servers and databases for tests: one pair of servers for each worker, one database for each test."""
 
 import os
-import shutil
-import signal
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
@@ -12,13 +10,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from mauntic_jobs.config import Settings
-from mauntic_jobs.embedded import children, home
+from mauntic_jobs.embedded import children
 from mauntic_jobs.embedded.servers import Servers, throwaway
-from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.stores.postgres import Session, connect
-from tests.support import wait_until
+from tests.pooler import running_pgbouncer
 
 _numbers = count(1)
 
@@ -45,46 +42,8 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture(scope="session")
 def pgbouncer(servers: Servers) -> Iterator[str]:
     """Yield the address of a real pgbouncer in transaction mode, without a database name."""
-    program = shutil.which("pgbouncer")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("pgbouncer is required in CI: apt-get install pgbouncer")
-        pytest.skip("pgbouncer is not installed: apt-get install pgbouncer")
-    directory = servers.directory / "pgbouncer"
-    directory.mkdir()
-    account = home.server_account()
-    if account:
-        os.chown(directory, *account)
-    port = children.free_port()
-    postgres = urlsplit(servers.database_url)
-    configuration = directory / "pgbouncer.ini"
-    configuration.write_text(
-        f"""
-[databases]
-* = host=127.0.0.1 port={postgres.port} user={postgres.username} password={postgres.password}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-max_client_conn = 500
-default_pool_size = 20
-"""
-    )
-    if account:
-        os.chown(configuration, *account)
-    log = directory / "log"
-    process = children.spawn(
-        [program, str(configuration)], directory=directory, account=account, log=log, death_signal=signal.SIGKILL
-    )
-    address = f"postgresql://127.0.0.1:{port}"
-    settings = Settings(database_url=f"{address}/postgres")
-    wait_until(lambda: process.poll() is not None or _answers(settings), "pgbouncer")
-    assert process.poll() is None, children.log_tail(log)
-    yield address
-    process.kill()
-    process.wait()
+    with running_pgbouncer(servers.directory, servers.database_url) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -138,11 +97,3 @@ def _database(servers: Servers, template: str) -> Iterator[Settings]:
 
 def _named(servers: Servers, database: str) -> str:
     return urlsplit(servers.database_url)._replace(path=f"/{database}").geturl()
-
-
-def _answers(settings: Settings) -> bool:
-    try:
-        with connect(settings):
-            return True
-    except MaunticJobsError:
-        return False

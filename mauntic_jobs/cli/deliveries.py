@@ -90,7 +90,7 @@ def resolve_delivery(
         raise UsageError("Say either --sent or --resend.")
     with connect(settings) as session:
         if sent:
-            desk.resolve_sent(session, delivery, organization)
+            desk.resolve_sent(session, delivery, organization, record_activity=settings.record_activity)
             print_line(f"{delivery} is recorded as sent")
             return
         with closing(open_redis(settings)) as redis:

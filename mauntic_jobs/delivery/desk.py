@@ -61,7 +61,7 @@ def show_delivery(session: Session, delivery: str, organization: UUID | None) ->
     return {**row, "events": events}
 
 
-def resolve_sent(session: Session, delivery: str, organization: UUID | None) -> None:
+def resolve_sent(session: Session, delivery: str, organization: UUID | None, *, record_activity: bool) -> None:
     """Record of an ambiguous delivery that it was sent. Raises UsageError, or RefusedError for any other."""
     row = _one(session, delivery, organization)
     if row["state"] != State.AMBIGUOUS:
@@ -73,8 +73,9 @@ def resolve_sent(session: Session, delivery: str, organization: UUID | None) -> 
         "fence": row["fence"],
         "state": State.SENT,
         "reason": "resolved by hand",
+        "campaign_id": (row["payload"] or {}).get("campaignId"),
     }
-    parameters = {"results": json.dumps([result]), "resend_after": RESEND_AFTER, "record_activity": False}
+    parameters = {"results": json.dumps([result]), "resend_after": RESEND_AFTER, "record_activity": record_activity}
     (answer,) = session.rows(_sql["record"], parameters)[0]["json_agg"]
     if not answer["recorded"]:
         raise RefusedError(f"The delivery {delivery} has just changed: look at it again.")
@@ -154,12 +155,17 @@ def _queued(redis: RedisScripts, settings: Settings) -> dict[str, int]:
         ids += [
             each for name in ("prioritized", "delayed") for each in redis.command("ZRANGE", f"{base}:{name}", 0, -1)
         ]
-        for each in ids:
-            data, made = redis.command("HMGET", f"{base}:{each.decode()}", "data", "ats")
+        keys = [f"{base}:{each.decode()}" for each in ids]
+        for data, made in _fields(redis, keys, "data", "ats"):
             campaign = _campaign(data) if not made else None
             if campaign is not None:
                 counts[campaign] = counts.get(campaign, 0) + 1
     return counts
+
+
+def _fields(redis: RedisScripts, keys: Sequence[str], *names: str) -> Iterator[list[bytes | None]]:
+    for first in range(0, len(keys), _PAGE):
+        yield from redis.commands(("HMGET", key, *names) for key in keys[first : first + _PAGE])
 
 
 def _campaign(data: bytes | None) -> str | None:

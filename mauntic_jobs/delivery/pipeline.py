@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
-from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
+from mauntic_jobs.delivery.decision import Decision, Defer, GiveBack
 from mauntic_jobs.delivery.fairness import Fairness
+from mauntic_jobs.delivery.fates import of_recorded, of_standing
 from mauntic_jobs.delivery.ledger import Ledger
-from mauntic_jobs.delivery.ledger_entries import Claim, Claimed, Recorded, Result, State
+from mauntic_jobs.delivery.ledger_entries import Claim, Claimed, Result, State
 from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.outcome import Verdict
 from mauntic_jobs.delivery.payload import Message, read_message
@@ -28,10 +29,8 @@ from mauntic_jobs.window import Unit
 
 _NO_PROVIDER_SECONDS = 300.0
 _WARMUP_JITTER_SECONDS = 1800.0
-_SHORTEST_DEFERRAL_SECONDS = 0.5
 # Longer than this after it was asked for, a claim may be seen as dead by others.
 _FRESH_SECONDS = 30.0
-_BUSY_SECONDS = 2.0
 _WARMUP_REASON = "warm-up"
 _FAILURES = (Verdict.TEMPORARY, Verdict.PROVIDER, Verdict.UNKNOWN)
 _UNSENT = (Verdict.TEMPORARY, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
@@ -116,11 +115,11 @@ class Pipeline:
         return await self._deliver(order, draft, chosen)
 
     async def _expire(self, order: _Order) -> Decision | None:
-        """Give up a message that is too old, unless it only waited for its domain's warm-up: then it is None."""
+        """Give up a message that is too old. None if it was tried in time, or only waited for its domain's warm-up."""
         claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
         if not claimed.granted:
-            return await self._standing(claimed)
-        if (claimed.reason or "").startswith(_WARMUP_REASON):
+            return await self._standing(order, claimed)
+        if order.job.attempts_made or (claimed.reason or "").startswith(_WARMUP_REASON):
             return None
         return await self._record(order, claimed.fence, State.EXPIRED, "it is older than messages may become")
 
@@ -153,13 +152,19 @@ class Pipeline:
             ready=True,
         )
         failpoints.reach("before-claim")
-        claimed = await self._ledger.claim(claim)
+        try:
+            claimed = await self._ledger.claim(claim)
+        except MaunticJobsError:
+            await self._give_back(counted)
+            raise
         failpoints.reach("after-claim")
         problem = _problem(claimed, asked)
         if problem is not None:
             await self._give_back(counted)
             state, reason = problem
-            return await self._record(order, claimed.fence, state, reason) if state else await self._standing(claimed)
+            if state is None:
+                return await self._standing(order, claimed)
+            return await self._record(order, claimed.fence, state, reason)
         content = self._writers[order.channel].signed(draft, claimed.message_id)
         with order.fairness.sending(order.message.organization_id) as exchange:
             sent = await self._sending.send(order.message.organization_id, order.channel, providers, content)
@@ -197,7 +202,7 @@ class Pipeline:
         """Record a fate for which nothing is sent."""
         claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
         if not claimed.granted:
-            return await self._standing(claimed)
+            return await self._standing(order, claimed)
         return await self._record(order, claimed.fence, state, reason, wait=wait, elsewhere=elsewhere)
 
     async def _record(
@@ -223,44 +228,14 @@ class Pipeline:
         failpoints.reach("before-record")
         recorded = await self._ledger.record(result)
         failpoints.reach("after-record")
-        return self._decided(order, recorded, reason)
+        return of_recorded(recorded, reason, _mark(order.message), stopping=self.stopping)
 
-    def _decided(self, order: _Order, recorded: Recorded, reason: str) -> Decision:
-        wait = max(recorded.wait or 0.0, _SHORTEST_DEFERRAL_SECONDS)
-        match recorded.state:
-            case State.SENT:
-                return Done(State.SENT, _mark(order.message))
-            case State.SUPPRESSED | State.EXPIRED:
-                return Done(recorded.state)
-            case State.FAILED:
-                return Fail(reason)
-            case State.AMBIGUOUS if recorded.held:
-                return Fail(_held(reason))
-            case State.CLAIMED if recorded.fresh:
-                return GiveBack() if self.stopping else Retry(reason)
-            case _:
-                return Defer(wait, reason)
-
-    async def _standing(self, claimed: Claimed) -> Decision:
+    async def _standing(self, order: _Order, claimed: Claimed) -> Decision:
         """Return what becomes of a job for a delivery that is not to be had."""
-        reason = claimed.reason or ""
-        wait = max(claimed.wait or 0.0, _SHORTEST_DEFERRAL_SECONDS)
-        match claimed.state:
-            case State.SENT | State.SUPPRESSED | State.EXPIRED:
-                return Done(claimed.state)
-            case State.FAILED:
-                return Fail(f"it has failed before: {reason}")
-            case State.AMBIGUOUS if claimed.held:
-                return Fail(_held(reason))
-            case State.AMBIGUOUS if claimed.wait is not None and claimed.wait <= 0:
-                # Something is known of it since.
-                await self._ledger.weigh_evidence()
-                return Defer(1.0, reason)
-            case State.SENDING:
-                # By another job, which is done with it in a moment, or by a process that has died.
-                return Defer(min(wait, _BUSY_SECONDS), "it is being sent")
-            case _:
-                return Defer(wait, reason)
+        if claimed.state is State.AMBIGUOUS and claimed.wait is not None and claimed.wait <= 0:
+            # Something is known of it since.
+            await self._ledger.weigh_evidence()
+        return of_standing(claimed, _mark(order.message))
 
     async def _count(self, draft: Draft, order: _Order, now: datetime) -> tuple[Taken | None, int | None]:
         """Count the message for its domain's day; return the count taken, and the limit if there is one."""
@@ -292,10 +267,6 @@ def _problem(claimed: Claimed, asked: float) -> tuple[State | None, str] | None:
 
 def _mark(message: Message) -> str:
     return f"delivery:idem:{message.key}"
-
-
-def _held(reason: str) -> str:
-    return f"nobody knows whether it was sent: {reason}; decide with `mauntic-jobs deliveries resolve`"
 
 
 def _jittered(seconds: float) -> float:

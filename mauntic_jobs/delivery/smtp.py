@@ -106,6 +106,10 @@ class SmtpConnection:
             raise self._dropped(verdict, f"{self._server.host}: no answer for {self._timeout:g} s") from None
         except (LostError, OSError) as error:
             raise self._dropped(verdict, f"{self._server.host}: {error}") from None
+        except asyncio.CancelledError:
+            # What the server answers to this message is not to be taken for the answer to the next.
+            self._drop()
+            raise
         finally:
             self.idle_since = asyncio.get_running_loop().time()
 
@@ -115,8 +119,10 @@ class SmtpConnection:
             return Outcome(Verdict.ACCEPTED)
         if reply.code == _SHUTTING_DOWN:
             self._drop()
-        verdict = Verdict.PERMANENT if reply.code in _PERMANENT else Verdict.TEMPORARY
-        return Outcome(verdict, f"the content was refused: {reply}")
+        reason = f"the content was refused: {reply}"
+        if reply.code in _PROVIDER_CODES:
+            return Outcome(Verdict.PROVIDER, reason)
+        return Outcome(Verdict.PERMANENT if reply.code in _PERMANENT else Verdict.TEMPORARY, reason)
 
     def _written(self, sender: str, recipient: str, mime: Mime) -> tuple[bytes, list[bytes]]:
         """Return the content as it goes over the wire, and the commands before it."""

@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 OK = range(200, 300)
 
 _MOST_UNREAD = 64 * 1024
+_MOST_LINES = 100
 _CLOSE_SECONDS = 1
 
 
@@ -93,6 +94,9 @@ class Wire(asyncio.Protocol):
                 self.abort()
                 raise LostError(f"the server does not speak SMTP: {line[:80]!a}")
             self._lines.append(line[4:])
+            if len(self._lines) > _MOST_LINES:
+                self.abort()
+                raise LostError(f"a reply of the server has more than {_MOST_LINES} lines")
             if line[3:4] != "-":
                 lines, self._lines = tuple(self._lines), []
                 return Reply(int(line[:3]), lines)

@@ -42,6 +42,15 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
     return process.returncode, errors
 
 
+def backlog(world: World, count: int, first: int = 0, recipient: str = "ann{}@example.com") -> None:
+    """Put the messages of a campaign on the queue."""
+    job = world.campaign(count)
+    own = {"jobId": str(job), "contactId": str(world.contact())}
+    world.add(
+        *(world.message(f"d{n:04}", emailAddress=recipient.format(n), **own) for n in range(first, first + count))
+    )
+
+
 def age(world: World) -> None:
     """Let two minutes pass: locks, leases and waits are over, and what was stalled has been looked at once."""
     for key in world.ask("KEYS", f"{world.base}:*:lock"):

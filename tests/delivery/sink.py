@@ -32,6 +32,7 @@ _AT_RCPT = {
 _AFTER_DOT = {
     "data-451": "451 4.3.0 not now",
     "data-554": "554 5.6.0 content refused",
+    "data-421": "421 4.3.2 shutting down",
 }
 SCRIPTS = frozenset({
     *_AT_RCPT,  # a reply to RCPT; 421 closes the connection
@@ -71,6 +72,7 @@ class Behaviour:
     mail_reply: str | None = None
     slow_seconds: float = 1.0
     recipients: dict[str, str] = field(default_factory=dict)  # scripts of local parts that do not name one
+    heard: list[str] = field(default_factory=list)  # the verbs of all commands, in order
 
 
 @dataclass(frozen=True)
@@ -337,6 +339,7 @@ class _Session:
             await self._reply(await self._answer(verb.upper(), rest))
 
     async def _answer(self, verb: str, rest: str) -> str:
+        self._behaviour.heard.append(verb)
         if not self._welcome and verb != "QUIT":
             return "503 5.5.1 not welcome"
         command = self._commands.get(verb)

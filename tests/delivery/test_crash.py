@@ -16,7 +16,7 @@ import pytest
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
-from tests.delivery.crash import age, check, deliver_all, ended, start
+from tests.delivery.crash import age, backlog, check, deliver_all, ended, start
 from tests.delivery.failing import POINTS
 from tests.delivery.proxy import running_proxy
 from tests.delivery.sink import Sink, running_sink
@@ -34,15 +34,6 @@ def ready(world: World, sink: Sink) -> World:
     return world
 
 
-def backlog(world: World, count: int = MESSAGES, first: int = 0, recipient: str = "ann{}@example.com") -> None:
-    """Put the messages of a campaign on the queue."""
-    job = world.campaign(count)
-    own = {"jobId": str(job), "contactId": str(world.contact())}
-    world.add(
-        *(world.message(f"d{n:04}", emailAddress=recipient.format(n), **own) for n in range(first, first + count))
-    )
-
-
 def _moved(world: World, sink: Sink, before: int) -> bool:
     return len(sink.messages()) > before or not world.jobs_in("wait")
 
@@ -56,7 +47,7 @@ def counted(world: World) -> tuple[int, int]:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_a_failpoint(ready: World, sink: Sink, point: str) -> None:
-    backlog(ready)
+    backlog(ready, MESSAGES)
     for hit in random.Random(point).sample(range(1, 10), min(9, ROUNDS)):
         status, _ = ended(start(ready, "--drain", FAILPOINT=f"{point}:{hit}"))
         if status == 0:

@@ -11,7 +11,7 @@ from tests.delivery.world import World
 from tests.support import run_program
 
 
-def program(world: World, *arguments: str) -> CompletedProcess[str]:
+def program(world: World, *arguments: str, **extra: str) -> CompletedProcess[str]:
     assert world.settings.redis_url
     return run_program(
         *arguments,
@@ -19,6 +19,7 @@ def program(world: World, *arguments: str) -> CompletedProcess[str]:
         REDIS_URL=world.settings.redis_url.get_secret_value(),
         MAUNTIC_QUEUE_PREFIX=world.settings.queue_prefix,
         MAUNTIC_ALLOWED_NETWORKS="127.0.0.0/8",
+        **extra,
     )
 
 
@@ -64,6 +65,18 @@ def test_what_a_human_says_was_sent_is_counted(doubtful: World, sink: Sink) -> N
     assert len(sink.messages()) == 2
     again = program(doubtful, "deliveries", "resolve", doubtful.key("d1"), "--sent")
     assert again.returncode == 4
+
+
+def test_what_a_human_says_was_sent_is_an_activity_where_these_are_recorded(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port)
+    contact, campaign = world.contact(), str(uuid4())
+    own = {"contactId": str(contact), "campaignId": campaign, "emailAddress": "drop-after-dot@example.com"}
+    world.add(world.message(**own))
+    world.deliver()
+    done = program(world, "deliveries", "resolve", world.key("d1"), "--sent", MAUNTIC_RECORD_ACTIVITY="true")
+    assert done.returncode == 0, done.stderr
+    (row,) = world.session.rows(b"SELECT event_type, event_source, contact_id FROM analytics.contact_activity")
+    assert (row["event_type"], row["event_source"], row["contact_id"]) == ("email_sent", campaign, contact)
 
 
 def test_what_a_human_sends_again_is_sent(doubtful: World, sink: Sink) -> None:

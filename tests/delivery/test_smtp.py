@@ -1,6 +1,7 @@
 """What is said over SMTP, and what is made of every answer."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,14 @@ from typing import Any
 import pytest
 
 from mauntic_jobs.delivery.mime import Mime
-from mauntic_jobs.delivery.network import Network
+from mauntic_jobs.delivery.network import Network, parse_networks
 from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.smtp import SmtpConnection
 from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
-from mauntic_jobs.delivery.smtp_wire import Reply
+from mauntic_jobs.delivery.smtp_wire import LostError, Reply, Wire
 from tests.delivery.proxy import running_proxy
 from tests.delivery.sink import Sink, certificate, running_sink, server_tls
+from tests.support import wait_until
 
 HERE = Network(loopback=True)
 LOGIN: dict[str, Any] = {"username": "acme", "password": "not-a-real-one"}
@@ -50,6 +52,7 @@ def send(
         ("shut-421", Verdict.PROVIDER, False, "421 4.3.2 shutting down"),
         ("data-451", Verdict.TEMPORARY, False, "the content was refused: 451 4.3.0 not now"),
         ("data-554", Verdict.PERMANENT, False, "the content was refused: 554 5.6.0 content refused"),
+        ("data-421", Verdict.PROVIDER, False, "the content was refused: 421"),
         ("drop-rcpt", Verdict.TEMPORARY, False, "the connection was"),
         ("drop-after-dot", Verdict.UNKNOWN, False, "the connection was"),
         ("freeze", Verdict.UNKNOWN, False, "no answer for 2 s"),
@@ -160,6 +163,22 @@ def test_a_login_that_is_not_offered_is_named(sink: Sink) -> None:
     assert "no login" in outcome.reason
 
 
+def test_a_password_is_not_sent_in_the_clear(tmp_path: Path) -> None:
+    host = _address_of_this_machine()
+    with running_sink(tmp_path, host=host, login=("acme", "not-a-real-one")) as sink:
+
+        async def run() -> Outcome:
+            connection = SmtpConnection(
+                SmtpServer(host, sink.port, **LOGIN), Network(parse_networks(f"{host}/32")), timeout=2
+            )
+            return await connection.send("news@acme.test", "a@example.com", plain)
+
+        outcome = asyncio.run(run())
+    assert outcome.verdict is Verdict.PROVIDER
+    assert outcome.reason == f"{host} offers no TLS, and the password is not sent in the clear"
+    assert sink.behaviour.heard == ["EHLO"]
+
+
 def test_what_a_server_does_not_take_is_refused_by_name(tmp_path: Path) -> None:
     def compose(_: Features) -> Mime:
         return Mime(CONTENT, needs_8bit=False, needs_smtputf8=True)
@@ -176,8 +195,6 @@ def test_what_a_server_does_not_take_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_replies_are_read_in_whatever_pieces_they_come() -> None:
-    from mauntic_jobs.delivery.smtp_wire import Wire
-
     async def run() -> list[Reply]:
         wire = Wire()
         for byte in b"250-one\r\n250 two\r\n354 go\n":
@@ -191,3 +208,39 @@ def _forget_tls() -> None:
     from mauntic_jobs.delivery import smtp_login
 
     smtp_login._tls.cache_clear()
+
+
+def _address_of_this_machine() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent: the system only chooses where it would be sent from.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine is in no network")
+        address: str = probe.getsockname()[0]
+        return address
+
+
+def test_an_exchange_that_is_cancelled_is_no_part_of_the_next(sink: Sink) -> None:
+    async def run() -> Outcome:
+        connection = SmtpConnection(SmtpServer(sink.host, sink.port), HERE, timeout=5)
+        sending = asyncio.create_task(connection.send("news@acme.test", "slow@example.com", plain))
+        await asyncio.to_thread(wait_until, sink.messages, "the message")
+        sending.cancel()
+        await asyncio.wait({sending})
+        outcome = await connection.send("news@acme.test", "reject-550@example.com", plain)
+        await connection.close()
+        return outcome
+
+    assert asyncio.run(run()).reason == "the recipient was refused: 550 5.1.1 no such user"
+
+
+def test_a_reply_without_an_end_is_the_end_of_the_connection() -> None:
+    async def run() -> None:
+        wire = Wire()
+        for _ in range(200):
+            wire.data_received(b"250-more\r\n")
+        with pytest.raises(LostError, match="more than 100 lines"):
+            await wire.reply()
+
+    asyncio.run(run())

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from mauntic_jobs.delivery.addresses import AddressError, parse_address
 from mauntic_jobs.delivery.mime import Email, Mime, build
 from mauntic_jobs.delivery.network import Network
 from mauntic_jobs.delivery.outcome import Outcome
@@ -19,7 +20,7 @@ class SmtpProvider:
 
     def __init__(self, config: ProviderConfig, network: Network, *, hello: str, timeout: float) -> None:
         self.config = config
-        self.sender = config.text("from")
+        self.sender = _sender(config)
         self._server = _server(config, hello)
         self._network = network
         self._timeout = timeout
@@ -71,6 +72,16 @@ class SmtpProvider:
         # The last one used is taken first, so those in front have been idle for longest.
         if self._idle[0].idle_since + _IDLE_SECONDS < asyncio.get_running_loop().time():
             await self._idle.pop(0).close()
+
+
+def _sender(config: ProviderConfig) -> str | None:
+    sender = config.text("from")
+    if sender is not None:
+        try:
+            parse_address(sender)
+        except AddressError as error:
+            raise ProviderError(f"{config.name}: from: {error}") from None
+    return sender
 
 
 def _server(config: ProviderConfig, hello: str) -> SmtpServer:

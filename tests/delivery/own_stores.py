@@ -1,0 +1,103 @@
+"""Stores of a test's own, durable, which can be killed and started again on what they have on disk."""
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.embedded import binaries, children, home, launch
+from mauntic_jobs.migrations.platform import create_platform
+from mauntic_jobs.migrations.upgrade import upgrade
+from mauntic_jobs.stores.postgres import connect
+from tests.support import wait_until
+
+
+class OwnStore:
+    """One server, by what starts it on its port."""
+
+    def __init__(self, directory: Path, url: str, start: Callable[[], launch.Server]) -> None:
+        self.directory = directory
+        self.url = url
+        self._start = start
+        self._server = start()
+        self._await()
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it without any ado: SIGKILL, or SIGQUIT for Postgres's immediate stop."""
+        self._server.process.send_signal(number)
+        self._server.process.wait()
+
+    def start(self) -> None:
+        """Start it again, on what is on disk."""
+        self._server = self._start()
+        self._await()
+
+    def _await(self) -> None:
+        server = self._server
+        wait_until(lambda: server.process.poll() is not None or server.ready(), server.name)
+        assert server.process.poll() is None, children.log_tail(server.log)
+
+
+@contextmanager
+def own_redis() -> Iterator[OwnStore]:
+    """Run a Valkey that appends to a file whatever it is told."""
+    with _plan() as plan:
+        port, directory = children.free_port(), Path(plan.directory)
+        password = launch.read_password(directory, plan.account)
+        store = OwnStore(
+            directory / "valkey",
+            f"redis://:{password}@127.0.0.1:{port}/0",
+            lambda: launch.start_valkey(plan, directory, port, password),
+        )
+        try:
+            yield store
+        finally:
+            store.end()
+
+
+@contextmanager
+def own_postgres() -> Iterator[OwnStore]:
+    """Run a Postgres with the platform's tables, which loses nothing that it has committed."""
+    with _plan() as plan:
+        port, directory = children.free_port(), Path(plan.directory)
+        password = launch.read_password(directory, plan.account)
+        launch.create_database(plan, directory, lambda name, command, **more: _run(plan, name, command, **more))
+        store = OwnStore(
+            directory / "postgres",
+            f"postgresql://{launch.USER}:{password}@127.0.0.1:{port}/{launch.DATABASE}",
+            lambda: launch.start_postgres(plan, directory, port),
+        )
+        try:
+            settings = Settings(database_url=store.url)
+            with connect(settings) as session:
+                create_platform(session)
+            upgrade(settings, lambda _: None)
+            yield store
+        finally:
+            store.end(signal.SIGQUIT)
+
+
+@contextmanager
+def _plan() -> Iterator[launch.Plan]:
+    programs, account = binaries.locate(), home.server_account()
+    directory = Path(mkdtemp(prefix="mauntic-jobs-own-"))
+    directory.chmod(0o711)
+    yield launch.Plan(
+        directory=str(directory),
+        throwaway=False,
+        initdb=str(programs.initdb),
+        postgres=str(programs.postgres),
+        valkey_server=str(programs.valkey_server),
+        account=account,
+        postgres_settings={},
+    )
+    shutil.rmtree(directory)
+
+
+def _run(plan: launch.Plan, name: str, command: list[str], *, stdin: bytes = b"") -> None:
+    directory = Path(plan.directory)
+    process = children.spawn(command, directory=directory, account=plan.account, log=directory / "log", stdin=stdin)
+    assert process.wait() == 0, f"{name}: {children.log_tail(directory / 'log')}"
