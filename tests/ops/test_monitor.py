@@ -1,10 +1,12 @@
 """What is noticed without asking, on both sides of every edge, and what is not."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from queue import SimpleQueue
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +27,7 @@ from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.runner.slots import slot_request
 from mauntic_jobs.scheduler.due import Round
+from mauntic_jobs.scheduler.loop import Loop
 from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
 from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.stores.redis import RedisScripts, open_redis
@@ -259,6 +262,24 @@ def test_with_nothing_due_and_nothing_wrong_the_clock_makes_one_more_query(
     round_ = Round({"hourly": HOURLY}, direct_settings, lambda: NOW + 2 * MINUTE, pytest.fail, watch=watch)
     assert list(round_.run()) == []
     assert len(asked) == 2
+
+
+def test_the_loop_watches_after_each_look_and_while_something_runs(direct_settings: Settings) -> None:
+    now, watched = [NOW], SimpleQueue[int]()
+    loop = Loop({"hourly": HOURLY}, direct_settings, lambda: now[0], pytest.fail, MINUTE, watch=lambda: watched.put(1))
+
+    def awake(minutes: int) -> int:
+        loop._awake_at = NOW + minutes * MINUTE
+        loop._watch_beside()
+        if loop._watcher is not None:
+            loop._watcher.join(60)
+        return watched.qsize()
+
+    assert [awake(minutes) for minutes in (0, 1, 60)] == [1, 1, 1]
+    loop._watch_at = NOW + 61 * MINUTE
+    loop._children._processes["hourly"] = subprocess.Popen(["true"])
+    assert [awake(minutes) for minutes in (61, 65, 66)] == [2, 2, 3]
+    loop._children._processes.pop("hourly").wait()
 
 
 def test_the_clock_tells_of_a_failure_that_its_own_process_could_not(
