@@ -15,11 +15,14 @@ from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.migrations.indexes import INDEXES
+from mauntic_jobs.ops.monitor.watch import watch_ledger
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.scheduler.due import Round
 from mauntic_jobs.scheduler.overview import read_overview
 from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.telemetry.alerts.notify import notify
 from tests.support import Event, add_events, contact, day, organization, request, utc
 
 _ROOT = Path(__file__).parent.parent
@@ -138,6 +141,9 @@ def test_the_documented_permissions_are_enough_to_run_every_job(direct_settings:
     assert [report.error for report in Round(JOBS, settings, lambda: now, print).run()] == [None, None]
     with connect(settings) as session:
         standings = read_overview(session, list(JOBS.values()), settings, now)
+        alert = Alert(Cause.JOB_FAILED, "aggregate-hourly", Severity.INFO, "It failed.", "Look.")
+        notify(session, settings, [alert], now)
+        watch_ledger(session, list(JOBS.values()), settings, now)
     assert [standing.job.name for standing in standings] == list(JOBS)
     assert "inserted" in done["aggregate-hourly"] & done["monthly-usage-summary"]
     assert "entered" in done["segment-trigger-eval"]

@@ -94,5 +94,6 @@ def as_json(report: Report) -> dict[str, Any]:
         "counters": dict(report.counters),
         "changes": list(report.changes),
         "problems": list(report.problems),
+        "untold": dict(report.untold),
         "error": error,
     }

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs import __version__
-from mauntic_jobs.cli import config, db, deliveries, dev, dlq, outbox, providers, runs, schedule
+from mauntic_jobs.cli import alerts, config, db, deliveries, dev, dlq, monitor, outbox, providers, runs, schedule
 from mauntic_jobs.cli.command import new_app
 from mauntic_jobs.cli.deliver import register_deliver
 from mauntic_jobs.cli.demo import register_demo
@@ -37,6 +37,8 @@ app.add_typer(runs.app, name="runs")
 register_doctor(app)
 app.add_typer(db.app, name="db")
 app.add_typer(outbox.app, name="outbox")
+app.add_typer(monitor.app, name="monitor")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(config.app, name="config")
 app.add_typer(dev.app, name="dev")
 register_demo(app)

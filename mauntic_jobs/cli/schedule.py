@@ -1,6 +1,7 @@
 """`schedule`: when the jobs run, and running what is due."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from mauntic_jobs.cli import schedule_export
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.job_output import Shown, as_json, show
 from mauntic_jobs.cli.metrics import scraped
+from mauntic_jobs.cli.monitor import watch_beside, watcher
 from mauntic_jobs.cli.output import print_json, print_table, say
 from mauntic_jobs.cli.schedule_bullmq import register_bullmq
 from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
@@ -23,6 +25,7 @@ from mauntic_jobs.scheduler.due import Round
 from mauntic_jobs.scheduler.loop import Loop
 from mauntic_jobs.scheduler.overview import read_overview, upcoming
 from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.telemetry.alerts.notify import Notified
 from mauntic_jobs.window import parse_duration
 
 app = new_app("When the jobs run, and running what is due. Without a command: `schedule list`.", default="list")
@@ -77,15 +80,21 @@ def run_due(
     if loop:
         name_broken_jobs()
         timeout = parse_duration(drain_timeout)
-        raise typer.Exit(Loop(scheduled, settings, clock.now, say, timeout, lambda: scraped(settings)).run())
-    looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run)
+        watch = partial(watch_beside, list(scheduled.values()), settings)
+        metrics = partial(scraped, settings)
+        raise typer.Exit(Loop(scheduled, settings, clock.now, say, timeout, metrics, watch).run())
+    told: list[Notified] = []
+    watch_ledger = watcher(list(scheduled.values()), settings, told)
+    looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run, watch=watch_ledger)
     shown = Shown(json=json, quiet=quiet, skip_ok=False)
     reports: list[Report] = []
     for report in looked.run():
         reports.append(report)
         show(report, shown)
     broken = name_broken_jobs()
+    untold = any(each.untold for each in told)
     code = exit_code(reports) or (ExitCode.PARTIAL if broken else ExitCode.DONE)
+    code = code or (ExitCode.ALERT_UNDELIVERABLE if untold else ExitCode.DONE)
     _print_round(looked, reports, shown, code)
     raise typer.Exit(code)
 

@@ -9,7 +9,7 @@ from mauntic_jobs.runner.request import Launcher, Report, Request
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.telemetry.alerts.failures import failures
-from mauntic_jobs.telemetry.alerts.notify import update
+from mauntic_jobs.telemetry.alerts.notify import record, tell
 
 _OF_A_RUN = (Cause.JOB_FAILED, Cause.JOB_PARTIAL, Cause.RESULT_IMPLAUSIBLE, Cause.RUN_TOO_LONG)
 
@@ -33,7 +33,8 @@ def tell_end(connected: Callable[[], Session], request: Request, report: Report,
             found += _doubts(request, report)
         # Who makes a run by hand knows how it ended; a success that goes as far ends what came before.
         until = None if request.slot is not None else request.window.end
-        told = update(session, request.settings, found, now, causes=_OF_A_RUN, keys=[request.job.name], until=until)
+        record(session, found, now, causes=_OF_A_RUN, keys=[request.job.name], until=until)
+        told = tell(session, request.settings, now)
     except MaunticJobsError as error:
         # Of a database that is away the run has told already.
         if not isinstance(report.error, UnavailableError):

@@ -71,8 +71,10 @@ class _Run:
             return self._report(*self._record(raised))
         except Interrupted as signal:
             self._record(JobFailedError(str(signal)), gives_up=True)
-            self._ping_end(signal.exit_code, str(signal))
             leave_numbers(self._request, self._report(Status.FAILED, None))
+            if self._pings:
+                self._pings.end(signal.exit_code, str(signal))
+                self._pings.wait()
             raise
         except Exception as defect:
             failed = JobFailedError(f"{type(defect).__name__}: {defect}")
@@ -84,8 +86,8 @@ class _Run:
         """Tell who has to know how the run ended; return the report with what nobody could be told."""
         # Which would find that the run has ended, and take it for another's.
         self._heartbeat.close()
-        if report.status not in (Status.SKIPPED, Status.LOST):
-            self._ping_end(report.exit_code, f"run {report.run_id}: {report.status}")
+        if self._pings and report.status not in (Status.SKIPPED, Status.LOST):
+            self._pings.end(report.exit_code, f"run {report.run_id}: {report.status}")
         now = self._request.now + timedelta(seconds=report.seconds)
         report = tell_end(self._connected, self._request, report, now)
         leave_numbers(self._request, report)
@@ -222,10 +224,6 @@ class _Run:
             claims.fail(self._connected(), self._claim, error, gives_up=gives_up)
         elif status is Status.SKIPPED:
             self._run_id = claims.record_ended(self._connected(), self._request, status, error, self._attempt)
-
-    def _ping_end(self, exit_status: int, summary: str) -> None:
-        if self._pings:
-            self._pings.end(exit_status, summary)
 
     def _report(self, status: Status, error: MaunticJobsError | None, result: JobResult = _NOTHING) -> Report:
         return Report(

@@ -56,14 +56,15 @@ def with_remarks(request: Request, jobs: Mapping[str, Job[Any]]) -> Request:
     if not befores:
         return request
     with connect(request.settings) as session:
-        found = [_uncovered(session, request.window, before, request.settings) for before in befores]
+        found = [uncovered(session, request.window, before, request.settings) for before in befores]
     remarks = [remark for remark in found if remark]
     for remark in remarks:
         request.tell(f"{request.job.name} {request.window}: {remark}")
     return replace(request, remarks=[*request.remarks, *remarks])
 
 
-def _uncovered(session: Session, window: Window, before: Job[Any], settings: Settings) -> str | None:
+def uncovered(session: Session, window: Window, before: Job[Any], settings: Settings) -> str | None:
+    """Return a remark if no run of the job has covered the window since it ended."""
     asked = {"job": before.name, "end": window.end, "until": window.end + _LATEST_COVER}
     for row in session.rows(_sql["covering"], asked):
         covered = before.coverage(Window(row["window_start"], row["window_end"]), before.options(), settings)

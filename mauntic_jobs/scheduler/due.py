@@ -14,7 +14,7 @@ from mauntic_jobs.runner.run import run
 from mauntic_jobs.runner.slots import slot_request, with_remarks
 from mauntic_jobs.scheduler.plan import Passed, Plan, ordered, without
 from mauntic_jobs.scheduler.slots import read_plans, record
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.window import Window, format_duration
 
 
@@ -23,7 +23,8 @@ class Round:
     """One look at what is due, and what follows from it.
 
     `clock` gives the present instant, aware, in UTC. `passed` gets what was passed over, by job; `tell` what is worth
-    saying on the way. With `dry_run` nothing is run and nothing written.
+    saying on the way. With `dry_run` nothing is run and nothing written. `watch` looks at the ledger when nothing is
+    due any more, and must not raise.
     """
 
     jobs: Mapping[str, Job[Any]]
@@ -31,6 +32,7 @@ class Round:
     clock: Callable[[], datetime]
     tell: Callable[[str], None]
     dry_run: bool = False
+    watch: Callable[[Session], None] = lambda _: None
     passed: list[tuple[str, Passed]] = field(default_factory=list)
 
     def run(self) -> Iterator[Report]:
@@ -40,7 +42,7 @@ class Round:
         """
         tried: set[tuple[str, datetime]] = set()
         while True:
-            plans = [without(each, tried) for each in self._look(again=bool(tried))]
+            plans = self._look(tried)
             owners = {each.job.name: each.waits_for for each in plans if each.waits_for}
             due = ordered(plans)
             if not due:
@@ -52,21 +54,24 @@ class Round:
                 if isinstance(report.error, UnavailableError):
                     return
 
-    def _look(self, *, again: bool) -> list[Plan]:
-        plans = self._planned()
-        if not (again and self.dry_run):
+    def _look(self, tried: set[tuple[str, datetime]]) -> list[Plan]:
+        plans = self._planned(tried)
+        if not (tried and self.dry_run):
             self.passed += [(each.job.name, passed) for each in plans for passed in each.passed]
         return plans
 
-    def _planned(self) -> list[Plan]:
+    def _planned(self, tried: set[tuple[str, datetime]]) -> list[Plan]:
         delays = iter(self.settings.retry_delays("schedule"))
         while True:
             try:
                 with connect(self.settings) as session:
                     plans = read_plans(session, list(self.jobs.values()), self.settings, self.clock())
+                    left = [without(each, tried) for each in plans]
                     if not self.dry_run:
                         record(session, plans, self.settings, Launcher.SCHEDULE, self.tell)
-                    return plans
+                        if not any(each.due for each in left):
+                            self.watch(session)
+                    return left
             except MaunticJobsError as error:
                 delay = next(delays, None) if error.transient else None
                 if delay is None:

@@ -6,7 +6,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from threading import Thread
 from typing import Any
 
 from mauntic_jobs.config import Settings
@@ -26,6 +27,8 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _LONGEST_NAP = timedelta(seconds=10)
 # When something stands in the way of a slot, or the database is away, the loop looks again after this.
 _AGAIN = timedelta(seconds=30)
+# While something runs, the ledger is watched this often.
+_WATCH_EVERY = timedelta(minutes=5)
 # Exit codes of runs that have answered their slot.
 _ENDED = (ExitCode.DONE, ExitCode.PARTIAL, ExitCode.FAILED, ExitCode.REFUSED, ExitCode.ALERT_UNDELIVERABLE)
 # A loop that has not looked at the clock for so long is stuck.
@@ -35,7 +38,7 @@ _STUCK = timedelta(minutes=2)
 class Loop:
     """Runs `jobs` at their slots until a signal. `clock` gives the present instant, aware, in UTC.
 
-    `metrics` is what it answers at /metrics.
+    `metrics` is what it answers at /metrics. `watch` is called in a thread of its own, and must not raise.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Loop:
         tell: Callable[[str], None],
         drain_timeout: timedelta,
         metrics: Callable[[], bytes] | None = None,
+        watch: Callable[[], None] = lambda: None,
     ) -> None:
         self._jobs = jobs
         self._settings = settings
@@ -53,6 +57,9 @@ class Loop:
         self._tell = tell
         self._drain_timeout = drain_timeout
         self._metrics = metrics
+        self._watch = watch
+        self._watcher: Thread | None = None
+        self._watch_at = clock()
         self._children = Children(settings, Launcher.LOOP)
         self._trouble: str | None = None
         self._retry_at: dict[str, datetime] = {}
@@ -69,6 +76,8 @@ class Loop:
                 # A clock that was set back has left the time to look at in a future that may be far.
                 if ended or self._awake_at >= self._look_at or self._awake_at < before:
                     self._look()
+                    self._watch_at = self._awake_at
+                self._watch_beside()
                 self._sleep(wakeup, min(self._look_at - self._clock(), _LONGEST_NAP))
             return self._drain(wakeup)
 
@@ -94,6 +103,14 @@ class Loop:
         self._start(plans, now)
         waiting = any((each.due or each.open) and each.job.name not in self._children for each in plans)
         self._look_at = min(self._next(), now + _AGAIN) if waiting else self._next()
+
+    def _watch_beside(self) -> None:
+        """Watch after each look, and while something runs: beside the loop, because telling of it takes its time."""
+        idle = self._watcher is None or not self._watcher.is_alive()
+        if idle and self._awake_at >= self._watch_at:
+            self._watch_at = self._awake_at + _WATCH_EVERY if self._children.names else datetime.max.replace(tzinfo=UTC)
+            self._watcher = Thread(target=self._watch, name="watch", daemon=True)
+            self._watcher.start()
 
     def _start(self, plans: list[Plan], now: datetime) -> None:
         busy = {each.job.name for each in plans if each.waits_for or each.job.name in self._children}

@@ -2,7 +2,11 @@
 
 -- trouble -- Say whether anything may be worth a closer look: all that is asked when nothing is.
 SELECT
-    EXISTS (SELECT FROM mauntic_jobs.alerts WHERE close_notified_at IS NULL)
+    EXISTS (
+        SELECT
+        FROM mauntic_jobs.alerts
+        WHERE close_notified_at IS NULL AND (closed_at IS NULL OR closed_at >= %(since)s)
+    )
     OR EXISTS (
         SELECT
         FROM unnest(%(jobs)s::text[]) AS wanted (job)

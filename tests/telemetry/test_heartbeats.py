@@ -1,6 +1,7 @@
 """Signs of life: in order, beside the run, and of no consequence to it."""
 
 import re
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 
 from mauntic_jobs.catch_up import Which
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.errors import ExitCode, Interrupted
 from mauntic_jobs.job import Context, JobOptions, JobResult
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.ledger import list_runs
@@ -68,6 +69,15 @@ def test_a_run_says_that_it_begins_and_how_it_ended(watched: Settings, checks: R
 def test_a_failure_is_told_by_its_exit_status(watched: Settings, checks: Receiver) -> None:
     answer(watched, run=failing)
     assert _paths(checks) == ["/in/start", "/in/1"]
+
+
+def test_a_run_that_is_stopped_says_by_which_signal(watched: Settings, checks: Receiver) -> None:
+    def stopped(_context: Context[JobOptions], _window: Window) -> JobResult:
+        raise Interrupted(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        answer(watched, run=stopped)
+    assert _paths(checks) == ["/in/start", "/in/143"]
 
 
 def test_only_who_makes_the_run_says_so(watched: Settings, checks: Receiver) -> None:

@@ -67,7 +67,7 @@ def list_alerts(session: Session, *, only_open: bool, since: datetime | None, li
 
 
 def undelivered(session: Session) -> int:
-    """Return how many alerts, or ends of alerts, nobody could be told of so far."""
+    """Return how many open alerts nobody could be told of so far."""
     return int(session.row(_sql["undelivered"])["undelivered"])
 
 

@@ -78,6 +78,25 @@ def notice_of(row: Row, source: str, now: datetime) -> Notice:
     )
 
 
+def trial_notice(source: str, now: datetime) -> Notice:
+    """Return a notice that shows that a channel works."""
+    return Notice(
+        key=f"test-{now.timestamp():.6f}",
+        event=Event.TEST,
+        fingerprint="test",
+        cause="test",
+        severity=Severity.INFO,
+        summary="This is a test: alerts of mauntic-jobs arrive here.",
+        action="nothing",
+        details={},
+        opened_at=now,
+        closed_at=None,
+        seen=1,
+        source=source,
+        at=now,
+    )
+
+
 def as_json(notice: Notice) -> dict[str, Any]:
     """Return a notice in the schema that receivers of webhooks rely on: fields may be added, and none changes."""
     return {

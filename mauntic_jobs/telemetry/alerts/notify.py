@@ -36,24 +36,22 @@ def recover(session: Session, settings: Settings, cause: Cause, still_open: Coll
     return tell(session, settings, now)
 
 
-def update(
+def record(
     session: Session,
-    settings: Settings,
     found: Sequence[Alert],
     now: datetime,
     *,
     causes: Sequence[Cause],
     keys: Sequence[str] | None = None,
     until: datetime | None = None,
-) -> Notified:
-    """Write down what was found, end what was not found any more of `causes`, and tell of both.
+) -> None:
+    """Write down what was found of `causes`, and end what was not found any more; `tell` tells of both.
 
     With `keys`, only what they are about is ended; with `until`, only what is of a run whose window ends no later.
     """
     ledger.open_alerts(session, found, now)
     keep = [alert.fingerprint for alert in found]
     ledger.close_alerts(session, causes, now, keep=keep, keys=keys, until=until)
-    return tell(session, settings, now)
 
 
 def tell(session: Session, settings: Settings, now: datetime) -> Notified:

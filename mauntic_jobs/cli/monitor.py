@@ -1,0 +1,145 @@
+"""`monitor`: what somebody has to be told without asking."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from mauntic_jobs import clock
+from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.output import print_json, print_line, print_table, say
+from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
+from mauntic_jobs.cli.signals import Signals
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
+from mauntic_jobs.job import Job, Row
+from mauntic_jobs.ops.monitor.check import check
+from mauntic_jobs.ops.monitor.watch import Watched, watch_all, watch_ledger
+from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.telemetry.alerts.alert import Alert
+from mauntic_jobs.telemetry.alerts.notify import Notified
+from mauntic_jobs.telemetry.health import serve_health
+from mauntic_jobs.window import parse_duration
+
+app = new_app("What somebody has to be told without asking: alerts, and a check for a second host.")
+
+_COLUMNS = ("cause", "severity", "summary", "action")
+
+
+@command(app, "run", example="mauntic-jobs monitor run --once")
+def run_monitor(
+    settings: Settings,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and exit.")] = False,
+    interval: Annotated[str, typer.Option(metavar="TIME", help="How long to wait between two looks.")] = "60s",
+    json: JsonOutput = False,
+) -> None:
+    """Look for everything that raises an alert, tell of it, and of what is over. Stays, unless --once is given."""
+    seconds = parse_duration(interval).total_seconds()
+    if not once and seconds < 1:
+        raise UsageError(f"--interval {interval} is too short: one second is the least.")
+    jobs = list(scheduled_jobs(settings).values())
+    if not once:
+        _stay(settings, jobs, seconds)
+        return
+    with connect(settings) as session:
+        watched = watch_all(session, jobs, settings, clock.now(), say)
+    if json:
+        print_json({"alerts": _rows(watched.found), **_as_json(watched.notified)})
+    else:
+        print_table(_rows(watched.found), _COLUMNS)
+    say_untold(watched.notified)
+    raise typer.Exit(ExitCode.ALERT_UNDELIVERABLE if watched.notified.untold else ExitCode.DONE)
+
+
+@command(app, "check", example="mauntic-jobs monitor check --json")
+def check_jobs(settings: Settings, *, json: JsonOutput = False) -> None:
+    """Say which jobs are overdue, have missed slots or failed at last, by the ledger. Exits 1 if some are.
+
+    For a second host: it needs Postgres only, and writes and sends nothing.
+    """
+    jobs = list(scheduled_jobs(settings).values())
+    with connect(settings) as session:
+        wrong = check(session, jobs, settings, clock.now())
+    if json:
+        print_json(_rows(wrong))
+    elif wrong:
+        print_table(_rows(wrong), _COLUMNS)
+    else:
+        print_line(f"{len(jobs)} jobs are well")
+    raise typer.Exit(ExitCode.FAILED if wrong else ExitCode.DONE)
+
+
+def watcher(jobs: Sequence[Job[Any]], settings: Settings, told: list[Notified]) -> Callable[[Session], None]:
+    """Return what `schedule run` looks at the ledger with; `told` gets what was told."""
+
+    def watch(session: Session) -> None:
+        try:
+            notified = watch_ledger(session, jobs, settings, clock.now())
+        except MaunticJobsError as error:
+            say(f"schedule: no alerts: {error}")
+            return
+        say_untold(notified)
+        told.append(notified)
+
+    return watch
+
+
+def watch_beside(jobs: Sequence[Job[Any]], settings: Settings) -> None:
+    """Look at the ledger on a connection of its own, as the loop does."""
+    try:
+        with connect(settings) as session:
+            watcher(jobs, settings, [])(session)
+    except MaunticJobsError:
+        # The loop says that the database is away.
+        return
+
+
+def say_untold(notified: Notified) -> None:
+    """Say which channels took nothing, and of which alerts nobody could be told."""
+    for channel, problem in notified.broken.items():
+        say(f"alert channel {channel}: {problem}")
+    for alert, problem in notified.untold.items():
+        say(f"nobody could be told of {alert}: {problem}")
+
+
+def _stay(settings: Settings, jobs: Sequence[Job[Any]], seconds: float) -> None:
+    trouble: str | None = None
+    with Signals() as signals, serve_health(settings.port, lambda: (trouble is None, {"trouble": trouble})):
+        say(f"monitor: looks every {seconds:g} s")
+        while not signals.first.is_set():
+            before = trouble
+            watched, trouble = _look(settings, jobs)
+            if trouble is not None and before is None:
+                say(f"monitor: goes on trying: {trouble}")
+            if watched is not None:
+                say_untold(watched.notified)
+                for title in watched.notified.told:
+                    say(f"monitor: told of {title}")
+            signals.first.wait(seconds)
+
+
+def _look(settings: Settings, jobs: Sequence[Job[Any]]) -> tuple[Watched | None, str | None]:
+    try:
+        with connect(settings) as session:
+            return watch_all(session, jobs, settings, clock.now(), say), None
+    except MaunticJobsError as error:
+        return None, str(error)
+
+
+def _rows(alerts: Sequence[Alert]) -> list[Row]:
+    return [
+        {
+            "cause": alert.cause.value,
+            "about": alert.key,
+            "severity": alert.severity.value,
+            "summary": alert.summary,
+            "action": alert.action,
+            "details": dict(alert.details),
+        }
+        for alert in alerts
+    ]
+
+
+def _as_json(notified: Notified) -> dict[str, Any]:
+    return {"told": list(notified.told), "untold": dict(notified.untold), "broken": dict(notified.broken)}

@@ -1,0 +1,17 @@
+"""Whether every job is well, going by the ledger alone: for a host that runs none of them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.job import Job
+from mauntic_jobs.ops.monitor.slots import slots_missed
+from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.telemetry.alerts.alert import Alert
+from mauntic_jobs.telemetry.alerts.failures import failures
+
+
+def check(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
+    """Return what is wrong: jobs that are overdue, have missed slots, or failed at last. Writes and sends nothing."""
+    return [*slots_missed(session, jobs, settings, now), *failures(session, jobs)]

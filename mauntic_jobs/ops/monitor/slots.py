@@ -1,0 +1,67 @@
+"""Slots that nobody runs, or ran in time."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.job import Job, Row
+from mauntic_jobs.runner.slots import uncovered
+from mauntic_jobs.scheduler.overview import OVERDUE
+from mauntic_jobs.scheduler.plan import Plan
+from mauntic_jobs.scheduler.slots import read_plans
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.window import Window
+
+# For so long somebody is reminded of slots that were passed over, unless they are made up for.
+_REMEMBERED = timedelta(days=1)
+
+_sql = statements("run_alerts")
+
+
+def slots_missed(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
+    """Return an alert for each job with a slot that is overdue, or was passed over lately and not made up for."""
+    overdue = [each for each in read_plans(session, jobs, settings, now) if each.due and now - each.due[0] > OVERDUE]
+    late = {each.job.name for each in overdue}
+    passed = [rows for rows in _passed_over(session, jobs, settings, now) if rows[0]["job"] not in late]
+    critical = {job.name: job.critical for job in jobs}
+    return [_overdue(each) for each in overdue] + [_missed(rows, critical) for rows in passed]
+
+
+def _passed_over(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[list[Row]]:
+    known = {job.name: job for job in jobs}
+    rows = session.rows(_sql["missed"], {"jobs": list(known), "since": now - _REMEMBERED})
+    left = [row for row in rows if uncovered(session, _window(row), known[row["job"]], settings)]
+    return [list(group) for _, group in groupby(left, lambda row: row["job"])]
+
+
+def _window(row: Row) -> Window:
+    return Window(row["window_start"], row["window_end"])
+
+
+def _overdue(each: Plan) -> Alert:
+    slots = f"{len(each.due)} slots wait" if len(each.due) > 1 else "its slot waits"
+    return Alert(
+        cause=Cause.SLOT_MISSED,
+        key=each.job.name,
+        severity=Severity.ERROR if each.job.critical else Severity.WARNING,
+        summary=f"{each.job.name} is overdue since {each.due[0]:%Y-%m-%d %H:%M} UTC: {slots} for a clock to run them.",
+        action="mauntic-jobs schedule run",
+        details={"slots": len(each.due), "since": each.due[0].isoformat()},
+    )
+
+
+def _missed(rows: Sequence[Row], critical: Mapping[str, bool]) -> Alert:
+    job, first, last = rows[0]["job"], rows[0]["window_start"], rows[-1]["window_end"]
+    slots = f"{len(rows)} slots" if len(rows) > 1 else "A slot"
+    return Alert(
+        cause=Cause.SLOT_MISSED,
+        key=job,
+        severity=Severity.ERROR if critical[job] else Severity.WARNING,
+        summary=f"{slots} of {job} came too late to be caught up with: {Window(first, last)} is not covered.",
+        action=f"mauntic-jobs runs list --job {job} --status missed",
+        details={"slots": len(rows), "since": rows[0]["slot"].isoformat()},
+    )

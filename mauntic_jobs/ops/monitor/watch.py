@@ -1,0 +1,90 @@
+"""Looking at everything that may be worth an alert, and telling of it."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.job import Job
+from mauntic_jobs.ops.monitor.consumers import consumers_stuck
+from mauntic_jobs.ops.monitor.deliveries import deliveries_held
+from mauntic_jobs.ops.monitor.durations import runs_too_long
+from mauntic_jobs.ops.monitor.slots import slots_missed
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.telemetry.alerts.alert import Alert, Cause
+from mauntic_jobs.telemetry.alerts.failures import failures
+from mauntic_jobs.telemetry.alerts.notify import Notified, record, tell
+
+# Further back a failure has raised its alert already.
+_RECENT = timedelta(hours=25)
+
+_sql = statements("run_alerts")
+
+
+class Watched(NamedTuple):
+    """What was found, and what was told."""
+
+    found: list[Alert]
+    notified: Notified
+
+
+def watch_ledger(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> Notified:
+    """Tell of jobs that failed, are overdue or take too long; where nothing is wrong, at the price of one query."""
+    names = [job.name for job in jobs]
+    if not session.row(_sql["trouble"], {"jobs": names, "since": now - _RECENT})["found"]:
+        return Notified()
+    looks = _of_jobs(session, jobs, settings, now)
+    record(session, [alert for look in looks.values() for alert in look()], now, causes=list(looks), keys=names)
+    return tell(session, settings, now)
+
+
+def watch_all(
+    session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime, complain: Callable[[str], None]
+) -> Watched:
+    """Look at everything, and tell of what was found and of what is over.
+
+    Where one look fails, `complain` gets to know, and what was known of it stays. Raises UnavailableError if it is
+    Postgres that cannot be asked.
+    """
+    looks: dict[Cause, Callable[[], list[Alert]]] = {
+        **_of_jobs(session, jobs, settings, now),
+        Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
+        Cause.CONSUMER_STUCK: lambda: _consumers(jobs, settings, now),
+    }
+    if settings.redis_url is None:
+        del looks[Cause.CONSUMER_STUCK]
+    found: list[Alert] = []
+    for cause, look in looks.items():
+        try:
+            alerts = look()
+        except MaunticJobsError as error:
+            if session.broken:
+                raise
+            complain(f"monitor: cannot tell of {cause}: {error}")
+        else:
+            found += alerts
+            keys = [job.name for job in jobs] if cause in _OF_JOBS else None
+            record(session, alerts, now, causes=[cause], keys=keys)
+    return Watched(found, tell(session, settings, now))
+
+
+_OF_JOBS = (Cause.JOB_FAILED, Cause.SLOT_MISSED, Cause.RUN_TOO_LONG)
+
+
+def _of_jobs(
+    session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime
+) -> dict[Cause, Callable[[], list[Alert]]]:
+    return {
+        Cause.JOB_FAILED: lambda: failures(session, jobs),
+        Cause.SLOT_MISSED: lambda: slots_missed(session, jobs, settings, now),
+        Cause.RUN_TOO_LONG: lambda: runs_too_long(session, jobs, now),
+    }
+
+
+def _consumers(jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
+    with closing(open_redis(settings)) as redis:
+        return consumers_stuck(redis, settings, jobs, now)
