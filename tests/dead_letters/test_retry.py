@@ -1,7 +1,12 @@
 """Retrying dead letters: everything once more, nothing twice."""
 
 import json
+import os
+import pty
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,7 @@ import pytest
 
 from mauntic_jobs.cli import dlq_acting
 from mauntic_jobs.delivery import reopening
+from mauntic_jobs.errors import Interrupted
 from mauntic_jobs.ops.dead_letters import failed_set, retry as retrying
 from mauntic_jobs.ops.dead_letters.acting import Fate
 from mauntic_jobs.ops.dead_letters.box import Box
@@ -17,7 +23,7 @@ from mauntic_jobs.runner import claim as claims
 from tests.dead_letters.failing import EMAIL, STEPS, fail_jobs, hours_ago, ids, milliseconds, program
 from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World
-from tests.support import day, request, utc
+from tests.support import command, day, environment, request, utc
 
 REPORTS = "analytics:generate-daily-reports"
 
@@ -268,3 +274,39 @@ def test_the_rate_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     fail_jobs(world, [(name, {}, "x") for name in "abcde"], queue=STEPS)
     assert retried(world, "--queue", STEPS, "--yes", "--rate", "2/m")["done"] == 5
     assert [round(seconds / 30) for seconds in slept] == [1, 2, 3, 4]
+
+
+def test_what_was_done_before_a_signal_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: float) -> None:
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr(dlq_acting, "Pace", lambda rate: Pace(rate, interrupt))
+    fail_jobs(world, [(name, {}, "x") for name in "abc"], queue=STEPS)
+    done = program(world, "dlq", "retry", "--queue", STEPS, "--yes", "--rate", "1/s")
+    assert (done.exit_code, done.stdout) == (130, "1 retried\n")
+    assert ids(world, "failed", STEPS) == ["b", "c"]
+
+
+@pytest.mark.parametrize(("answer", "left"), [(b"n\n", ["a", "b"]), (b"y\n", [])])
+def test_a_person_at_a_terminal_is_asked(world: World, answer: bytes, left: list[str]) -> None:
+    fail_jobs(world, [("a", {}, "x"), ("b", {}, "x")], queue=STEPS)
+    settings = world.settings
+    assert settings.redis_url
+    variables = environment(
+        settings, REDIS_URL=settings.redis_url.get_secret_value(), MAUNTIC_QUEUE_PREFIX=settings.queue_prefix
+    )
+    ours, theirs = pty.openpty()
+    arguments = command("dlq", "retry", "--queue", STEPS)
+    with subprocess.Popen(arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=variables) as process:
+        os.close(theirs)
+        os.write(ours, answer)
+        shown = b""
+        # Linux says that the other end was closed by an error.
+        with suppress(OSError):
+            while chunk := os.read(ours, 65_536):
+                shown += chunk
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"Retry 2 dead letters? [y/N]:" in shown
+    assert (b"Nothing was changed." in shown) is (left != [])
+    assert ids(world, "failed", STEPS) == left

@@ -69,8 +69,10 @@ def as_letter(queue: WatchedQueue, job: FailedJob) -> DeadLetter:
 
 
 def _payload(data: str | None) -> Mapping[str, Any] | None:
+    if not data:
+        return None
     try:
-        value = json.loads(data or "null")
+        value = json.loads(data)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

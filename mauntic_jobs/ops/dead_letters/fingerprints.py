@@ -17,12 +17,12 @@ _RULES = (
 )
 
 
+@lru_cache(maxsize=10_000)
 def fingerprint(queue: str, error: str) -> str:
     """Return what the errors of one kind have in common, as eight hexadecimal digits."""
     return sha256(f"{queue}\n{normalised(error)}".encode(errors="replace")).hexdigest()[:8]
 
 
-@lru_cache(maxsize=10_000)
 def normalised(error: str) -> str:
     """Return the text of an error without numbers, ids, addresses, links and quoted values."""
     text = " ".join(error[:_LOOKED_AT].split())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from mauntic_jobs.ops.dead_letters.box import Box, Selection
 from mauntic_jobs.ops.dead_letters.failed_runs import failed_runs
@@ -9,6 +10,9 @@ from mauntic_jobs.ops.dead_letters.failed_set import count_failed
 from mauntic_jobs.ops.dead_letters.groups import Group, grouped
 from mauntic_jobs.ops.dead_letters.letter import RUNS
 from mauntic_jobs.ops.dead_letters.watch import Finding, Standing, Thresholds, evaluate
+
+# Of one queue, the latest first: a look is taken every minute.
+_MOST_READ = 50_000
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,12 @@ def look(box: Box, thresholds: Thresholds) -> Look:
     standings = [*_of_queues(box, thresholds), _of_runs(box, thresholds)]
     findings = evaluate(standings, thresholds, box.now)
     over = dict.fromkeys(finding.queue for finding in findings)
-    since = box.now - thresholds.window
-    groups = {queue: grouped(box.letters(Selection(queues=[queue])), since) for queue in over}
-    return Look(standings, findings, groups)
+    return Look(standings, findings, {queue: _kinds(box, queue, thresholds) for queue in over})
+
+
+def _kinds(box: Box, queue: str, thresholds: Thresholds) -> list[Group]:
+    letters = box.letters(Selection(queues=[queue]), newest_first=True)
+    return grouped(islice(letters, _MOST_READ), box.now - thresholds.window)
 
 
 def _of_queues(box: Box, thresholds: Thresholds) -> list[Standing]:
