@@ -221,6 +221,11 @@ def unknown_job(rig: Rig) -> None:
     rig.variables["MAUNTIC_JOBS"] = '{"aggregate-hurly": {"max_attempts": 1}}'
 
 
+@_fault("warning", "alerts", "channels", "nobody is told")
+def no_alerts(rig: Rig) -> None:
+    del rig.variables["MAUNTIC_ALERTS"]
+
+
 @_fault("error", "crontab", "lines", "line 13: generate-daily-reports is called at `0 5 * * *`")
 def crontab_drift(rig: Rig) -> None:
     rig.edit("crontab", "0 2 * * * mauntic-jobs generate", "0 5 * * * mauntic-jobs generate")

@@ -91,6 +91,7 @@ def sound(settings: Settings, redis_url: str, directory: Path) -> Iterator[Rig]:
             "REDIS_URL": redis_url,
             "ENCRYPTION_KEY": KEY,
             "MAUNTIC_QUEUE_PREFIX": prefix,
+            "MAUNTIC_ALERTS": '[{"type": "slack", "url": "https://hooks.example.com/x"}]',
         }
         arguments = ["--crontab", str(directory / "crontab"), "--fly", str(directory / "fly")]
         rig = Rig(session, f"role_of_{database}", redis, directory, variables, arguments)

@@ -11,7 +11,7 @@ import pytest
 from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.ops.doctor import fly, postgres, redis, secrecy
+from mauntic_jobs.ops.doctor import alerts, fly, postgres, redis, secrecy
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.examine import CHECKS, examine
 from mauntic_jobs.ops.doctor.finding import Finding, Severity, ok
@@ -160,6 +160,15 @@ def test_a_database_without_the_platform_is_two_errors(empty_database: Settings)
     assert {each.what for each in found if each.severity is Severity.NOT_CHECKED and each.area == "providers"} == {
         "not there: delivery.provider_configs"
     }
+
+
+def test_a_channel_of_alerts_that_needs_apprise_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = _site(Settings.model_validate({"alerts": [{"type": "apprise", "url": "json://example.com"}]}))
+    (check,) = alerts.CHECKS
+    monkeypatch.setattr(alerts, "find_spec", lambda _: None)
+    assert _look(check.look, site) == (Severity.ERROR, "a channel needs Apprise, which is not installed")
+    monkeypatch.setattr(alerts, "find_spec", lambda _: object())
+    assert _look(check.look, site) == (Severity.OK, "1 channel may be told")
 
 
 def test_an_app_may_have_options_and_an_order_of_its_own(tmp_path: Path) -> None:

@@ -29,9 +29,7 @@ SEALED = (
 OPENED = {"serverToken": "é-token", "from": "Acme <news@acme.test>"}
 HIDDEN = "hunter2"
 
-ACCOUNT = json.dumps(
-    {"client_email": "a@example.com", "private_key": HIDDEN, "token_uri": "https://oauth2.example.com/token"}
-)
+ACCOUNT = json.dumps({"type": "service_account", "client_email": "a@example.com", "private_key": HIDDEN})
 VALID: dict[str, dict[str, Any]] = {
     "ses": {"region": "eu-west-1", "accessKeyId": "A", "secretAccessKey": HIDDEN},
     "sendgrid": {"apiKey": HIDDEN, "from": "news@acme.test"},
@@ -70,9 +68,14 @@ def test_a_complete_configuration_is_valid(kind: str) -> None:
         ("fcm", {"serviceAccountKey": "[]"}, ["serviceAccountKey is not a JSON object"]),
         (
             "fcm",
-            {"serviceAccountKey": '{"client_email": "a@example.com"}'},
-            ["serviceAccountKey has no private_key", "serviceAccountKey has no token_uri"],
+            {"serviceAccountKey": {"type": "service_account"}},
+            ["serviceAccountKey has no client_email", "serviceAccountKey has no private_key"],
         ),
+        ("fcm", {"serviceAccountKey": "{}"}, ["serviceAccountKey is not the key of a service account"]),
+        ("fcm", {"serviceAccountKey": json.loads(ACCOUNT)}, []),
+        ("fcm", {"projectId": "", "serviceAccountKey": ...}, ["projectId is missing", "serviceAccountKey is missing"]),
+        ("twilio", {"authToken": ..., "apiKeySid": "SK"}, ["apiKeySecret is missing"]),
+        ("twilio", {"authToken": ..., "apiKeySid": "SK", "apiKeySecret": HIDDEN}, []),
     ],
 )
 def test_what_is_wrong_with_a_configuration_is_named_by_its_keys(

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 # Of the key file of a Google service account, those that sign in with it.
-_SERVICE_ACCOUNT_KEYS = ("client_email", "private_key", "token_uri")
+_SERVICE_ACCOUNT_KEYS = ("client_email", "private_key")
 # What goes into no header, and may hold any characters.
-_FREE_TEXTS = ("host", "serviceAccountKey")
+_FREE_TEXTS = ("host",)
 _HIGHEST_PORT = 65_535
 
 
@@ -42,7 +42,7 @@ def problems(kind: str, values: Mapping[str, Any]) -> list[str]:
         found.append(f"{' or '.join(known.one_of)} is missing")
     given = [name for name in (*known.required, *known.one_of) if not _absent(values, name)]
     found += [f"{name} {wrong}" for name in given if (wrong := _malformed(values[name], free=name in _FREE_TEXTS))]
-    return found or known.check(values)
+    return found + known.check(values)
 
 
 def unknown_keys(kind: str, values: Mapping[str, Any]) -> list[str]:
@@ -83,19 +83,36 @@ def _is_port(text: str) -> bool:
     return bool(re.fullmatch(r"\d{1,5}", text)) and 0 < int(text) <= _HIGHEST_PORT
 
 
+def _twilio(values: Mapping[str, Any]) -> list[str]:
+    """Return what it lacks to log in: an API key, or else the account's token."""
+    api_key = ("apiKeySid", "apiKeySecret")
+    needed = api_key if any(not _absent(values, name) for name in api_key) else ("authToken",)
+    return [f"{name} is missing" for name in needed if _absent(values, name)]
+
+
 def _fcm(values: Mapping[str, Any]) -> list[str]:
-    try:
-        key = json.loads(str(values["serviceAccountKey"]))
-    except (ValueError, RecursionError):
-        return ["serviceAccountKey is not JSON"]
+    key = values.get("serviceAccountKey")
+    if _absent(values, "serviceAccountKey"):
+        return ["serviceAccountKey is missing"]
+    if isinstance(key, str):
+        try:
+            key = json.loads(key)
+        except (ValueError, RecursionError):
+            return ["serviceAccountKey is not JSON"]
     if not isinstance(key, dict):
         return ["serviceAccountKey is not a JSON object"]
+    if key.get("type") != "service_account":
+        return ["serviceAccountKey is not the key of a service account"]
     return [f"serviceAccountKey has no {name}" for name in _SERVICE_ACCOUNT_KEYS if _absent(key, name)]
 
 
 TYPES = MappingProxyType(
     {
-        "ses": ProviderType("email", ("region", "accessKeyId", "secretAccessKey"), ("from",)),
+        "ses": ProviderType(
+            "email",
+            ("region", "accessKeyId", "secretAccessKey"),
+            ("from", "sessionToken", "configurationSet"),
+        ),
         "sendgrid": ProviderType("email", ("apiKey",), ("from",)),
         "postmark": ProviderType("email", ("serverToken",), ("from",)),
         "custom_smtp": ProviderType(
@@ -104,7 +121,13 @@ TYPES = MappingProxyType(
             ("port", "secure", "from", "username", "password", "user", "pass", "auth"),
             check=_smtp,
         ),
-        "twilio": ProviderType("sms", ("accountSid", "authToken"), one_of=("fromNumber", "messagingServiceSid")),
-        "fcm": ProviderType("push", ("projectId", "serviceAccountKey"), check=_fcm),
+        "twilio": ProviderType(
+            "sms",
+            ("accountSid",),
+            ("authToken", "apiKeySid", "apiKeySecret"),
+            one_of=("fromNumber", "messagingServiceSid"),
+            check=_twilio,
+        ),
+        "fcm": ProviderType("push", ("projectId",), ("serviceAccountKey", "ttlSeconds"), check=_fcm),
     }
 )

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from mauntic_jobs.errors import MaunticJobsError, StatementTimeoutError, UnavailableError
 from mauntic_jobs.ops.doctor import (
+    alerts,
     clocks,
     crontab,
     database,
@@ -35,6 +36,7 @@ CHECKS: tuple[Check, ...] = (
     *clocks.CHECKS,
     *providers.CHECKS,
     *jobs.CHECKS,
+    *alerts.CHECKS,
     *crontab.CHECKS,
     *fly.CHECKS,
 )

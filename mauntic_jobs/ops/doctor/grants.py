@@ -29,6 +29,7 @@ RUNNING_JOBS = (
     Grant("SELECT, INSERT, UPDATE", "TABLE", "journey.journey_executions"),
     Grant("INSERT", "TABLE", "journey.execution_logs"),
     Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.runs, mauntic_jobs.outbox, mauntic_jobs.schedules"),
+    Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.alerts"),
     Grant("USAGE", "SEQUENCE", "mauntic_jobs.fencing_tokens"),
 )
 DELIVERING = (

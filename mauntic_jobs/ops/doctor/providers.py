@@ -34,9 +34,10 @@ def _key(site: Site) -> Iterator[Finding]:
 
 
 def _configurations(site: Site) -> Iterator[Finding]:
-    providers = [each for each in _active(site) if not each.sealed]
-    # Who has another provider for the channel can still send.
-    able = {(each.organization, each.channel) for each in providers if each.problem is None}
+    active = _active(site)
+    providers = [each for each in active if not each.sealed]
+    # Who has another provider for the channel can still send; what is sealed is a finding of its own.
+    able = {(each.organization, each.channel) for each in active if each.problem is None or each.sealed}
     found: dict[tuple[str, str], list[ConfiguredProvider]] = defaultdict(list)
     for each in providers:
         if each.problem is not None:
