@@ -1,0 +1,62 @@
+"""The providers' APIs: whatever is asked is accepted, after a delay. Prints its port, and ends with its input."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Mapping
+
+import uvloop
+
+# What each provider says of a message that it accepts, by the end of the path.
+_ANSWERS: Mapping[bytes, bytes] = {
+    b"/email": b'{"ErrorCode":0,"MessageID":"0a1b2c3d-0000-4000-8000-000000000000","Message":"OK"}',
+    b"/mail/send": b"",
+    b"/outbound-emails": b'{"MessageId":"0102018f-0000"}',
+}
+_HEAD = b"HTTP/1.1 200 OK\r\nX-Message-Id: m-1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+
+
+class _Api(asyncio.Protocol):
+    """One connection; its requests have a Content-Length, and come one after the other."""
+
+    def __init__(self, delay: float) -> None:
+        self._delay = delay
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way back."""
+        self._transport = transport  # type: ignore[assignment]  # a server's is a Transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer when a request is whole."""
+        self._buffer += data
+        head, found, body = self._buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        _, _, rest = head.lower().partition(b"content-length:")
+        if len(body) < int(rest.partition(b"\r\n")[0] or b"0"):
+            return
+        self._buffer = b""
+        path = head.split(b" ", 2)[1]
+        answer = next(each for end, each in _ANSWERS.items() if path.endswith(end))
+        asyncio.get_running_loop().call_later(self._delay, self._answer, _HEAD % (len(answer), answer))
+
+    def _answer(self, answer: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(answer)
+
+
+async def _serve(delay: float) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: _Api(delay), "127.0.0.1", 0)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--milliseconds", type=float, default=0.0, help="how long each answer takes")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(parser.parse_args().milliseconds / 1000))

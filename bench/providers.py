@@ -1,0 +1,262 @@
+"""`deliver` over each provider's API, against a local fake of it, and what of the cost is the exchange's.
+
+The fakes are a process of their own. Of each provider three ways are measured: `deliver`, from the queue to the ledger;
+`exchange`, the adapter alone; and `client`, the HTTP client alone, with the same request.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import uvloop
+from psycopg.types.json import Jsonb
+
+from bench._common import BENCH, connect, machine, say, spread, statements
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.addresses import parse_address
+from mauntic_jobs.delivery.assembly import Plan
+from mauntic_jobs.delivery.engine import Engine
+from mauntic_jobs.delivery.mime import Email
+from mauntic_jobs.delivery.outcome import Outcome, Verdict
+from mauntic_jobs.delivery.providers.config import ProviderConfig
+from mauntic_jobs.delivery.providers.factories import factories
+from mauntic_jobs.delivery.providers.http import HttpClient, Request
+from mauntic_jobs.embedded.servers import throwaway
+from mauntic_jobs.migrations.platform import create_platform
+from mauntic_jobs.migrations.upgrade import upgrade
+from mauntic_jobs.stores import postgres
+from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
+from mauntic_jobs.stores.redis import open_redis
+
+_DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "512MB"}
+_LOOK_SECONDS = 0.005
+_WORDS = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor."
+_HTML = "<html><body>\n" + f"<p style='margin:0 0 16px'>{_WORDS}</p>\n" * 54 + "</body></html>\n"
+_EMAIL = Email(
+    sender=parse_address("News <news@acme.test>"),
+    recipient=parse_address("ann@example.com"),
+    subject="Hello",
+    message_id="<1@acme.test>",
+    date=datetime(2026, 10, 1, 12, tzinfo=UTC),
+    html=_HTML,
+    text=_WORDS,
+    tags={"deliveryId": str(UUID(int=1)), "organizationId": str(UUID(int=2))},
+)
+
+
+@dataclass(frozen=True)
+class _Provider:
+    """A provider's channel and configuration, what its adapter is given, and what is on the queue."""
+
+    channel: str
+    config: Mapping[str, str]
+    content: Any
+    message: Mapping[str, str]
+
+
+class _Spent(NamedTuple):
+    """What so many messages took: seconds by the clock, and of this process's CPU."""
+
+    messages: int
+    seconds: float
+    cpu: float
+
+
+class _Now:
+    """A moment, by the clock and by the CPU."""
+
+    def __init__(self) -> None:
+        self._clock, self._cpu = time.perf_counter(), time.process_time()
+
+    def spent(self, messages: int) -> _Spent:
+        """Return what so many messages have taken since."""
+        return _Spent(messages, time.perf_counter() - self._clock, time.process_time() - self._cpu)
+
+
+_MAIL = {"emailAddress": "ann@example.com", "subject": "Hello", "html": _HTML, "text": _WORDS}
+_PROVIDERS = {
+    "postmark": _Provider("email", {"serverToken": "token", "from": "news@acme.test"}, _EMAIL, _MAIL),
+    "sendgrid": _Provider("email", {"apiKey": "key", "from": "news@acme.test"}, _EMAIL, _MAIL),
+    "ses": _Provider(
+        "email",
+        {"region": "eu-west-1", "accessKeyId": "id", "secretAccessKey": "key", "from": "news@acme.test"},
+        _EMAIL,
+        _MAIL,
+    ),
+}
+_WAYS = ("deliver", "exchange", "client")
+
+
+def main() -> None:
+    """Measure, and print what came out."""
+    given = _arguments()
+    with throwaway(postgres_settings=_DURABLE) as servers:
+        settings = Settings(database_url=servers.database_url, redis_url=servers.redis_url)
+        with postgres.connect(settings) as session:
+            create_platform(session)
+        upgrade(settings, lambda _: None)
+        figures: dict[str, Any] = {"machine": machine(servers.database_url), "results": []}
+        for latency in given.latency:
+            with _fakes(latency) as url:
+                for name in given.providers:
+                    for concurrency in given.concurrency:
+                        result = _measured(settings, url, name, latency, concurrency, given)
+                        figures["results"].append(result)
+                        print(_line(result), flush=True)
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=3000, help="of each measurement, at most (default: 3000)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement (default: 3)")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[3, 5, 10, 50], help="default: 3 5 10 50")
+    parser.add_argument("--latency", type=int, nargs="+", default=[0, 50], help="milliseconds (default: 0 50)")
+    parser.add_argument("--providers", nargs="+", choices=list(_PROVIDERS), default=list(_PROVIDERS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
+    return parser.parse_args()
+
+
+@contextmanager
+def _fakes(latency: int) -> Iterator[str]:
+    command = [sys.executable, str(BENCH / "_fake_apis.py"), "--milliseconds", str(latency)]
+    # They end with their input, and so with this process.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None  # noqa: S101 - it is piped
+        assert process.stdin is not None  # noqa: S101 - it is piped
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        process.stdin.close()
+
+
+def _measured(
+    settings: Settings, url: str, name: str, latency: int, concurrency: int, given: argparse.Namespace
+) -> dict[str, Any]:
+    """Return the rates of all ways, taking turns, and the CPU time of this process for each message."""
+    messages = min(given.messages, concurrency * 2000 // latency) if latency else given.messages
+    own = settings.model_copy(update={"provider_urls": {name: url}})
+    ways: dict[str, Callable[[], _Spent]] = {
+        "deliver": lambda: _deliver(own, name, concurrency, messages),
+        "exchange": lambda: _exchange(own, name, concurrency, messages, alone=False),
+        "client": lambda: _exchange(own, name, concurrency, messages, alone=True),
+    }
+    samples: dict[str, list[_Spent]] = {way: [] for way in _WAYS}
+    for number in range(given.rounds):
+        say(f"{name}, {latency} ms, concurrency {concurrency}, round {number + 1} of {given.rounds}")
+        for way in _WAYS:
+            samples[way].append(ways[way]())
+    return {
+        "provider": name,
+        "latency_ms": latency,
+        "concurrency": concurrency,
+        "messages": messages,
+        "rates": {way: spread([each.messages / each.seconds for each in samples[way]]) for way in _WAYS},
+        "cpu_ms_per_message": {
+            way: spread([each.cpu * 1000 / each.messages for each in samples[way]]) for way in _WAYS
+        },
+    }
+
+
+def _deliver(settings: Settings, name: str, concurrency: int, messages: int) -> _Spent:
+    """Let an engine deliver the messages of a queue."""
+    provider, organization = _PROVIDERS[name], uuid4()
+    settings = settings.model_copy(update={"queue_prefix": f"bench-{uuid4().hex}"})
+    assert settings.database_url is not None  # noqa: S101 - it is set above
+    with connect(settings.database_url.get_secret_value()) as connection:
+        connection.execute(
+            statements("providers")["provider"],
+            {"org": organization, "channel": provider.channel, "type": name, "config": Jsonb(dict(provider.config))},
+        )
+    queue = f"delivery:send-{provider.channel}"
+    own = {"organizationId": str(organization), **provider.message}
+    jobs = [QueueJob(queue, f"job-{uuid4().hex}", "send", {"deliveryId": str(uuid4()), **own}) for _ in range(messages)]
+    redis = open_redis(settings)
+    try:
+        add_jobs(redis, settings.queue_prefix, jobs, int(time.time() * 1000))
+    finally:
+        redis.close()
+    plan = Plan({provider.channel: concurrency}, timedelta(days=1), timedelta(seconds=5), until_empty=True)
+    engine = Engine(settings, plan, say, lambda *problem: say(str(problem)))
+
+    return _run(_watched(engine, engine.stats[provider.channel].settled, concurrency, messages))
+
+
+async def _watched(engine: Engine, settled: Counter[str], concurrency: int, messages: int) -> _Spent:
+    """Measure an engine from when its connections are open to the last message."""
+    running = asyncio.ensure_future(engine.run())
+    while settled["sent"] < concurrency and not running.done():
+        await asyncio.wait({running}, timeout=_LOOK_SECONDS)
+    began, first = _Now(), settled["sent"]
+    while settled["sent"] < messages and not running.done():
+        await asyncio.wait({running}, timeout=_LOOK_SECONDS)
+    spent = began.spent(messages - first)
+    await running
+    if settled["sent"] != messages:
+        raise RuntimeError(f"not all messages were sent: {settled}")
+    return spent
+
+
+def _exchange(settings: Settings, name: str, concurrency: int, messages: int, *, alone: bool) -> _Spent:
+    """Let the adapter send the messages, or the HTTP client alone."""
+    provider = _PROVIDERS[name]
+
+    async def run() -> _Spent:
+        client = HttpClient(timeout=30)
+        config = ProviderConfig(UUID(int=1), name, provider.config)
+        adapter: Any = factories(settings, client)[provider.channel, name](config)
+        request: Request = await adapter._request(provider.content)  # noqa: SLF001 - the same as it sends
+
+        async def send() -> None:
+            outcome: Outcome = await adapter.send(provider.content)
+            if outcome.verdict is not Verdict.ACCEPTED:
+                raise RuntimeError(outcome.reason)
+
+        async def post() -> None:
+            await client.wire.post(request.url, headers=dict(request.headers), content=request.content)
+
+        deed = post if alone else send
+        # The connections are opened first.
+        await asyncio.gather(*(_worker(deed, 1) for _ in range(concurrency)))
+        began = _Now()
+        await asyncio.gather(*(_worker(deed, messages // concurrency) for _ in range(concurrency)))
+        spent = began.spent(messages)
+        await client.close()
+        return spent
+
+    return _run(run())
+
+
+async def _worker(deed: Callable[[], Awaitable[None]], times: int) -> None:
+    for _ in range(times):
+        await deed()
+
+
+def _run(coroutine: Coroutine[Any, Any, _Spent]) -> _Spent:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(coroutine)
+
+
+def _line(result: dict[str, Any]) -> str:
+    ways = ", ".join(
+        f"{way} {rate['median']:,.0f}/s ({rate['min']:,.0f}-{rate['max']:,.0f}),"
+        f" {result['cpu_ms_per_message'][way]['median']:.2f} ms CPU"
+        for way, rate in result["rates"].items()
+    )
+    return f"{result['provider']}, {result['latency_ms']} ms, concurrency {result['concurrency']}: {ways}"
+
+
+if __name__ == "__main__":
+    began = time.perf_counter()
+    main()
+    say(f"took {time.perf_counter() - began:.0f} s")
