@@ -16,7 +16,7 @@ import pytest
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
-from tests.delivery.crash import age, check, deliver_all, ended, start
+from tests.delivery.crash import age, check, counted, deliver_all, ended, start
 from tests.delivery.failing import POINTS
 from tests.delivery.proxy import running_proxy
 from tests.delivery.sink import Sink, running_sink
@@ -45,13 +45,6 @@ def backlog(world: World, count: int = MESSAGES, first: int = 0, recipient: str 
 
 def _moved(world: World, sink: Sink, before: int) -> bool:
     return len(sink.messages()) > before or not world.jobs_in("wait")
-
-
-def counted(world: World) -> tuple[int, int]:
-    (row,) = world.session.rows(
-        b"SELECT sum(sent_count)::int AS sent, sum(failed_count)::int AS failed FROM delivery.delivery_jobs"
-    )
-    return row["sent"], row["failed"]
 
 
 @pytest.mark.parametrize("point", POINTS)

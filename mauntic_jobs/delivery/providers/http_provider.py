@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from mauntic_jobs.delivery.outcome import Outcome, Verdict
-from mauntic_jobs.delivery.providers.config import ProviderConfig
+from mauntic_jobs.delivery.providers.config import ProviderConfig, hide
 from mauntic_jobs.delivery.providers.http import Answer, ExchangeError, Exchanges, HttpClient, Request
 
 _SECRET = re.compile(r"key|token|secret", re.IGNORECASE)
@@ -21,7 +21,7 @@ class HttpProvider(ABC):
         self._base = base
         self._exchanges = Exchanges(client)
         values = config.values.items()
-        self._secrets = [value for name, value in values if _SECRET.search(name) and isinstance(value, str) and value]
+        self._secrets = [value for name, value in values if _SECRET.search(name) and isinstance(value, str)]
 
     async def send(self, message: Any) -> Outcome:
         """Send one message; every failure of the provider is an Outcome. Raises ContentError."""
@@ -50,9 +50,7 @@ class HttpProvider(ABC):
 
     def _without_secrets(self, reason: str) -> str:
         """Return what a provider said without the credentials that it repeats."""
-        for secret in self._secrets:
-            reason = reason.replace(secret, "***")
-        return reason
+        return hide(reason, self._secrets)
 
     @abstractmethod
     async def _request(self, message: Any) -> Request:
