@@ -1,5 +1,6 @@
 """Delivering with processes that are killed, and the account of every message afterwards."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -16,19 +17,23 @@ _FAILING = Path(__file__).parent / "failing.py"
 _SETTLED = ("sent", "failed", "suppressed", "expired", "ambiguous")
 
 
-def start(world: World, *options: str, output: int = subprocess.PIPE, **extra: str) -> "subprocess.Popen[str]":
-    """Start a process that delivers; `FAILPOINT` may be among the variables."""
+def start(
+    world: World, *options: str, concurrency: int = CONCURRENCY, output: int = subprocess.PIPE, **extra: str
+) -> "subprocess.Popen[str]":
+    """Start a process that delivers the world's channel; `FAILPOINT` may be among the variables."""
     assert world.settings.redis_url
     variables = {
         "REDIS_URL": world.settings.redis_url.get_secret_value(),
         "MAUNTIC_QUEUE_PREFIX": world.settings.queue_prefix,
         "MAUNTIC_ALLOWED_NETWORKS": "127.0.0.0/8",
         "MAUNTIC_SEND_TIMEOUT": "3s",
+        "MAUNTIC_PROVIDER_URLS": json.dumps(world.settings.provider_urls),
         "PYTHONPATH": str(_FAILING.parents[2]),
         **extra,
     }
+    command = ["deliver", world.channel, f"--concurrency={world.channel}={concurrency}"]
     return subprocess.Popen(
-        [sys.executable, str(_FAILING), "deliver", "email", f"--concurrency=email={CONCURRENCY}", *options],
+        [sys.executable, str(_FAILING), *command, *options],
         stdout=output,
         stderr=output,
         text=True,
@@ -77,20 +82,35 @@ def deliver_all(world: World) -> None:
 
 
 def check(world: World, sink: Sink, created: int, *, kills: int = 0, unsent: int = 0) -> Counter[str]:
-    """Check that no message was lost, and that the ledger names each that may have been sent twice."""
+    """Check that no email was lost, and that the ledger names each that may have been sent twice."""
+    received = Counter(message.message_id for message in sink.messages())
+    return account(world, received, created, by="message_id", most_named=kills * CONCURRENCY, unsent=unsent)
+
+
+def account(
+    world: World, received: Counter[str], created: int, *, by: str, most_named: int, unsent: int = 0
+) -> Counter[str]:
+    """Hold the ledger against what was received, which the column `by` tells; return how many are in each state."""
     rows = world.ledger()
     states = Counter(row["state"] for row in rows)
     assert created == sum(states[state] for state in _SETTLED), states
     assert all(world.jobs_in(name) == [] for name in ("wait", "active", "delayed", "prioritized"))
-    received = Counter(message.message_id for message in sink.messages())
-    by_id: dict[str, dict[str, Any]] = {row["message_id"]: row for row in rows if row["message_id"]}
+    by_id: dict[str, dict[str, Any]] = {row[by]: row for row in rows if row[by]}
     doubled = {by_id[name]["delivery_id"] for name, count in received.items() if count > 1}
     named = {row["delivery_id"] for row in rows if row["possible_duplicate"]}
     assert doubled <= named, doubled - named
-    lost = [row for row in rows if row["state"] == "sent" and not received[row["message_id"]]]
+    lost = [row for row in rows if row["state"] == "sent" and not received[row[by]]]
     assert lost == []
-    phantom = [row for row in rows if row["state"] in ("failed", "suppressed") and received[row["message_id"]]]
+    phantom = [row for row in rows if row["state"] in ("failed", "suppressed") and received[row[by]]]
     assert phantom == []
     assert states["sent"] >= created - unsent - states["ambiguous"]
-    assert len(named) + states["ambiguous"] <= kills * CONCURRENCY
+    assert len(named) + states["ambiguous"] <= most_named
     return states
+
+
+def counted(world: World) -> tuple[int, int]:
+    """Return how many messages the campaigns say were sent, and have failed."""
+    (row,) = world.session.rows(
+        b"SELECT sum(sent_count)::int AS sent, sum(failed_count)::int AS failed FROM delivery.delivery_jobs"
+    )
+    return row["sent"], row["failed"]

@@ -16,7 +16,7 @@ import pytest
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
-from tests.delivery.crash import age, backlog, check, deliver_all, ended, start
+from tests.delivery.crash import age, backlog, check, counted, deliver_all, ended, start
 from tests.delivery.failing import POINTS
 from tests.delivery.proxy import running_proxy
 from tests.delivery.sink import Sink, running_sink
@@ -36,13 +36,6 @@ def ready(world: World, sink: Sink) -> World:
 
 def _moved(world: World, sink: Sink, before: int) -> bool:
     return len(sink.messages()) > before or not world.jobs_in("wait")
-
-
-def counted(world: World) -> tuple[int, int]:
-    (row,) = world.session.rows(
-        b"SELECT sum(sent_count)::int AS sent, sum(failed_count)::int AS failed FROM delivery.delivery_jobs"
-    )
-    return row["sent"], row["failed"]
 
 
 @pytest.mark.parametrize("point", POINTS)

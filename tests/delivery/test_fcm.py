@@ -324,6 +324,26 @@ def test_a_token_is_renewed_before_it_ends_while_it_still_serves() -> None:
     asyncio.run(run())
 
 
+def test_a_message_waits_for_a_token_only_as_long_as_its_claim_is_fresh(
+    api: FakeApi, fcm: FakeFcm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mauntic_jobs.delivery.providers.google_token._PATIENCE_SECONDS", 0.01)
+    fcm.grant = lambda: Fault.FREEZE
+    (outcome,) = send(api, PUSH)
+    assert (outcome.verdict, outcome.reason) == (Verdict.PROVIDER, "Google gives no access within 0.01 s")
+    assert sent(api) == []
+
+
+def test_a_refused_token_is_not_renewed_for_a_message_that_has_waited_long(
+    api: FakeApi, fcm: FakeFcm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mauntic_jobs.delivery.providers.fcm._FRESH_SECONDS", 0.0)
+    fcm.send = lambda _: error(401, "UNAUTHENTICATED", of_fcm=False)
+    assert [outcome.verdict for outcome in send(api, PUSH, PUSH)] == [Verdict.PROVIDER] * 2
+    # The next message has a new one.
+    assert (grants(api), len(sent(api))) == (2, 2)
+
+
 def test_a_check_is_judged_as_a_message_and_sends_nothing(api: FakeApi, fcm: FakeFcm) -> None:
     assert with_provider(api, lambda provider: provider.check()).verdict is Verdict.ACCEPTED
     (taken,) = (taken for taken in api.taken if taken.path != "/token")

@@ -12,6 +12,7 @@ from uuid import UUID
 from mauntic_jobs.errors import JobFailedError
 
 _IV_BYTES = 12
+_SHORTEST_SECRET = 8
 
 
 class ProviderError(JobFailedError):
@@ -73,7 +74,9 @@ def encrypt(values: Mapping[str, Any], encryption_key: str) -> str:
 def hide(text: str, secrets: Iterable[str]) -> str:
     """Return what a provider says without the secrets that it may repeat."""
     for secret in secrets:
-        text = text.replace(secret, "***")
+        # What is shorter is found in any text, and is no secret.
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
     return text
 
 

@@ -59,8 +59,9 @@ class FcmProvider(HttpProvider):
         project = config.required("projectId")
         if not _PROJECT.fullmatch(project):
             raise ProviderError(f"{config.name}: projectId is not the id of a Firebase project")
-        self._account = ServiceAccount(config, "serviceAccountKey")
-        self._tokens = AccessTokens(self._account, SCOPE, self._exchanges, token_url)
+        account = ServiceAccount(config, "serviceAccountKey")
+        self._secrets += account.secrets
+        self._tokens = AccessTokens(account, SCOPE, self._exchanges, token_url)
         self._url = f"{self._base}/v1/projects/{project}/messages:send"
         self._ttl = _ttl(config)
 
@@ -77,7 +78,7 @@ class FcmProvider(HttpProvider):
         except ExchangeError as error:
             return error.outcome
         outcome = self._judged(answer)
-        return replace(outcome, reason=hide(outcome.reason, (_token(request), message.token)))
+        return replace(outcome, reason=hide(outcome.reason, (*self._secrets, _token(request), message.token)))
 
     async def _exchange(self, message: Push) -> tuple[Request, Answer]:
         request = await self._request(message)
@@ -116,8 +117,7 @@ class FcmProvider(HttpProvider):
 
     def _said(self, answer: Answer) -> str:
         error = answer.fields().get("error")
-        said = f"{_code(answer)}: {error.get('message')}" if isinstance(error, dict) else ""
-        return hide(said, self._account.secrets)
+        return f"{_code(answer)}: {error.get('message')}" if isinstance(error, dict) else ""
 
 
 def _fields(message: Push, ttl: int) -> dict[str, Any]:

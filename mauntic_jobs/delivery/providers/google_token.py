@@ -25,8 +25,6 @@ _EARLY_SECONDS = 300.0
 _PAUSE_SECONDS = 15.0
 # A message whose claim has been committed cannot wait for longer.
 _PATIENCE_SECONDS = 10.0
-# A line of a key that is no longer than this says nothing.
-_SHORT = 8
 
 
 class ServiceAccount:
@@ -41,7 +39,7 @@ class ServiceAccount:
             raise ProviderError(f"{config.name}: {name} is not the key of a service account")
         # Written by hand, the ends of its lines are often two characters.
         key = key.replace("\\n", "\n")
-        self.secrets = [line for line in key.splitlines() if len(line) > _SHORT and not line.startswith("-")]
+        self.secrets = [line for line in key.splitlines() if not line.startswith("-")]
         try:
             self._signer = RSASigner.from_string(  # type: ignore[no-untyped-call]  # it has no types
                 key, fields.get("private_key_id")

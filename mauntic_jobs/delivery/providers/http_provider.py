@@ -21,7 +21,7 @@ class HttpProvider(ABC):
         self._base = base
         self._exchanges = Exchanges(client)
         values = config.values.items()
-        self._secrets = [value for name, value in values if _SECRET.search(name) and isinstance(value, str) and value]
+        self._secrets = [value for name, value in values if _SECRET.search(name) and isinstance(value, str)]
 
     async def send(self, message: Any) -> Outcome:
         """Send one message; every failure of the provider is an Outcome. Raises ContentError."""

@@ -5,11 +5,12 @@ It has no idempotency keys for messages, and keeps no tag with them: later event
 
 import base64
 import re
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
-from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError, hide
+from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError
 from mauntic_jobs.delivery.providers.http import Answer, ExchangeError, HttpClient, Request, common_outcome
 from mauntic_jobs.delivery.providers.http_provider import HttpProvider
 from mauntic_jobs.delivery.sms import Sms, sender_of
@@ -84,7 +85,7 @@ class TwilioProvider(HttpProvider):
         user, password = _login(config, account)
         encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
         self._headers = {"authorization": f"Basic {encoded}", "accept": "application/json"}
-        self._secrets += [password, encoded]
+        self._secrets.append(encoded)
 
     async def send(self, message: Sms) -> Outcome:
         """Send one message; every failure of the provider is an Outcome."""
@@ -95,9 +96,10 @@ class TwilioProvider(HttpProvider):
         outcome = self._judged(answer)
         if outcome.verdict is Verdict.ACCEPTED:
             return Outcome(Verdict.ACCEPTED, f"segments: {message.segments}", outcome.provider_message_id)
+        reason = self._without_secrets(outcome.reason)
         if message.sender and _code(answer) in _SENDER:
-            return Outcome(Verdict.PERMANENT, outcome.reason, reject=RejectReason.INVALID)
-        return outcome
+            return Outcome(Verdict.PERMANENT, reason, reject=RejectReason.INVALID)
+        return replace(outcome, reason=reason)
 
     async def _request(self, message: Sms) -> Request:
         fields = {"To": message.recipient, "Body": message.text}
@@ -137,7 +139,7 @@ class TwilioProvider(HttpProvider):
     def _said(self, answer: Answer) -> str:
         fields, code = answer.fields(), _code(answer)
         text = fields.get("error_message") if answer.is_success else fields.get("message")
-        return hide(f"code {code}: {text}", self._secrets) if code else ""
+        return f"code {code}: {text}" if code else ""
 
 
 def _by_code(answer: Answer, said: str) -> Outcome | None:
