@@ -1,4 +1,4 @@
-"""The demo: a month of events is aggregated, a campaign is delivered, the other jobs follow, and all of them run again."""
+"""The demo: a month of events is aggregated, a campaign delivered, the other jobs follow, and all of them run again."""
 
 import shlex
 import shutil

@@ -96,7 +96,7 @@ class TwilioProvider(HttpProvider):
         outcome = self._judged(answer)
         if outcome.verdict is Verdict.ACCEPTED:
             return Outcome(Verdict.ACCEPTED, f"segments: {message.segments}", outcome.provider_message_id)
-        reason = self._without_secrets(outcome.reason)
+        reason = hide(outcome.reason, self._secrets)
         if message.sender and _code(answer) in _SENDER:
             return Outcome(Verdict.PERMANENT, reason, reject=RejectReason.INVALID)
         return replace(outcome, reason=reason)
