@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
-from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError
+from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError, hide
 from mauntic_jobs.delivery.providers.http import Answer, ExchangeError, HttpClient, Request, common_outcome
 from mauntic_jobs.delivery.providers.http_provider import HttpProvider
 from mauntic_jobs.delivery.sms import Sms, sender_of
