@@ -8,19 +8,24 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.job_output import progress
 from mauntic_jobs.cli.output import plural, print_json, print_line, print_table
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery import desk
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.ledger_entries import State
+from mauntic_jobs.delivery.resending import Failed, count_failed, failed_deliveries, resend
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
+from mauntic_jobs.ops.masking import masked
+from mauntic_jobs.ops.pace import Pace, parse_rate
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.stores.redis import open_redis
 
 app = new_app("The delivery ledger: what became of each message, and what a human has to decide.")
 
 Delivery = Annotated[str, typer.Argument(metavar="ID", help="Its delivery id, from `deliveries list`.")]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show addresses and contents as they are.")]
 Organization = Annotated[UUID | None, typer.Option(metavar="UUID", help="Only of this organization.")]
 
 _STATES = [state.value for state in State]
@@ -39,6 +44,7 @@ def list_deliveries(
     channel: Annotated[str | None, typer.Option(metavar="CHANNEL", help="email, sms or push.")] = None,
     count: Annotated[bool, typer.Option("--count", help="Only how many there are of each channel and state.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
+    reveal: Reveal = False,
     json: JsonOutput = False,
 ) -> None:
     """List deliveries, those that changed last first."""
@@ -52,6 +58,7 @@ def list_deliveries(
             rows, columns = desk.count_deliveries(session, organization), _COUNTS
         else:
             rows, columns = desk.list_deliveries(session, state, organization, channel, limit), _COLUMNS
+            rows = [_shown(row, reveal=reveal) for row in rows]
     if json:
         print_json(rows)
     else:
@@ -60,11 +67,16 @@ def list_deliveries(
 
 @command(app, "show", example="mauntic-jobs deliveries show 7f3c2f --json")
 def show_delivery(
-    settings: Settings, delivery: Delivery, *, organization: Organization = None, json: JsonOutput = False
+    settings: Settings,
+    delivery: Delivery,
+    *,
+    organization: Organization = None,
+    reveal: Reveal = False,
+    json: JsonOutput = False,
 ) -> None:
     """Show everything that is known of one delivery: its state, its attempts, and what the platform has heard of it."""
     with connect(settings) as session:
-        row = desk.show_delivery(session, delivery, organization)
+        row = _shown(desk.show_delivery(session, delivery, organization), reveal=reveal)
     if json:
         print_json(row)
         return
@@ -98,6 +110,47 @@ def resolve_delivery(
         print_line(f"{delivery} is on its queue again")
 
 
+@command(app, "resend", example="mauntic-jobs deliveries resend --job 7b0e1c2a-3d4e-4f60-8a7b-9c0d1e2f3a4b --dry-run")
+def resend_deliveries(
+    settings: Settings,
+    *,
+    job: Annotated[UUID, typer.Option(metavar="UUID", help="The campaign: a row of delivery.delivery_jobs.")],
+    state: Annotated[str, typer.Option(metavar="STATE", help="failed, and no other.")] = State.FAILED.value,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Only those whose reason contains it.")] = None,
+    rate: Annotated[str, typer.Option(metavar="RATE", help="How fast they are queued: 5/s, 300/m.")] = "50/s",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show how many there are, by reason.")] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Send a campaign's failed messages again, and no others: what was sent stays sent, what is ambiguous is left."""
+    if state != State.FAILED:
+        raise UsageError(f"Only failed messages are sent again here; for one that is {state}: deliveries resolve.")
+    which, pace = Failed(job, reason), Pace(parse_rate(rate))
+    with connect(settings) as session, closing(open_redis(settings)) as redis:
+        found = count_failed(session, which)
+        total, gone = (sum(row[name] for row in found) for name in ("deliveries", "gone"))
+        if dry_run:
+            _print_resend(json, {"failed": total, "without_content": gone, "reasons": found})
+            return
+        refused: list[str] = []
+        with progress(total - gone, "resend", quiet=json or total == gone) as advance:
+            for rows in failed_deliveries(session, which, pace.portion):
+                pace.wait(len(rows))
+                refused += [why for why in resend(session, redis, settings, rows, clock.now()) if why is not None]
+                for _ in rows:
+                    advance()
+        _print_resend(json, {"queued": total - gone - len(refused), "refused": len(refused), "without_content": gone})
+
+
+def _print_resend(json: bool, result: Row) -> None:
+    if json:
+        print_json(result)
+        return
+    reasons = result.pop("reasons", [])
+    print_line(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.items()))
+    if reasons:
+        print_table(reasons)
+
+
 @command(app, "reconcile", example="mauntic-jobs deliveries reconcile")
 def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> None:
     """Put on the queues again what is owed and no job asks for, after Redis has lost data. Doubles nothing."""
@@ -112,6 +165,12 @@ def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> Non
             "Campaigns of which neither the ledger nor a queue knows all messages; their producer must add them:"
         )
         print_table(done.missing)
+
+
+def _shown(row: Row, *, reveal: bool) -> Row:
+    """Return a delivery as it may be shown: without what names a person, unless that was asked for."""
+    named = {name: row[name] for name in ("address", "payload") if name in row}
+    return {**row, **masked(named, reveal=reveal)}
 
 
 def _text(value: Any) -> str:

@@ -15,7 +15,7 @@ from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.ops.dead_letters.acting import Action, Fate, Outcome, act
 from mauntic_jobs.ops.dead_letters.box import Box, Selection
 from mauntic_jobs.ops.dead_letters.groups import Group, grouped
-from mauntic_jobs.ops.dead_letters.pace import Pace, parse_rate
+from mauntic_jobs.ops.pace import Pace, parse_rate
 
 _SHOWN_GROUPS = 10
 # Letters whose reasons are told one by one; what comes after is only counted.

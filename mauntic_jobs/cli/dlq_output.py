@@ -11,7 +11,7 @@ from mauntic_jobs.cli.output import plural, print_line, print_table
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.groups import Group
 from mauntic_jobs.ops.dead_letters.letter import DeadLetter
-from mauntic_jobs.ops.dead_letters.masking import masked_text, shortened
+from mauntic_jobs.ops.masking import masked_text, shortened
 
 _INDENT = "    "
 _ERROR_LENGTH = 300

@@ -1,5 +1,6 @@
 """`providers`: how the organizations' providers are configured."""
 
+import asyncio
 import sys
 from itertools import groupby
 from pathlib import Path
@@ -12,8 +13,9 @@ from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.output import print_json, print_line, print_table, say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.providers.keys import TYPES
-from mauntic_jobs.errors import UsageError
+from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Row
+from mauntic_jobs.ops.provider_check import Check, channel_of, check_providers
 from mauntic_jobs.ops.providers import ConfiguredProvider, encrypted, list_providers
 from mauntic_jobs.stores.postgres import connect
 
@@ -43,6 +45,36 @@ def list_all(
         print_table((_row(provider) for provider in own), unbroken=("provider", "type"))
 
 
+@command(app, "check", example="mauntic-jobs providers check --org 7b0e1c2a-3d4e-4f60-8a7b-9c0d1e2f3a4b")
+def check(
+    settings: Settings,
+    *,
+    org: Annotated[UUID | None, typer.Option(metavar="UUID", help="Only of this organization.")] = None,
+    send_to: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Send a test message there by each provider of its channel; needs --org."),
+    ] = None,
+    json: JsonOutput = False,
+) -> None:
+    """Log in at each active provider without sending anything, and say what is wrong. Exit code 1 if anything is."""
+    if send_to and org is None:
+        raise UsageError("Say whose providers are to send the test message: --org.")
+    if send_to:
+        channel_of(send_to)
+    with connect(settings) as session:
+        providers = [each for each in list_providers(session, settings, org) if each.active]
+    checks = asyncio.run(check_providers(settings, providers, send_to))
+    if json:
+        print_json([{**_as_json(each.provider), **_result(each)} for each in checks])
+    elif not checks:
+        say("no provider is active")
+    for organization, own in groupby(checks if not json else [], lambda each: each.provider.organization):
+        print_line(f"organization {organization}")
+        print_table(({**_who(each.provider), **_result(each)} for each in own), unbroken=("provider", "type"))
+    if any(each.problem for each in checks):
+        raise typer.Exit(ExitCode.FAILED)
+
+
 @command(app, "encrypt", example="mauntic-jobs providers encrypt --type sendgrid --file sendgrid.json")
 def encrypt_config(
     settings: Settings,
@@ -70,13 +102,21 @@ def _read(file: str) -> str:
         raise UsageError(f"{file} is not UTF-8.") from None
 
 
+def _who(provider: ConfiguredProvider) -> Row:
+    return {"provider": provider.id, "type": provider.type}
+
+
+def _result(check: Check) -> Row:
+    state = check.problem or ("works, and has taken the message" if check.sent else "works")
+    return {"seconds": round(check.seconds, 2), "state": state}
+
+
 def _row(provider: ConfiguredProvider) -> Row:
     remarks = [provider.problem or "valid"]
     remarks += [] if provider.encrypted else ["not encrypted"]
     remarks += [] if provider.active else ["not active"]
     return {
-        "provider": provider.id,
-        "type": provider.type,
+        **_who(provider),
         "priority": provider.priority,
         "state": ", ".join(remarks),
     }

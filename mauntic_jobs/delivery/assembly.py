@@ -96,7 +96,7 @@ async def connected(
         consumers = []
         for name, own in stats.items():
             base, policy = base_of(settings, name), policy_of(settings, name)
-            process, aside = _process(pipeline, name), fairness[name].in_trouble
+            process, aside = _process(pipeline, name), fairness[name].aside
             work = Work(base, plan.concurrency[name], policy, process, aside)
             consumers.append(Consumer(work, shared, redis(), own, tell, report))
         yield Crew(pipeline, directory, ledger, shared, consumers)

@@ -1,10 +1,9 @@
 """What a human asks of the delivery ledger, and decides."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -12,12 +11,11 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.ledger import RESEND_AFTER
 from mauntic_jobs.delivery.ledger_entries import State
-from mauntic_jobs.delivery.queues import base_of
+from mauntic_jobs.delivery.queues import add_payloads, base_of, job_id_of
 from mauntic_jobs.errors import RefusedError, UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.lua import script
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.stores.redis import RedisScripts
 
@@ -92,7 +90,7 @@ def resolve_resend(
         raise RefusedError(
             f"The delivery {delivery} is {row['state']}: only what is ambiguous or failed can be sent again."
         )
-    queue_job = _job_id(row, row["fence"] + 1)
+    queue_job = job_id_of(row, row["fence"] + 1)
     parameters = {"organization": row["organization_id"], "delivery": delivery, "fence": row["fence"]}
     with session.transaction():
         session.execute(_sql["resend"], {**parameters, "queue_job": queue_job, "failed": row["state"] == State.FAILED})
@@ -101,7 +99,7 @@ def resolve_resend(
         raise RefusedError(f"The delivery {delivery} has just changed: look at it again.")
     # Should the process die here, `reconcile` finds that it is owed.
     redis.command("DEL", f"delivery:idem:{delivery}")
-    _add(redis, settings, row["channel"], {queue_job: row["payload"]}, now)
+    add_payloads(redis, settings, row["channel"], {queue_job: row["payload"]}, now)
 
 
 def reconcile(session: Session, redis: RedisScripts, settings: Settings, now: datetime) -> Reconciled:
@@ -113,10 +111,10 @@ def reconcile(session: Session, redis: RedisScripts, settings: Settings, now: da
         alive = redis.run(script("live_jobs"), calls)
         lost = [row for row, is_alive in zip(page, alive, strict=True) if not is_alive]
         for channel in CHANNELS:
-            payloads = {_job_id(row, row["fence"]): row["payload"] for row in lost if row["channel"] == channel}
-            _add(redis, settings, channel, payloads, now)
+            payloads = {job_id_of(row, row["fence"]): row["payload"] for row in lost if row["channel"] == channel}
+            add_payloads(redis, settings, channel, payloads, now)
         for row in lost:
-            own = {"queue_job": _job_id(row, row["fence"]), "fence": row["fence"]}
+            own = {"queue_job": job_id_of(row, row["fence"]), "fence": row["fence"]}
             key = {"organization": row["organization_id"], "delivery": row["delivery_id"]}
             session.execute(_sql["requeued"], {**key, **own})
         done.queued += len(lost)
@@ -184,18 +182,3 @@ def _one(session: Session, delivery: str, organization: UUID | None) -> Row:
     if len(rows) > 1:
         raise UsageError(f"{len(rows)} organizations have a delivery {delivery}: say which with --organization.")
     return rows[0]
-
-
-def _job_id(row: Row, fence: int) -> str:
-    """Return an id that BullMQ takes once for each claim."""
-    name = f"{row['organization_id']}:{row['delivery_id']}"
-    return f"d{sha256(name.encode()).hexdigest()[:24]}-{fence}"
-
-
-def _add(
-    redis: RedisScripts, settings: Settings, channel: str, payloads: Mapping[str, Mapping[str, Any]], now: datetime
-) -> None:
-    if payloads:
-        prefix, _, queue = base_of(settings, channel).partition(":")
-        jobs = [QueueJob(queue, job, queue.rpartition(":")[2], payload) for job, payload in payloads.items()]
-        add_jobs(redis, prefix, jobs, int(now.timestamp() * 1000))

@@ -41,8 +41,11 @@ class _Lane:
     next_turn: float = 0.0
 
     def is_in_trouble(self, now: float) -> bool:
-        slow = sum(now - each.began > _SLOW_SECONDS for each in self.exchanges)
+        slow = self.slow(now)
         return self.bad > _MOST_BAD or (slow > 0 and slow >= len(self.exchanges) * _MOST_BAD)
+
+    def slow(self, now: float) -> int:
+        return sum(now - each.began > _SLOW_SECONDS for each in self.exchanges)
 
 
 class Fairness:
@@ -79,11 +82,16 @@ class Fairness:
         if len(self._lanes) > _MOST_KEPT:
             self._forget()
 
-    def in_trouble(self) -> int:
-        """Return how many messages are in hand of organizations in trouble, the concurrency at most."""
+    def aside(self) -> int:
+        """Return how many messages in hand have others worked on beside them, the concurrency at most.
+
+        They are those of organizations in trouble; of one that is alone, those that are slow, for behind them there
+        may be another's.
+        """
         now = self._clock()
-        busy = sum(lane.busy for lane in self._lanes.values() if lane.busy and lane.is_in_trouble(now))
-        return min(busy, self._concurrency)
+        troubled = [(key, lane) for key, lane in self._lanes.items() if lane.busy and lane.is_in_trouble(now)]
+        count = sum(lane.slow(now) if self._is_alone(key, now) else lane.busy for key, lane in troubled)
+        return min(count, self._concurrency)
 
     @contextmanager
     def sending(self, organization: UUID) -> Iterator[Exchange]:

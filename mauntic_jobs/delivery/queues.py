@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, cast
 
 from mauntic_jobs.config import ChannelSettings, Settings
 from mauntic_jobs.delivery.channels import CHANNELS
-from mauntic_jobs.stores.bullmq import JOB_OPTIONS
+from mauntic_jobs.job import Row
+from mauntic_jobs.stores.bullmq import JOB_OPTIONS, QueueJob, add_jobs
+from mauntic_jobs.stores.redis import RedisScripts
 from mauntic_jobs.stores.redis_link import RedisLink
 
 _LISTS = {"waiting": "wait", "prioritized": "prioritized", "delayed": "delayed", "active": "active", "failed": "failed"}
@@ -32,6 +35,22 @@ def policy_of(settings: Settings, channel: str) -> dict[str, Any]:
     if own.retry_delay is not None:
         policy["backoff"] = {"type": "exponential", "delay": own.retry_delay // timedelta(milliseconds=1)}
     return policy
+
+
+def job_id_of(row: Row, fence: int) -> str:
+    """Return the id of a job for a delivery, which BullMQ takes once for each claim."""
+    name = f"{row['organization_id']}:{row['delivery_id']}"
+    return f"d{sha256(name.encode()).hexdigest()[:24]}-{fence}"
+
+
+def add_payloads(
+    redis: RedisScripts, settings: Settings, channel: str, payloads: Mapping[str, Mapping[str, Any]], now: datetime
+) -> None:
+    """Put messages on the queue of a channel, by the ids of their jobs."""
+    if payloads:
+        prefix, _, queue = base_of(settings, channel).partition(":")
+        jobs = [QueueJob(queue, job, queue.rpartition(":")[2], payload) for job, payload in payloads.items()]
+        add_jobs(redis, prefix, jobs, int(now.timestamp() * 1000))
 
 
 async def lengths(redis: RedisLink, base: str) -> dict[str, int]:

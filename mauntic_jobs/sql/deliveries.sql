@@ -211,3 +211,21 @@ WITH wanted AS (
     WHERE job.id = counted.job_id
 )
 SELECT organization_id, delivery_id FROM changed
+
+-- failed_reasons -- Why messages of a campaign have failed, and of how many no content is left to be sent again.
+SELECT reason, count(*) AS deliveries, count(*) FILTER (WHERE payload IS NULL) AS gone
+FROM mauntic_jobs.deliveries
+WHERE
+    job_id = %(job)s AND state = 'failed'
+    AND (%(reason)s::text IS NULL OR strpos(lower(reason), lower(%(reason)s::text)) > 0)
+GROUP BY reason
+ORDER BY deliveries DESC, reason
+
+-- failed_page -- Failed messages of a campaign that can be sent again, a page after the last delivery id given.
+SELECT organization_id, delivery_id, channel, fence, payload, created_at
+FROM mauntic_jobs.deliveries
+WHERE
+    job_id = %(job)s AND state = 'failed' AND payload IS NOT NULL AND delivery_id > %(after)s
+    AND (%(reason)s::text IS NULL OR strpos(lower(reason), lower(%(reason)s::text)) > 0)
+ORDER BY delivery_id
+LIMIT %(page)s

@@ -10,9 +10,9 @@ from mauntic_jobs.ops.dead_letters import groups
 from mauntic_jobs.ops.dead_letters.fingerprints import fingerprint, normalised
 from mauntic_jobs.ops.dead_letters.groups import OTHERS, grouped
 from mauntic_jobs.ops.dead_letters.letter import DeadLetter
-from mauntic_jobs.ops.dead_letters.masking import masked
-from mauntic_jobs.ops.dead_letters.pace import Pace, parse_rate
 from mauntic_jobs.ops.dead_letters.watch import Measure, Standing, Thresholds, evaluate
+from mauntic_jobs.ops.masking import masked
+from mauntic_jobs.ops.pace import Pace, parse_rate
 from tests.support import utc
 
 NOW = utc("2026-11-05T10:00")

@@ -18,7 +18,7 @@ from mauntic_jobs.errors import Interrupted
 from mauntic_jobs.ops.dead_letters import failed_set, retry as retrying
 from mauntic_jobs.ops.dead_letters.acting import Fate
 from mauntic_jobs.ops.dead_letters.box import Box
-from mauntic_jobs.ops.dead_letters.pace import Pace
+from mauntic_jobs.ops.pace import Pace
 from mauntic_jobs.runner import claim as claims
 from tests.dead_letters.failing import EMAIL, STEPS, fail_jobs, hours_ago, ids, milliseconds, program
 from tests.delivery.sink import Sink, running_sink

@@ -89,7 +89,7 @@ def test_an_organization_is_in_trouble_when_most_of_its_messages_fail() -> None:
     fail(fairness, SLOW, 5)
     assert admitted(fairness, time, SLOW, 6) == 6
     fail(fairness, SLOW, 1)
-    assert fairness.in_trouble() == 6
+    assert fairness.aside() == 6
     assert fairness.admit(SLOW) > 0, "what it has in hand already is more than its share"
     for _ in range(6):
         fairness.leave(SLOW)
@@ -102,10 +102,26 @@ def test_messages_of_organizations_in_trouble_have_others_beside_them() -> None:
     fairness.admit(FAST)
     assert admitted(fairness, time, SLOW, 4) == 4
     with fairness.sending(SLOW):
-        assert fairness.in_trouble() == 0
+        assert fairness.aside() == 0
         time.now += 1.5
-        assert fairness.in_trouble() == 4
-    assert fairness.in_trouble() == 0
+        assert fairness.aside() == 4
+    assert fairness.aside() == 0
+
+
+def test_an_organization_alone_that_fails_has_nothing_put_off() -> None:
+    fairness = Fairness(5, Time())
+    fail(fairness, SLOW, 10)
+    assert [fairness.admit(SLOW) for _ in range(5)] == [0.0] * 5
+    assert fairness.aside() == 0
+
+
+def test_behind_slow_messages_of_an_organization_alone_others_are_looked_for() -> None:
+    time = Time()
+    fairness = Fairness(5, time)
+    assert admitted(fairness, time, SLOW, 5) == 5
+    with fairness.sending(SLOW), fairness.sending(SLOW):
+        time.now += 1.5
+        assert fairness.aside() == 2
 
 
 def test_messages_that_fail_at_once_do_not_follow_each_other_at_once() -> None:

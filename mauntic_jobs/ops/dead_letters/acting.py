@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mauntic_jobs.ops.dead_letters import failed_set
 from mauntic_jobs.ops.dead_letters.letter import DeadLetter
-from mauntic_jobs.ops.dead_letters.pace import Pace
+from mauntic_jobs.ops.pace import Pace
 
 
 class Fate(StrEnum):

@@ -12,7 +12,7 @@ from mauntic_jobs.ops.dead_letters import failed_jobs
 from mauntic_jobs.ops.dead_letters.box import Box
 from mauntic_jobs.ops.dead_letters.failed_set import stack_traces
 from mauntic_jobs.ops.dead_letters.letter import RUNS, DeadLetter
-from mauntic_jobs.ops.dead_letters.masking import masked, masked_text
+from mauntic_jobs.ops.masking import masked, masked_text
 from mauntic_jobs.runner.ledger import show_run
 
 _FIELDS = (*failed_jobs.FIELDS, *failed_jobs.PAYLOAD, *failed_jobs.DETAILS)

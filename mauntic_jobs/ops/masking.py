@@ -1,4 +1,4 @@
-"""Dead letters as they may be shown: without addresses, phone numbers, device tokens and credentials."""
+"""What may be shown of messages: nothing that names a person, and no credentials."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""How fast dead letters are acted on: so many a second, minute or hour."""
+"""How fast messages are acted on: so many a second, minute or hour."""
 
 import re
 import time

@@ -1,0 +1,116 @@
+"""Trying providers: whether each takes its credentials, and whether it takes a message."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from mauntic_jobs import clock
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.addresses import parse_address
+from mauntic_jobs.delivery.mime import Email, message_id
+from mauntic_jobs.delivery.outcome import Outcome, Verdict
+from mauntic_jobs.delivery.providers.config import ProviderError
+from mauntic_jobs.delivery.providers.factories import Factory, factories
+from mauntic_jobs.delivery.providers.http import HttpClient
+from mauntic_jobs.delivery.providers.provider import Provider
+from mauntic_jobs.delivery.push import Push
+from mauntic_jobs.delivery.sending import clean
+from mauntic_jobs.delivery.sms import Sms, e164
+from mauntic_jobs.delivery.writing import ContentError
+from mauntic_jobs.errors import JobFailedError, UsageError
+from mauntic_jobs.ops.providers import ConfiguredProvider
+
+_AT_ONCE = 10
+_SUBJECT = "A test of mauntic-jobs"
+_TEXT = "This message was sent to see that messages can be sent."
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of trying a provider. `problem` is None if it works; `sent`: a message was accepted by it."""
+
+    provider: ConfiguredProvider
+    problem: str | None
+    sent: bool
+    seconds: float
+
+
+def channel_of(address: str) -> str:
+    """Return which channel an address is of: one with an @ is of email, one that begins with + of SMS, others of push.
+
+    Raises UsageError if it is none of that channel's.
+    """
+    try:
+        if "@" in address:
+            parse_address(address)
+            return "email"
+        if address.startswith("+"):
+            e164(address)
+            return "sms"
+    except JobFailedError as error:
+        raise UsageError(f"Nothing can be sent there: {error}.") from None
+    return "push"
+
+
+async def check_providers(
+    settings: Settings, providers: Sequence[ConfiguredProvider], address: str | None = None
+) -> list[Check]:
+    """Log in at each of the providers, and send a message by those of the address's channel, if there is an address."""
+    client = HttpClient(timeout=settings.send_timeout.total_seconds())
+    made, gate = factories(settings, client), asyncio.Semaphore(_AT_ONCE)
+    channel = channel_of(address) if address else None
+
+    async def check(configured: ConfiguredProvider) -> Check:
+        async with gate:
+            began = time.monotonic()
+            wanted = address if configured.channel == channel else None
+            problem = configured.problem or await _tried(
+                configured, made.get((configured.channel, configured.type)), wanted
+            )
+            return Check(configured, problem, problem is None and wanted is not None, time.monotonic() - began)
+
+    try:
+        return await asyncio.gather(*(check(each) for each in providers))
+    finally:
+        await client.close()
+
+
+async def _tried(configured: ConfiguredProvider, factory: Factory | None, address: str | None) -> str | None:
+    """Return what is wrong with a provider, or None."""
+    if configured.config is None or factory is None:
+        return f"{configured.type} is not supported for {configured.channel}"
+    try:
+        provider = factory(configured.config)
+    except ProviderError as error:
+        return str(error).removeprefix(f"{configured.config.name}: ")
+    try:
+        outcome = await (provider.send(_message(configured, provider, address)) if address else provider.check())
+    except JobFailedError as error:
+        return str(error)
+    finally:
+        await provider.close()
+    return None if outcome.verdict is Verdict.ACCEPTED else _said(outcome)
+
+
+def _said(outcome: Outcome) -> str:
+    kind = {Verdict.UNKNOWN: "nobody knows whether it was sent", Verdict.RATE_LIMITED: "it wants to be asked later"}
+    return f"{kind.get(outcome.verdict, 'refused')}: {clean(outcome.reason)}"
+
+
+def _message(configured: ConfiguredProvider, provider: Provider, address: str) -> Any:
+    """Return a message of the provider's channel to an address. Raises ContentError."""
+    key, tags = f"check-{uuid4().hex}", {"organizationId": str(configured.organization)}
+    match configured.channel:
+        case "email":
+            if provider.sender is None:
+                raise ContentError("it has no `from`, which a test message needs")
+            sender, recipient = parse_address(provider.sender), parse_address(address)
+            name = message_id(key, configured.organization, sender.domain)
+            return Email(sender, recipient, _SUBJECT, name, clock.now(), text=_TEXT, tags={"deliveryId": key, **tags})
+        case "sms":
+            return Sms(e164(address), _TEXT, provider.sender, {"deliveryId": key, **tags})
+        case _:
+            return Push(address, _SUBJECT, _TEXT, key[:32], tags={"deliveryId": key, **tags})
