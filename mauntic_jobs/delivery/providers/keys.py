@@ -114,7 +114,7 @@ TYPES = MappingProxyType(
             ("from", "sessionToken", "configurationSet"),
         ),
         "sendgrid": ProviderType("email", ("apiKey",), ("from",)),
-        "postmark": ProviderType("email", ("serverToken",), ("from",)),
+        "postmark": ProviderType("email", ("serverToken",), ("from", "messageStream")),
         "custom_smtp": ProviderType(
             "email",
             ("host",),
