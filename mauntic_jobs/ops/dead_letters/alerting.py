@@ -1,6 +1,7 @@
 """Alerts for queues with too many dead letters: one for the kind of error that most of them share."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mauntic_jobs.ops.dead_letters.box import Box
 from mauntic_jobs.ops.dead_letters.fingerprints import normalised
@@ -16,7 +17,7 @@ def alert(box: Box, seen: Look) -> Notified:
     """Tell of the queues with findings, and of those that had some and have none any more."""
     told = notify(box.session, box.settings, alerts_of(seen), box.now)
     ended = recover(box.session, box.settings, Cause.DEAD_LETTERS, still_open(seen), box.now)
-    return Notified([*told.told, *ended.told], {**told.untold, **ended.untold})
+    return replace(told, told=[*told.told, *ended.told], untold={**told.untold, **ended.untold})
 
 
 def alerts_of(seen: Look) -> list[Alert]:
