@@ -8,6 +8,7 @@ from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
 from mauntic_jobs.cli.dlq_options import opened
 from mauntic_jobs.cli.dlq_output import ago
+from mauntic_jobs.cli.monitor import say_untold
 from mauntic_jobs.cli.output import print_json, print_table, say
 from mauntic_jobs.cli.signals import Signals
 from mauntic_jobs.config import Settings
@@ -80,8 +81,7 @@ def _look(settings: Settings, thresholds: Thresholds, *, json: bool) -> ExitCode
         )
     for finding in seen.findings:
         say(f"{finding.queue}: {finding.sentence}")
-    for key, problem in told.untold.items():
-        say(f"the alert {key} could not be delivered: {problem}")
+    say_untold(told)
     if told.untold:
         return ExitCode.ALERT_UNDELIVERABLE
     return ExitCode.FAILED if seen.findings else ExitCode.DONE

@@ -92,13 +92,14 @@ def resolve_resend(
         )
     queue_job = job_id_of(row, row["fence"] + 1)
     parameters = {"organization": row["organization_id"], "delivery": delivery, "fence": row["fence"]}
+    # First: an open delivery whose mark is still there would be taken for one that the Node engine has sent.
+    redis.command("DEL", f"delivery:idem:{delivery}")
     with session.transaction():
         session.execute(_sql["resend"], {**parameters, "queue_job": queue_job, "failed": row["state"] == State.FAILED})
     after = _one(session, delivery, row["organization_id"])
     if after["queue_job"] != queue_job:
         raise RefusedError(f"The delivery {delivery} has just changed: look at it again.")
     # Should the process die here, `reconcile` finds that it is owed.
-    redis.command("DEL", f"delivery:idem:{delivery}")
     add_payloads(redis, settings, row["channel"], {queue_job: row["payload"]}, now)
 
 

@@ -37,10 +37,11 @@ def reopen(session: Session, redis: RedisScripts, wishes: Sequence[Wish]) -> lis
     rows = _standing(session, wishes)
     marks = redis.commands([("EXISTS", _mark(wish)) for wish in wishes])
     failed = [(wish, row) for wish, row in zip(wishes, rows, strict=True) if row["state"] == State.FAILED]
+    if failed:
+        # The Node engine marks failures as well, and its mark would be taken for having sent them. First, so that a
+        # delivery is never open while its mark is still there.
+        redis.command("DEL", *(_mark(wish) for wish, _ in failed))
     reopened = _reopen(session, failed)
-    if reopened:
-        # The Node engine would take its mark for having sent them.
-        redis.command("DEL", *(_mark(wish) for wish, _ in failed if _key(wish) in reopened))
     return [
         _CHANGED
         if row["state"] == State.FAILED and _key(wish) not in reopened

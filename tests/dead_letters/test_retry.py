@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -155,28 +156,43 @@ class _KilledError(BaseException):
     """As good as SIGKILL: nothing catches it."""
 
 
-@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize(
+    ("module", "step", "place", "fate"),
+    [
+        (reopening, "_reopen", "before", Fate.DONE),
+        (reopening, "_reopen", "after", Fate.DONE),
+        (failed_set, "retry", "before", Fate.DONE),
+        (failed_set, "retry", "after", Fate.GONE),
+    ],
+)
 def test_a_retry_that_is_killed_can_be_repeated(
-    world: World, box: Callable[[], Box], sink: Sink, monkeypatch: pytest.MonkeyPatch, place: str
+    world: World,
+    box: Callable[[], Box],
+    sink: Sink,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    step: str,
+    place: str,
+    fate: Fate,
 ) -> None:
     world.provider(sink.host, sink.port)
     fail_jobs(world, [("a", world.message("d1"), "x"), ("b", world.message("d2"), "x")])
-    state(world, "d1", "failed")
-    state(world, "d2", "failed")
-    real = failed_set.retry
+    for name in ("d1", "d2"):
+        state(world, name, "failed")
+        world.ask("SET", world.mark(name), "node")
+    real = getattr(module, step)
 
-    def kill(*arguments: Any) -> list[int]:
+    def kill(*arguments: Any) -> None:
         if place == "after":
             real(*arguments)
         raise _KilledError
 
     letters = [box().find("a"), box().find("b")]
-    monkeypatch.setattr(failed_set, "retry", kill)
+    monkeypatch.setattr(module, step, kill)
     with pytest.raises(_KilledError):
         retrying.retry(box(), letters, print)
     monkeypatch.undo()
-    fates = [outcome.fate for outcome in retrying.retry(box(), letters, print)]
-    assert fates == [Fate.DONE if place == "before" else Fate.GONE] * 2
+    assert [outcome.fate for outcome in retrying.retry(box(), letters, print)] == [fate] * 2
     world.deliver()
     assert (world.states(), len(sink.messages())) == ({"d1": "sent", "d2": "sent"}, 2)
 

@@ -8,15 +8,16 @@ from mauntic_jobs.ops.dead_letters.groups import Group
 from mauntic_jobs.ops.dead_letters.look import Look
 from mauntic_jobs.ops.dead_letters.watch import Finding, Measure
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
-from mauntic_jobs.telemetry.alerts.notify import Notified, notify, recover
+from mauntic_jobs.telemetry.alerts.ledger import close_alerts
+from mauntic_jobs.telemetry.alerts.notify import Notified, notify
 from mauntic_jobs.telemetry.scrub import scrub
 
 
 def alert(box: Box, seen: Look) -> Notified:
     """Tell of the queues with findings, and of those that had some and have none any more."""
-    told = notify(box.session, box.settings, alerts_of(seen), box.now)
-    ended = recover(box.session, box.settings, Cause.DEAD_LETTERS, still_open(seen), box.now)
-    return Notified([*told.told, *ended.told], {**told.untold, **ended.untold})
+    open_still = [f"{Cause.DEAD_LETTERS}:{key}" for key in still_open(seen)]
+    close_alerts(box.session, [Cause.DEAD_LETTERS], box.now, keep=open_still)
+    return notify(box.session, box.settings, alerts_of(seen), box.now)
 
 
 def alerts_of(seen: Look) -> list[Alert]:
