@@ -16,7 +16,6 @@ import typer
 
 from mauntic_jobs.cli.command import command
 from mauntic_jobs.cli.deliver_screen import show_screen
-from mauntic_jobs.cli.output import plural
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.assembly import Plan
 from mauntic_jobs.delivery.channels import CHANNELS
@@ -80,7 +79,7 @@ def deliver(
     beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]
     checks = _health(source), lambda: (source.ready, {"ready": source.ready})
     with serve_health(settings.port, checks[0], ready=checks[1], metrics=lambda: exposition(source.stats)):
-        _run(source, beside, log)
+        _run(source, beside)
 
 
 def _deliver_as_child(settings: Settings, plan: Plan, writer: Connection, *, quiet: bool) -> None:
@@ -88,13 +87,13 @@ def _deliver_as_child(settings: Settings, plan: Plan, writer: Connection, *, qui
     log = _Log(quiet=quiet)
     engine = Engine(settings, plan, log.say, log.report)
     try:
-        _run(engine, [lambda: tell_parent(writer, engine, log.recent)], log)
+        _run(engine, [lambda: tell_parent(writer, engine, log.recent)])
     except MaunticJobsError as error:
         _Log().say(str(error))
         sys.exit(error.exit_code)
 
 
-def _run(source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]], log: "_Log") -> None:
+def _run(source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     """Run until it ends or is told to stop; a second signal ends the process at once."""
 
     def stop(number: signal.Signals) -> None:
@@ -111,13 +110,11 @@ def _run(source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, A
             loop.add_signal_handler(number, stop, number)
         tasks = [asyncio.create_task(each()) for each in beside]
         try:
-            left = await source.run()
+            await source.run()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if left:
-            log.say(f"handed {plural(left, 'unsent job')} back to the queue")
 
     with asyncio.Runner(loop_factory=_loop) as runner:
         runner.run(run())

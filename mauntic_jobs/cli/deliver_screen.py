@@ -75,6 +75,11 @@ def _screen(source: Source, rates: dict[str, float], recent: Iterable[str]) -> "
             _milliseconds(own.quantile(0.99)),
         )
     lines = [Text(source.trouble, style="bold red")] if source.trouble else []
+    lines += [
+        Text(f"{name}: the queue is paused, with {own.queue['paused']:,} jobs", style="bold red")
+        for name, own in source.stats.items()
+        if own.queue.get("paused")
+    ]
     return Group(table, *lines, *(Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in recent))
 
 

@@ -43,7 +43,7 @@ def enqueue(
     body: Annotated[str | None, typer.Option(metavar="TEXT", help="Text or HTML, instead of a template.")] = None,
     count: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="How many messages.")] = 1,
 ) -> None:
-    """Put test messages on a delivery queue the way a campaign does, and print their delivery ids."""
+    """Put test messages on a delivery queue the way a campaign does; of one, print the delivery id."""
     if channel not in CHANNELS:
         raise UsageError(f"There is no channel {channel}. The channels are: {', '.join(CHANNELS)}.")
     if template is None and body is None:

@@ -48,8 +48,8 @@ class Engine:
         self.stopping = True
         self._stop.set()
 
-    async def run(self) -> int:
-        """Deliver until `stop` or until the queues are empty; return how many jobs had to be handed back unsent.
+    async def run(self) -> None:
+        """Deliver until `stop` or until the queues are empty.
 
         Raises MaunticJobsError if Postgres or Redis cannot be reached at the beginning.
         """
@@ -57,13 +57,14 @@ class Engine:
         try:
             await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
             # What is not connected has nothing in hand.
-            return await running if self._is_connected or running.done() else 0
+            if self._is_connected or running.done():
+                await running
         finally:
             for task in (running, stopped):
                 task.cancel()
             await asyncio.gather(running, stopped, return_exceptions=True)
 
-    async def _run(self) -> int:
+    async def _run(self) -> None:
         async with connected(self.settings, self.plan, self.stats, self._troubles.tell, self.say, self.report) as crew:
             self.ready = self._is_connected = True
             beside = [asyncio.create_task(each) for each in (self._sweep(crew), self._measure(crew))]
@@ -80,7 +81,7 @@ class Engine:
                 for task in (*beside, stopped, working):
                     task.cancel()
                 await asyncio.gather(*beside, stopped, working, return_exceptions=True)
-            return await self._hand_back(crew)
+            await self._hand_back(crew)
 
     async def _work(self, crew: Crew) -> None:
         await asyncio.gather(*(each.run(until_empty=self.plan.until_empty) for each in crew.consumers))
@@ -99,13 +100,17 @@ class Engine:
             working.cancel()
             await asyncio.wait({working})
 
-    async def _hand_back(self, crew: Crew) -> int:
+    async def _hand_back(self, crew: Crew) -> None:
         left = sum(stats.active for stats in self.stats.values())
-        if left:
-            with contextlib.suppress(MaunticJobsError, TimeoutError):
-                async with asyncio.timeout(_LAST_SECONDS):
-                    await asyncio.gather(*(consumer.hand_back() for consumer in crew.consumers))
-        return left
+        if not left:
+            return
+        try:
+            async with asyncio.timeout(_LAST_SECONDS):
+                await asyncio.gather(*(consumer.hand_back() for consumer in crew.consumers))
+        except (MaunticJobsError, TimeoutError):
+            self.say(f"jobs that could not be handed back, and wait until their locks have run out: {left}")
+        else:
+            self.say(f"jobs handed back to the queue: {left}")
 
     async def _sweep(self, crew: Crew) -> None:
         """Name what processes that died were sending, and settle what is known of since."""

@@ -75,8 +75,8 @@ class Family:
         for process in self._processes.values():
             process.terminate()
 
-    async def run(self) -> int:
-        """Run until all processes have ended; return 0. Raises UnavailableError if one of them cannot begin."""
+    async def run(self) -> None:
+        """Run until all processes have ended. Raises UnavailableError if one of them cannot begin."""
         keepers = [asyncio.create_task(self._keep(number)) for number in range(self._count)]
         try:
             await asyncio.gather(*keepers)
@@ -86,7 +86,6 @@ class Family:
             await asyncio.gather(*keepers, return_exceptions=True)
             for process in self._processes.values():
                 process.kill()
-        return 0
 
     async def _keep(self, number: int) -> None:
         """Keep one process running until it ends by itself."""

@@ -176,7 +176,7 @@ def _address(header: str, address: Address) -> str:
 def _text(header: str, value: str) -> str:
     """Return a header of free text, folded."""
     if value.isascii() and len(header) + 2 + len(value) <= _FOLD_AT and "=?" not in value and value == value.strip():
-        return f"{header}: {value}"
+        return f"{header}: {value}" if value else f"{header}:"
     return _encoded_words(header, value)
 
 

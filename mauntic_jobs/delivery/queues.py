@@ -54,9 +54,14 @@ def add_payloads(
 
 
 async def lengths(redis: RedisLink, base: str) -> dict[str, int]:
-    """Return how many jobs each list of a queue holds."""
+    """Return how many jobs each list of a queue holds. What would be waiting is `paused` in a queue that is."""
     commands = ["LLEN" if name in ("wait", "active") else "ZCARD" for name in _LISTS.values()]
-    answers = await asyncio.gather(
-        *(redis.command(command, f"{base}:{name}") for command, name in zip(commands, _LISTS.values(), strict=True))
+    *answers, put_aside, is_paused = await asyncio.gather(
+        *(redis.command(command, f"{base}:{name}") for command, name in zip(commands, _LISTS.values(), strict=True)),
+        # BullMQ 5 moves the waiting jobs of a paused queue there, 6 leaves them where they are.
+        redis.command("LLEN", f"{base}:paused"),
+        redis.command("HEXISTS", f"{base}:meta", "paused"),
     )
-    return dict(zip(_LISTS, answers, strict=True))
+    jobs = dict(zip(_LISTS, answers, strict=True))
+    held = {name: jobs[name] for name in ("waiting", "prioritized")} if is_paused else {}
+    return {**jobs, **dict.fromkeys(held, 0), "paused": put_aside + sum(held.values())}

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import signal
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -180,3 +181,21 @@ def test_on_a_terminal_there_are_numbers_and_what_was_said_last(ready: World, pr
     assert process.wait() == 0
     assert '"pid"' not in shown
     assert all(len(line) <= 80 for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).splitlines())
+
+
+def test_the_limit_of_a_warm_up_is_exact_across_processes(ready: World, sink: Sink) -> None:
+    ready.write(
+        "INSERT INTO delivery.sending_domains (organization_id, domain, created_at)"
+        " VALUES (%(organization)s, 'acme.test', clock_timestamp() AT TIME ZONE 'UTC')"
+    )
+    ready.add(*(ready.message(f"d{n}", emailAddress=f"policy-550+{n}@example.com") for n in range(10)))
+    ready.add(*(ready.message(f"d{n}") for n in range(10, 90)))
+    status, errors = ended(start(ready, "--drain", "--processes", "2", "--concurrency", "email=20"))
+    assert status == 0, errors
+    states = Counter(ready.states().values())
+    assert states["failed"] + states["sent"] + states["deferred"] == 90
+    # Those that were refused may have held a place when another was put off, and gave it back.
+    assert 40 <= len(sink.messages()) == states["sent"] <= 50
+    ready.hurry()
+    ready.deliver()
+    assert len(sink.messages()) == 50

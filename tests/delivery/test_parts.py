@@ -1,17 +1,24 @@
-"""The small parts: batches, the cache, the breaker, the numbers, and the warm-up's table."""
+"""The small parts: batches, the cache, the breaker, the numbers, the health, and the warm-up's table."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from mauntic_jobs.cli.deliver import _health
 from mauntic_jobs.delivery.batches import Batcher
 from mauntic_jobs.delivery.breaker import Breaker
 from mauntic_jobs.delivery.cache import Cache
+from mauntic_jobs.delivery.queues import lengths
 from mauntic_jobs.delivery.stats import BUCKETS, ChannelStats, merged
 from mauntic_jobs.delivery.troubles import Troubles
 from mauntic_jobs.delivery.warmup import daily_limit
+from mauntic_jobs.stores.redis_link import RedisLink
+from tests.delivery.world import World
 
 CREATED = datetime(2026, 10, 1, 12, tzinfo=UTC)
 
@@ -128,3 +135,42 @@ def test_a_trouble_is_told_once_and_when_it_is_over() -> None:
     troubles.tell("redis", None)
     assert said == ["redis: away", "redis: works again"]
     assert troubles.current is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "trouble", "is_well"),
+    [
+        ({"queue": {"waiting": 0, "delayed": 9}}, None, True),
+        ({"queue": {"waiting": 1}}, None, False),
+        ({"queue": {"prioritized": 1}}, None, False),
+        ({"active": 1}, None, False),
+        ({"queue": {"waiting": 1}, "moved": math.inf}, None, True),
+        ({"queue": {"waiting": 1}}, "Postgres is away", True),
+        ({"queue": {"waiting": 0, "paused": 5}}, None, True),
+    ],
+)
+def test_a_process_is_dead_when_nothing_moves_though_jobs_wait(
+    numbers: dict[str, Any], trouble: str | None, is_well: bool
+) -> None:
+    stats = {"email": ChannelStats(**{"moved": -math.inf, **numbers})}
+    well, details = _health(SimpleNamespace(stats=stats, trouble=trouble))()  # type: ignore[arg-type]  # what it asks for
+    assert well is is_well
+    assert (details["stuck"] == []) is (is_well and trouble is None)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_jobs_of_a_paused_queue_are_not_waiting(world: World, moved: bool) -> None:
+    world.add(world.message("d1"), world.message("d2"))
+    world.ask("HSET", f"{world.base}:meta", "paused", 1)
+    if moved:
+        world.ask("RENAME", f"{world.base}:wait", f"{world.base}:paused")
+
+    async def run() -> dict[str, int]:
+        redis = RedisLink(world.settings)
+        try:
+            return await lengths(redis, world.base)
+        finally:
+            await redis.close()
+
+    counts = asyncio.run(run())
+    assert (counts["waiting"], counts["paused"]) == (0, 2)
