@@ -84,7 +84,10 @@ def _alerts(status: Status) -> Iterator[Any]:
         counts[alert["severity"]] = counts.get(alert["severity"], 0) + 1
     for severity, count in counts.items():
         alerts.add_metric([severity], count)
-    yield alerts
+    untold = gauge("mauntic_alerts_undelivered", "Open alerts that nobody could be told of.")
+    if status.alerts is not None:
+        untold.add_metric([], sum(alert["problem"] is not None for alert in status.alerts))
+    yield from (alerts, untold)
 
 
 PARTS: dict[str, Callable[[Status], Iterable[Any]]] = {

@@ -61,11 +61,6 @@ SET
 FROM jsonb_to_recordset(%(outcomes)s::jsonb) AS outcome (id bigint, closing boolean, channel text, problem text)
 WHERE alert.id = outcome.id
 
--- undelivered -- Count the open alerts of which nobody could be told so far.
-SELECT count(*) AS undelivered
-FROM mauntic_jobs.alerts
-WHERE closed_at IS NULL AND close_notified_at IS NULL AND problem IS NOT NULL
-
 -- list -- List alerts, those opened last first. Every filter may be null.
 SELECT
     id, fingerprint, cause, severity, summary, action, details, opened_at, seen_at, seen, notified_at, notified_by,

@@ -64,7 +64,7 @@ LIMIT %(most)s
 SELECT to_regclass('mauntic_jobs.alerts') IS NOT NULL AS kept
 
 -- alerts -- The alerts that are open, the latest first.
-SELECT id, cause, severity, summary, action, opened_at
+SELECT id, cause, severity, summary, action, opened_at, problem
 FROM mauntic_jobs.alerts
 WHERE closed_at IS NULL
 ORDER BY opened_at DESC

@@ -97,6 +97,20 @@ def test_jobs_queues_and_deliveries_are_told(platform: Platform) -> None:
     assert found["deliveries_oldest_timestamp_seconds email held"] == (now - HOUR).timestamp()
 
 
+def test_alerts_that_nobody_could_be_told_of_are_counted(platform: Platform) -> None:
+    for number, problem in enumerate((None, "slack 1: answered 500")):
+        platform.write(
+            "INSERT INTO mauntic_jobs.alerts"
+            " (fingerprint, cause, severity, summary, action, opened_at, seen_at, problem)"
+            " VALUES (%(name)s, 'job failed', 'error', 's', 'a', %(at)s, %(at)s, %(problem)s)",
+            name=str(number),
+            at=platform.now,
+            problem=problem,
+        )
+    found = _numbers(run_program("metrics", "alerts", settings=platform.settings).stdout)
+    assert (found["alerts_open error"], found["alerts_undelivered"]) == (2, 1)
+
+
 def test_parts_are_chosen_and_a_store_that_is_away_is_told(platform: Platform) -> None:
     done = run_program("metrics", "jobs", "queues", settings=platform.settings, REDIS_URL="redis://127.0.0.1:1")
     assert done.returncode == ExitCode.UNAVAILABLE

@@ -269,16 +269,12 @@ def test_without_a_redis_there_are_no_queues_and_no_problem(direct_settings: Set
 
 
 def test_open_alerts_are_urgent(platform: Platform) -> None:
-    platform.write(
-        "CREATE TABLE IF NOT EXISTS mauntic_jobs.alerts (id bigint GENERATED ALWAYS AS IDENTITY, fingerprint text,"
-        " cause text, severity text, summary text, action text, opened_at timestamptz, seen_at timestamptz,"
-        " closed_at timestamptz)"
-    )
     for closed in (None, platform.now):
         platform.write(
             "INSERT INTO mauntic_jobs.alerts"
             " (fingerprint, cause, severity, summary, action, opened_at, seen_at, closed_at)"
-            " VALUES ('f' || %(closed)s, 'missed-slot', 'error', 'it was missed', 'look', %(at)s, %(at)s, %(closed)s)",
+            " VALUES (concat('f', %(closed)s), 'missed-slot', 'error', 'it was missed', 'look',"
+            " %(at)s, %(at)s, %(closed)s)",
             at=platform.now,
             closed=closed,
         )

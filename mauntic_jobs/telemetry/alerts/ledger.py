@@ -66,11 +66,6 @@ def list_alerts(session: Session, *, only_open: bool, since: datetime | None, li
     return session.rows(_sql["list"], {"only_open": only_open, "since": since, "limit": limit})
 
 
-def undelivered(session: Session) -> int:
-    """Return how many open alerts nobody could be told of so far."""
-    return int(session.row(_sql["undelivered"])["undelivered"])
-
-
 def _row(alert: Alert) -> Row:
     return {
         "fingerprint": alert.fingerprint,
