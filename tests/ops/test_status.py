@@ -290,21 +290,18 @@ def test_without_a_redis_there_are_no_queues_and_no_problem(direct_settings: Set
     assert (status.queues, status.problems) == (None, {})
 
 
-def test_open_alerts_are_urgent(platform: Platform) -> None:
-    platform.write(
-        "CREATE TABLE IF NOT EXISTS mauntic_jobs.alerts (id bigint GENERATED ALWAYS AS IDENTITY, fingerprint text,"
-        " cause text, severity text, summary text, action text, opened_at timestamptz, seen_at timestamptz,"
-        " closed_at timestamptz)"
-    )
-    for closed in (None, platform.now):
+def test_open_alerts_are_urgent_by_their_severity(platform: Platform) -> None:
+    for number, (severity, closed) in enumerate((("error", None), ("warning", None), ("critical", platform.now))):
         platform.write(
             "INSERT INTO mauntic_jobs.alerts"
             " (fingerprint, cause, severity, summary, action, opened_at, seen_at, closed_at)"
-            " VALUES ('f' || %(closed)s, 'missed-slot', 'error', 'it was missed', 'look', %(at)s, %(at)s, %(closed)s)",
+            " VALUES (%(number)s, 'missed-slot', %(severity)s, %(severity)s, 'look', %(at)s, %(at)s, %(closed)s)",
+            number=str(number),
+            severity=severity,
             at=platform.now,
             closed=closed,
         )
-    assert platform.found() == {"missed-slot: it was missed": True}
+    assert platform.found() == {"missed-slot: error": True, "missed-slot: warning": False}
 
 
 def test_millions_of_settled_deliveries_are_not_read(platform: Platform) -> None:
