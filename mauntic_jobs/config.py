@@ -182,8 +182,12 @@ class Settings(BaseSettings):
     retain_duplicates: Retention = Field(
         timedelta(days=400), description="how long duplicates that were moved aside are kept"
     )
-    metrics_dir: Path | None = Field(
-        None, description="where runs leave their numbers for node-exporter, a file for each job"
+    metrics_dir: str | None = Field(
+        None, min_length=1, description="where runs leave their numbers for node-exporter, a file for each job"
+    )
+
+    log_format: Literal["auto", "human", "json"] = Field(
+        "auto", description="what stderr gets: sentences or JSON; auto is JSON off a terminal, of commands that stay"
     )
 
     @field_validator("encryption_key")
@@ -246,8 +250,6 @@ def revealed(settings: Settings, name: str) -> Any:
 def _written(value: Any, secret: Callable[[SecretStr], str]) -> Any:
     forms: dict[type, Callable[[Any], Any]] = {SecretStr: secret, timedelta: format_duration, CatchUp: str}
     match value:
-        case Path():
-            return str(value)
         case dict():
             return {name: _written(each, secret) for name, each in value.items()}
         case list():

@@ -13,6 +13,7 @@ from mauntic_jobs.cli.output import say
 from mauntic_jobs.cli.signals import stop_on_signals
 from mauntic_jobs.config import Settings, load
 from mauntic_jobs.errors import Interrupted, MaunticJobsError
+from mauntic_jobs.telemetry import logs
 
 _CONNECTION = "Connection"
 
@@ -119,10 +120,10 @@ def _with_errors_printed(function: Callable[..., None]) -> Callable[..., None]:
             with stop_on_signals():
                 function(*args, **kwargs)
         except MaunticJobsError as error:
-            say(f"mauntic-jobs: {error}")
+            say(f"mauntic-jobs: {error}", "error")
             raise typer.Exit(error.exit_code) from None
         except Interrupted as signal:
-            say(f"mauntic-jobs: {signal}")
+            say(f"mauntic-jobs: {signal}", "warning")
             raise typer.Exit(signal.exit_code) from None
 
     return run
@@ -133,6 +134,7 @@ def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
     def run(*, config: Path | None, **values: Any) -> None:
         given = {name: values.pop(name) for name in _SETTING_FLAGS}
         settings, _ = load({name: value for name, value in given.items() if value}, config)
+        logs.configure(settings)
         with _servers(settings) as ready:
             function(ready, **values)
 

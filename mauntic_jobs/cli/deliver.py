@@ -16,6 +16,7 @@ import typer
 
 from mauntic_jobs.cli.command import command
 from mauntic_jobs.cli.deliver_screen import show_screen
+from mauntic_jobs.cli.output import say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.assembly import Plan
 from mauntic_jobs.delivery.channels import CHANNELS
@@ -28,7 +29,7 @@ from mauntic_jobs.errors import MaunticJobsError, UsageError
 from mauntic_jobs.stores.postgres import database_url
 from mauntic_jobs.stores.redis import open_redis
 from mauntic_jobs.telemetry.health import serve_health
-from mauntic_jobs.telemetry.logs import json_logger
+from mauntic_jobs.telemetry.logs import emit, stay, structured
 from mauntic_jobs.window import parse_duration
 
 _STUCK_SECONDS = 120
@@ -69,7 +70,8 @@ def deliver(
     )
     database_url(settings)
     open_redis(settings).close()
-    on_terminal = sys.stderr.isatty() and sys.stdout.isatty()
+    settings = stay(settings)
+    on_terminal = sys.stderr.isatty() and sys.stdout.isatty() and not structured()
     log = _Log(quiet=on_terminal)
     source: Engine | Family
     if processes > 1:
@@ -84,6 +86,7 @@ def deliver(
 
 def _deliver_as_child(settings: Settings, plan: Plan, writer: Connection, *, quiet: bool) -> None:
     begin_child()
+    stay(settings)
     log = _Log(quiet=quiet)
     engine = Engine(settings, plan, log.say, log.report)
     try:
@@ -129,12 +132,11 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 class _Log:
-    """What is said: as JSON lines, or where a screen is shown kept for it, in `recent`."""
+    """What is said: as lines, or where a screen is shown kept for it, in `recent`."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.recent: deque[str] = deque(maxlen=_RECENT_LINES)
         self._quiet = quiet
-        self._logger = json_logger(pid=os.getpid())
 
     def say(self, text: str) -> None:
         """Say something about the process."""
@@ -142,7 +144,7 @@ class _Log:
 
     def report(self, what: str, job: str, reason: str) -> None:
         """Tell of a job that was not delivered."""
-        self._note("error" if what == "failed" else "info", what, job=job, reason=reason)
+        self._note("error" if what == "failed" else "info", what, queue_job=job, reason=reason)
 
     async def summarize(self, source: Engine | Family) -> None:
         """Say what has been done, every ten seconds in which something was."""
@@ -152,14 +154,16 @@ class _Log:
             for name, stats in source.stats.items():
                 now = summary(stats)
                 if now != before.get(name):
-                    self._logger.info("summary", channel=name, **now)
+                    self._note("info", "summary", channel=name, **now)
                 before[name] = now
 
-    def _note(self, level: str, event: str, **details: str) -> None:
+    def _note(self, level: str, event: str, **details: Any) -> None:
         if self._quiet:
-            self.recent.append(" ".join([event, *details.values()]))
+            self.recent.append(" ".join([event, *map(str, details.values())]))
+        elif structured():
+            emit(level, event, **details)
         else:
-            getattr(self._logger, level)(event, **details)
+            say(" ".join([event, *(f"{name}={value}" for name, value in details.items())]))
 
 
 def _health(source: Engine | Family) -> Callable[[], tuple[bool, Mapping[str, Any]]]:

@@ -9,6 +9,7 @@ from typing import Any
 from mauntic_jobs.cli.output import counted, print_json, print_line, print_table, say
 from mauntic_jobs.errors import ExitCode, RefusedError
 from mauntic_jobs.runner.request import Report, Request
+from mauntic_jobs.telemetry.logs import emit, structured
 
 
 @dataclass(frozen=True)
@@ -22,21 +23,43 @@ class Shown:
 
 def show(report: Report, shown: Shown) -> None:
     """Print how a run went as soon as it has ended: its line on stdout, or why it did not succeed on stderr."""
-    if report.error is not None:
-        needless = report.answered or (shown.skip_ok and report.overlapped)
-        if not (shown.quiet and needless):
-            say(f"{report.job} {report.window}: {report.error}")
-        if isinstance(report.error, RefusedError) and report.error.rows and not shown.json:
-            print_table(report.error.rows, to_stderr=True)
+    needless = report.answered or (shown.skip_ok and report.overlapped)
+    if structured():
+        _log(report, wanted=not shown.quiet or bool(report.problems) or (report.error is not None and not needless))
+    elif report.error is not None:
+        _tell_error(report, shown, wanted=not (shown.quiet and needless))
     elif shown.quiet:
         for problem in report.problems:
             say(f"{report.job} {report.window}: {problem}")
-    elif not shown.json:
+    if report.error is None and not shown.quiet and not shown.json:
         print_line(as_line(report))
         if report.changes:
             print_table(report.changes)
     for alert, problem in report.untold.items():
         say(f"{report.job} {report.window}: nobody could be told of {alert}: {problem}")
+
+
+def _tell_error(report: Report, shown: Shown, *, wanted: bool) -> None:
+    if wanted:
+        say(f"{report.job} {report.window}: {report.error}")
+    if isinstance(report.error, RefusedError) and report.error.rows and not shown.json:
+        print_table(report.error.rows, to_stderr=True)
+
+
+def _log(report: Report, *, wanted: bool) -> None:
+    if not wanted:
+        return
+    fields = as_json(report)
+    emit(
+        "info" if report.error is None else "error",
+        "run ended",
+        run=report.run_id,
+        job=report.job,
+        window=str(report.window),
+        **{name: fields[name] for name in ("status", "exit_code", "attempt", "seconds", "counters")},
+        problems="; ".join(report.problems) or None,
+        error=None if report.error is None else str(report.error),
+    )
 
 
 def print_reports(request: Request, reports: Sequence[Report], code: ExitCode) -> None:

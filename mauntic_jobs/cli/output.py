@@ -7,10 +7,15 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
+from mauntic_jobs.telemetry.logs import emit, structured
 
-def say(message: str) -> None:
-    """Tell the person at the terminal something, on stderr."""
-    print(message, file=sys.stderr, flush=True)
+
+def say(message: str, level: str = "info") -> None:
+    """Tell the person at the terminal something, on stderr; where logs are JSON, as a line of them."""
+    if structured():
+        emit(level, message)
+    else:
+        print(message, file=sys.stderr, flush=True)
 
 
 def print_line(text: str) -> None:

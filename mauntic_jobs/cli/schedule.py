@@ -26,6 +26,7 @@ from mauntic_jobs.scheduler.loop import Loop
 from mauntic_jobs.scheduler.overview import read_overview, upcoming
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.telemetry.alerts.notify import Notified
+from mauntic_jobs.telemetry.logs import stay
 from mauntic_jobs.window import parse_duration
 
 app = new_app("When the jobs run, and running what is due. Without a command: `schedule list`.", default="list")
@@ -78,6 +79,7 @@ def run_due(
     """Run every slot that is due and was claimed by nobody, then exit; with --loop, go on."""
     scheduled = scheduled_jobs(settings)
     if loop:
+        settings = stay(settings)
         name_broken_jobs()
         timeout = parse_duration(drain_timeout)
         watch = partial(watch_beside, list(scheduled.values()), settings)

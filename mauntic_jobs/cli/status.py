@@ -18,6 +18,8 @@ from mauntic_jobs.ops.status import Status, read_status
 from mauntic_jobs.stores.postgres import database_url
 from mauntic_jobs.window import parse_duration
 
+_SHORTEST_SECONDS = 1.0
+
 
 def register_status(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -37,6 +39,8 @@ def show_status(
     """
     database_url(settings)
     seconds = parse_duration(every).total_seconds()
+    if seconds < _SHORTEST_SECONDS:
+        raise UsageError(f"--every {every} is too often: at most once a second.")
     if not watch:
         _end(_once(settings, json=json))
     elif json:

@@ -21,6 +21,7 @@ from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Job
 from mauntic_jobs.stores.postgres import database_url
 from mauntic_jobs.telemetry.health import serve_health
+from mauntic_jobs.telemetry.logs import stay
 from mauntic_jobs.window import parse_duration
 
 _STUCK_SECONDS = 120
@@ -43,6 +44,7 @@ def work(
     drain_timeout: Annotated[str, typer.Option(metavar="TIME", help="How long a run may go on after SIGTERM.")] = "25s",
 ) -> None:
     """Run the scheduled jobs that BullMQ puts on their queues, one at a time for each queue."""
+    settings = stay(settings)
     timeout = parse_duration(drain_timeout).total_seconds()
     chosen = _chosen(queues or [], settings)
     name_broken_jobs()

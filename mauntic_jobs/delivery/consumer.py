@@ -22,6 +22,7 @@ from mauntic_jobs.stores.bullmq import official_script
 from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, received
 from mauntic_jobs.stores.bullmq_scripts import JOB_GONE, LOCK_GONE, LOCK_MILLISECONDS, ScriptCall, Taken
 from mauntic_jobs.stores.redis_link import RedisLink
+from mauntic_jobs.telemetry.logs import bound
 
 # What is done with a job and its data; an exception fails the attempt.
 Process = Callable[[ReceivedJob, str], Awaitable[Decision]]
@@ -122,7 +123,8 @@ class Consumer:
         taken: Taken | None = None
         while True:
             if taken is not None:
-                taken = await self._handle(taken, token)
+                with bound(queue=self._work.base):
+                    taken = await self._handle(taken, token)
             elif self._stopping or self._surplus() > 0:
                 return
             else:

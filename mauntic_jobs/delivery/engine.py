@@ -12,6 +12,7 @@ from mauntic_jobs.delivery.queues import base_of, lengths
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.delivery.troubles import Troubles
 from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.telemetry.logs import bound
 
 _SWEEP_SECONDS = 30.0
 _MEASURE_SECONDS = 2.0
@@ -118,7 +119,10 @@ class Engine:
             try:
                 for row in await crew.ledger.end_leases():
                     fate = "a human must decide" if row["held"] else "it is sent again unless the platform hears of it"
-                    self.report("ambiguous", row["delivery_id"], f"its process died while it was being sent: {fate}")
+                    with bound(organization=str(row["organization_id"])):
+                        self.report(
+                            "ambiguous", row["delivery_id"], f"its process died while it was being sent: {fate}"
+                        )
                 await crew.ledger.weigh_evidence()
             except MaunticJobsError as error:
                 self._troubles.tell("postgres", error)

@@ -25,6 +25,7 @@ from mauntic_jobs.delivery.writing import Draft, Writer
 from mauntic_jobs.errors import JobFailedError, MaunticJobsError
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.redis_link import RedisLink
+from mauntic_jobs.telemetry.logs import bind
 from mauntic_jobs.window import Unit
 
 _NO_PROVIDER_SECONDS = 300.0
@@ -82,6 +83,7 @@ class Pipeline:
         """
         order = _Order(job, *read_message(data, channel), self._fairness[channel])
         organization = order.message.organization_id
+        bind(organization=str(organization), delivery=order.message.key)
         wait = order.fairness.admit(organization)
         if wait:
             return Defer(wait, "other organizations go first: this one's provider is slow or fails", quiet=True)

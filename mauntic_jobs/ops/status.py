@@ -67,7 +67,7 @@ class Status:
     """How everything stands at `at`. What could not be read is None, and `problems` say why, by store.
 
     `deliveries` are rows of `channel`, `state`, `deliveries`, `oldest` and `next`; `domains` are those near their
-    limit; `alerts` are the open ones, or None where none are kept.
+    limit; `alerts` are the open ones.
     """
 
     at: datetime
@@ -92,8 +92,7 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
             parameters = {"most": MOST_DELIVERIES, "since": now - FAILED_WITHIN}
             status.deliveries = session.rows(_sql["deliveries"], parameters)
             warming_up = session.rows(_sql["domains"], {"created": naive(now - WARMUP), "most": _MOST_DOMAINS})
-            if session.row(_sql["has_alerts"])["kept"]:
-                status.alerts = session.rows(_sql["alerts"], {"most": _MOST_ALERTS})
+            status.alerts = session.rows(_sql["alerts"], {"most": _MOST_ALERTS})
     except MaunticJobsError as error:
         status.problems["postgres"] = error
     if settings.redis_url is None:

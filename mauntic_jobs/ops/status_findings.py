@@ -54,7 +54,8 @@ def _of_problem(store: str, error: MaunticJobsError) -> Finding:
 
 
 def _of_alert(alert: Row) -> Finding:
-    return Finding(alert["cause"], alert["summary"], alert["action"] or "mauntic-jobs alerts list", urgent=True)
+    urgent = alert["severity"] in ("error", "critical")
+    return Finding(alert["cause"], alert["summary"], alert["action"], urgent)
 
 
 def _overdue(jobs: Sequence[JobStatus], now: datetime) -> Iterator[Finding]:

@@ -46,11 +46,12 @@ def stop_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 class Children:
-    """The runs under way, one for each job at most."""
+    """The runs under way, one for each job at most; `more` are further arguments of their commands."""
 
-    def __init__(self, settings: Settings, launcher: Launcher) -> None:
+    def __init__(self, settings: Settings, launcher: Launcher, *more: str) -> None:
         self._settings = settings
         self._launcher = launcher
+        self._more = more
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __contains__(self, job: str) -> bool:
@@ -63,7 +64,7 @@ class Children:
 
     def start(self, job: str, slot: datetime) -> None:
         """Start the run of a slot."""
-        self._processes[job] = start_slot(job, slot, self._launcher, self._settings)
+        self._processes[job] = start_slot(job, slot, self._launcher, self._settings, *self._more)
 
     def reap(self) -> Iterator[tuple[str, int]]:
         """Forget the runs that have ended, and yield the job and exit code of each."""

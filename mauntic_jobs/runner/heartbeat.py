@@ -1,6 +1,7 @@
 """The heartbeat: a thread that shows the ledger that a run's owner is alive, and tells when the run is another's."""
 
 from collections.abc import Callable
+from contextvars import copy_context
 from threading import Event, Thread
 from typing import Self
 
@@ -22,7 +23,10 @@ class Heartbeat:
         self._on_lost = on_lost
         self._interval = request.settings.takeover_after.total_seconds() / _BEATS_PER_TAKEOVER
         self._stopped = Event()
-        self._thread = Thread(target=self._run, name=f"heartbeat of run {claim.id}", daemon=True)
+        # So that what it says has the run's number, too.
+        self._thread = Thread(
+            target=copy_context().run, args=(self._run,), name=f"heartbeat of run {claim.id}", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()

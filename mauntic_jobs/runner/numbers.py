@@ -16,9 +16,9 @@ _ROWS = "mauntic_job_last_success_rows"
 
 def leave_numbers(request: Request, report: Report) -> None:
     """Write the numbers of a run that has ended, if the settings name a directory; that it failed is told, no more."""
-    directory = request.settings.metrics_dir
-    if directory is None or report.status not in _ENDED:
+    if request.settings.metrics_dir is None or report.status not in _ENDED:
         return
+    directory = Path(request.settings.metrics_dir)
     name = f"mauntic_jobs_{request.job.name}"
     numbers = _numbers(request, report)
     if report.status is not Status.SUCCEEDED:
@@ -46,9 +46,9 @@ def _with_success_before(numbers: JobNumbers, file: Path) -> JobNumbers:
     """Return the numbers with what the file says of the latest success, which a failure does not change."""
     try:
         before = samples(file.read_text())
-    except (OSError, ValueError):
+        instants = [value for (name, _), value in before.items() if name == _SUCCESS]
+        rows = {dict(labels)["counter"]: int(value) for (name, labels), value in before.items() if name == _ROWS}
+        succeeded_at = datetime.fromtimestamp(instants[0], UTC) if instants else None
+    except (OSError, ValueError, KeyError, OverflowError):  # there is none, or somebody else wrote it
         return numbers
-    instants = [value for (name, _), value in before.items() if name == _SUCCESS]
-    rows = {dict(labels)["counter"]: int(value) for (name, labels), value in before.items() if name == _ROWS}
-    succeeded_at = datetime.fromtimestamp(instants[0], UTC) if instants else None
     return replace(numbers, succeeded_at=succeeded_at, rows=rows)

@@ -26,6 +26,7 @@ from mauntic_jobs.runner.request import Report, Request, Status
 from mauntic_jobs.stores.postgres import Limits, Session, open_session
 from mauntic_jobs.stores.redis import RedisScripts, open_redis
 from mauntic_jobs.telemetry.heartbeats import Heartbeats
+from mauntic_jobs.telemetry.logs import bind, bound
 from mauntic_jobs.telemetry.scrub import scrub
 from mauntic_jobs.window import format_duration
 
@@ -39,11 +40,12 @@ def run(request: Request) -> Report:
     Faults that can pass are tried again under the job's policy. What the job writes and the ledger's `succeeded` are
     committed together, so a run that is killed leaves nothing half done.
     """
-    made = _Run(request)
-    try:
-        return made.told(made.attempted())
-    finally:
-        made.close()
+    with bound(job=request.job.name, window=str(request.window), launcher=request.launcher.value):
+        made = _Run(request)
+        try:
+            return made.told(made.attempted())
+        finally:
+            made.close()
 
 
 class _Run:
@@ -149,6 +151,7 @@ class _Run:
         if self._claim is None:
             claim = self._claim = claims.acquire(session, request, self._attempt)
             self._run_id = claim.id
+            bind(run=claim.id)
             self._heartbeat.enter_context(Heartbeat(request, claim, self._stop_working))
             if self._pings:
                 self._pings.start()

@@ -20,6 +20,7 @@ from mauntic_jobs.scheduler.plan import Plan, ordered
 from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.telemetry.health import serve_health
+from mauntic_jobs.telemetry.logs import structured
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -60,7 +61,8 @@ class Loop:
         self._watch = watch
         self._watcher: Thread | None = None
         self._watch_at = clock()
-        self._children = Children(settings, Launcher.LOOP)
+        # What they print goes among the lines of this process.
+        self._children = Children(settings, Launcher.LOOP, *(["--json"] if structured() else []))
         self._trouble: str | None = None
         self._retry_at: dict[str, datetime] = {}
         self._awake_at = self._look_at = clock()

@@ -60,9 +60,6 @@ GROUP BY organization_id, lower(domain)
 ORDER BY min(created_at) DESC
 LIMIT %(most)s
 
--- has_alerts -- Tell whether alerts are kept.
-SELECT to_regclass('mauntic_jobs.alerts') IS NOT NULL AS kept
-
 -- alerts -- The alerts that are open, the latest first.
 SELECT id, cause, severity, summary, action, opened_at, problem
 FROM mauntic_jobs.alerts

@@ -1,24 +1,91 @@
-"""Logs of processes that stay: one JSON object a line, on stderr."""
+"""What is said while commands run: sentences to people, or one JSON object a line to whoever collects logs.
 
+Every line has what is bound around it, such as the run's number. Texts are without addresses and credentials; payloads
+are never said at all.
+"""
+
+import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
+from mauntic_jobs.config import Settings
 from mauntic_jobs.telemetry.scrub import scrub
 
+_bound: ContextVar[Mapping[str, Any]] = ContextVar("bound", default=MappingProxyType({}))
 
-def json_logger(**context: Any) -> Any:
-    """Return a structlog logger; every line has its `context`, and texts are without addresses and credentials."""
+
+class _Format:
+    """How this process speaks; threads and tasks all speak alike."""
+
+    structured = False
+
+
+def configure(settings: Settings) -> None:
+    """Speak as the settings want it. A command that ends speaks in sentences unless told otherwise: cron mails them."""
+    _speak(structured=settings.log_format == "json")
+
+
+def stay(settings: Settings) -> Settings:
+    """Speak as a process that stays does: in JSON, unless a person watches. Return settings for its children."""
+    _speak(structured=settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty()))
+    return settings.model_copy(update={"log_format": "json"}) if _Format.structured else settings
+
+
+def structured() -> bool:
+    """Return whether lines are JSON."""
+    return _Format.structured
+
+
+@contextmanager
+def bound(**context: Any) -> Iterator[None]:
+    """Give every line of the body this context, and whatever it binds itself."""
+    token = _bound.set({**_bound.get(), **context})
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def bind(**context: Any) -> None:
+    """Add to the context of the lines to come, until the body of the `bound` around it ends."""
+    _bound.set({**_bound.get(), **context})
+
+
+def emit(level: str, event: str, **details: Any) -> None:
+    """Write one line of JSON on stderr."""
+    _logger().log(level, event, **{"pid": os.getpid(), **_bound.get(), **details})
+
+
+def _speak(*, structured: bool) -> None:
+    _Format.structured = structured
+    if structured:
+        # A process that is told to stop has no time to import it.
+        _logger()
+
+
+@cache
+def _logger() -> Any:
+    # It takes a fifth of a second to import, which a quiet line of a crontab need not wait for.
     import structlog
+
+    class Logger(structlog.BoundLoggerBase):
+        def log(self, level: str, event: str, **details: Any) -> None:
+            self._proxy_to_logger("msg", event, level=level, **details)
 
     return structlog.wrap_logger(
         structlog.WriteLogger(sys.stderr),
+        wrapper_class=Logger,
         processors=[
-            structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             _scrubbed,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
+            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
         ],
-    ).bind(**context)
+    )
 
 
 def _scrubbed(_logger: Any, _method: str, event: Any) -> Any:

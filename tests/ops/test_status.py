@@ -1,7 +1,11 @@
 """`status`: what it says of a platform that is well, and of one that is not."""
 
 import json
-from contextlib import closing
+import os
+import pty
+import signal
+import subprocess
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,7 @@ from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.stores.redis import open_redis
 from mauntic_jobs.window import naive
-from tests.support import organization, run_program
+from tests.support import command, environment, organization, run_program
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 PROGRAM: Any = get_command(app)
@@ -261,6 +265,24 @@ def test_off_a_terminal_it_is_plain_and_unbroken(platform: Platform) -> None:
     assert error.strip() in done.stdout
     watched = platform.program("--watch")
     assert (watched.returncode, watched.stdout) == (ExitCode.USAGE, "")
+    assert platform.program("--every", "0s").returncode == ExitCode.USAGE
+
+
+def test_watched_it_goes_on_until_ctrl_c(platform: Platform) -> None:
+    ours, theirs = pty.openpty()
+    watching = subprocess.Popen(
+        command("status", "--watch", "--every", "1s"), stdout=theirs, env=environment(platform.settings, TERM="xterm")
+    )
+    os.close(theirs)
+    shown = b""
+    while shown.count(b"aggregate-hourly") < 2:
+        shown += os.read(ours, 10_000)
+    watching.send_signal(signal.SIGINT)
+    with suppress(OSError):  # the terminal is gone with the program
+        while os.read(ours, 10_000):
+            pass
+    assert watching.wait() == ExitCode.DONE
+    os.close(ours)
 
 
 def test_without_a_redis_there_are_no_queues_and_no_problem(direct_settings: Settings) -> None:
@@ -268,17 +290,18 @@ def test_without_a_redis_there_are_no_queues_and_no_problem(direct_settings: Set
     assert (status.queues, status.problems) == (None, {})
 
 
-def test_open_alerts_are_urgent(platform: Platform) -> None:
-    for closed in (None, platform.now):
+def test_open_alerts_are_urgent_by_their_severity(platform: Platform) -> None:
+    for number, (severity, closed) in enumerate((("error", None), ("warning", None), ("critical", platform.now))):
         platform.write(
             "INSERT INTO mauntic_jobs.alerts"
             " (fingerprint, cause, severity, summary, action, opened_at, seen_at, closed_at)"
-            " VALUES (concat('f', %(closed)s), 'missed-slot', 'error', 'it was missed', 'look',"
-            " %(at)s, %(at)s, %(closed)s)",
+            " VALUES (%(number)s, 'missed-slot', %(severity)s, %(severity)s, 'look', %(at)s, %(at)s, %(closed)s)",
+            number=str(number),
+            severity=severity,
             at=platform.now,
             closed=closed,
         )
-    assert platform.found() == {"missed-slot: it was missed": True}
+    assert platform.found() == {"missed-slot: error": True, "missed-slot: warning": False}
 
 
 def test_millions_of_settled_deliveries_are_not_read(platform: Platform) -> None:

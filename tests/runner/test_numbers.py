@@ -22,7 +22,7 @@ DAY = day("2026-10-05")
 def here(direct_settings: Settings, tmp_path: Path) -> Settings:
     with connect(direct_settings) as session:
         add_events(session, [Event(organization(1), contact(1), "email_opened", utc("2026-10-05T10:00"))])
-    return direct_settings.model_copy(update={"metrics_dir": tmp_path})
+    return direct_settings.model_copy(update={"metrics_dir": str(tmp_path)})
 
 
 def numbers(directory: Path, job: str = "aggregate-hourly") -> dict[str, float]:
@@ -97,7 +97,7 @@ def test_numbers_that_cannot_be_written_fail_no_run(here: Settings, tmp_path: Pa
     if place == "file":
         directory.write_text("")
     said: list[str] = []
-    settings = here.model_copy(update={"metrics_dir": directory})
+    settings = here.model_copy(update={"metrics_dir": str(directory)})
     assert run(request(settings, DAY, now=NOW, tell=said.append)).status is Status.SUCCEEDED
     (sentence,) = said
     assert sentence.startswith(f"aggregate-hourly: cannot write its numbers to {directory}: ")
