@@ -3,15 +3,11 @@
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PositiveInt,
     SecretStr,
@@ -28,11 +24,19 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError
 
 from mauntic_jobs.alert_channels import AnyChannel, HttpAddress
-from mauntic_jobs.catch_up import CatchUp, parse_catch_up
-from mauntic_jobs.cron import check_cron
-from mauntic_jobs.errors import ConfigurationError, UsageError
+from mauntic_jobs.catch_up import CatchUp
+from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.masking import host_only, masked
-from mauntic_jobs.window import format_duration, parse_duration
+from mauntic_jobs.setting_types import (
+    ApiAddress,
+    ChannelSettings,
+    Duration,
+    JobSettings,
+    Networks,
+    PositiveDuration,
+    Retention,
+)
+from mauntic_jobs.window import format_duration
 
 # Read in this order when no file is named; the first that exists is used.
 CONFIG_FILES = (Path("mauntic-jobs.toml"), Path("/etc/mauntic-jobs.toml"))
@@ -45,61 +49,6 @@ _EXAMPLES = {
     "alerts": '[{"type": "slack", "url": "https://..."}]',
 }
 _LONGEST_DELAY = timedelta(hours=1)
-
-
-def _text(parse: Callable[[str], Any]) -> BeforeValidator:
-    """Let a field be written as a text that `parse` reads."""
-
-    def read(value: Any) -> Any:
-        try:
-            return parse(value) if isinstance(value, str) else value
-        except UsageError as error:
-            raise ValueError(str(error)) from None
-
-    return BeforeValidator(read)
-
-
-Duration = Annotated[timedelta, _text(parse_duration)]
-PositiveDuration = Annotated[Duration, Field(gt=timedelta())]
-Retention = Annotated[Duration, Field(ge=timedelta(days=1))]
-
-
-class JobSettings(BaseModel):
-    """When one job runs, how it is tried again, and who hears of it; what is absent follows the job, or all jobs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_attempts: PositiveInt | None = None
-    retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
-    cron: Annotated[str, _text(check_cron)] | None = None
-    catch_up: Annotated[CatchUp, _text(parse_catch_up)] | None = None
-    heartbeat_url: HttpAddress | None = None
-    sentry_monitor: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
-
-
-class ChannelSettings(BaseModel):
-    """How one delivery channel is worked on; what is absent follows the channel, or the platform's policy."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    queue: str | None = Field(None, min_length=1)
-    prefix: str | None = Field(None, min_length=1)
-    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
-    attempts: Annotated[int, Field(ge=1, le=100)] | None = None
-    retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
-
-
-def _networks(text: str) -> str:
-    for network in text.split(","):
-        if network.strip():
-            ip_network(network.strip())
-    return text
-
-
-def _address(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
-        raise ValueError("it must be like https://api.example.com")
-    return text
 
 
 class Settings(BaseSettings):
@@ -148,13 +97,13 @@ class Settings(BaseSettings):
         validation_alias="ENCRYPTION_KEY",
         description="64 hex characters; opens the configuration of delivery providers",
     )
-    allowed_networks: Annotated[str, AfterValidator(_networks)] = Field(
+    allowed_networks: Networks = Field(
         "", description="private networks that delivery providers may be in, such as 10.1.0.0/16, separated by commas"
     )
     send_timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=30))] = Field(
         timedelta(seconds=30), description="how long a provider may take to open an exchange, and to answer at its end"
     )
-    provider_urls: dict[str, Annotated[str, AfterValidator(_address)]] = Field(
+    provider_urls: dict[str, ApiAddress] = Field(
         {}, description="other addresses of the providers' APIs, by type, such as a test server's"
     )
     record_activity: bool = Field(False, description="write a row of contact_activity for each message sent")

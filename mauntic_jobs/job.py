@@ -10,7 +10,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from mauntic_jobs.catch_up import CatchUp, Which
-from mauntic_jobs.config import JobSettings, Settings
+from mauntic_jobs.config import Settings
+from mauntic_jobs.setting_types import JobSettings
 from mauntic_jobs.window import Unit, Window
 
 Row = dict[str, Any]

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, cast
 
-from mauntic_jobs.config import ChannelSettings, Settings
+from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.job import Row
+from mauntic_jobs.setting_types import ChannelSettings
 from mauntic_jobs.stores.bullmq import JOB_OPTIONS, QueueJob, add_jobs
 from mauntic_jobs.stores.redis import RedisScripts
 from mauntic_jobs.stores.redis_link import RedisLink

@@ -12,10 +12,11 @@ from uuid import UUID
 from pydantic import Field
 
 from mauntic_jobs.catch_up import CatchUp, Which
-from mauntic_jobs.config import Duration, Settings
+from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
 from mauntic_jobs.jobs.rebuild import Rebuild, rebuild
+from mauntic_jobs.setting_types import Duration
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
 

@@ -12,11 +12,11 @@ from uuid import UUID
 from pydantic import Field
 
 from mauntic_jobs.catch_up import CatchUp, Which
-from mauntic_jobs.config import Duration
 from mauntic_jobs.errors import JobFailedError, StatementTimeoutError, UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
 from mauntic_jobs.segments.members import members_statement
 from mauntic_jobs.segments.trigger import SegmentTrigger, parse_trigger
+from mauntic_jobs.setting_types import Duration
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
 

@@ -8,7 +8,8 @@ from threading import Thread
 from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
 
-from mauntic_jobs.config import JobSettings, Settings
+from mauntic_jobs.config import Settings
+from mauntic_jobs.setting_types import JobSettings
 from mauntic_jobs.telemetry.http import HttpError, get, post
 
 _PING_SECONDS = 3.0

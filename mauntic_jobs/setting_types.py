@@ -1,0 +1,75 @@
+"""The kinds of values that settings have, and those of single jobs and channels."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from ipaddress import ip_network
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+
+from mauntic_jobs.alert_channels import HttpAddress
+from mauntic_jobs.catch_up import CatchUp, parse_catch_up
+from mauntic_jobs.cron import check_cron
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.window import parse_duration
+
+
+def _text(parse: Callable[[str], Any]) -> BeforeValidator:
+    """Let a field be written as a text that `parse` reads."""
+
+    def read(value: Any) -> Any:
+        try:
+            return parse(value) if isinstance(value, str) else value
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+    return BeforeValidator(read)
+
+
+Duration = Annotated[timedelta, _text(parse_duration)]
+PositiveDuration = Annotated[Duration, Field(gt=timedelta())]
+Retention = Annotated[Duration, Field(ge=timedelta(days=1))]
+
+
+class JobSettings(BaseModel):
+    """When one job runs, how it is tried again, and who hears of it; what is absent follows the job, or all jobs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_attempts: PositiveInt | None = None
+    retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
+    cron: Annotated[str, _text(check_cron)] | None = None
+    catch_up: Annotated[CatchUp, _text(parse_catch_up)] | None = None
+    heartbeat_url: HttpAddress | None = None
+    sentry_monitor: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
+
+
+class ChannelSettings(BaseModel):
+    """How one delivery channel is worked on; what is absent follows the channel, or the platform's policy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    queue: str | None = Field(None, min_length=1)
+    prefix: str | None = Field(None, min_length=1)
+    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
+    attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+    retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
+
+
+def _networks(text: str) -> str:
+    for network in text.split(","):
+        if network.strip():
+            ip_network(network.strip())
+    return text
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise ValueError("it must be like https://api.example.com")
+    return text
+
+
+# Networks like `10.1.0.0/16, fd00::/8`.
+Networks = Annotated[str, AfterValidator(_networks)]
+ApiAddress = Annotated[str, AfterValidator(_address)]
