@@ -1,13 +1,12 @@
 """The settings of the toolkit: where each may come from, and which source wins."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     Field,
     PositiveInt,
     SecretStr,
@@ -24,9 +23,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError
 
 from mauntic_jobs.alert_channels import AnyChannel, HttpAddress
-from mauntic_jobs.catch_up import CatchUp
 from mauntic_jobs.errors import ConfigurationError
-from mauntic_jobs.masking import host_only, masked
 from mauntic_jobs.setting_types import (
     ApiAddress,
     ChannelSettings,
@@ -36,13 +33,10 @@ from mauntic_jobs.setting_types import (
     PositiveDuration,
     Retention,
 )
-from mauntic_jobs.window import format_duration
 
 # Read in this order when no file is named; the first that exists is used.
 CONFIG_FILES = (Path("mauntic-jobs.toml"), Path("/etc/mauntic-jobs.toml"))
 
-# Of other addresses every part may be the secret.
-_STORES = ("postgres", "redis", "unix")
 _EXAMPLES = {
     "jobs": '{"aggregate-hourly": {"max_attempts": 2}}',
     "channels": '{"email": {"concurrency": 20}}',
@@ -108,6 +102,9 @@ class Settings(BaseSettings):
     )
     record_activity: bool = Field(False, description="write a row of contact_activity for each message sent")
 
+    overdue_after: PositiveDuration = Field(
+        timedelta(minutes=5), description="a slot that has been due for longer is overdue"
+    )
     alerts: list[AnyChannel] = Field([], description="channels of alerts, in the order in which they are tried")
     alert_repeat: PositiveDuration = Field(
         timedelta(hours=4), description="after this long an alert that is still open is sent again"
@@ -184,35 +181,6 @@ def load(flags: Mapping[str, Any], config_file: Path | None = None) -> tuple[Set
         return Settings(**values), origins
     except ValidationError as error:
         raise ConfigurationError(_explain(error, origins)) from None
-
-
-def shown(settings: Settings, name: str) -> Any:
-    """Return one setting as it is written in a file or variable, secrets masked."""
-    return _written(getattr(settings, name), _hidden)
-
-
-def revealed(settings: Settings, name: str) -> Any:
-    """Return one setting as it is written in a file or variable, with its secrets."""
-    return _written(getattr(settings, name), SecretStr.get_secret_value)
-
-
-def _written(value: Any, secret: Callable[[SecretStr], str]) -> Any:
-    forms: dict[type, Callable[[Any], Any]] = {SecretStr: secret, timedelta: format_duration, CatchUp: str}
-    match value:
-        case dict():
-            return {name: _written(each, secret) for name, each in value.items()}
-        case list():
-            return [_written(each, secret) for each in value]
-        case BaseModel():
-            given = {type(value).model_fields[name].alias or name: each for name, each in value if each is not None}
-            return {name: _written(each, secret) for name, each in given.items()}
-        case _:
-            return forms[type(value)](value) if type(value) in forms else value
-
-
-def _hidden(secret: SecretStr) -> str:
-    url = secret.get_secret_value()
-    return masked(url) if url.startswith(_STORES) else host_only(url)
 
 
 def variable(name: str) -> str:

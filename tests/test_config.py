@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.config import Settings, load, shown, variable
+from mauntic_jobs.config import Settings, load, variable
 from mauntic_jobs.errors import ConfigurationError, ExitCode
 from mauntic_jobs.masking import MASK, masked
 from mauntic_jobs.runner.children import _as_environment
+from mauntic_jobs.written import shown
 
 HIDDEN = "hunter2"
 DURATIONS = ("connect_timeout", "statement_timeout", "lateness_grace", "retry_delay", "takeover_after")

@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 
 from mauntic_jobs.cli.main import app
-from mauntic_jobs.config import Settings, shown, variable
+from mauntic_jobs.config import Settings, variable
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
@@ -23,6 +23,7 @@ from mauntic_jobs.scheduler.overview import read_overview
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.telemetry.alerts.notify import notify
+from mauntic_jobs.written import shown
 from tests.support import Event, add_events, contact, day, organization, request, utc
 
 _ROOT = Path(__file__).parent.parent

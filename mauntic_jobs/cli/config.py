@@ -6,7 +6,8 @@ import typer
 
 from mauntic_jobs.cli.command import ConfigFile, JsonOutput, command, new_app
 from mauntic_jobs.cli.output import print_json, print_table
-from mauntic_jobs.config import Settings, load, shown, variable
+from mauntic_jobs.config import Settings, load, variable
+from mauntic_jobs.written import shown
 
 app = new_app("The settings: where each comes from, and what it is.")
 

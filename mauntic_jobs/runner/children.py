@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from mauntic_jobs.config import Settings, revealed, variable
+from mauntic_jobs.config import Settings, variable
 from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.written import revealed
 
 _STOP_SECONDS = 5
 

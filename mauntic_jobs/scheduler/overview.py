@@ -15,9 +15,6 @@ from mauntic_jobs.scheduler.slots import read_plans
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
 
-# A slot that is due for longer has been left out by whoever should have run it.
-OVERDUE = timedelta(minutes=5)
-
 # How far back passed-over slots are counted.
 MISSED_WITHIN = timedelta(days=30)
 
@@ -51,7 +48,7 @@ def read_overview(session: Session, jobs: Sequence[Job[Any]], settings: Settings
     plans = read_plans(session, jobs, settings, now)
     since = {"jobs": [job.name for job in jobs], "since": now - MISSED_WITHIN}
     rows = {row["job"]: row for row in session.rows(_sql["overview"], since)}
-    return [_standing(each, rows[each.job.name], now) for each in plans]
+    return [_standing(each, rows[each.job.name], settings, now) for each in plans]
 
 
 def upcoming(jobs: Sequence[Job[Any]], now: datetime, count: int) -> list[tuple[datetime, Job[Any]]]:
@@ -60,13 +57,13 @@ def upcoming(jobs: Sequence[Job[Any]], now: datetime, count: int) -> list[tuple[
     return [(slot, jobs[number]) for slot, number in islice(merge(*lines), count)]
 
 
-def _standing(each: Plan, row: Mapping[str, Any], now: datetime) -> Standing:
+def _standing(each: Plan, row: Mapping[str, Any], settings: Settings, now: datetime) -> Standing:
     overdue = next(iter(each.due), None)
     return Standing(
         job=each.job,
         next=next_slot(each.job.cron, now),
         due=each.due,
-        overdue_since=overdue if overdue is not None and now - overdue > OVERDUE else None,
+        overdue_since=overdue if overdue is not None and now - overdue > settings.overdue_after else None,
         missed=row["missed"] + sum(passed.status == "missed" for passed in each.passed),
         superseded=row["superseded"] + sum(passed.status == "superseded" for passed in each.passed),
         clocks=row["clocks"],

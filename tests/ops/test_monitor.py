@@ -67,6 +67,8 @@ def test_a_slot_is_overdue_after_five_minutes_and_until_it_is_run(settings: Sett
     (alert,) = slots_missed(ready, [HOURLY], settings, NOW + 5 * MINUTE + timedelta(seconds=1))
     assert (alert.cause, alert.key, alert.action) == (Cause.SLOT_MISSED, "hourly", "mauntic-jobs schedule run")
     assert "overdue since 2026-10-05 10:00 UTC: its slot waits" in alert.summary
+    hourly_clock = Settings(**{**settings.model_dump(), "overdue_after": timedelta(minutes=90)})
+    assert slots_missed(ready, [HOURLY], hourly_clock, NOW + 6 * MINUTE) == []
     look(settings, NOW + 6 * MINUTE, HOURLY)
     assert slots_missed(ready, [HOURLY], settings, NOW + 7 * MINUTE) == []
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from tests.telemetry.alerts.receivers import Receiver, receiver
 
 SLOT = utc("2026-10-05T10:00")
 HOUR = timedelta(hours=1)
+_minutes = count(1)
 GOOD = ticking("ticker", "0 * * * *", Which.ALL, timedelta(hours=6))
 BAD = replace(GOOD, run=failing)
 
@@ -63,7 +65,8 @@ def answer(settings: Settings, job: Job[Any], slot: datetime, said: list[str] | 
 
 
 def by_hand(settings: Settings, job: Job[Any], window: Window, **changes: Any) -> Report:
-    made = request(settings, window, now=SLOT + timedelta(minutes=1))
+    # Each a minute after the one before, because an older look does not end what was seen since.
+    made = request(settings, window, now=SLOT + next(_minutes) * timedelta(minutes=1))
     return run(replace(made, job=job, coverage=window, options=job.options(), **changes))
 
 

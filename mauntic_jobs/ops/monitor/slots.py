@@ -8,7 +8,6 @@ from typing import Any
 from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.runner.slots import uncovered
-from mauntic_jobs.scheduler.overview import OVERDUE
 from mauntic_jobs.scheduler.plan import Plan
 from mauntic_jobs.scheduler.slots import read_plans
 from mauntic_jobs.sql import statements
@@ -24,7 +23,8 @@ _sql = statements("run_alerts")
 
 def slots_missed(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
     """Return an alert for each job with a slot that is overdue, or was passed over lately and not made up for."""
-    overdue = [each for each in read_plans(session, jobs, settings, now) if each.due and now - each.due[0] > OVERDUE]
+    plans = read_plans(session, jobs, settings, now)
+    overdue = [each for each in plans if each.due and now - each.due[0] > settings.overdue_after]
     late = {each.job.name for each in overdue}
     passed = [rows for rows in _passed_over(session, jobs, settings, now) if rows[0]["job"] not in late]
     critical = {job.name: job.critical for job in jobs}
