@@ -12,6 +12,9 @@ _ANSWERS: Mapping[bytes, bytes] = {
     b"/email": b'{"ErrorCode":0,"MessageID":"0a1b2c3d-0000-4000-8000-000000000000","Message":"OK"}',
     b"/mail/send": b"",
     b"/outbound-emails": b'{"MessageId":"0102018f-0000"}',
+    b"/Messages.json": b'{"sid":"SM00000000000000000000000000000000","status":"queued"}',
+    b"/messages:send": b'{"name":"projects/bench/messages/1"}',
+    b"/token": b'{"access_token":"token","expires_in":3600,"token_type":"Bearer"}',
 }
 _HEAD = b"HTTP/1.1 200 OK\r\nX-Message-Id: m-1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 

@@ -32,6 +32,9 @@ from mauntic_jobs.delivery.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.providers.config import ProviderConfig
 from mauntic_jobs.delivery.providers.factories import factories
 from mauntic_jobs.delivery.providers.http import HttpClient, Request
+from mauntic_jobs.delivery.push import Push
+from mauntic_jobs.delivery.sms import Sms
+from mauntic_jobs.demo.campaign import service_account
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
@@ -94,6 +97,18 @@ _PROVIDERS = {
         _EMAIL,
         _MAIL,
     ),
+    "twilio": _Provider(
+        "sms",
+        {"accountSid": f"AC{0:032x}", "authToken": "token", "fromNumber": "+12025550199"},
+        Sms("+12025550100", _WORDS),
+        {"phoneNumber": "+12025550100", "body": _WORDS},
+    ),
+    "fcm": _Provider(
+        "push",
+        {"projectId": "bench-project", "serviceAccountKey": json.dumps(service_account())},
+        Push("token", "Hello", _WORDS, collapse_id="1"),
+        {"deviceToken": "token", "title": "Hello", "body": _WORDS},
+    ),
 }
 _WAYS = ("deliver", "exchange", "client")
 
@@ -145,7 +160,7 @@ def _measured(
 ) -> dict[str, Any]:
     """Return the rates of all ways, taking turns, and the CPU time of this process for each message."""
     messages = min(given.messages, concurrency * 2000 // latency) if latency else given.messages
-    own = settings.model_copy(update={"provider_urls": {name: url}})
+    own = settings.model_copy(update={"provider_urls": {name: url, "google_token": f"{url}/token"}})
     ways: dict[str, Callable[[], _Spent]] = {
         "deliver": lambda: _deliver(own, name, concurrency, messages),
         "exchange": lambda: _exchange(own, name, concurrency, messages, alone=False),

@@ -93,11 +93,11 @@ def _providers(fakes: Fakes) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
     return {
         "email": ("custom_smtp", {"host": fakes.host, "port": fakes.smtp_port, "from": "News <news@example.com>"}),
         "sms": ("twilio", {"accountSid": f"AC{0:032x}", "authToken": "demo", "fromNumber": "+12025550199"}),
-        "push": ("fcm", {"projectId": "demo-project", "serviceAccountKey": json.dumps(_service_account())}),
+        "push": ("fcm", {"projectId": "demo-project", "serviceAccountKey": json.dumps(service_account())}),
     }
 
 
-def _service_account() -> Mapping[str, str]:
+def service_account() -> Mapping[str, str]:
     """Return the key of an account that only the demo's own server knows."""
     from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
