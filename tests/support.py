@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from mauntic_jobs import clock
+from mauntic_jobs.cli.main import application
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded import binaries
 from mauntic_jobs.job import Overlap
@@ -21,6 +22,8 @@ from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.window import Window, naive
 
+# The program, with all its commands.
+APP = application()
 _PATIENCE_SECONDS = 60
 
 

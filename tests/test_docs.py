@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 import pytest
 from typer.main import get_command
 
-from mauntic_jobs.cli.main import app
 from mauntic_jobs.config import Settings, variable
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
@@ -24,7 +23,7 @@ from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.telemetry.alerts.notify import notify
 from mauntic_jobs.written import shown
-from tests.support import Event, add_events, contact, day, organization, request, utc
+from tests.support import APP, Event, add_events, contact, day, organization, request, utc
 
 _ROOT = Path(__file__).parent.parent
 _PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))]
@@ -39,7 +38,7 @@ def _commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]
     return found
 
 
-_COMMANDS = _commands(get_command(app))
+_COMMANDS = _commands(get_command(APP))
 _EXAMPLES = sorted(set(re.findall(r"^\$ mauntic-jobs (.+)$", _EVERYTHING, re.MULTILINE)))
 
 
@@ -52,7 +51,7 @@ def test_every_command_is_documented(command: tuple[str, ...]) -> None:
 def test_every_example_is_a_command_with_options_that_exist(example: str) -> None:
     words = shlex.split(example)
     command = next(path for path in _COMMANDS if tuple(words[: len(path)]) == path)
-    node = get_command(app)
+    node = get_command(APP)
     for name in command:
         node = node.commands[name]  # type: ignore[attr-defined]
     options = {name for parameter in node.params for name in parameter.opts}

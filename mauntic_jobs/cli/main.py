@@ -1,47 +1,48 @@
-"""The command `mauntic-jobs`."""
+"""The command `mauntic-jobs`: cron calls it every minute, so that only what is called is imported."""
 
+import os
+import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from mauntic_jobs import __version__
-from mauntic_jobs.cli import alerts, config, db, deliveries, dev, dlq, monitor, outbox, providers, runs, schedule
 from mauntic_jobs.cli.command import new_app
-from mauntic_jobs.cli.deliver import register_deliver
-from mauntic_jobs.cli.demo import register_demo
-from mauntic_jobs.cli.doctor import register_doctor
-from mauntic_jobs.cli.enqueue import register_enqueue
-from mauntic_jobs.cli.jobs import register_jobs
-from mauntic_jobs.cli.metrics import register_metrics
 from mauntic_jobs.cli.output import print_line
-from mauntic_jobs.cli.status import register_status
-from mauntic_jobs.cli.work import register_work
 
 _HELP = (
     "Scheduled jobs and message delivery for the Mauntic marketing platform.\n\n"
     "Every option can be set in the environment: --limit of `runs list` is MAUNTIC_RUNS_LIST_LIMIT."
 )
+_COMPLETION = "_MAUNTIC_JOBS_COMPLETE"
 
-app = new_app(_HELP, auto_envvar_prefix="MAUNTIC", completion=True)
-register_jobs(app)
-register_status(app)
-register_metrics(app)
-app.add_typer(schedule.app, name="schedule")
-register_work(app)
-register_deliver(app)
-register_enqueue(app)
-app.add_typer(deliveries.app, name="deliveries")
-app.add_typer(dlq.app, name="dlq")
-app.add_typer(providers.app, name="providers")
-app.add_typer(runs.app, name="runs")
-register_doctor(app)
-app.add_typer(db.app, name="db")
-app.add_typer(outbox.app, name="outbox")
-app.add_typer(monitor.app, name="monitor")
-app.add_typer(alerts.app, name="alerts")
-app.add_typer(config.app, name="config")
-app.add_typer(dev.app, name="dev")
-register_demo(app)
+# By name, in the order in which help shows them; each is made in the module of its name. The jobs come before them.
+_GROUPS = frozenset(
+    ("alerts", "config", "db", "deliveries", "dev", "dlq", "monitor", "outbox", "providers", "runs", "schedule")
+)
+_COMMANDS = (
+    *("status", "metrics", "schedule", "work", "deliver", "enqueue", "deliveries", "dlq", "providers", "runs"),
+    *("doctor", "db", "outbox", "monitor", "alerts", "config", "dev", "demo"),
+)
+
+
+def application(only: str | None = None) -> typer.Typer:
+    """Return the program with all its commands, or with those of the kind that `only` names."""
+    app = new_app(_HELP, auto_envvar_prefix="MAUNTIC", completion=True)
+    app.callback(help=_HELP)(_root)
+    if only not in _COMMANDS:
+        import_module("mauntic_jobs.cli.jobs").register_jobs(app)
+    if any(each.name == only for each in app.registered_commands):
+        return app
+    for name in _COMMANDS:
+        if only not in _COMMANDS or name == only:
+            module = import_module(f"mauntic_jobs.cli.{name}")
+            if name in _GROUPS:
+                app.add_typer(module.app, name=name)
+            else:
+                getattr(module, f"register_{name}")(app)
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -50,7 +51,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(help=_HELP)
 def _root(
     *,
     version: Annotated[  # noqa: ARG001 - its callback does the work
@@ -71,4 +71,5 @@ def _root(
 
 def main() -> None:
     """Run the command line of this process and exit."""
-    app(prog_name="mauntic-jobs")
+    first = sys.argv[1] if len(sys.argv) > 1 and _COMPLETION not in os.environ else None
+    application(only=first)(prog_name="mauntic-jobs")

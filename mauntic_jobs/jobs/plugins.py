@@ -14,15 +14,20 @@ GROUP = "mauntic_jobs.jobs"
 # Commands of another kind.
 RESERVED = frozenset(
     {
+        "alerts",
         "config",
         "db",
         "deliver",
+        "deliveries",
         "demo",
         "dev",
         "dlq",
         "doctor",
+        "enqueue",
         "metrics",
+        "monitor",
         "outbox",
+        "providers",
         "runs",
         "schedule",
         "status",

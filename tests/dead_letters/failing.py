@@ -8,11 +8,11 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from mauntic_jobs import clock
-from mauntic_jobs.cli.main import app
 from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
 from mauntic_jobs.stores.bullmq_consumer import QueueConsumer
 from mauntic_jobs.stores.redis import open_redis
 from tests.delivery.world import World
+from tests.support import APP
 
 EMAIL, STEPS = "delivery:send-email", "journey:execute-step"
 
@@ -64,7 +64,7 @@ def program(world: World, *arguments: str, **changes: Any) -> Result:
         "MAUNTIC_RETRY_DELAY": "0s",
         "COLUMNS": "200",
     }
-    return CliRunner().invoke(app, [*arguments], prog_name="mauntic-jobs", env=variables, **changes)
+    return CliRunner().invoke(APP, [*arguments], prog_name="mauntic-jobs", env=variables, **changes)
 
 
 Opens = Callable[[], Any]

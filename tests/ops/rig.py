@@ -11,7 +11,6 @@ from uuid import uuid4
 from redis import Redis
 from typer.testing import CliRunner
 
-from mauntic_jobs.cli.main import app
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.providers.config import encrypt
 from mauntic_jobs.jobs.registry import JOBS
@@ -19,7 +18,7 @@ from mauntic_jobs.ops.doctor.grants import DELIVERING, RUNNING_JOBS
 from mauntic_jobs.scheduler.crontab import crontab
 from mauntic_jobs.scheduler.fly import fly
 from mauntic_jobs.stores.postgres import Session, connect
-from tests.support import organization, role
+from tests.support import APP, organization, role
 
 KEY = "00112233445566778899aabbccddeeff" * 2
 SENDGRID = {"apiKey": "hunter2"}
@@ -62,7 +61,7 @@ class Rig:
 
     def examine(self) -> tuple[int, dict[str, Any]]:
         """Return the exit code and what was printed."""
-        done = CliRunner().invoke(app, ["doctor", "--json", *self.arguments], env=self.variables)
+        done = CliRunner().invoke(APP, ["doctor", "--json", *self.arguments], env=self.variables)
         assert done.stderr == ""
         return done.exit_code, json.loads(done.stdout)
 

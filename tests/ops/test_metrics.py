@@ -13,7 +13,6 @@ import pytest
 from typer.main import get_command
 
 from mauntic_jobs import clock
-from mauntic_jobs.cli.main import app
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.metrics import exposition as delivery_exposition
 from mauntic_jobs.delivery.stats import ChannelStats
@@ -24,13 +23,13 @@ from mauntic_jobs.ops.status import Status
 from mauntic_jobs.telemetry.metrics import exposition, samples
 from tests.delivery.web import free_port, get
 from tests.ops.test_status import HOUR, MINUTE, Platform
-from tests.support import run_program, start_program, wait_until
+from tests.support import APP, run_program, start_program, wait_until
 
 _ROOT = Path(__file__).parents[2]
 _MONITORING = _ROOT / "monitoring"
 _RULES, _TESTS = _MONITORING / "prometheus-rules.yaml", _MONITORING / "prometheus-rules.test.yaml"
 _DASHBOARD = _MONITORING / "grafana-dashboard.json"
-_PROGRAM: Any = get_command(app)
+_PROGRAM: Any = get_command(APP)
 
 
 @pytest.fixture

@@ -10,14 +10,13 @@ from uuid import UUID, uuid4
 import pytest
 from typer.testing import CliRunner
 
-from mauntic_jobs.cli.main import app
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.providers.config import ProviderError, encrypt, read_config
 from mauntic_jobs.delivery.providers.keys import problems, unknown_keys
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.ops.providers import list_providers
 from mauntic_jobs.stores.postgres import connect
-from tests.support import command, environment, organization, run_program
+from tests.support import APP, command, environment, organization, run_program
 
 KEY = "00112233445566778899aabbccddeeff" * 2
 OTHER_KEY = "ff" * 32
@@ -144,7 +143,7 @@ def test_providers_are_listed_in_the_order_in_which_they_are_tried(direct_settin
 
 def _encrypt(kind: str, file: Path, key: str | None = KEY) -> Any:
     arguments = ["providers", "encrypt", "--type", kind, "--file", str(file)]
-    return CliRunner().invoke(app, arguments, env={"ENCRYPTION_KEY": key})
+    return CliRunner().invoke(APP, arguments, env={"ENCRYPTION_KEY": key})
 
 
 @pytest.mark.parametrize("kind", VALID)

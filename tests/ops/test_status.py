@@ -16,7 +16,6 @@ from rich.console import Console
 from typer.main import get_command
 
 from mauntic_jobs import clock
-from mauntic_jobs.cli.main import app
 from mauntic_jobs.cli.status_screen import screen
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
@@ -30,10 +29,10 @@ from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.stores.redis import open_redis
 from mauntic_jobs.window import naive
-from tests.support import command, environment, organization, run_program
+from tests.support import APP, command, environment, organization, run_program
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-PROGRAM: Any = get_command(app)
+PROGRAM: Any = get_command(APP)
 
 
 class Platform:

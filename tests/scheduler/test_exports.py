@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from mauntic_jobs.cli.main import app
 from mauntic_jobs.cron import check_cron
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
-from tests.support import run_program
+from tests.support import APP, run_program
 
 _ROOT = Path(__file__).parent.parent.parent
 _APPS = ("analytics-aggregator", "delivery-engine", "journey-executor")
@@ -66,7 +65,7 @@ def test_every_job_has_one_line_in_the_crontab_that_the_program_understands() ->
         program, job, *flags = shlex.split(rest)
         assert (program, "%" in line) == ("mauntic-jobs", False)
         found[job] = check_cron(" ".join(fields))
-        command = get_command(app).commands[job]  # type: ignore[attr-defined]
+        command = get_command(APP).commands[job]  # type: ignore[attr-defined]
         known = {name for parameter in command.params for name in parameter.opts}
         assert {flag for flag in flags if flag.startswith("-")} <= known
     assert found == {name: job.cron for name, job in JOBS.items()}
@@ -93,7 +92,7 @@ def test_the_apps_consume_every_queue_once() -> None:
 def test_the_commands_of_the_machines_exist() -> None:
     machine = json.loads((_ROOT / "fly/hourly-schedule.json").read_text())
     commands = [machine["init"]["cmd"], *(_parsed(name)["processes"]["worker"].split() for name in _APPS)]
-    known = get_command(app).commands  # type: ignore[attr-defined]
+    known = get_command(APP).commands  # type: ignore[attr-defined]
     assert {words[0] for words in commands} <= set(known)
     assert machine["init"]["cmd"] == ["schedule", "run"]
     assert (machine["schedule"], machine["restart"]) == ("hourly", {"policy": "no"})
