@@ -76,28 +76,39 @@ class HttpClient:
     """The connections of a process to all its providers over HTTP, kept and shared. It repeats nothing."""
 
     def __init__(self, *, timeout: float, connections: int = 100) -> None:
-        limits = httpx2.Limits(
-            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_IDLE_SECONDS
-        )
         self.timeout = timeout
-        self.wire = httpx2.AsyncClient(timeout=None, limits=limits, follow_redirects=False)
+        self._connections = connections
+        self._wire: httpx2.AsyncClient | None = None
+
+    @property
+    def wire(self) -> httpx2.AsyncClient:
+        """The client. It is made when the first provider over HTTP is, and reads the machine's certificates then."""
+        if self._wire is None:
+            limits = httpx2.Limits(
+                max_connections=self._connections,
+                max_keepalive_connections=self._connections,
+                keepalive_expiry=_IDLE_SECONDS,
+            )
+            self._wire = httpx2.AsyncClient(timeout=None, limits=limits, follow_redirects=False)
+        return self._wire
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.wire.aclose()
+        if self._wire is not None:
+            await self._wire.aclose()
 
 
 class Exchanges:
     """The exchanges of one provider, each within `timeout` seconds in all; `abort` ends them."""
 
     def __init__(self, client: HttpClient) -> None:
-        self._client = client
+        self._wire, self._timeout = client.wire, client.timeout
         self._tasks: set[asyncio.Task[Answer]] = set()
         self._aborted = False
 
     async def make(self, request: Request) -> Answer:
         """Return the answer. Raises ExchangeError."""
-        exchange = _Exchange(self._client, request)
+        exchange = _Exchange(self._wire, self._timeout, request)
         if self._aborted:
             raise ExchangeError(Verdict.TEMPORARY, "stopped")
         # A task of its own, so that it can be ended without ending the caller.
@@ -123,8 +134,9 @@ class Exchanges:
 class _Exchange:
     """A request on its way. The last byte is held back until all others are written, so that it marks the point."""
 
-    def __init__(self, client: HttpClient, request: Request) -> None:
-        self._client = client
+    def __init__(self, wire: httpx2.AsyncClient, timeout: float, request: Request) -> None:
+        self._wire = wire
+        self._timeout = timeout
         self._request = request
         self._verdict = Verdict.PROVIDER
 
@@ -135,7 +147,7 @@ class _Exchange:
 
     async def run(self) -> Answer:
         host = httpx2.URL(self._request.url).host
-        timeout = self._client.timeout
+        timeout = self._timeout
         try:
             async with asyncio.timeout(timeout):
                 return await self._exchange()
@@ -153,7 +165,7 @@ class _Exchange:
         if request.content:
             headers["content-length"] = str(len(request.content))
             content = self._written(request.content)
-        async with self._client.wire.stream(request.method, request.url, headers=headers, content=content) as response:
+        async with self._wire.stream(request.method, request.url, headers=headers, content=content) as response:
             body = b""
             # The status alone says enough for most.
             with suppress(httpx2.HTTPError):
