@@ -1,7 +1,7 @@
 """Telling of alerts: each once, by whichever host comes first, and once more when it is over."""
 
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -27,12 +27,6 @@ class Notified:
 def notify(session: Session, settings: Settings, alerts: Sequence[Alert], now: datetime) -> Notified:
     """Write down alerts, and tell of those that are new, or still open after `alert_repeat`."""
     ledger.open_alerts(session, alerts, now)
-    return tell(session, settings, now)
-
-
-def recover(session: Session, settings: Settings, cause: Cause, still_open: Collection[str], now: datetime) -> Notified:
-    """End the alerts of a cause whose keys are not in `still_open`, and tell of each end once."""
-    ledger.close_alerts(session, [cause], now, keep=[f"{cause}:{key}" for key in still_open])
     return tell(session, settings, now)
 
 

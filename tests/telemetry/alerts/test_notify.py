@@ -5,8 +5,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,13 +16,19 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.telemetry.alerts import ledger
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
-from mauntic_jobs.telemetry.alerts.notify import notify, recover, tell
+from mauntic_jobs.telemetry.alerts.notify import notify, tell
 from mauntic_jobs.telemetry.alerts.outcome import Outcome
 from tests.support import environment, utc
 from tests.telemetry.alerts.receivers import Mailbox, Receiver, mail_server, receiver
 
 NOW = utc("2026-10-05T10:00")
 LATER = NOW + timedelta(minutes=1)
+
+
+def recover(session: Session, settings: Settings, cause: Cause, still_open: Sequence[str], now: datetime) -> None:
+    """End the alerts of a cause whose keys are not in `still_open`, and tell of it."""
+    ledger.close_alerts(session, [cause], now, keep=[f"{cause}:{key}" for key in still_open])
+    tell(session, settings, now)
 
 
 def failed(job: str, **changes: object) -> Alert:
