@@ -202,7 +202,7 @@ def test_a_run_that_another_is_in_the_way_of_is_tried_again(here: Settings, queu
         other = start_program("aggregate-hourly", "--date", "2026-10-01", settings=here)
         wait_until(lambda: _statuses(here) == ["running"], "the other run")
         _scheduled(queue)
-        _work(here, queue, "--drain").communicate()
+        _work(here, queue, "--drain", MAUNTIC_TAKEOVER_AFTER="1m").communicate()
     other.communicate()
     assert (ids_in(queue, "failed"), ids_in(queue, "delayed")) == ([], ["a"])
     assert fields_of(queue, "a")["atm"] == "1"
