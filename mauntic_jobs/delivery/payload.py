@@ -73,7 +73,7 @@ def read_message(raw: str, channel: str) -> tuple[Message, str, str]:
         raise MalformedError("the data has neither deliveryId nor idempotencyKey")
     name = message.channel or channel
     if name not in CHANNELS:
-        raise MalformedError(f"there is no channel {name[:40]!r}: it is one of {', '.join(CHANNELS)}")
+        raise MalformedError(f"there is no channel {name!r}: it is one of {', '.join(CHANNELS)}")
     return message, name, raw
 
 

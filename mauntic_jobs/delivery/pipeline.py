@@ -112,7 +112,7 @@ class Pipeline:
         if problem:
             return await self._close(order, State.FAILED, problem)
         if draft is None:
-            reason = "; ".join(chosen.problems) or f"the organization has no active provider for {order.channel}"
+            reason = clean("; ".join(chosen.problems)) or f"the organization has no active provider for {order.channel}"
             return await self._close(order, State.DEFERRED, reason, wait=_jittered(_NO_PROVIDER_SECONDS))
         return await self._deliver(order, draft, chosen)
 

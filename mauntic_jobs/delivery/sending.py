@@ -9,7 +9,9 @@ from uuid import UUID
 from mauntic_jobs import clock
 from mauntic_jobs.delivery.breaker import Breaker
 from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
+from mauntic_jobs.delivery.providers.config import hide
 from mauntic_jobs.delivery.providers.provider import Provider
+from mauntic_jobs.delivery.quotations import without
 from mauntic_jobs.delivery.writing import ContentError
 from mauntic_jobs.telemetry.scrub import scrub
 
@@ -20,6 +22,9 @@ _SHORTEST_WAIT_SECONDS = 30.0
 _SHORT_LIMIT_SECONDS = 10.0
 # Where a provider does not say when it wants to be asked again.
 _UNSAID_LIMIT_SECONDS = 30.0
+_LONGEST = 1_000
+# What is cut off is looked at too, so that nothing is hidden only in part.
+_LOOKED_AT = 4 * _LONGEST
 # They prove that the provider has sent nothing, and say nothing of the message.
 _MOVE_ON = (Verdict.PROVIDER, Verdict.RATE_LIMITED)
 
@@ -121,12 +126,15 @@ async def _outcome(provider: Provider, content: Any) -> Outcome:
     try:
         outcome = await provider.send(content)
     except ContentError as error:
-        return Outcome(Verdict.PERMANENT, str(error), reject=RejectReason.INVALID)
+        return Outcome(Verdict.PERMANENT, clean(str(error)), reject=RejectReason.INVALID)
     except Exception as error:  # noqa: BLE001 - a fault of ours, and nobody can tell how far the exchange has come
-        return Outcome(Verdict.UNKNOWN, clean(f"{type(error).__name__}: {error}"))
-    return outcome if outcome.verdict is Verdict.ACCEPTED else replace(outcome, reason=clean(outcome.reason))
+        outcome = Outcome(Verdict.UNKNOWN, f"{type(error).__name__}: {error}")
+    if outcome.verdict is Verdict.ACCEPTED:
+        return outcome
+    return replace(outcome, reason=without(clean(hide(outcome.reason, provider.config.secrets)), content))
 
 
 def clean(reason: str) -> str:
     """Return a reason without secrets and control characters, fit for the ledger, the queue and the log."""
-    return scrub("".join(each if each.isprintable() else " " for each in reason[:1000]))
+    reason = scrub("".join(each if each.isprintable() else " " for each in reason[:_LOOKED_AT]))
+    return reason if len(reason) <= _LONGEST else reason[: _LONGEST - 1] + "…"

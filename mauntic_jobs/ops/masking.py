@@ -14,6 +14,9 @@ _NAMED = (
     (re.compile(r"token|password|secret|api_?key|authorization", re.IGNORECASE), "<secret>"),
     (re.compile(r"unsubscribe_?url", re.IGNORECASE), "<url>"),
 )
+# What a message is filled in with is about a person, whatever its fields are called.
+_PERSONAL = re.compile(r"^(?:template_?data|data|custom_?fields)$", re.IGNORECASE)
+_MASKS = ("<address>", "<phone>")
 _DEEPEST = 30
 
 
@@ -27,26 +30,30 @@ def masked_text(text: str, *, reveal: bool = False) -> str:
     return text if reveal else scrub(text)
 
 
-def _masked(value: Any, depth: int) -> Any:
+def _masked(value: Any, depth: int, *, personal: bool = False) -> Any:
+    """Return a value; of a `personal` one only where it stands."""
     if depth == 0:
         return "<nested>"
     match value:
         case str():
-            return scrub(value)
+            shown = scrub(value)
+            return "<value>" if personal and shown not in _MASKS else shown
+        case int() | float() if personal and not isinstance(value, bool):
+            return "<value>"
         case Mapping():
-            return {name: _of_field(str(name), each, depth) for name, each in value.items()}
+            return {scrub(str(name)): _of_field(str(name), each, depth, personal) for name, each in value.items()}
         case list():
-            return [_masked(each, depth - 1) for each in value]
+            return [_masked(each, depth - 1, personal=personal) for each in value]
         case _:
             return value
 
 
-def _of_field(name: str, value: Any, depth: int) -> Any:
+def _of_field(name: str, value: Any, depth: int, personal: bool) -> Any:
     if isinstance(value, str | int) and not isinstance(value, bool):
         for pattern, mask in _NAMED:
             if pattern.search(name):
                 return mask
-    return _masked(value, depth - 1)
+    return _masked(value, depth - 1, personal=personal or bool(_PERSONAL.search(name)))
 
 
 def shortened(value: Any, length: int) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.addresses import parse_address
 from mauntic_jobs.delivery.mime import Email, message_id
 from mauntic_jobs.delivery.outcome import Outcome, Verdict
-from mauntic_jobs.delivery.providers.config import ProviderError
+from mauntic_jobs.delivery.providers.config import ProviderError, hide
 from mauntic_jobs.delivery.providers.factories import Factory, factories
 from mauntic_jobs.delivery.providers.http import HttpClient
 from mauntic_jobs.delivery.providers.provider import Provider
@@ -92,7 +92,9 @@ async def _tried(configured: ConfiguredProvider, factory: Factory | None, addres
         return str(error)
     finally:
         await provider.close()
-    return None if outcome.verdict is Verdict.ACCEPTED else _said(outcome)
+    if outcome.verdict is Verdict.ACCEPTED:
+        return None
+    return _said(replace(outcome, reason=hide(outcome.reason, configured.config.secrets)))
 
 
 def _said(outcome: Outcome) -> str:

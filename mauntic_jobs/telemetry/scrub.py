@@ -1,5 +1,6 @@
 """Text that is safe to store and to print: no credentials, no addresses, no phone numbers."""
 
+import base64
 import re
 
 _LONGEST = 2000
@@ -20,9 +21,20 @@ _RULES = (
         ),
         r"\g<keep>***",
     ),
-    (re.compile(r"[^\s@<>\"'(),;:/*]{1,64}@[^\s@<>\"'(),;:]{1,253}\.[^\s@<>\"'(),;:.]{1,63}"), "<address>"),
-    (re.compile(r"(?<![\w.-])\+\d[\d ()-]{6,30}\d"), "<phone>"),
+    # As it is, with its local part quoted, or percent-encoded.
+    (
+        re.compile(
+            r"(?:\"[^\"\r\n]{1,64}\"|(?!')[^\s@<>\"(),;:/*]{1,64})(?:@|%40)"
+            r"[^\s@<>\"'(),;:&]{1,253}\.[^\s@<>\"'(),;:.&]{1,63}",
+            re.IGNORECASE,
+        ),
+        "<address>",
+    ),
+    (re.compile(r"(?<![\w.-])(?:\+|%2B)\d(?:[\d ()./-]|%20|%28|%29){6,40}\d", re.IGNORECASE), "<phone>"),
+    # As in North America, without a plus.
+    (re.compile(r"(?<![\w.-])(?:1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-])"), "<phone>"),
 )
+_ENCODED = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/]{12,}={0,2}")
 
 
 def scrub(text: str) -> str:
@@ -30,4 +42,15 @@ def scrub(text: str) -> str:
     text = text[:_LOOKED_AT]
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
+    text = _ENCODED.sub(_undecoded, text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _undecoded(match: re.Match[str]) -> str:
+    """Return nothing of what is a text in base64, such as credentials or a message; what is random is no text."""
+    word = match[0].rstrip("=")
+    try:
+        text = base64.b64decode(word + "=" * (-len(word) % 4)).decode()
+    except ValueError:
+        return match[0]
+    return "<encoded>" if all(each.isprintable() or each.isspace() for each in text) else match[0]

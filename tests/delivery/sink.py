@@ -73,6 +73,8 @@ class Behaviour:
     slow_seconds: float = 1.0
     recipients: dict[str, str] = field(default_factory=dict)  # scripts of local parts that do not name one
     heard: list[str] = field(default_factory=list)  # the verbs of all commands, in order
+    at_recipient: Callable[[str], str | None] = lambda _: None  # replies to RCPT of an address
+    at_content: Callable[[bytes], str | None] = lambda _: None  # replies to a content, which is not journaled then
 
 
 @dataclass(frozen=True)
@@ -418,7 +420,7 @@ class _Session:
             raise _Gone
         if script == "defer-once-451" and self._server.first(script, address):
             return _AT_RCPT["defer-451"]
-        refusal = _AT_RCPT.get(script or "") or self._refused_address(address)
+        refusal = _AT_RCPT.get(script or "") or self._refused_address(address) or self._behaviour.at_recipient(address)
         if refusal:
             return refusal
         self._recipients.append(address)
@@ -434,7 +436,7 @@ class _Session:
                 await self._fill()
             raise _Gone
         content = await self._content()
-        refusal = self._refused_content(content, scripts)
+        refusal = self._refused_content(content, scripts) or self._behaviour.at_content(content)
         if refusal:
             self._forget()
             return refusal

@@ -195,7 +195,7 @@ def test_a_provider_with_an_impossible_sender_is_passed_over(ready: World, sink:
     ready.deliver()
     assert ready.states() == {"d1": "sent"}
     (said,) = ready.said
-    assert said.startswith(f"custom_smtp {provider}: from: 'Acme' is not an email address")
+    assert said.startswith(f"custom_smtp {provider}: from: it is not an email address")
 
 
 def test_without_any_provider_messages_wait(world: World) -> None:

@@ -1,3 +1,4 @@
+import base64
 import json
 import time
 
@@ -65,6 +66,10 @@ def test_a_credential_is_hidden_however_it_is_written(text: str) -> None:
         ("mailto:ann@example.com", "mailto:<address>"),
         ("Key (email)=(ann@example.com) exists", "Key (email)=(<address>) exists"),
         ("jürgen@müller.example", "<address>"),
+        ("o'brien+tag@example.com bounced", "<address> bounced"),
+        ("'ann@example.com' bounced", "'<address>' bounced"),
+        ('"ann lee"@example.com bounced', "<address> bounced"),
+        ("https://x.example/u?to=ann%2Btag%40example.com&n=1", "https://x.example/<address>&n=1"),
     ],
 )
 def test_an_address_is_hidden(text: str, scrubbed: str) -> None:
@@ -78,6 +83,8 @@ def test_an_address_is_hidden(text: str, scrubbed: str) -> None:
         ("to +1 (555) 010-9999.", "to <phone>."),
         ("+44 20 7946 0958, +15550109999", "<phone>, <phone>"),
         ("(phone)=(+15550109999)", "(phone)=(<phone>)"),
+        ("To=%2B1%20202%20555%200142&x", "To=<phone>&x"),
+        ("call (202) 555-0142 or 1-202-555-0142", "call <phone> or <phone>"),
     ],
 )
 def test_a_phone_number_is_hidden(text: str, scrubbed: str) -> None:
@@ -98,10 +105,17 @@ def test_a_phone_number_is_hidden(text: str, scrubbed: str) -> None:
         "user@localhost, @handle, a @ b.c",
         "no password was supplied; the token expired",
         "12,345 events (1.5 s)",
+        "job 9b1067e2edb846fdbd547b5ec80895f8 of 1795650166366",
+        "PostgresConnectionAuthenticationHandshake",
     ],
 )
 def test_what_gives_nothing_away_is_kept(text: str) -> None:
     assert scrub(text) == text
+
+
+@pytest.mark.parametrize("told", ["zoe:hunter2hunter2", "ann@example.com", "Dear Zoë, your code is 4711"])
+def test_a_text_in_base64_is_hidden(told: str) -> None:
+    assert scrub(f"refused {base64.b64encode(told.encode()).decode()}: no") == "refused <encoded>: no"
 
 
 @pytest.mark.parametrize(("length", "kept"), [(1999, 1999), (2000, 2000), (2001, 1999)])

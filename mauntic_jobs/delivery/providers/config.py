@@ -4,15 +4,22 @@ import base64
 import binascii
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
+from urllib.parse import quote, quote_plus
 from uuid import UUID
 
 from mauntic_jobs.errors import JobFailedError
 
 _IV_BYTES = 12
-_SHORTEST_SECRET = 8
+# What is shorter is found in any text, and is no secret.
+_SHORTEST_SECRET = 4
+# What is shorter is looked for as a word only.
+_LONG = 8
+_SECRET = re.compile(r"key|token|secret|pass", re.IGNORECASE)
 
 
 class ProviderError(JobFailedError):
@@ -46,6 +53,11 @@ class ProviderConfig:
         return value
 
     @property
+    def secrets(self) -> list[str]:
+        """What must never be repeated of it."""
+        return list(_secrets(self.values))
+
+    @property
     def name(self) -> str:
         """What it is called in errors and in the ledger."""
         return f"{self.type} {self.id}"
@@ -72,12 +84,28 @@ def encrypt(values: Mapping[str, Any], encryption_key: str) -> str:
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
-    """Return what a provider says without the secrets that it may repeat."""
+    """Return what a provider says without the secrets that it may repeat, however it writes them."""
     for secret in secrets:
-        # What is shorter is found in any text, and is no secret.
         if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "***")
+            text = _written(secret).sub("***", text)
     return text
+
+
+@lru_cache(maxsize=1024)
+def _written(secret: str) -> re.Pattern[str]:
+    """Return what finds a secret as it is, in a URL, in JSON or in base64, in capitals or small letters."""
+    encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
+    ways = {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1], encoded}
+    pattern = "|".join(re.escape(each) for each in sorted(ways, key=len, reverse=True))
+    return re.compile(pattern if len(secret) >= _LONG else rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE)
+
+
+def _secrets(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _secrets(value)
+        elif isinstance(value, str | int) and not isinstance(value, bool) and _SECRET.search(name):
+            yield str(value)
 
 
 def _decrypted(name: str, stored: str, encryption_key: str | None) -> Any:

@@ -1,6 +1,5 @@
 """What providers over HTTP have in common: an adapter makes requests of messages, and outcomes of answers."""
 
-import re
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any
@@ -8,8 +7,6 @@ from typing import Any
 from mauntic_jobs.delivery.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.providers.config import ProviderConfig, hide
 from mauntic_jobs.delivery.providers.http import Answer, ExchangeError, Exchanges, HttpClient, Request
-
-_SECRET = re.compile(r"key|token|secret", re.IGNORECASE)
 
 
 class HttpProvider(ABC):
@@ -20,8 +17,7 @@ class HttpProvider(ABC):
         self.sender = config.text("from")
         self._base = base
         self._exchanges = Exchanges(client)
-        values = config.values.items()
-        self._secrets = [value for name, value in values if _SECRET.search(name) and isinstance(value, str)]
+        self._secrets = config.secrets
 
     async def send(self, message: Any) -> Outcome:
         """Send one message; every failure of the provider is an Outcome. Raises ContentError."""
@@ -46,7 +42,8 @@ class HttpProvider(ABC):
         except ExchangeError as error:
             return error.outcome
         outcome = self._checked(answer) if message is None else self._judged(answer)
-        return replace(outcome, reason=hide(outcome.reason, self._secrets))
+        login = request.headers.get("authorization", "").rpartition(" ")[2]
+        return replace(outcome, reason=hide(outcome.reason, (*self._secrets, login)))
 
     @abstractmethod
     async def _request(self, message: Any) -> Request:

@@ -58,8 +58,9 @@ def summary(letter: DeadLetter, *, reveal: bool = False) -> Row:
         "attempts": letter.attempts,
         "added_at": letter.added_at,
         "failed_at": letter.failed_at,
-        "organization": letter.organization,
-        "channel": letter.channel,
+        # Whatever the job has there, which may be no organization and no channel.
+        "organization": masked(letter.organization, reveal=reveal),
+        "channel": masked(letter.channel, reveal=reveal),
         "payload": masked(letter.payload, reveal=reveal),
     }
 
