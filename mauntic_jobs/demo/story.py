@@ -42,7 +42,7 @@ _NEXT = (
 def play(now: datetime, console: Console, progress: Progress, *, seed: int = 1, quick: bool = False) -> None:
     """Tell the whole story on `console`. Raises JobFailedError if a run does not end as it should."""
     show = Show(console)
-    show.title("mauntic-jobs: six jobs on a month of marketing activity, and a campaign on three channels")
+    show.title("mauntic-jobs: six jobs on a month of activity, and a campaign on three channels")
     show.text(
         "All of this happens on throwaway servers on this machine and is gone at the end. "
         "After each $ stands the command that does the same on servers that stay."

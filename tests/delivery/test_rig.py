@@ -123,6 +123,7 @@ def test_a_message_is_in_the_journal_before_it_is_answered_for(tmp_path: Path, f
         ("reject-550", (550, b"5.1.1 no such user")),
         ("policy-550", (550, b"5.7.1 refused by policy")),
         ("defer-451", (451, b"4.3.0 try again later")),
+        ("data-421", (421, b"4.3.2 shutting down")),
         ("data-451", (451, b"4.3.0 not now")),
         ("data-554", (554, b"5.6.0 content refused")),
         ("shut-421", (421, b"4.3.2 shutting down")),
