@@ -51,6 +51,13 @@ class Site:
         rig.execute("GRANT SELECT ON mauntic_jobs.pruned TO {role}")
         self.provide()
 
+    @property
+    def superuser(self) -> str:
+        """The database's address for one who may do everything."""
+        url = self.world.settings.database_url
+        assert url
+        return url.get_secret_value()
+
     def provide(self, **config: Any) -> None:
         """Let the organization have one provider: the mail server, with these keys changed."""
         value = {"host": self.sink.host, "port": self.sink.port, "from": "Acme <news@acme.test>", **config}

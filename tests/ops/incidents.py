@@ -84,7 +84,7 @@ def a_unique_key_was_dropped(site: Site) -> Iterator[None]:
     _event(site)
     faults.key_missing(site.rig)
     yield
-    site.run("db upgrade", DATABASE_URL=_superuser(site))
+    site.run("db upgrade", DATABASE_URL=site.superuser)
     site.run("aggregate-hourly")
 
 
@@ -331,14 +331,8 @@ def two_clocks_are_on(site: Site) -> Iterator[None]:
     site.rig.execute("UPDATE mauntic_jobs.runs SET started_at = started_at - interval '1 day' WHERE host = 'two'")
 
 
-def _superuser(site: Site) -> str:
-    url = site.world.settings.database_url
-    assert url
-    return url.get_secret_value()
-
-
 def _watched_from_elsewhere(site: Site) -> None:
-    site.watcher = {**site.rig.variables, "DATABASE_URL": _superuser(site)}
+    site.watcher = {**site.rig.variables, "DATABASE_URL": site.superuser}
 
 
 def _event(site: Site) -> None:

@@ -44,7 +44,7 @@ def _deferred(row: Row) -> Alert:
         cause=Cause.DELIVERIES_DEFERRED,
         key=row["channel"],
         severity=Severity.ERROR,
-        summary=f"For 30 minutes no provider has taken {row['deliveries']:,} {row['channel']} deliveries of {whose}.",
+        summary=f"For 30 minutes no provider has taken {row['deliveries']:,} {row['channel']} messages of {whose}.",
         action=f"mauntic-jobs deliveries list --state deferred --channel {row['channel']}",
         details={
             "deliveries": row["deliveries"],
