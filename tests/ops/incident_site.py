@@ -4,23 +4,23 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from mauntic_jobs import clock
-from mauntic_jobs.cli.main import app
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.providers.config import encrypt
 from mauntic_jobs.job import Row
 from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World, new_world
 from tests.ops.rig import KEY, Rig, sound
-from tests.support import organization
+from tests.support import APP, organization
 from tests.telemetry.alerts.receivers import Receiver, receiver
 
 # Longer than anything may be ambiguous, deferred or left on a queue.
@@ -31,7 +31,7 @@ class Site:
     """An installation: `rig` is what the doctor looks at, `world` its messages, `sink` its mail server.
 
     `inbox` is where its alerts go. `watcher` are the variables of the host that looks for them, which are those of the
-    one host that there is unless an incident parts them.
+    one host that there is unless an incident parts them. `ahead` is how far the clock of the other one is wrong.
     """
 
     def __init__(self, rig: Rig, world: World, sink: Sink, inbox: Receiver) -> None:
@@ -43,6 +43,7 @@ class Site:
             "COLUMNS": "200",
         }
         self.watcher = rig.variables
+        self.ahead = timedelta()
         prefix = {"queue_prefix": rig.variables["MAUNTIC_QUEUE_PREFIX"]}
         world.settings = world.settings.model_copy(update=prefix)
         world.organization = organization(1)
@@ -67,7 +68,17 @@ class Site:
     def run(self, line: str, *, watching: bool = False, **changes: str) -> Result:
         """Run a command as a host of the installation does, in this process."""
         variables = {**(self.watcher if watching else self.rig.variables), **changes}
-        return CliRunner().invoke(app, shlex.split(line), prog_name="mauntic-jobs", env=variables)
+        with nullcontext() if watching else self._own_clock():
+            return CliRunner().invoke(APP, shlex.split(line), prog_name="mauntic-jobs", env=variables)
+
+    def examine(self) -> tuple[int, Row]:
+        """Return the exit code of the doctor, and its report."""
+        with self._own_clock():
+            return self.rig.examine()
+
+    def _own_clock(self) -> AbstractContextManager[object]:
+        now, ahead = clock.now, self.ahead
+        return patch.object(clock, "now", lambda: now() + ahead)
 
     def deliver(self) -> None:
         """Deliver what is on the queue, and what waits for its time."""
@@ -118,7 +129,7 @@ def command_in(text: str) -> str | None:
     named = re.search(r"mauntic-jobs ([^`]+)", text)
     if named is None:
         return None
-    node: Any = get_command(app)
+    node: Any = get_command(APP)
     words = shlex.split(named[1])
     while words and words[0] in getattr(node, "commands", {}):
         node = node.commands[words.pop(0)]

@@ -184,6 +184,18 @@ def a_host_does_not_reach_postgres(site: Site) -> Iterator[None]:
     site.run("schedule run")
 
 
+@_nobody_runs("schedule run", doctor=("postgres", "clock"))
+def a_hosts_clock_is_behind(site: Site) -> Iterator[None]:
+    site.run("schedule run")
+    site.rig.execute(
+        "UPDATE mauntic_jobs.schedules SET settled = settled - interval '3 hours' WHERE job = 'aggregate-hourly'"
+    )
+    site.ahead = -timedelta(hours=4)
+    yield
+    site.ahead = timedelta()
+    site.run("schedule run")
+
+
 @_incident(Cause.DEAD_LETTERS, status="dead letters", letters=ExitCode.FAILED)
 def poison_is_on_the_queue(site: Site) -> Iterator[None]:
     site.world.add(*({"organizationId": "none"} for _ in range(21)))
@@ -291,6 +303,18 @@ def the_only_provider_is_switched_off(site: Site) -> Iterator[None]:
     _wait_for_a_provider(site)
     yield
     site.rig.execute("UPDATE delivery.provider_configs SET is_active = true")
+    site.deliver()
+
+
+@_nobody_sends()
+def redis_has_lost_its_data(site: Site) -> Iterator[None]:
+    site.provide(port=1)
+    _wait_for_a_provider(site)
+    site.rig.redis.flushall()
+    site.provide()
+    site.deliver()
+    yield
+    site.run("deliveries reconcile")
     site.deliver()
 
 

@@ -59,7 +59,7 @@ def _assert_found(site: Site, incident: Incident, action: str) -> None:
         (found,) = [each for each in others if incident.status in each["text"]]
         assert found["command"] is None or command_in(found["command"])
     if incident.doctor:
-        code, report = site.rig.examine()
+        code, report = site.examine()
         found = [each for each in report["findings"] if (each["area"], each["check"]) == incident.doctor]
         assert any(each["severity"] in ("error", "warning") and each["to_do"] for each in found)
         assert code == (ExitCode.FAILED if report["error"] else ExitCode.DONE)
