@@ -9,9 +9,12 @@ import pytest
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
+from tests.ops import incidents_of_jobs, incidents_of_messages
+from tests.ops.incident import Incident
 from tests.ops.incident_site import Site, command_in, standing_site
-from tests.ops.incidents import INCIDENTS, Incident
 from tests.valkey import valkey
+
+_INCIDENTS = [*incidents_of_jobs.INCIDENTS, *incidents_of_messages.INCIDENTS]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def _look(site: Site, incident: Incident) -> dict[str, int]:
     return {line: site.run(line, watching=line.startswith("monitor")).exit_code for line in incident.codes}
 
 
-@pytest.mark.parametrize("incident", INCIDENTS, ids=lambda incident: incident.happens.__name__)
+@pytest.mark.parametrize("incident", _INCIDENTS, ids=lambda incident: incident.happens.__name__)
 def test_an_incident_is_found_told_once_and_over_once(site: Site, incident: Incident) -> None:
     course = incident.happens(site)
     next(course)
@@ -66,4 +69,4 @@ def _assert_found(site: Site, incident: Incident, action: str) -> None:
 
 
 def test_there_are_no_fewer_than_twenty() -> None:
-    assert len(INCIDENTS) >= 20
+    assert len(_INCIDENTS) >= 20
