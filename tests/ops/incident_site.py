@@ -25,6 +25,7 @@ from tests.telemetry.alerts.receivers import Receiver, receiver
 
 # Longer than anything may be ambiguous, deferred or left on a queue.
 LONG_AGO = timedelta(minutes=31)
+_USER, _PASSWORD = "news", "its-password"
 
 
 class Site:
@@ -61,9 +62,10 @@ class Site:
 
     def provide(self, **config: Any) -> None:
         """Let the organization have one provider: the mail server, with these keys changed."""
-        value = {"host": self.sink.host, "port": self.sink.port, "from": "Acme <news@acme.test>", **config}
+        login = {"user": _USER, "pass": _PASSWORD}
+        server = {"host": self.sink.host, "port": self.sink.port, "auth": login, "from": "Acme <news@acme.test>"}
         self.rig.execute("DELETE FROM delivery.provider_configs")
-        self.rig.provider("custom_smtp", encrypt(value, KEY))
+        self.rig.provider("custom_smtp", encrypt({**server, **config}, KEY))
 
     def run(self, line: str, *, watching: bool = False, **changes: str) -> Result:
         """Run a command as a host of the installation does, in this process."""
@@ -118,7 +120,7 @@ def standing_site(settings: Settings, redis_url: str, directory: Path) -> Iterat
     with (
         sound(settings, redis_url, directory) as rig,
         new_world(settings, redis_url) as world,
-        running_sink(directory) as sink,
+        running_sink(directory, login=(_USER, _PASSWORD)) as sink,
         receiver() as inbox,
     ):
         yield Site(rig, world, sink, inbox)

@@ -104,7 +104,6 @@ def the_mail_server_is_in_a_private_network(site: Site) -> Iterator[None]:
 
 @_nobody_sends()
 def the_provider_refuses_the_login(site: Site) -> Iterator[None]:
-    site.sink.behaviour.auth_reply = "535 5.7.8 bad credentials"
     site.provide(auth={"user": "news", "pass": "revoked"})
     _wait_for_a_provider(site)
     yield
