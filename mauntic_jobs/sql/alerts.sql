@@ -34,7 +34,8 @@ WHERE id IN (
         close_notified_at IS NULL
         AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
         AND CASE
-            WHEN closed_at IS NULL THEN notified_at IS NULL OR notified_at <= %(now)s - %(repeat)s
+            WHEN closed_at IS NULL
+                THEN notified_at IS NULL OR (severity <> 'info' AND notified_at <= %(now)s - %(repeat)s)
             -- Nobody wants to hear of what has been over for so long.
             ELSE closed_at > %(now)s - %(repeat)s
         END

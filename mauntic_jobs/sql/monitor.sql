@@ -6,3 +6,11 @@ FROM mauntic_jobs.deliveries
 WHERE state = 'ambiguous' AND updated_at <= %(before)s
 GROUP BY channel
 ORDER BY channel
+
+-- deferred -- Deliveries that were asked for long ago and wait for a provider that works, by channel. Those that wait for
+-- their domain's warm-up are well.
+SELECT channel, count(*) AS deliveries, count(DISTINCT organization_id) AS organizations, min(created_at) AS since
+FROM mauntic_jobs.deliveries
+WHERE state = 'deferred' AND reason NOT LIKE 'warm-up:%%' AND created_at <= %(before)s
+GROUP BY channel
+ORDER BY channel

@@ -18,7 +18,7 @@ from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.consumers import consumers_stuck
-from mauntic_jobs.ops.monitor.deliveries import deliveries_held
+from mauntic_jobs.ops.monitor.deliveries import deliveries_deferred, deliveries_held
 from mauntic_jobs.ops.monitor.durations import runs_too_long
 from mauntic_jobs.ops.monitor.slots import slots_missed
 from mauntic_jobs.ops.monitor.watch import watch_all, watch_ledger
@@ -113,11 +113,13 @@ def test_a_run_is_too_long_at_three_times_the_usual_and_ten_minutes_more(
 
 
 def _delivery(session: Session, **columns: Any) -> None:
-    columns = {"state": "ambiguous", "channel": "email", "updated_at": NOW, "until": None, **columns}
+    usual = {"state": "ambiguous", "channel": "email", "created_at": NOW, "updated_at": NOW, "until": None}
+    columns = {**usual, "reason": None, **columns}
     session.execute(
-        b"INSERT INTO mauntic_jobs.deliveries (organization_id, delivery_id, channel, state, until, updated_at,"
-        b" queue_job, owner, address) VALUES (gen_random_uuid(), gen_random_uuid()::text, %(channel)s, %(state)s,"
-        b" %(until)s, %(updated_at)s, 'j', gen_random_uuid(), 'jane@example.com')",
+        b"INSERT INTO mauntic_jobs.deliveries (organization_id, delivery_id, channel, state, until, created_at,"
+        b" updated_at, reason, queue_job, owner, address) VALUES (gen_random_uuid(), gen_random_uuid()::text,"
+        b" %(channel)s, %(state)s, %(until)s, %(created_at)s, %(updated_at)s, %(reason)s, 'j', gen_random_uuid(),"
+        b" 'jane@example.com')",
         columns,
     )
 
@@ -130,6 +132,20 @@ def test_deliveries_are_ambiguous_for_long_after_half_an_hour(session: Session) 
     assert deliveries_held(session, NOW + timedelta(minutes=30, microseconds=-1)) == []
     (alert,) = deliveries_held(session, NOW + timedelta(minutes=30))
     assert (alert.key, alert.details["deliveries"], alert.details["held"]) == ("email", 2, 1)
+    assert "jane" not in str(alert)
+
+
+def test_deliveries_are_deferred_for_long_half_an_hour_after_they_were_asked_for(session: Session) -> None:
+    trouble = {"state": "deferred", "reason": "no provider works at present", "until": NOW + HOUR}
+    # Each time that a provider is asked in vain changes them, and makes them no younger.
+    _delivery(session, **trouble, updated_at=NOW + 29 * MINUTE)
+    _delivery(session, **trouble, channel="sms", created_at=NOW + MINUTE)
+    _delivery(session, **{**trouble, "reason": "warm-up: acme.test has sent its 50 messages of the day"})
+    _delivery(session, **{**trouble, "state": "sent"})
+    assert deliveries_deferred(session, NOW + timedelta(minutes=30, microseconds=-1)) == []
+    (alert,) = deliveries_deferred(session, NOW + timedelta(minutes=30))
+    assert (alert.key, alert.details["deliveries"], alert.details["organizations"]) == ("email", 1, 1)
+    assert alert.action == "mauntic-jobs deliveries list --state deferred --channel email"
     assert "jane" not in str(alert)
 
 

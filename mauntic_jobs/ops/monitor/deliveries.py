@@ -1,4 +1,4 @@
-"""Deliveries of which nobody knows whether they were sent."""
+"""Deliveries that are stuck: nobody knows whether they were sent, or no provider takes them."""
 
 from datetime import datetime, timedelta
 
@@ -7,7 +7,8 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
 
-# By then they have been sent again, or the platform has heard of them; unless a human has to decide.
+# By then what is ambiguous was sent again, or the platform has heard of it, unless a human has to decide; and a
+# provider that is still in trouble will hardly get out of it by itself.
 _TOO_LONG = timedelta(minutes=30)
 
 _sql = statements("monitor")
@@ -15,10 +16,15 @@ _sql = statements("monitor")
 
 def deliveries_held(session: Session, now: datetime) -> list[Alert]:
     """Return an alert for each channel with deliveries that have been held or ambiguous for more than 30 minutes."""
-    return [_alert(row) for row in session.rows(_sql["held"], {"before": now - _TOO_LONG})]
+    return [_held(row) for row in session.rows(_sql["held"], {"before": now - _TOO_LONG})]
 
 
-def _alert(row: Row) -> Alert:
+def deliveries_deferred(session: Session, now: datetime) -> list[Alert]:
+    """Return an alert for each channel with deliveries that no provider has taken for 30 minutes."""
+    return [_deferred(row) for row in session.rows(_sql["deferred"], {"before": now - _TOO_LONG})]
+
+
+def _held(row: Row) -> Alert:
     return Alert(
         cause=Cause.DELIVERIES_HELD,
         key=row["channel"],
@@ -29,4 +35,20 @@ def _alert(row: Row) -> Alert:
         ),
         action=f"mauntic-jobs deliveries list --state ambiguous --channel {row['channel']}",
         details={"deliveries": row["deliveries"], "held": row["held"], "since": row["since"].isoformat()},
+    )
+
+
+def _deferred(row: Row) -> Alert:
+    whose = "1 organization" if row["organizations"] == 1 else f"{row['organizations']:,} organizations"
+    return Alert(
+        cause=Cause.DELIVERIES_DEFERRED,
+        key=row["channel"],
+        severity=Severity.ERROR,
+        summary=f"For 30 minutes no provider has taken {row['deliveries']:,} {row['channel']} messages of {whose}.",
+        action=f"mauntic-jobs deliveries list --state deferred --channel {row['channel']}",
+        details={
+            "deliveries": row["deliveries"],
+            "organizations": row["organizations"],
+            "since": row["since"].isoformat(),
+        },
     )

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Job
+from mauntic_jobs.ops.monitor.clocks import second_clocks
 from mauntic_jobs.ops.monitor.consumers import consumers_stuck
-from mauntic_jobs.ops.monitor.deliveries import deliveries_held
+from mauntic_jobs.ops.monitor.deliveries import deliveries_deferred, deliveries_held
 from mauntic_jobs.ops.monitor.durations import runs_too_long
 from mauntic_jobs.ops.monitor.slots import slots_missed
 from mauntic_jobs.sql import statements
@@ -52,7 +53,9 @@ def watch_all(
     """
     looks: dict[Cause, Callable[[], list[Alert]]] = {
         **_of_jobs(session, jobs, settings, now),
+        Cause.SECOND_CLOCK: lambda: second_clocks(session, jobs, settings, now),
         Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
+        Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),
         Cause.CONSUMER_STUCK: lambda: _consumers(jobs, settings, now),
     }
     if settings.redis_url is None:

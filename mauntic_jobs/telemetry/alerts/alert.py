@@ -21,7 +21,9 @@ class Cause(StrEnum):
     RESULT_IMPLAUSIBLE = "result implausible"
     DEAD_LETTERS = "dead letters"
     DELIVERIES_HELD = "deliveries held"
+    DELIVERIES_DEFERRED = "deliveries deferred"
     CONSUMER_STUCK = "consumer stuck"
+    SECOND_CLOCK = "second clock"
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,13 @@ def test_an_alert_that_stays_open_is_told_again_after_the_window(
     assert _texts(inbox) == ["*[critical again] a failed.*"]
 
 
+def test_what_is_only_good_to_know_is_told_once(settings: Settings, session: Session, inbox: Receiver) -> None:
+    settings = told_by(settings, slack(inbox))
+    notify(session, settings, [failed("a", severity=Severity.INFO)], NOW)
+    assert tell(session, settings, NOW + timedelta(days=1)).told == []
+    assert _texts(inbox) == ["*[info] a failed.*"]
+
+
 def test_an_alert_that_comes_back_after_its_end_is_a_new_one(
     settings: Settings, session: Session, inbox: Receiver
 ) -> None:

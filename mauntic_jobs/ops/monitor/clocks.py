@@ -1,0 +1,30 @@
+"""Whether more than one clock launches the jobs: harmless if it is meant, and hard to notice if it is not."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.job import Job
+from mauntic_jobs.scheduler.overview import read_overview
+from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
+
+
+def second_clocks(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
+    """Return one alert if slots of a job were claimed by several clocks within a day, and none otherwise."""
+    several = [each for each in read_overview(session, jobs, settings, now) if len(each.clocks) > 1]
+    if not several:
+        return []
+    names = [each.job.name for each in several]
+    clocks = sorted({clock for each in several for clock in each.clocks})
+    return [
+        Alert(
+            cause=Cause.SECOND_CLOCK,
+            key="jobs",
+            severity=Severity.INFO,
+            summary=f"Slots of {', '.join(names)} were claimed within a day by {' and by '.join(clocks)}.",
+            action="mauntic-jobs schedule list",
+            details={"jobs": len(names), "clocks": len(clocks)},
+        )
+    ]
