@@ -20,6 +20,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Job
 from mauntic_jobs.stores.postgres import database_url
+from mauntic_jobs.stores.redis import open_redis
 from mauntic_jobs.telemetry.health import serve_health
 from mauntic_jobs.telemetry.logs import stay
 from mauntic_jobs.window import parse_duration
@@ -50,6 +51,8 @@ def work(
     name_broken_jobs()
     # Without it each job would fail for good.
     database_url(settings)
+    # By this thread, for several that import the driver at once would wait for each other.
+    open_redis(settings).close()
     team = [_Member(jobs, settings) for jobs in chosen]
     with Signals() as signals, serve_health(settings.port, lambda: _health(team), metrics=lambda: scraped(settings)):
         for member in team:

@@ -164,7 +164,9 @@ class Consumer:
         failpoints.reach("before-ack")
         answer = await self._settle(taken, job, decision, token)
         failpoints.reach("after-ack")
-        del self._held[taken.id]
+        # A Redis that was rolled back may have handed it out again meanwhile.
+        if self._held.get(taken.id) == token:
+            del self._held[taken.id]
         self._stats.active = len(self._held)
         what = decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
         self._stats.settle(what, time.monotonic() - began)

@@ -59,8 +59,9 @@ def test_redis_is_rolled_back(world_on_own_redis: World, redis: OwnStore, sink: 
     redis.end()
     shutil.copytree(tmp_path / "before", redis.directory, dirs_exist_ok=True)
     redis.start()
-    # All its jobs are there again, and it works on.
-    wait_until(lambda: len(world.jobs_in("completed")) == MESSAGES, "the end of all jobs")
+    # All its jobs are there again, and it works on; one whose lock was lost comes back when that is noticed, which is
+    # looked for every half minute and found at the second look.
+    wait_until(lambda: len(world.jobs_in("completed")) == MESSAGES, "the end of all jobs", seconds=120)
     process.send_signal(signal.SIGTERM)
     status, errors = ended(process)
     assert status == 0, errors
