@@ -48,7 +48,7 @@ VALUES (%(organization)s, 'email', 'custom_smtp', %(config)s::jsonb)
 def main() -> None:
     """Measure, and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--messages", type=int, default=2000, help="messages of each organization (default: 2000)")
+    parser.add_argument("--messages", type=int, default=2500, help="messages of each organization (default: 2500)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement (default: 3)")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[3, 5, 10], help="default: 3 5 10")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")

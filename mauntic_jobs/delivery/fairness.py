@@ -10,8 +10,8 @@ from uuid import UUID
 # A message that is at a provider for longer is slow.
 _SLOW_SECONDS = 1.0
 # An organization is in trouble when so many of its messages are slow or fail: of those at its provider now, or of the
-# latest, of which each counts for an eighth of what is remembered.
-_MOST_BAD, _MEMORY = 0.5, 8
+# latest, of which each counts for a quarter of what is remembered.
+_MOST_BAD, _MEMORY = 0.5, 4
 # What an organization in trouble may have in hand while others have messages: a fifth of the concurrency.
 _SHARE = 5
 # How long at least each of its messages takes its place: one that fails at once would be followed by the next at once.

@@ -61,13 +61,13 @@ def test_a_slow_message_alone_is_no_trouble_and_trouble_ends_when_most_are_fast_
     time = Time()
     fairness = Fairness(10, time)
     fairness.admit(FAST)
-    slow_sends(fairness, time, SLOW, times=5)
+    slow_sends(fairness, time, SLOW, times=2)
     assert admitted(fairness, time, SLOW, 9) == 9
     for _ in range(9):
         fairness.leave(SLOW)
     slow_sends(fairness, time, SLOW, times=1)
     assert admitted(fairness, time, SLOW, 9) == 2
-    slow_sends(fairness, time, SLOW, times=2, seconds=0.1)
+    slow_sends(fairness, time, SLOW, times=1, seconds=0.1)
     assert admitted(fairness, time, SLOW, 7) == 7
 
 
@@ -86,7 +86,7 @@ def test_an_organization_is_in_trouble_when_most_of_its_messages_fail() -> None:
     time = Time()
     fairness = Fairness(10, time)
     fairness.admit(FAST)
-    fail(fairness, SLOW, 5)
+    fail(fairness, SLOW, 2)
     assert admitted(fairness, time, SLOW, 6) == 6
     fail(fairness, SLOW, 1)
     assert fairness.aside() == 6
