@@ -1,5 +1,6 @@
 """`deliveries`: the delivery ledger."""
 
+from collections import Counter
 from contextlib import closing
 from typing import Annotated, Any
 from uuid import UUID
@@ -131,14 +132,16 @@ def resend_deliveries(
         if dry_run:
             _print_resend(json, {"failed": total, "without_content": gone, "reasons": found})
             return
-        refused: list[str] = []
+        fates: Counter[str | None] = Counter()
         with progress(total - gone, "resend", quiet=json or total == gone) as advance:
             for rows in failed_deliveries(session, which, pace.portion):
                 pace.wait(len(rows))
-                refused += [why for why in resend(session, redis, settings, rows, clock.now()) if why is not None]
+                fates.update(resend(session, redis, settings, rows, clock.now()))
                 for _ in rows:
                     advance()
-        _print_resend(json, {"queued": total - gone - len(refused), "refused": len(refused), "without_content": gone})
+    queued = fates.pop(None, 0)
+    refusals = [{"reason": why, "deliveries": count} for why, count in fates.most_common()]
+    _print_resend(json, {"queued": queued, "refused": fates.total(), "without_content": gone, "reasons": refusals})
 
 
 def _print_resend(json: bool, result: Row) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from subprocess import CompletedProcess
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -176,3 +177,38 @@ def test_the_same_id_of_two_organizations_has_to_be_told_apart(world: World) -> 
     assert done.returncode == 2
     assert "say which with --organization" in done.stderr
     assert program(world, "deliveries", "show", world.key("d1"), "--organization", str(world.organization)).stdout
+
+
+def test_only_what_failed_of_a_campaign_is_sent_again(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port)
+    campaign = world.campaign(4)
+    sink.behaviour.recipients |= {"bo": "policy-550", "cy": "data-554", "di": "drop-after-dot"}
+    messages = [
+        world.message(name, emailAddress=f"{name}@example.com", jobId=str(campaign))
+        for name in ("ann", "bo", "cy", "di")
+    ]
+    world.add(*messages)
+    world.deliver()
+    assert world.states() == {"ann": "sent", "bo": "failed", "cy": "failed", "di": "ambiguous"}
+    sink.behaviour.recipients.clear()
+    assert resent(world, "--job", str(campaign), "--dry-run")["failed"] == 2
+    assert resent(world, "--job", str(uuid4()))["queued"] == 0
+    assert resent(world, "--job", str(campaign), "--reason", "REFUSED BY POLICY") == {
+        "queued": 1,
+        "refused": 0,
+        "without_content": 0,
+        "reasons": [],
+    }
+    before = len(sink.messages())
+    world.deliver()
+    assert world.states() == {"ann": "sent", "bo": "sent", "cy": "failed", "di": "ambiguous"}
+    assert [each.recipients for each in sink.messages()[before:]] == [("bo@example.com",)]
+    (row,) = world.session.rows(b"SELECT sent_count, failed_count FROM delivery.delivery_jobs")
+    assert (row["sent_count"], row["failed_count"]) == (2, 1)
+
+
+def resent(world: World, *options: str) -> dict[str, Any]:
+    done = program(world, "deliveries", "resend", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
