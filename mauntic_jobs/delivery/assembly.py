@@ -1,14 +1,15 @@
 """Putting the parts of a delivering process together, and taking them apart again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.breaker import Breaker
-from mauntic_jobs.delivery.consumer import Consumer, Process, Report, Tell, Work
+from mauntic_jobs.delivery.consumer import Consumer, Report, Tell, Work
+from mauntic_jobs.delivery.decision import Decision
 from mauntic_jobs.delivery.email import EmailWriter
 from mauntic_jobs.delivery.fairness import Fairness
 from mauntic_jobs.delivery.ledger import Ledger
@@ -23,6 +24,7 @@ from mauntic_jobs.delivery.sending import Sending
 from mauntic_jobs.delivery.sms import SmsWriter
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.delivery.warmup import Warmup
+from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.postgres_link import PostgresLink
 from mauntic_jobs.stores.redis_link import RedisLink
 
@@ -93,14 +95,16 @@ async def connected(
             fairness=fairness,
             max_age=plan.max_age,
         )
-        consumers = []
-        for name, own in stats.items():
-            base, policy = base_of(settings, name), policy_of(settings, name)
-            process, aside = _process(pipeline, name), fairness[name].aside
-            work = Work(base, plan.concurrency[name], policy, process, aside)
-            consumers.append(Consumer(work, shared, redis(), own, tell, report))
+        consumers = [
+            Consumer(_work(settings, plan, name, pipeline, fairness[name]), shared, redis(), own, tell, report)
+            for name, own in stats.items()
+        ]
         yield Crew(pipeline, directory, ledger, shared, consumers)
 
 
-def _process(pipeline: Pipeline, channel: str) -> Process:
-    return lambda job, data: pipeline.process(job, data, channel)
+def _work(settings: Settings, plan: Plan, channel: str, pipeline: Pipeline, fairness: Fairness) -> Work:
+    def process(job: ReceivedJob, data: str) -> Awaitable[Decision]:
+        return pipeline.process(job, data, channel)
+
+    base, policy = base_of(settings, channel), policy_of(settings, channel)
+    return Work(base, plan.concurrency[channel], policy, process, fairness.aside)
