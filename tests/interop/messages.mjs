@@ -1,5 +1,5 @@
-// Adds jobs to a delivery queue as the platform does, waits until each has completed or failed, and prints what
-// QueueEvents told and what Bull Board would show: node messages.mjs PACKAGE PREFIX NAME REDIS_URL JOBS
+// Adds jobs to a delivery queue as the platform does, in one transaction, waits until each has completed or failed, and
+// prints what QueueEvents told and what Bull Board would show: node messages.mjs PACKAGE PREFIX NAME REDIS_URL JOBS
 // JOBS is a JSON array of {data, opts}.
 const [, , packageName, prefix, name, redisUrl, given] = process.argv;
 const { Queue, QueueEvents } = await import(packageName);
@@ -14,7 +14,7 @@ const connection = {
 
 const jobs = JSON.parse(given);
 const queue = new Queue(name, { connection, prefix });
-const events = new QueueEvents(name, { connection, prefix });
+const events = new QueueEvents(name, { connection, prefix, lastEventId: "0" });
 await events.waitUntilReady();
 
 const told = {};
@@ -34,8 +34,7 @@ const ended = new Promise((resolve) => {
   events.on("completed", end("completed"));
   events.on("failed", end("failed"));
 });
-const added = [];
-for (const { data, opts } of jobs) added.push((await queue.add("send-email", data, opts)).id);
+const added = (await queue.addBulk(jobs.map((job) => ({ name: "send-email", ...job })))).map((job) => job.id);
 await ended;
 
 for (const id of added) {
