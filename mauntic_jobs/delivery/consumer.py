@@ -13,6 +13,7 @@ from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.acknowledgement import acknowledgement
 from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
 from mauntic_jobs.delivery.doorbell import Doorbell
+from mauntic_jobs.delivery.gate import Gate
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.errors import ConfigurationError, JobFailedError, MaunticJobsError
@@ -74,7 +75,7 @@ class Consumer:
         self._bell = Doorbell(f"{work.base}:marker", waiting, tell)
         self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
-        self._aside = 0
+        self._gate = Gate(work.concurrency)
         self._stores_are_away = False
 
     async def run(self, *, until_empty: bool = False) -> None:
@@ -101,16 +102,18 @@ class Consumer:
             self._slots -= done
             for task in done:
                 task.result()
-            self._aside = self._work.aside()
+            self._gate.widen(self._work.aside())
 
     def _surplus(self) -> int:
         """Return how many slots there are too many; below zero, how many there are too few."""
-        return len(self._slots) - self._work.concurrency - self._aside
+        return len(self._slots) - self._gate.most
 
     def stop(self) -> None:
         """Take no further job."""
         self._stopping = True
-        self._bell.ring(self._work.concurrency)
+        # Those that wait for either go away, with what they hold.
+        self._bell.ring(len(self._slots))
+        self._gate.give_way()
 
     async def hand_back(self) -> None:
         """Put back whatever is still held, after `run` has been cancelled."""
@@ -158,9 +161,12 @@ class Consumer:
 
     async def _handle(self, taken: Taken, token: str) -> Taken | None:
         """Do all there is to do for a job, and return the next one if there is one."""
-        began = time.monotonic()
         failpoints.reach("taken")
-        job, decision = (None, GiveBack()) if self._stopping else await self._decide(taken)
+        began = await self._gate.enter()
+        try:
+            job, decision = (None, GiveBack()) if self._stopping else await self._decide(taken)
+        finally:
+            self._gate.leave(began)
         failpoints.reach("before-ack")
         answer = await self._settle(taken, job, decision, token)
         failpoints.reach("after-ack")
