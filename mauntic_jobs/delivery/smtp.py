@@ -85,22 +85,24 @@ class SmtpConnection:
 
     async def _send(self, sender: str, recipient: str, compose: Callable[[Features], Mime]) -> Outcome:
         verdict = Verdict.PROVIDER
+        now = asyncio.get_running_loop().time
+        until = now() + self._timeout
         try:
-            async with asyncio.timeout(self._timeout):
-                wire = await self._ready()
-                content, envelope = self._written(sender, recipient, compose(self._features))
-                verdict = Verdict.TEMPORARY
-                await self._open(wire, envelope)
-                self._may_repeat = False
-                failpoints.reach("before-content")
-                wire.write(content if len(content) <= _SMALL else content[:-3])
-                if len(content) > _SMALL:
-                    await wire.flushed()
-                    wire.write(content[-3:])
-                verdict = Verdict.UNKNOWN
+            wire = await self._ready_by(until)
+            wire.wait_until(until)
+            content, envelope = self._written(sender, recipient, compose(self._features))
+            verdict = Verdict.TEMPORARY
+            await self._open(wire, envelope)
+            self._may_repeat = False
+            failpoints.reach("before-content")
+            wire.write(content if len(content) <= _SMALL else content[:-3])
+            if len(content) > _SMALL:
+                await wire.flushed()
+                wire.write(content[-3:])
+            verdict = Verdict.UNKNOWN
             failpoints.reach("after-content")
-            async with asyncio.timeout(self._timeout):
-                return self._judged(await wire.reply())
+            wire.wait_until(now() + self._timeout)
+            return self._judged(await wire.reply())
         except TimeoutError:
             self._may_repeat = False
             raise self._dropped(verdict, f"{self._server.host}: no answer for {self._timeout:g} s") from None
@@ -111,7 +113,7 @@ class SmtpConnection:
             self._drop()
             raise
         finally:
-            self.idle_since = asyncio.get_running_loop().time()
+            self.idle_since = now()
 
     def _judged(self, reply: Reply) -> Outcome:
         """Return the outcome of the reply to the content."""
@@ -198,6 +200,12 @@ class SmtpConnection:
             raise Ended(Verdict.TEMPORARY, reason)
         bounced = at_recipient and _is_hard_bounce(reply)
         raise Ended(Verdict.PERMANENT, reason, reject=RejectReason.BOUNCED if bounced else RejectReason.OTHER)
+
+    async def _ready_by(self, until: float) -> Wire:
+        if self._wire is not None and self._wire.is_quiet and not self._aborted:
+            return self._wire
+        async with asyncio.timeout_at(until):
+            return await self._ready()
 
     async def _ready(self) -> Wire:
         """Return a connection on which a message may be begun."""

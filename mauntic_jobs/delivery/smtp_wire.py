@@ -36,6 +36,9 @@ class Wire(asyncio.Protocol):
         self._unread = bytearray()
         self._lines: list[str] = []
         self._lost: str | None = None
+        self._until = 0.0
+        self._is_late = False
+        self._timer: asyncio.TimerHandle | None = None
         self._news: asyncio.Future[None] | None = None
         self._flowing: asyncio.Future[None] | None = None
         self._ended = asyncio.Event()
@@ -69,6 +72,13 @@ class Wire(asyncio.Protocol):
             return True
         return ip_address(self._transport.get_extra_info("peername")[0].partition("%")[0]).is_loopback
 
+    def wait_until(self, instant: float) -> None:
+        """From this instant of the loop's clock on, what is waited for raises TimeoutError."""
+        self._until, self._is_late = instant, False
+        # One timer for many messages: `asyncio.timeout` costs more than a reply.
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(instant, self._look)
+
     def write(self, data: bytes) -> None:
         """Send bytes, now or as soon as the network takes them. Raises LostError if the connection has ended."""
         if self._lost is not None or self._transport is None:
@@ -76,17 +86,21 @@ class Wire(asyncio.Protocol):
         self._transport.write(data)
 
     async def flushed(self) -> None:
-        """Wait until the network has taken most of what was written."""
+        """Wait until the network has taken most of what was written. Raises TimeoutError."""
         if self._flowing is not None:
             await self._flowing
+        if self._is_late:
+            raise TimeoutError
 
     async def reply(self) -> Reply:
-        """Return the next reply. Raises LostError."""
+        """Return the next reply. Raises LostError or TimeoutError."""
         while True:
             line = self._next_line()
             if line is None:
                 if self._lost is not None:
                     raise LostError(self._lost)
+                if self._is_late:
+                    raise TimeoutError
                 self._news = asyncio.get_running_loop().create_future()
                 await self._news
                 continue
@@ -135,6 +149,18 @@ class Wire(asyncio.Protocol):
     def _lose(self, exc: Exception | None) -> None:
         if self._lost is None:
             self._lost = f"the connection was lost: {exc}" if exc else "the connection was closed"
+        if self._timer is not None:
+            self._timer.cancel()
+        self.resume_writing()
+        self._wake()
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        if loop.time() < self._until:
+            self._timer = loop.call_at(self._until, self._look)
+            return
+        self._is_late = True
         self.resume_writing()
         self._wake()
 

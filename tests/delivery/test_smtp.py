@@ -204,6 +204,25 @@ def test_replies_are_read_in_whatever_pieces_they_come() -> None:
     assert asyncio.run(run()) == [Reply(250, ("one", "two")), Reply(354, ("go",))]
 
 
+def test_a_reply_is_waited_for_until_the_instant_that_was_said_last() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        wire = Wire()
+        wire.wait_until(loop.time() + 0.05)
+        wire.wait_until(loop.time() + 0.3)
+        loop.call_later(0.1, wire.data_received, b"250 one\r\n")
+        assert await wire.reply() == Reply(250, ("one",))
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await wire.reply()
+        wire.wait_until(loop.time() + 30)
+        loop.call_later(0.01, wire.data_received, b"250 two\r\n")
+        assert await wire.reply() == Reply(250, ("two",))
+        wire.abort()
+
+    asyncio.run(run())
+
+
 def _forget_tls() -> None:
     from mauntic_jobs.delivery import smtp_login
 
