@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import Any
 
+from hiredis import pack_command
+
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.masking import masked
@@ -39,11 +41,11 @@ class RedisLink:
 
     async def command(self, *words: Word, patience: float = 0.0) -> Any:
         """Send one command and return its answer. One that waits says for how many seconds, in `patience`."""
-        return await self._ask(pack(words), patience)
+        return await self._ask(_pack(words), patience)
 
     def begin(self, *words: Word) -> asyncio.Future[Any]:
         """Send one command; its answer may be awaited later, or never."""
-        future = self._ask(pack(words))
+        future = self._ask(_pack(words))
         future.add_done_callback(_look_at)
         return future
 
@@ -52,7 +54,7 @@ class RedisLink:
         from redis.exceptions import NoScriptError
 
         digest, load = self._known(script)
-        packed = pack((b"EVALSHA", digest, len(keys), *keys, *arguments))
+        packed = _pack((b"EVALSHA", digest, len(keys), *keys, *arguments))
         try:
             return await self._ask(packed)
         except MaunticJobsError as error:
@@ -74,7 +76,7 @@ class RedisLink:
         known = self._scripts.get(script)
         if known is None:
             digest = sha1(script, usedforsecurity=False).hexdigest().encode()
-            known = self._scripts[script] = (digest, pack((b"SCRIPT", b"LOAD", script)))
+            known = self._scripts[script] = (digest, _pack((b"SCRIPT", b"LOAD", script)))
         return known
 
     def _ask(self, packed: bytes, patience: float = 0.0) -> asyncio.Future[Any]:
@@ -208,13 +210,10 @@ class _Wire(asyncio.Protocol):
             self._watch = self._loop.call_later(1.0, self._look)
 
 
-def pack(words: Sequence[Word]) -> bytes:
+def _pack(words: tuple[Word, ...]) -> bytes:
     """Return a command as Redis reads it."""
-    parts = [b"*%d\r\n" % len(words)]
-    for word in words:
-        data = word if isinstance(word, bytes) else str(word).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
+    packed: bytes = pack_command(words)  # type: ignore[arg-type]  # its stub means a tuple of one
+    return packed
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:
