@@ -85,13 +85,17 @@ def build(email: Email, *, eight_bit: bool) -> Mime:
         *([_address("Reply-To", email.reply_to)] if email.reply_to else []),
         _text("Subject", one_line(email.subject)),
         f"Message-ID: {email.message_id}",
-        f"Date: {format_datetime(email.date)}",
+        f"Date: {_date(email.date.replace(microsecond=0))}",
         *_further(email),
         "MIME-Version: 1.0",
     ]
     body, needs_8bit = _body(email, eight_bit=eight_bit)
     content = "\r\n".join(headers).encode() + b"\r\n" + body
     return Mime(content, needs_8bit, any(address.needs_smtputf8 for address in addresses))
+
+
+# Those of one second have the same.
+_date = lru_cache(maxsize=4)(format_datetime)
 
 
 def one_line(text: str) -> str:
@@ -130,8 +134,8 @@ def _body(email: Email, *, eight_bit: bool) -> tuple[bytes, bool]:
 
 def _part(kind: str, text: str, *, eight_bit: bool) -> tuple[bytes, bool]:
     """Return a part with its headers, and whether it has eight bits."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
-    data = lines.encode(errors="replace")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    data = lines.replace("\n", "\r\n").encode(errors="replace")
     plain = _is_plain(data)
     if plain and data.isascii():
         encoding = b"7bit"
@@ -148,7 +152,21 @@ def _is_plain(data: bytes) -> bool:
     if len(data) != len(data.translate(None, _CONTROL_BYTES)):
         return False
     framed = b"\r\n%b\r\n" % data
-    return not any(each in framed for each in _FRAGILE) and max(map(len, data.split(b"\r\n"))) <= _LONGEST_LINE
+    for each in _FRAGILE:
+        if each in framed:
+            return False
+    return _has_short_lines(framed)
+
+
+def _has_short_lines(data: bytes) -> bool:
+    """Whether no line is too long; `data` ends with CRLF."""
+    start, end = 0, len(data)
+    while start < end:
+        # As many lines at once as are together no longer than one may be, with its CRLF.
+        start = data.rfind(b"\n", start, start + _LONGEST_LINE + 2) + 1
+        if not start:
+            return False
+    return True
 
 
 def _encoded(data: bytes) -> tuple[bytes, bytes]:
@@ -201,15 +219,19 @@ def _custom(name: str, value: str) -> str:
 def _unsubscribe(url: str) -> tuple[str, ...]:
     if not url.isascii() or not url.isprintable() or re.search(r'[<>,\s"\\]', url) or len(url) > _LONGEST_URL:
         raise HeaderError("the unsubscribe URL has characters that no URL has, or is too long")
-    if _scheme(url) not in ("https", "http", "mailto"):
+    scheme = _scheme(url)
+    if scheme not in ("https", "http", "mailto"):
         raise HeaderError("the unsubscribe URL does not begin with https:, http: or mailto:")
     # In one line: folded after its name, it would be read with a space in front.
     header = f"List-Unsubscribe: <{url}>"
     # One click, by RFC 8058, is for https only.
-    return (header, "List-Unsubscribe-Post: List-Unsubscribe=One-Click") if _scheme(url) == "https" else (header,)
+    return (header, "List-Unsubscribe-Post: List-Unsubscribe=One-Click") if scheme == "https" else (header,)
 
 
 def _scheme(url: str) -> str | None:
+    if url.startswith("https://") and "[" not in url and "]" not in url:
+        # As nearly all do; brackets may be of what is no address.
+        return "https"
     try:
         return urlsplit(url).scheme
     except ValueError:

@@ -57,6 +57,16 @@ def test_contents_are_parsed_back(html: str, text: str, eight_bit: bool) -> None
     assert not re.search(rb"(?<!\r)\n|\r(?!\n)|\x00|[ \t]\r\n|\n\.\r\n|\nFrom ", mime.content)
 
 
+@pytest.mark.parametrize("place", [0, 1, 2, 40])
+@pytest.mark.parametrize(("length", "encoding"), [(998, "7bit"), (999, "quoted-printable")])
+def test_a_line_is_as_long_as_servers_must_take_and_no_longer(place: int, length: int, encoding: str) -> None:
+    lines = ["y" * (n * 37 % 998) for n in range(41)]
+    lines[place] = "x" * length
+    part = parsed(build(changed(html=None, text="\n".join(lines)), eight_bit=True))
+    assert part["Content-Transfer-Encoding"] == encoding
+    assert lines_of(part.get_payload(decode=True).decode()) == "\n".join(lines)
+
+
 @given(subject=TEXT, name=TEXT)
 @settings(deadline=None, max_examples=150)
 def test_headers_are_parsed_back_and_never_become_two(subject: str, name: str) -> None:
