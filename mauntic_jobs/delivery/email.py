@@ -1,6 +1,5 @@
 """Emails: from a message, a contact and a template to what an email provider sends."""
 
-import dataclasses
 import re
 
 from mauntic_jobs import clock
@@ -57,7 +56,7 @@ class EmailWriter:
     def signed(self, draft: Draft, message_id: str | None) -> Email:
         """Return the email with the Message-ID of the ledger."""
         email: Email = draft.content
-        return email if message_id in (None, draft.message_id) else dataclasses.replace(email, message_id=message_id)
+        return email if message_id in (None, draft.message_id) else email._replace(message_id=message_id)
 
 
 def _content(message: Message, template: StoredTemplate) -> tuple[str | None, str | None]:

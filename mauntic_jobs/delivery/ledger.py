@@ -1,12 +1,12 @@
 """The delivery ledger: claims committed before anything is sent, results committed before a job is acknowledged."""
 
 import asyncio
-import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from secrets import token_hex
 from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from mauntic_jobs.delivery.batches import Batcher
 from mauntic_jobs.delivery.ledger_entries import (
@@ -60,7 +60,7 @@ class Ledger:
         }
         self._tell = tell
         self._started: set[UUID] = set()
-        self._claims: Batcher[tuple[Claim, UUID], Claimed] = Batcher(self._claim_all)
+        self._claims: Batcher[tuple[Claim, str], Claimed] = Batcher(self._claim_all)
         self._results: Batcher[Result, Recorded] = Batcher(self._record_all)
 
     async def check(self) -> None:
@@ -69,7 +69,7 @@ class Ledger:
 
     async def claim(self, claim: Claim) -> Claimed:
         """Commit that a delivery is in hand, or learn what stands in the way."""
-        return await self._claims.ask((claim, uuid4()))
+        return await self._claims.ask((claim, token_hex(16)))
 
     async def record(self, result: Result) -> Recorded:
         """Commit what became of a delivery."""
@@ -88,12 +88,12 @@ class Ledger:
             await asyncio.gather(*(self.record(result) for result in results))
         return len(results)
 
-    async def _claim_all(self, asked: list[tuple[Claim, UUID]]) -> Sequence[Claimed | Exception]:
+    async def _claim_all(self, asked: list[tuple[Claim, str]]) -> Sequence[Claimed | Exception]:
         await self._start_jobs([claim.message.job_id for claim, _ in asked if claim.message.job_id])
 
-        async def call(some: list[tuple[Claim, UUID]]) -> Sequence[Claimed | Exception]:
-            claims = ",".join([claim_json(n, claim, owner) for n, (claim, owner) in enumerate(some)])
-            parameters = {"claims": f"[{claims}]".encode(), "lease": self._lease}
+        async def call(some: list[tuple[Claim, str]]) -> Sequence[Claimed | Exception]:
+            claims = b",".join([claim_json(n, claim, owner) for n, (claim, owner) in enumerate(some)])
+            parameters = {"claims": b"[" + claims + b"]", "lease": self._lease}
             return _in_order(await self._claims_link.json(_sql["claim"], parameters), len(some), claimed)
 
         # One statement cannot change a row twice.
@@ -106,8 +106,8 @@ class Ledger:
 
     async def _record_all(self, asked: list[Result]) -> Sequence[Recorded | Exception]:
         async def call(some: list[Result]) -> Sequence[Recorded | Exception]:
-            results = json.dumps([result_json(n, result) for n, result in enumerate(some)]).encode()
-            parameters = {**self._parameters, "results": results}
+            results = b",".join([result_json(n, result) for n, result in enumerate(some)])
+            parameters = {**self._parameters, "results": b"[" + results + b"]"}
             return _in_order(await self._records_link.json(_sql["record"], parameters), len(some), recorded)
 
         return await self._one_by_one_if_refused(call, asked)

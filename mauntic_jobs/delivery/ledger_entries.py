@@ -1,11 +1,12 @@
 """Claims and results, as the ledger's functions in Postgres take them and answer."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
+
+from pydantic_core import to_json
 
 from mauntic_jobs.delivery.outcome import RejectReason
 from mauntic_jobs.delivery.payload import Message
@@ -25,8 +26,7 @@ class State(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What is to be taken in hand. `payload` is the job's data as JSON; `ready`: it may be sent at once.
 
     `written` is the address as it was given, where that differs.
@@ -44,8 +44,7 @@ class Claim:
     ready: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """How the delivery stands afterwards. Only if `granted` it is the caller's, with that fence.
 
     `wait` is how many seconds are left until it changes by itself; `held` means that it will not.
@@ -62,8 +61,7 @@ class Claimed:
     wait: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What became of a claimed delivery. `wait` is in seconds; `elsewhere`: the Node engine sent and counted it."""
 
     message: Message
@@ -89,40 +87,40 @@ class Recorded:
     wait: float | None
 
 
-def claim_json(n: int, claim: Claim, owner: UUID) -> str:
-    """Return a claim, the n-th of a batch, as a JSON object."""
+def claim_json(n: int, claim: Claim, owner: str) -> bytes:
+    """Return a claim, the n-th of a batch, as a JSON object; `owner` is a UUID."""
     message = claim.message
     fields = {
         "n": n,
-        "organization_id": str(message.organization_id),
+        "organization_id": message.organization_id,
         "delivery_id": message.key,
         "channel": claim.channel,
-        "job_id": _text(message.job_id),
-        "contact_id": _text(message.contact_id),
+        "job_id": message.job_id,
+        "contact_id": message.contact_id,
         "address": claim.address,
         "written": claim.written,
         "queue_job": claim.queue_job,
-        "provider_id": _text(claim.provider_id),
+        "provider_id": claim.provider_id,
         "provider": claim.provider,
         "message_id": claim.message_id,
-        "owner": str(owner),
+        "owner": owner,
         "ready": claim.ready,
     }
     # The payload is JSON already, and by far the longest.
-    return f'{json.dumps(fields)[:-1]},"payload":{claim.payload}}}'
+    return to_json(fields)[:-1] + b',"payload":' + claim.payload.encode() + b"}"
 
 
-def result_json(n: int, result: Result) -> dict[str, Any]:
-    """Return a result, the n-th of a batch, as a JSON value."""
-    return {
+def result_json(n: int, result: Result) -> bytes:
+    """Return a result, the n-th of a batch, as a JSON object."""
+    fields = {
         "n": n,
-        "organization_id": str(result.message.organization_id),
+        "organization_id": result.message.organization_id,
         "delivery_id": result.message.key,
         "fence": result.fence,
         "state": result.state,
         "reason": result.reason,
         "wait": result.wait,
-        "provider_id": _text(result.provider_id),
+        "provider_id": result.provider_id,
         "provider": result.provider,
         "provider_message_id": result.provider_message_id,
         "attempts": result.attempts or None,
@@ -130,6 +128,7 @@ def result_json(n: int, result: Result) -> dict[str, Any]:
         "reject": result.reject,
         "elsewhere": result.elsewhere,
     }
+    return to_json(fields)
 
 
 def claimed(row: Row) -> Claimed:
@@ -151,7 +150,3 @@ def recorded(row: Row) -> Recorded:
     """Return the answer to a result."""
     state = State(row["state"]) if row["state"] else None
     return Recorded(row["recorded"], state, bool(row["held"]), row["wait_seconds"])
-
-
-def _text(value: UUID | None) -> str | None:
-    return None if value is None else str(value)

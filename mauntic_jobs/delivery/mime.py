@@ -9,12 +9,14 @@ import secrets
 from base64 import encodebytes
 from binascii import b2a_qp
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from email.header import Header
 from email.utils import format_datetime
 from functools import lru_cache
 from hashlib import sha256
+from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -38,12 +40,14 @@ _FRAGILE = (b" \r\n", b"\t\r\n", b"\r\n.\r\n", b"\r\nFrom ")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
 class HeaderError(ContentError):
     """What was to be a header cannot be one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Email:
+class Email(NamedTuple):
     """An email as it is meant. `html` or `text` is given; `date` is aware; `message_id` has its angle brackets.
 
     `tags` name the message to providers that keep them, by `deliveryId`, `organizationId` and others.
@@ -58,8 +62,8 @@ class Email:
     text: str | None = None
     reply_to: Address | None = None
     unsubscribe_url: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = _NONE
+    tags: Mapping[str, str] = _NONE
 
 
 @dataclass(frozen=True, slots=True)

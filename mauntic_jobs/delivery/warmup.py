@@ -3,13 +3,13 @@
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from mauntic_jobs.jobs.warmup_daily_reset import dates, keys
 from mauntic_jobs.lua import script
 from mauntic_jobs.stores.redis_link import RedisLink, Word
-from mauntic_jobs.window import Unit, naive
+from mauntic_jobs.window import Unit
 
 # The platform's table: a domain's day, and the messages allowed on it.
 _TABLE = (
@@ -41,7 +41,7 @@ def daily_limit(created: datetime, now: datetime) -> int | None:
 
     Between two days of the table it is interpolated and rounded down.
     """
-    day = max(1, math.ceil((naive(now) - naive(created)) / timedelta(days=1)))
+    day = max(1, math.ceil((now.astimezone(UTC) - created.astimezone(UTC)) / timedelta(days=1)))
     if day > _DAYS[-1]:
         return None
     place = bisect_right(_DAYS, day) - 1

@@ -8,12 +8,12 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
-from json import loads
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import pq
 from psycopg.rows import dict_row
+from pydantic_core import from_json
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import MaunticJobsError, UnavailableError
@@ -53,7 +53,9 @@ class PostgresLink:
         A third of what `rows` costs: for what is asked hundreds of times a second.
         """
         numbered, names = _numbered(query)
-        return loads(await self._do(lambda each: _asked(each.pgconn, numbered, [parameters[name] for name in names])))
+        return from_json(
+            await self._do(lambda each: _asked(each.pgconn, numbered, [parameters[name] for name in names]))
+        )
 
     async def _do(self, work: Callable[[psycopg.AsyncConnection[Row]], Awaitable[_T]]) -> _T:
         async with self._one:

@@ -1,7 +1,6 @@
 """The email providers over HTTP as tests meet them: how each is configured, and how it says what."""
 
 import asyncio
-import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ def mime_of(taken: Taken) -> Any:
 
 
 def changed(**fields: Any) -> Email:
-    return dataclasses.replace(EMAIL, **fields)
+    return EMAIL._replace(**fields)
 
 
 def made(kind: Kind, url: str, client: HttpClient, **config: Any) -> Provider:
