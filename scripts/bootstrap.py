@@ -45,7 +45,8 @@ def main(arguments: list[str]) -> None:
         for check in CHECKS if arguments == ["test"] else ():
             say(f"+ {shlex.join(check)}")
             run([str(BIN / check[0]), *check[1:]])
-        pytest = ["pytest", *(arguments[1:] or ("-n", "2"))]
+        # Three on two cores: many tests wait for processes and clocks.
+        pytest = ["pytest", *(arguments[1:] or ("-n", "3", "--dist", "worksteal"))]
         os.chdir(ROOT)
         say(f"+ {shlex.join(pytest)}")
         become(pytest)

@@ -1,10 +1,13 @@
 """Servers and databases for tests: one pair of servers for each worker, one database for each test."""
 
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from shutil import disk_usage
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +19,9 @@ from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.stores.postgres import Session, connect
 from tests.pooler import running_pgbouncer
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is made as in any other directory for temporary files
+_ROOM_BYTES = 4 * 1024**3
 
 _numbers = count(1)
 
@@ -35,7 +41,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
-    with throwaway() as running:
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            # Thousands of databases are made and dropped, which takes a file system on a disk ten times as long.
+            if _MEMORY.is_dir() and disk_usage(_MEMORY).free > _ROOM_BYTES:
+                patch.setattr(tempfile, "tempdir", str(_MEMORY))
+            running = stack.enter_context(throwaway())
         yield running
 
 

@@ -179,7 +179,7 @@ def test_all_checks_run_in_turn_and_are_shown(checkout: Checkout) -> None:
     checkout.run("test")
     checkout.calls()
     done = checkout.run("test")
-    expected = ["ruff format --check .", "ruff check .", "mypy", "lint-imports", "pytest -n 2"]
+    expected = ["ruff format --check .", "ruff check .", "mypy", "lint-imports", "pytest -n 3 --dist worksteal"]
     assert done.returncode == 0
     assert checkout.calls() == expected
     assert done.stderr.splitlines() == [f"+ {line}" for line in expected]
