@@ -1,6 +1,6 @@
 """What happens to messages, and what puts it right."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 
@@ -14,6 +14,7 @@ from tests.dead_letters.failing import EMAIL, STEPS, fail_jobs, hours_ago
 from tests.ops import faults
 from tests.ops.incident import Incident, incident
 from tests.ops.incident_site import LONG_AGO, Site
+from tests.ops.rig import Rig
 
 INCIDENTS: list[Incident] = []
 
@@ -63,24 +64,23 @@ def _wait_for_a_provider(site: Site) -> None:
     site.age()
 
 
-@_nobody_sends(doctor=("providers", "key"))
-def the_key_is_another(site: Site) -> Iterator[None]:
+def _with_the_key_spoiled(site: Site, spoil: Callable[[Rig], None]) -> Iterator[None]:
     before = site.rig.variables["ENCRYPTION_KEY"]
-    faults.other_key(site.rig)
+    spoil(site.rig)
     _wait_for_a_provider(site)
     yield
     site.rig.variables["ENCRYPTION_KEY"] = before
     site.deliver()
+
+
+@_nobody_sends(doctor=("providers", "key"))
+def the_key_is_another(site: Site) -> Iterator[None]:
+    yield from _with_the_key_spoiled(site, faults.other_key)
 
 
 @_nobody_sends(doctor=("providers", "key"))
 def there_is_no_key(site: Site) -> Iterator[None]:
-    before = site.rig.variables["ENCRYPTION_KEY"]
-    faults.no_key(site.rig)
-    _wait_for_a_provider(site)
-    yield
-    site.rig.variables["ENCRYPTION_KEY"] = before
-    site.deliver()
+    yield from _with_the_key_spoiled(site, faults.no_key)
 
 
 @_nobody_sends(doctor=("providers", "configurations"))
