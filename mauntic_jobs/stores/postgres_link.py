@@ -20,6 +20,7 @@ from mauntic_jobs.errors import MaunticJobsError, UnavailableError
 from mauntic_jobs.job import Row
 from mauntic_jobs.stores.postgres import connection_options, database_url
 from mauntic_jobs.stores.postgres_errors import connect_error, translate
+from mauntic_jobs.stores.postgres_values import TolerantContext
 
 _T = TypeVar("_T")
 
@@ -90,6 +91,7 @@ class PostgresLink:
                 prepare_threshold=None,
                 cursor_factory=psycopg.AsyncClientCursor[Row],
                 row_factory=dict_row,
+                context=TolerantContext,
                 **connection_options(self._settings),
             )
         except psycopg.Error as error:
