@@ -32,6 +32,7 @@ from mauntic_jobs.setting_types import (
     Networks,
     PositiveDuration,
     Retention,
+    ScheduledShrink,
 )
 
 # Read in this order when no file is named; the first that exists is used.
@@ -60,6 +61,10 @@ class Settings(BaseSettings):
     work_mem: str = Field("64MB", pattern=r"^\d+(kB|MB|GB)$", description="work_mem of a job's transaction")
     lateness_grace: Duration = Field(
         timedelta(hours=2), ge=timedelta(), description="how long after midnight yesterday is still rebuilt"
+    )
+    scheduled_shrink: ScheduledShrink = Field(
+        ScheduledShrink.NONE,
+        description="which recorded values a scheduled run may lower by itself: none, or of gone_organizations",
     )
     max_attempts: PositiveInt = Field(4, description="attempts of a run, the first included")
     retry_delay: Duration = Field(

@@ -1,6 +1,5 @@
 """`generate-daily-reports`: each campaign's figures of a day, rebuilt from the raw events."""
 
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -10,10 +9,22 @@ from pydantic import Field
 from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
-from mauntic_jobs.jobs.rebuild import Rebuild, rebuild
+from mauntic_jobs.job import Context, Job, JobOptions, JobResult
+from mauntic_jobs.jobs.rebuild import Rebuild, Rebuilt, rebuild
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
+
+_FIGURES = [
+    "sent",
+    "delivered",
+    "opened",
+    "unique_opened",
+    "clicked",
+    "unique_clicked",
+    "bounced",
+    "complained",
+    "unsubscribed",
+]
 
 _sql = statements("campaign_daily_stats")
 
@@ -37,26 +48,27 @@ def coverage(window: Window, _options: GenerateDailyReportsOptions, _settings: S
 
 
 def run(context: Context[GenerateDailyReportsOptions], days: Window) -> JobResult:
-    """Rebuild the figures of each day. Raises RefusedError if that would lower or remove one unasked."""
+    """Rebuild the figures of each day. Campaigns of which a figure would fall unasked are withheld."""
     _check_known(context, days)
-    totals: Counter[str] = Counter()
-    changes: list[Row] = []
+    done = Rebuilt()
     for day in days.split(Unit.DAY):
-        summary, changed = rebuild(context, _work(context.options, day))
-        totals.update(summary)
-        totals["days"] += 1
-        changes += changed
-    names = ("days", "events", "unattributed", "inserted", "updated", "removed", "unchanged")
-    return JobResult({name: totals[name] for name in names}, changes)
+        done.add(rebuild(context, day_rebuild(context.options, day)))
+        done.totals["days"] += 1
+    return done.result(("days", "events", "unattributed", "inserted", "updated", "removed", "unchanged"))
 
 
-def _work(options: GenerateDailyReportsOptions, day: Window) -> Rebuild:
+def day_rebuild(options: GenerateDailyReportsOptions, day: Window) -> Rebuild:
+    """Return the rebuild of one UTC day."""
     return Rebuild(
+        job=GENERATE_DAILY_REPORTS.name,
         statements=_sql,
+        table="analytics.campaign_daily_stats",
+        columns=_FIGURES,
         parameters={**_parameters(options, day), "date": day.start.date()},
         bucket=str(day.start.date()),
         compare=options.compare,
         allow_shrink=options.allow_shrink,
+        kinds=[str(campaign) for campaign in options.campaign] or None,
     )
 
 
