@@ -26,6 +26,7 @@ from mauntic_jobs.alert_channels import AnyChannel, HttpAddress
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.setting_types import (
     ApiAddress,
+    CampaignChannels,
     ChannelSettings,
     Duration,
     JobSettings,
@@ -65,6 +66,10 @@ class Settings(BaseSettings):
     scheduled_shrink: ScheduledShrink = Field(
         ScheduledShrink.NONE,
         description="which recorded values a scheduled run may lower by itself: none, or of gone_organizations",
+    )
+    campaign_channels: CampaignChannels = Field(
+        CampaignChannels.ONE,
+        description="what a campaign's figures of a day count: one channel, email where there is any, or all of them",
     )
     max_attempts: PositiveInt = Field(4, description="attempts of a run, the first included")
     retry_delay: Duration = Field(

@@ -40,6 +40,13 @@ class ScheduledShrink(StrEnum):
     GONE_ORGANIZATIONS = "gone_organizations"
 
 
+class CampaignChannels(StrEnum):
+    """Which channels a row of a campaign's figures counts: one, which is email where there is any, or all."""
+
+    ONE = "one"
+    ALL = "all"
+
+
 class JobSettings(BaseModel):
     """When one job runs, how it is tried again, and who hears of it; what is absent follows the job, or all jobs."""
 

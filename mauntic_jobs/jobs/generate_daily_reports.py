@@ -1,5 +1,6 @@
 """`generate-daily-reports`: each campaign's figures of a day, rebuilt from the raw events."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult
 from mauntic_jobs.jobs.rebuild import Rebuild, Rebuilt, rebuild
+from mauntic_jobs.setting_types import CampaignChannels
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
 
@@ -25,6 +27,8 @@ _FIGURES = [
     "complained",
     "unsubscribed",
 ]
+
+_GROUPS = ("inserted", "updated", "removed", "unchanged")
 
 _sql = statements("campaign_daily_stats")
 
@@ -52,19 +56,32 @@ def run(context: Context[GenerateDailyReportsOptions], days: Window) -> JobResul
     _check_known(context, days)
     done = Rebuilt()
     for day in days.split(Unit.DAY):
-        done.add(rebuild(context, day_rebuild(context.options, day)))
+        done.add(rebuild(context, day_rebuild(context, day)))
         done.totals["days"] += 1
-    return done.result(("days", "events", "unattributed", "inserted", "updated", "removed", "unchanged"))
+    return done.result(("days", "events", *_channels(context, done), "unattributed", *_GROUPS))
 
 
-def day_rebuild(options: GenerateDailyReportsOptions, day: Window) -> Rebuild:
+def _channels(context: Context[Any], done: Rebuilt) -> Sequence[str]:
+    """Return the counter that tells in the ledger which channels the figures count."""
+    if context.settings.campaign_channels is CampaignChannels.ALL:
+        done.totals["all_channels"] = done.totals["events"]
+        return ("all_channels",)
+    return ("other_channels",)
+
+
+def day_rebuild(context: Context[GenerateDailyReportsOptions], day: Window) -> Rebuild:
     """Return the rebuild of one UTC day."""
+    options = context.options
     return Rebuild(
         job=GENERATE_DAILY_REPORTS.name,
         statements=_sql,
         table="analytics.campaign_daily_stats",
         columns=_FIGURES,
-        parameters={**_parameters(options, day), "date": day.start.date()},
+        parameters={
+            **_parameters(options, day),
+            "date": day.start.date(),
+            "all_channels": context.settings.campaign_channels is CampaignChannels.ALL,
+        },
         bucket=str(day.start.date()),
         compare=options.compare,
         allow_shrink=options.allow_shrink,

@@ -1,4 +1,4 @@
--- What rebuilding the rollups leaves open: groups that were withheld, events that came late, campaigns that have email.
+-- What rebuilding the rollups leaves open: groups that were withheld, and events that came late.
 
 CREATE TABLE mauntic_jobs.withheld (
     job text NOT NULL,
@@ -30,13 +30,3 @@ COMMENT ON TABLE mauntic_jobs.late_events IS 'events that came after their day h
 COMMENT ON COLUMN mauntic_jobs.late_events.found_at IS 'the slot of the run that found them';
 
 CREATE INDEX late_events_by_time ON mauntic_jobs.late_events (found_at);
-
-CREATE TABLE mauntic_jobs.email_campaigns (
-    organization_id uuid NOT NULL,
-    campaign_id uuid NOT NULL,
-    since date NOT NULL,
-    PRIMARY KEY (organization_id, campaign_id)
-);
-
-COMMENT ON TABLE mauntic_jobs.email_campaigns IS 'campaigns with email, whose figures leave out other channels';
-COMMENT ON COLUMN mauntic_jobs.email_campaigns.since IS 'the first UTC day with an event of an email';
