@@ -67,6 +67,12 @@ class Settings(BaseSettings):
         ScheduledShrink.NONE,
         description="which recorded values a scheduled run may lower by itself: none, or of gone_organizations",
     )
+    late_events_window: Duration = Field(
+        timedelta(days=7),
+        ge=timedelta(),
+        le=timedelta(days=31),
+        description="how far back the daily report looks for events that came late; 0s for not at all",
+    )
     campaign_channels: CampaignChannels = Field(
         CampaignChannels.ONE,
         description="what a campaign's figures of a day count: one channel, email where there is any, or all of them",

@@ -1,7 +1,9 @@
 """`generate-daily-reports`: each campaign's figures of a day, rebuilt from the raw events."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +13,8 @@ from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult
+from mauntic_jobs.jobs.buckets import lock_bucket
+from mauntic_jobs.jobs.late_events import with_late_events
 from mauntic_jobs.jobs.rebuild import Rebuild, Rebuilt, rebuild
 from mauntic_jobs.setting_types import CampaignChannels
 from mauntic_jobs.sql import statements
@@ -52,13 +56,26 @@ def coverage(window: Window, _options: GenerateDailyReportsOptions, _settings: S
 
 
 def run(context: Context[GenerateDailyReportsOptions], days: Window) -> JobResult:
-    """Rebuild the figures of each day. Campaigns of which a figure would fall unasked are withheld."""
+    """Rebuild the figures of each day, and look for events of earlier days that came late, if it is a slot's run.
+
+    Campaigns of which a figure would fall unasked are withheld.
+    """
     _check_known(context, days)
     done = Rebuilt()
     for day in days.split(Unit.DAY):
         done.add(rebuild(context, day_rebuild(context, day)))
         done.totals["days"] += 1
-    return done.result(("days", "events", *_channels(context, done), "unattributed", *_GROUPS))
+    result = done.result(("days", "events", *_channels(context, done), "unattributed", *_GROUPS))
+    options = context.options
+    if context.slot is None or options.org or options.campaign or result.refusal is not None:
+        return result
+    return with_late_events(context, result, days.start, partial(_rebuild_late, context))
+
+
+def _rebuild_late(context: Context[GenerateDailyReportsOptions], organizations: Sequence[UUID], day: Window) -> Rebuilt:
+    lock_bucket(context.transaction, GENERATE_DAILY_REPORTS.name, day)
+    options = GenerateDailyReportsOptions(org=list(organizations))
+    return rebuild(context, day_rebuild(replace(context, options=options), day))
 
 
 def _channels(context: Context[Any], done: Rebuilt) -> Sequence[str]:

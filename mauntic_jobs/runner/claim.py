@@ -117,11 +117,6 @@ def beat(session: Session, claim: Claim) -> bool:
     return session.execute(_sql["heartbeat"], claim.parameters) == 1
 
 
-def lock_bucket(session: Session, bucket: str) -> None:
-    """Keep other transactions from the same bucket until this one ends."""
-    session.execute(_sql["lock_bucket"], {"bucket": f"mauntic-jobs/{bucket}"})
-
-
 def _try(session: Session, request: Request, attempt: int) -> Claim | None:
     job, takeover_after = request.job.name, request.settings.takeover_after
     with session.transaction(Limits()):

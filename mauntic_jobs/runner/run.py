@@ -16,6 +16,7 @@ from mauntic_jobs.errors import (
     SlotClaimedError,
 )
 from mauntic_jobs.job import Context, JobResult, Overlap
+from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.aftermath import answers_slot, tell_end
 from mauntic_jobs.runner.claim import Claim
@@ -169,7 +170,7 @@ class _Run:
         redis = self._connected_redis()
         with session.transaction(self._limits(claim.name)):
             for bucket in request.coverage.split(request.job.bucket):
-                claims.lock_bucket(session, f"{request.job.name}/{bucket if request.job.bucket else ''}")
+                lock_bucket(session, request.job.name, bucket if request.job.bucket else None)
             result = request.job.run(self._context(session, redis), request.coverage)
             if result.refusal is None:
                 written = self._written = judged(session, request, result)
