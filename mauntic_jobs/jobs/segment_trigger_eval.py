@@ -18,6 +18,7 @@ from mauntic_jobs.segments.members import members_statement
 from mauntic_jobs.segments.trigger import SegmentTrigger, parse_trigger
 from mauntic_jobs.setting_types import Duration
 from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres_values import unreadable
 from mauntic_jobs.window import Unit, Window, naive
 
 _BATCH = 10_000
@@ -87,6 +88,7 @@ def _evaluate_apart(context: Context[SegmentTriggerEvalOptions], trigger: Row) -
 
 def _evaluate(context: Context[SegmentTriggerEvalOptions], trigger: Row) -> Row:
     transaction, now = context.transaction, naive(context.now)
+    _check_readable("the trigger", trigger)
     config = parse_trigger(trigger["config"])
     segment = _segment(context, trigger, config)
     version = next(iter(transaction.rows(_sql["version"], {"journey": trigger["journey_id"], "now": now})), None)
@@ -122,7 +124,14 @@ def _segment(context: Context[Any], trigger: Row, config: SegmentTrigger) -> Row
         raise JobFailedError(f"its organization has no segment {config.segment_id}")
     if trigger["journey_organization_id"] != trigger["organization_id"]:
         raise JobFailedError("the trigger and its journey belong to different organizations")
+    _check_readable("the segment", found[0])
     return found[0]
+
+
+def _check_readable(what: str, row: Row) -> None:
+    problem = unreadable(row)
+    if problem is not None:
+        raise JobFailedError(f"{what} cannot be read: {problem}")
 
 
 def _find_members(context: Context[SegmentTriggerEvalOptions], segment: Row, common: Row) -> None:

@@ -2,15 +2,18 @@
 
 -- due -- Take the oldest unpublished jobs; others that publish at the same time take the next ones.
 -- A job that was published but not marked so may have been finished and removed since: its execution then has steps, or
--- is no longer active, and it is not wanted again.
+-- is no longer active, and it is not wanted again. A job whose id is not an execution's is always wanted.
 SELECT job.id, job.queue, job.job_id, job.name, job.data,
-       job.queue <> 'journey:execute-step' OR (
+       own.execution_id IS NULL OR (
            execution.status = 'active'
            AND NOT EXISTS (SELECT FROM journey.step_executions AS step WHERE step.execution_id = execution.id)
        ) AS wanted
 FROM mauntic_jobs.outbox AS job
-LEFT JOIN journey.journey_executions AS execution
-    ON execution.id = CASE WHEN job.queue = 'journey:execute-step' THEN job.job_id::uuid END
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN job.queue = 'journey:execute-step'
+                     AND job.job_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN job.job_id::uuid END
+) AS own (execution_id)
+LEFT JOIN journey.journey_executions AS execution ON execution.id = own.execution_id
 WHERE job.published_at IS NULL
 ORDER BY job.id
 LIMIT %(limit)s

@@ -499,3 +499,18 @@ def test_runs_side_by_side_let_nobody_in_twice(ready: Settings, platform: Platfo
         thread.join()
     assert [report.status for report in reports] == [Status.SUCCEEDED] * 4
     assert _entered(platform, journey) == people
+
+
+def test_a_job_that_is_no_execution_is_published_and_holds_up_no_other(
+    ready: Settings, platform: Platform, redis: Any
+) -> None:
+    platform.session.execute(
+        b"INSERT INTO mauntic_jobs.outbox (queue, job_id, name, data)"
+        b" VALUES ('journey:execute-step', 'of-a-plugin', 'execute-step', '{}')"
+    )
+    platform.contact()
+    journey = platform.journey(platform.segment())
+    assert _evaluate(ready).exit_code == ExitCode.DONE
+    (execution,) = platform.executions(journey.id)
+    queue = f"{ready.queue_prefix}:journey:execute-step"
+    assert sorted(redis.lrange(f"{queue}:wait", 0, -1)) == sorted(["of-a-plugin", str(execution["id"])])
