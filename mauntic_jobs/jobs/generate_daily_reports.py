@@ -14,7 +14,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult
 from mauntic_jobs.jobs.buckets import lock_bucket
-from mauntic_jobs.jobs.late_events import with_late_events
+from mauntic_jobs.jobs.late_events import record_reported, with_late_events
 from mauntic_jobs.jobs.rebuild import Rebuild, Rebuilt, rebuild
 from mauntic_jobs.setting_types import CampaignChannels
 from mauntic_jobs.sql import statements
@@ -63,8 +63,12 @@ def run(context: Context[GenerateDailyReportsOptions], days: Window) -> JobResul
     _check_known(context, days)
     done = Rebuilt()
     for day in days.split(Unit.DAY):
-        done.add(rebuild(context, day_rebuild(context, day)))
+        rebuilt = rebuild(context, day_rebuild(context, day))
+        done.add(rebuilt)
         done.totals["days"] += 1
+        if not (context.dry_run or context.options.org or context.options.campaign):
+            messages = sum(rebuilt.totals[name] for name in ("events", "other_channels", "unattributed"))
+            record_reported(context, {day.start.date(): messages})
     result = done.result(("days", "events", *_channels(context, done), "unattributed", *_GROUPS))
     options = context.options
     if context.slot is None or options.org or options.campaign or result.refusal is not None:

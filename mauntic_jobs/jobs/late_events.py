@@ -4,9 +4,9 @@ The daily report looks for them once a day, by counts, on the days before the on
 days that lack events are rebuilt, then the figures of campaigns, and the usage of months that is recorded already.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -86,7 +86,7 @@ def _days(length: timedelta, reported: datetime) -> Iterator[Window]:
 
 
 def _look(context: Context[Any], days: Sequence[Window], report: Report) -> Late:
-    transaction = context.transaction
+    transaction, late = context.transaction, Late()
     by_date = {day.start.date(): day for day in days}
     asked = {
         "days": list(by_date),
@@ -96,9 +96,11 @@ def _look(context: Context[Any], days: Sequence[Window], report: Report) -> Late
         "most": _MAX_NAMED,
         "all_channels": context.settings.campaign_channels is CampaignChannels.ALL,
     }
-    transaction.execute(_sql["count"], asked)
+    found = transaction.rows(_sql["differing_days"], asked)
+    differing = [row["day"] for row in found if row["differs"]]
+    transaction.execute(_sql["count"], {**asked, "differing": differing})
     transaction.execute(_sql["compare"])
-    late = Late(transaction.rows(_sql["late_days"], asked))
+    late.days = transaction.rows(_sql["late_days"], asked)
     for row in late.days:
         day = by_date[row["day"]]
         lock_bucket(transaction, AGGREGATE_HOURLY.name, day)
@@ -111,10 +113,23 @@ def _look(context: Context[Any], days: Sequence[Window], report: Report) -> Late
     for month in Window(days[0].start, days[-1].end).aligned(Unit.MONTH).split(Unit.MONTH):
         _rebuild_month(context, month, late, over=month.end <= days[-1].end + _DAY)
     if not context.dry_run:
-        recorded = [row["day"] for row in late.days if row["recorded"]]
-        transaction.execute(_sql["record"], {"found_at": context.slot, "recorded": recorded})
-        transaction.execute(_sql["prune"], {"before": context.now - _KEPT})
+        _record(context, late, {row["day"]: row["messages"] for row in found})
     return late
+
+
+def _record(context: Context[Any], late: Late, messages: Mapping[date, int]) -> None:
+    transaction, before = context.transaction, context.now - _KEPT
+    recorded = [row["day"] for row in late.days if row["recorded"]]
+    transaction.execute(_sql["record"], {"found_at": context.slot, "recorded": recorded})
+    record_reported(context, messages)
+    transaction.execute(_sql["prune"], {"before": before})
+    transaction.execute(_sql["prune_reported"], {"before": before.date()})
+
+
+def record_reported(context: Context[Any], messages: Mapping[date, int]) -> None:
+    """Record from how many message events the figures of campaigns were counted, by day."""
+    asked = {"days": list(messages), "messages": list(messages.values())}
+    context.transaction.execute(_sql["report"], asked)
 
 
 def _rebuild_month(context: Context[Any], month: Window, late: Late, *, over: bool) -> None:

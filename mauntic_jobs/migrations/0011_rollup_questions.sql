@@ -30,3 +30,10 @@ COMMENT ON TABLE mauntic_jobs.late_events IS 'events that came after their day h
 COMMENT ON COLUMN mauntic_jobs.late_events.found_at IS 'the slot of the run that found them';
 
 CREATE INDEX late_events_by_time ON mauntic_jobs.late_events (found_at);
+
+CREATE TABLE mauntic_jobs.reported_days (
+    day date PRIMARY KEY,
+    messages bigint NOT NULL
+);
+
+COMMENT ON TABLE mauntic_jobs.reported_days IS 'how many message events the figures of campaigns were counted from, by day';

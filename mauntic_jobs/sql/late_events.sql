@@ -2,7 +2,37 @@
 -- alone, without distinct contacts. Parameters: days (date[], in order), starts (timestamp[], when each begins in UTC),
 -- start and end (timestamp, UTC, half-open, of them all).
 
--- count -- Count the events of the days in one pass, by source only where the type is a message's.
+-- differing_days -- Find the days that differ from what is recorded, in one pass that groups by nothing but the day: the
+-- sum of a hash of each event's organization and type is the sum of the recorded counts, each times that hash, unless a
+-- count differs. Campaigns may lack events where more messages are found than their figures were counted from.
+SELECT found.day, found.messages,
+       found.checksum IS DISTINCT FROM recorded.checksum OR found.messages > coalesce(reported.messages, -1) AS differs
+FROM (
+    SELECT (%(days)s::date[])[width_bucket(created_at, %(starts)s::timestamp[])] AS day,
+           sum(uuid_hash(organization_id) # hashtext(event_type))
+               FILTER (WHERE NOT starts_with(event_type, 'monthly:')) AS checksum,
+           count(*) FILTER (WHERE event_type IN (
+               'email_sent', 'email_delivered', 'email_opened', 'email_clicked', 'email_bounced',
+               'email_complained', 'email_unsubscribed',
+               'sms_sent', 'sms_delivered', 'sms_opened', 'sms_clicked', 'sms_bounced',
+               'sms_complained', 'sms_unsubscribed',
+               'push_sent', 'push_delivered', 'push_opened', 'push_clicked', 'push_bounced',
+               'push_complained', 'push_unsubscribed'
+           )) AS messages
+    FROM analytics.contact_activity
+    WHERE created_at >= %(start)s AND created_at < %(end)s
+    GROUP BY 1
+) AS found
+LEFT JOIN (
+    SELECT date AS day, sum(count::numeric * (uuid_hash(organization_id) # hashtext(event_type))) AS checksum
+    FROM analytics.event_aggregates
+    WHERE date = ANY (%(days)s::date[]) AND channel IS NULL AND NOT starts_with(event_type, 'monthly:')
+    GROUP BY date
+) AS recorded USING (day)
+LEFT JOIN mauntic_jobs.reported_days AS reported USING (day)
+ORDER BY found.day
+
+-- count -- Count the events of the days that differ (date[]), by source only where the type is a message's.
 CREATE TEMPORARY TABLE mauntic_jobs_late_counted ON COMMIT DROP AS
 SELECT (%(days)s::date[])[width_bucket(created_at, %(starts)s::timestamp[])] AS day, organization_id, event_type,
        CASE WHEN event_type IN (
@@ -16,6 +46,7 @@ SELECT (%(days)s::date[])[width_bucket(created_at, %(starts)s::timestamp[])] AS 
        count(*) AS events
 FROM analytics.contact_activity
 WHERE created_at >= %(start)s AND created_at < %(end)s
+  AND (%(days)s::date[])[width_bucket(created_at, %(starts)s::timestamp[])] = ANY (%(differing)s::date[])
 GROUP BY 1, 2, 3, 4
 
 -- compare -- Put what the daily rollups lack in a temporary table. Groups that are withheld already, and have not changed
@@ -134,8 +165,16 @@ FROM pg_temp.mauntic_jobs_late
 WHERE day = ANY (%(recorded)s::date[])
 ON CONFLICT (day, organization_id, found_at) DO UPDATE SET events = excluded.events
 
+-- report -- Record from how many message events the figures of days were counted.
+INSERT INTO mauntic_jobs.reported_days (day, messages)
+SELECT day, messages FROM unnest(%(days)s::date[], %(messages)s::bigint[]) AS counted (day, messages)
+ON CONFLICT (day) DO UPDATE SET messages = excluded.messages
+
 -- prune -- Forget what was found before that instant.
 DELETE FROM mauntic_jobs.late_events WHERE found_at < %(before)s
+
+-- prune_reported -- Forget the days before that one.
+DELETE FROM mauntic_jobs.reported_days WHERE day < %(before)s::date
 
 -- share -- The organizations with most late events of the days from `first` to before `after`: how many events they have
 -- recorded on those days, how many of them came late, and how long after the end of their day at most.

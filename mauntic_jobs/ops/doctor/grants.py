@@ -31,6 +31,7 @@ RUNNING_JOBS = (
     Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.runs, mauntic_jobs.outbox, mauntic_jobs.schedules"),
     Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.alerts"),
     Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.withheld, mauntic_jobs.late_events"),
+    Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.reported_days"),
     Grant("USAGE", "SEQUENCE", "mauntic_jobs.fencing_tokens"),
 )
 DELIVERING = (
