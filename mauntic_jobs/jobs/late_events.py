@@ -98,6 +98,8 @@ def _look(context: Context[Any], days: Sequence[Window], report: Report) -> Late
     }
     found = transaction.rows(_sql["differing_days"], asked)
     differing = [row["day"] for row in found if row["differs"]]
+    if not differing:
+        asked["end"] = asked["start"]
     transaction.execute(_sql["count"], {**asked, "differing": differing})
     transaction.execute(_sql["compare"])
     late.days = transaction.rows(_sql["late_days"], asked)
