@@ -34,6 +34,7 @@ from mauntic_jobs.setting_types import (
     PositiveDuration,
     Retention,
     ScheduledShrink,
+    SegmentReading,
 )
 
 # Read in this order when no file is named; the first that exists is used.
@@ -83,6 +84,10 @@ class Settings(BaseSettings):
     )
     takeover_after: PositiveDuration = Field(
         timedelta(seconds=60), description="silence after which a run's owner counts as dead"
+    )
+    segments_compatibility: SegmentReading = Field(
+        SegmentReading.STRICT,
+        description="how criteria of segments are read: strict, as documented, or as the platform's own count does",
     )
     queue_prefix: str = Field("bull", min_length=1, description="prefix of the platform's BullMQ queues")
     port: int | None = Field(

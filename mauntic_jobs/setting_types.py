@@ -47,6 +47,13 @@ class CampaignChannels(StrEnum):
     ALL = "all"
 
 
+class SegmentReading(StrEnum):
+    """How the criteria of a segment are read: as they are documented, or as the platform's own count reads them."""
+
+    STRICT = "strict"
+    PLATFORM = "platform"
+
+
 class JobSettings(BaseModel):
     """When one job runs, how it is tried again, and who hears of it; what is absent follows the job, or all jobs."""
 

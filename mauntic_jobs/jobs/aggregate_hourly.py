@@ -53,7 +53,7 @@ def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
     for day in days.split(Unit.DAY):
         done.add(rebuild(context, day_rebuild(context.options, day)))
         done.totals["days"] += 1
-    return done.result(("days", "events", "inserted", "updated", "removed", "unchanged"))
+    return done.result(("days", "events", "inserted", "updated", "removed", "unchanged"), context.warn)
 
 
 def day_rebuild(options: AggregateHourlyOptions, day: Window) -> Rebuild:

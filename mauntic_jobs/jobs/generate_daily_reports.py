@@ -69,7 +69,8 @@ def run(context: Context[GenerateDailyReportsOptions], days: Window) -> JobResul
         if not (context.dry_run or context.options.org or context.options.campaign):
             messages = sum(rebuilt.totals[name] for name in ("events", "other_channels", "unattributed"))
             record_reported(context, {day.start.date(): messages})
-    result = done.result(("days", "events", *_channels(context, done), "unattributed", *_GROUPS))
+    counters = ("days", "events", *_channels(context, done), "unattributed", *_GROUPS)
+    result = done.result(counters, context.warn)
     options = context.options
     if context.slot is None or options.org or options.campaign or result.refusal is not None:
         return result

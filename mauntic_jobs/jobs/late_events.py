@@ -63,6 +63,7 @@ def with_late_events(context: Context[Any], result: JobResult, reported: datetim
         return replace(result, partial=True, problems=[*result.problems, problem])
     if late.days:
         context.warn(_sentence(context, late))
+    late.written.tell(context.warn)
     withheld = late.written.totals["withheld"]
     return replace(
         result,

@@ -9,7 +9,7 @@ recorded, and everything else is written.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,13 +58,20 @@ class Rebuilt:
         self.withheld += other.withheld
         self.problems += other.problems
 
-    def result(self, counters: Iterable[str]) -> JobResult:
+    def tell(self, warn: Callable[[str], None]) -> None:
+        """Tell the person at the terminal what was withheld."""
+        for problem in self.problems:
+            warn(problem)
+
+    def result(self, counters: Iterable[str], warn: Callable[[str], None]) -> JobResult:
         """Return the job's result: partial if groups were withheld, and a refusal if there was no other group."""
         withheld = self.totals["withheld"]
         handled = sum(self.totals[name] for name in ("inserted", "updated", "removed", "unchanged"))
         refusal = None
         if withheld and not handled:
             refusal = RefusedError(f"Nothing was written. {' '.join(self.problems)}", self.withheld[:_SHOWN])
+        else:
+            self.tell(warn)
         return JobResult(
             {name: self.totals[name] for name in (*counters, "withheld")},
             self.changes,
@@ -88,8 +95,6 @@ def rebuild(context: Context[Any], work: Rebuild) -> Rebuilt:
     if summary["withheld"]:
         done.withheld = _withheld(context, work)
         done.problems = describe(done.withheld, work.bucket, longest=capacity["longest"], largest=capacity["largest"])
-        for problem in done.problems:
-            context.warn(f"{work.job}: {problem}")
     if work.compare:
         done.changes = transaction.rows(sql["changes"], parameters)
     if not context.dry_run:

@@ -147,7 +147,7 @@ def test_one_sentence_sums_up_what_many_organizations_lose(settings: Settings, s
     said: list[str] = []
     report = run(request(settings, day(DAY), tell=said.append))
     (problem,) = report.problems
-    assert said == [f"aggregate-hourly: {problem}"]
+    assert said == [problem]
     assert f"36 groups of 2026-10-05 are withheld, because recorded values would fall, from {171 + 36} to 0" in problem
     assert problem.count("organization ") == 5
     assert f"organization {organization(18)} ('email_clicked', 'email_opened': 20 to 0)" in problem
