@@ -97,8 +97,8 @@ def _look(context: Context[Any], days: Sequence[Window], report: Report) -> Late
         "most": _MAX_NAMED,
         "all_channels": context.settings.campaign_channels is CampaignChannels.ALL,
     }
-    found = transaction.rows(_sql["differing_days"], asked)
-    differing = [row["day"] for row in found if row["differs"]]
+    found = {date: transaction.row(_sql["checksum"], _range(day)) for date, day in by_date.items()}
+    differing = [date for date, row in found.items() if row["differs"]]
     if not differing:
         asked["end"] = asked["start"]
     transaction.execute(_sql["count"], {**asked, "differing": differing})
@@ -116,8 +116,12 @@ def _look(context: Context[Any], days: Sequence[Window], report: Report) -> Late
     for month in Window(days[0].start, days[-1].end).aligned(Unit.MONTH).split(Unit.MONTH):
         _rebuild_month(context, month, late, over=month.end <= days[-1].end + _DAY)
     if not context.dry_run:
-        _record(context, late, {row["day"]: row["messages"] for row in found})
+        _record(context, late, {date: row["messages"] for date, row in found.items()})
     return late
+
+
+def _range(day: Window) -> Row:
+    return {"date": day.start.date(), "start": naive(day.start), "end": naive(day.end)}
 
 
 def _record(context: Context[Any], late: Late, messages: Mapping[date, int]) -> None:

@@ -39,17 +39,19 @@ FROM (
                    coalesce(sum(events) FILTER (WHERE kind = 'unsubscribed'), 0)
                ]::bigint[] AS figures
         FROM (
-            SELECT organization_id, campaign_id, kind, contact_id, sum(events) AS events,
-                   CASE WHEN %(all_channels)s OR campaign_id IS NULL THEN 'all' ELSE channel END AS channel
+            SELECT organization_id, campaign_id, contact_id, sum(events) AS events,
+                   split_part(event_type, '_', 2) AS kind,
+                   CASE WHEN %(all_channels)s OR campaign_id IS NULL THEN 'all' ELSE split_part(event_type, '_', 1) END
+                       AS channel
             FROM (
-                SELECT organization_id, channel, kind, contact_id, events,
+                SELECT organization_id, event_type, contact_id, events,
                        CASE WHEN event_source COLLATE "C"
                                 ~* '^(campaign:)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
                             THEN right(event_source, 36)::uuid END AS campaign_id
                 FROM (
-                    SELECT organization_id, event_source, split_part(event_type, '_', 1) AS channel,
-                           split_part(event_type, '_', 2) AS kind,
-                           CASE WHEN split_part(event_type, '_', 2) IN ('opened', 'clicked') THEN contact_id END
+                    SELECT organization_id, event_source, event_type,
+                           CASE WHEN event_type IN ('email_opened', 'sms_opened', 'push_opened',
+                                                    'email_clicked', 'sms_clicked', 'push_clicked') THEN contact_id END
                                AS contact_id,
                            count(*) AS events
                     FROM analytics.contact_activity
@@ -63,11 +65,11 @@ FROM (
                           'push_sent', 'push_delivered', 'push_opened', 'push_clicked', 'push_bounced',
                           'push_complained', 'push_unsubscribed'
                       )
-                    GROUP BY 1, 2, 3, 4, 5
+                    GROUP BY 1, 2, 3, 4
                 ) AS by_source
             ) AS by_campaign
             WHERE %(campaigns)s::uuid[] IS NULL OR campaign_id = ANY (%(campaigns)s::uuid[])
-            GROUP BY 1, 2, 3, 4, 6
+            GROUP BY 1, 2, 3, 5, 6
         ) AS by_contact
         GROUP BY organization_id, campaign_id, channel
     ) AS by_channel

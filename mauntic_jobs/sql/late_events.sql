@@ -2,13 +2,15 @@
 -- alone, without distinct contacts. Parameters: days (date[], in order), starts (timestamp[], when each begins in UTC),
 -- start and end (timestamp, UTC, half-open, of them all).
 
--- differing_days -- Find the days that differ from what is recorded, in one pass that groups by nothing but the day: the
+-- checksum -- Tell whether a day (date, start, end) differs from what is recorded, in one pass that groups nothing: the
 -- sum of a hash of each event's organization and type is the sum of the recorded counts, each times that hash, unless a
 -- count differs. Campaigns may lack events where more messages are found than their figures were counted from.
-SELECT found.day, found.messages,
-       found.checksum IS DISTINCT FROM recorded.checksum OR found.messages > coalesce(reported.messages, -1) AS differs
+SELECT found.messages,
+       found.events > 0
+       AND (found.checksum IS DISTINCT FROM recorded.checksum OR found.messages > coalesce(reported.messages, -1))
+           AS differs
 FROM (
-    SELECT (%(days)s::date[])[width_bucket(created_at, %(starts)s::timestamp[])] AS day,
+    SELECT count(*) AS events,
            sum(uuid_hash(organization_id) # hashtext(event_type))
                FILTER (WHERE NOT starts_with(event_type, 'monthly:')) AS checksum,
            count(*) FILTER (WHERE event_type IN (
@@ -21,16 +23,13 @@ FROM (
            )) AS messages
     FROM analytics.contact_activity
     WHERE created_at >= %(start)s AND created_at < %(end)s
-    GROUP BY 1
 ) AS found
-LEFT JOIN (
-    SELECT date AS day, sum(count::numeric * (uuid_hash(organization_id) # hashtext(event_type))) AS checksum
+CROSS JOIN (
+    SELECT sum(count::numeric * (uuid_hash(organization_id) # hashtext(event_type))) AS checksum
     FROM analytics.event_aggregates
-    WHERE date = ANY (%(days)s::date[]) AND channel IS NULL AND NOT starts_with(event_type, 'monthly:')
-    GROUP BY date
-) AS recorded USING (day)
-LEFT JOIN mauntic_jobs.reported_days AS reported USING (day)
-ORDER BY found.day
+    WHERE date = %(date)s AND channel IS NULL AND NOT starts_with(event_type, 'monthly:')
+) AS recorded
+LEFT JOIN mauntic_jobs.reported_days AS reported ON reported.day = %(date)s
 
 -- count -- Count the events of the days that differ (date[]), by source only where the type is a message's.
 CREATE TEMPORARY TABLE mauntic_jobs_late_counted ON COMMIT DROP AS
