@@ -11,7 +11,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.ledger import RESEND_AFTER
 from mauntic_jobs.delivery.ledger_entries import State
-from mauntic_jobs.delivery.queues import add_payloads, base_of, job_id_of
+from mauntic_jobs.delivery.queues import add_payloads, base_of, is_own_job, job_id_of
 from mauntic_jobs.errors import RefusedError, UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.lua import script
@@ -103,14 +103,22 @@ def resolve_resend(
     add_payloads(redis, settings, row["channel"], {queue_job: row["payload"]}, now)
 
 
-def reconcile(session: Session, redis: RedisScripts, settings: Settings, now: datetime) -> Reconciled:
-    """Put on the queue again whatever the ledger owes and no job asks for; running it twice doubles nothing."""
+def reconcile(
+    session: Session, redis: RedisScripts, settings: Settings, now: datetime, *, dry_run: bool = False
+) -> Reconciled:
+    """Put on the queue again whatever the ledger owes and no job asks for; running it twice doubles nothing.
+
+    With `dry_run` it is only counted.
+    """
     done = Reconciled()
     for page in _owed(session):
         done.owed += len(page)
         calls = [_alive(settings, row) for row in page]
         alive = redis.run(script("live_jobs"), calls)
         lost = [row for row, is_alive in zip(page, alive, strict=True) if not is_alive]
+        done.queued += len(lost)
+        if dry_run:
+            continue
         for channel in CHANNELS:
             payloads = {job_id_of(row, row["fence"]): row["payload"] for row in lost if row["channel"] == channel}
             add_payloads(redis, settings, channel, payloads, now)
@@ -118,7 +126,6 @@ def reconcile(session: Session, redis: RedisScripts, settings: Settings, now: da
             own = {"queue_job": job_id_of(row, row["fence"]), "fence": row["fence"]}
             key = {"organization": row["organization_id"], "delivery": row["delivery_id"]}
             session.execute(_sql["requeued"], {**key, **own})
-        done.queued += len(lost)
     done.missing = _missing(session, redis, settings)
     return done
 
@@ -154,7 +161,8 @@ def _queued(redis: RedisScripts, settings: Settings) -> dict[str, int]:
         ids += [
             each for name in ("prioritized", "delayed") for each in redis.command("ZRANGE", f"{base}:{name}", 0, -1)
         ]
-        keys = [f"{base}:{each.decode()}" for each in ids]
+        names = [each.decode(errors="surrogateescape") for each in ids]
+        keys = [f"{base}:{name}" for name in names if not is_own_job(name)]
         for data, made in _fields(redis, keys, "data", "ats"):
             campaign = _campaign(data) if not made else None
             if campaign is not None:

@@ -12,12 +12,15 @@ from mauntic_jobs.ops.monitor.clocks import second_clocks
 from mauntic_jobs.ops.monitor.consumers import consumers_stuck
 from mauntic_jobs.ops.monitor.deliveries import deliveries_deferred, deliveries_held
 from mauntic_jobs.ops.monitor.durations import runs_too_long
+from mauntic_jobs.ops.monitor.redis_loss import redis_losses
 from mauntic_jobs.ops.monitor.slots import slots_missed
+from mauntic_jobs.recovery.marker import open_loss
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.stores.redis import RedisScripts, open_redis
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause
 from mauntic_jobs.telemetry.alerts.failures import failures
+from mauntic_jobs.telemetry.alerts.ledger import open_alerts
 from mauntic_jobs.telemetry.alerts.notify import Notified, record, tell
 
 # Further back a failure has raised its alert already.
@@ -56,10 +59,14 @@ def watch_all(
         Cause.SECOND_CLOCK: lambda: second_clocks(session, jobs, settings, now),
         Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
         Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),
-        Cause.CONSUMER_STUCK: lambda: _consumers(jobs, settings, now),
     }
-    if settings.redis_url is None:
-        del looks[Cause.CONSUMER_STUCK]
+    if settings.redis_url is not None:
+        looks[Cause.REDIS_LOST] = lambda: _with_redis(
+            settings, lambda redis: redis_losses(session, redis, settings, now)
+        )
+        looks[Cause.CONSUMER_STUCK] = lambda: _with_redis(
+            settings, lambda redis: consumers_stuck(redis, settings, jobs, now)
+        )
     found: list[Alert] = []
     for cause, look in looks.items():
         try:
@@ -70,12 +77,17 @@ def watch_all(
             complain(f"monitor: cannot tell of {cause}: {error}")
         else:
             found += alerts
+            if cause in _OF_REDIS and open_loss(session, settings):
+                # An empty Redis shows nothing that is wrong: it ends no alert.
+                open_alerts(session, alerts, now)
+                continue
             keys = [job.name for job in jobs] if cause in _OF_JOBS else None
             record(session, alerts, now, causes=[cause], keys=keys)
     return Watched(found, tell(session, settings, now))
 
 
 _OF_JOBS = (Cause.JOB_FAILED, Cause.SLOT_MISSED, Cause.RUN_TOO_LONG)
+_OF_REDIS = (Cause.CONSUMER_STUCK,)
 
 
 def _of_jobs(
@@ -88,6 +100,6 @@ def _of_jobs(
     }
 
 
-def _consumers(jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
+def _with_redis(settings: Settings, look: Callable[[RedisScripts], list[Alert]]) -> list[Alert]:
     with closing(open_redis(settings)) as redis:
-        return consumers_stuck(redis, settings, jobs, now)
+        return look(redis)
