@@ -26,12 +26,14 @@ from mauntic_jobs.alert_channels import AnyChannel, HttpAddress
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.setting_types import (
     ApiAddress,
+    CampaignChannels,
     ChannelSettings,
     Duration,
     JobSettings,
     Networks,
     PositiveDuration,
     Retention,
+    ScheduledShrink,
 )
 
 # Read in this order when no file is named; the first that exists is used.
@@ -60,6 +62,20 @@ class Settings(BaseSettings):
     work_mem: str = Field("64MB", pattern=r"^\d+(kB|MB|GB)$", description="work_mem of a job's transaction")
     lateness_grace: Duration = Field(
         timedelta(hours=2), ge=timedelta(), description="how long after midnight yesterday is still rebuilt"
+    )
+    scheduled_shrink: ScheduledShrink = Field(
+        ScheduledShrink.NONE,
+        description="which recorded values a scheduled run may lower by itself: none, or of gone_organizations",
+    )
+    late_events_window: Duration = Field(
+        timedelta(days=7),
+        ge=timedelta(),
+        le=timedelta(days=31),
+        description="how far back the daily report looks for events that came late; 0s for not at all",
+    )
+    campaign_channels: CampaignChannels = Field(
+        CampaignChannels.ONE,
+        description="what a campaign's figures of a day count: one channel, email where there is any, or all of them",
     )
     max_attempts: PositiveInt = Field(4, description="attempts of a run, the first included")
     retry_delay: Duration = Field(

@@ -4,7 +4,6 @@ The job runs every hour but a rollup is a day, and distinct contacts of hours ca
 the whole day. The day before is rebuilt as well while events of it may still be coming in.
 """
 
-from collections import Counter
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
@@ -14,8 +13,8 @@ from pydantic import Field
 from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
-from mauntic_jobs.jobs.rebuild import Rebuild, rebuild
+from mauntic_jobs.job import Context, Job, JobOptions, JobResult
+from mauntic_jobs.jobs.rebuild import Rebuild, Rebuilt, rebuild
 from mauntic_jobs.setting_types import Duration
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
@@ -48,22 +47,22 @@ def coverage(window: Window, options: AggregateHourlyOptions, settings: Settings
 
 
 def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
-    """Rebuild the rollups of each day. Raises RefusedError if that would lower or remove a value unasked."""
+    """Rebuild the rollups of each day. Groups that would lose something unasked are withheld."""
     _check_organizations(context)
-    totals: Counter[str] = Counter()
-    changes: list[Row] = []
+    done = Rebuilt()
     for day in days.split(Unit.DAY):
-        summary, changed = rebuild(context, _work(context.options, day))
-        totals.update(summary)
-        totals["days"] += 1
-        changes += changed
-    names = ("days", "events", "inserted", "updated", "removed", "unchanged")
-    return JobResult({name: totals[name] for name in names}, changes)
+        done.add(rebuild(context, day_rebuild(context.options, day)))
+        done.totals["days"] += 1
+    return done.result(("days", "events", "inserted", "updated", "removed", "unchanged"))
 
 
-def _work(options: AggregateHourlyOptions, day: Window) -> Rebuild:
+def day_rebuild(options: AggregateHourlyOptions, day: Window) -> Rebuild:
+    """Return the rebuild of one UTC day."""
     return Rebuild(
+        job=AGGREGATE_HOURLY.name,
         statements=_sql,
+        table="analytics.event_aggregates",
+        columns=["event_type", "count", "unique_count"],
         parameters={
             "start": naive(day.start),
             "end": naive(day.end),
@@ -73,7 +72,6 @@ def _work(options: AggregateHourlyOptions, day: Window) -> Rebuild:
         bucket=str(day.start.date()),
         compare=options.compare,
         allow_shrink=options.allow_shrink,
-        hint="; if this day is only rebuilt because the window starts soon after midnight, add --grace 0s",
     )
 
 

@@ -21,13 +21,14 @@ from mauntic_jobs.window import naive
 
 # Deliveries of a state are counted up to here, alerts and domains looked at up to there.
 MOST_DELIVERIES = 100_000
-_MOST_ALERTS, _MOST_DOMAINS = 100, 1000
+_MOST_ALERTS, _MOST_DOMAINS, _MOST_LATE = 100, 1000, 100
 _RUNS_OF_HISTORY = 20
 _NEAR_LIMIT = 0.8
 FAILED_WITHIN = timedelta(days=1)
 _LIMITS = Limits("mauntic-jobs status", timedelta(seconds=10))
 
 _sql = statements("status")
+_late_sql = statements("late_events")
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,31 @@ class Domain:
     limit: int
 
 
+@dataclass(frozen=True)
+class LateEvents:
+    """How many events of an organization came late, of those recorded on the days that late events are looked for on.
+
+    `hours` is how long after the end of their day they came at most.
+    """
+
+    organization: str
+    late: int
+    events: int
+    hours: int
+
+    @property
+    def share(self) -> float:
+        """The share of late events, from 0 to 1."""
+        return self.late / max(self.events, self.late)
+
+
 @dataclass
 class Status:
     """How everything stands at `at`. What could not be read is None, and `problems` say why, by store.
 
     `deliveries` are rows of `channel`, `state`, `deliveries`, `oldest` and `next`; `domains` are those near their
-    limit; `alerts` are the open ones. `loss` is a loss of Redis' data that was not recovered from.
+    limit; `alerts` are the open ones; `late` are the organizations with late events, the largest share first. `loss` is
+    a loss of Redis' data that was not recovered from.
     """
 
     at: datetime
@@ -78,6 +98,7 @@ class Status:
     domains: list[Domain] | None = None
     alerts: list[Row] | None = None
     loss: Loss | None = None
+    late: list[LateEvents] | None = None
     problems: dict[str, MaunticJobsError] = field(default_factory=dict)
 
 
@@ -97,6 +118,7 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
             status.alerts = session.rows(_sql["alerts"], {"most": _MOST_ALERTS})
             marker = read_marker(session, settings)
             status.loss = marker.loss if marker else None
+            status.late = _late(session, settings, now)
     except MaunticJobsError as error:
         status.problems["postgres"] = error
     if settings.redis_url is None:
@@ -124,6 +146,14 @@ def _job(standing: Standing, history: Row) -> JobStatus:
     return JobStatus(
         standing, history["finished_at"], history["counters"] or {}, history["problems"], history["seconds"]
     )
+
+
+def _late(session: Session, settings: Settings, now: datetime) -> list[LateEvents]:
+    after = now.date() - timedelta(days=1)
+    asked = {"first": after - settings.late_events_window, "after": after, "most": _MOST_LATE}
+    rows = session.rows(_late_sql["share"], asked)
+    late = [LateEvents(str(row["organization_id"]), row["events"], row["recorded"], row["hours"]) for row in rows]
+    return sorted(late, key=lambda each: -each.share)
 
 
 def _domains(redis: RedisScripts, rows: Sequence[Row], now: datetime) -> list[Domain]:

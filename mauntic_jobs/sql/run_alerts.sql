@@ -75,3 +75,12 @@ WHERE
     )
 ORDER BY slot DESC, id DESC
 LIMIT %(history)s
+
+-- withheld -- The groups that are withheld, by job.
+SELECT
+    job, count(*) AS groups, count(DISTINCT organization_id) AS organizations,
+    array_agg(DISTINCT reason ORDER BY reason) AS reasons, min(bucket) AS oldest, max(bucket) AS newest,
+    min(since) AS since, sum(old_total)::bigint AS old_total, sum(new_total)::bigint AS new_total
+FROM mauntic_jobs.withheld
+GROUP BY job
+ORDER BY job

@@ -22,6 +22,7 @@ from mauntic_jobs.telemetry.alerts.alert import Alert, Cause
 from mauntic_jobs.telemetry.alerts.failures import failures
 from mauntic_jobs.telemetry.alerts.ledger import open_alerts
 from mauntic_jobs.telemetry.alerts.notify import Notified, record, tell
+from mauntic_jobs.telemetry.alerts.withheld import groups_withheld
 
 # Further back a failure has raised its alert already.
 _RECENT = timedelta(hours=25)
@@ -95,6 +96,7 @@ def _of_jobs(
 ) -> dict[Cause, Callable[[], list[Alert]]]:
     return {
         Cause.JOB_FAILED: lambda: failures(session, jobs),
+        Cause.GROUPS_WITHHELD: lambda: groups_withheld(session),
         Cause.SLOT_MISSED: lambda: slots_missed(session, jobs, settings, now),
         Cause.RUN_TOO_LONG: lambda: runs_too_long(session, jobs, now),
     }

@@ -16,6 +16,7 @@ class Cause(StrEnum):
 
     JOB_FAILED = "job failed"
     JOB_PARTIAL = "job partial"
+    GROUPS_WITHHELD = "groups withheld"
     SLOT_MISSED = "slot missed"
     RUN_TOO_LONG = "run too long"
     RESULT_IMPLAUSIBLE = "result implausible"
