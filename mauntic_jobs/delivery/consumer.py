@@ -14,6 +14,7 @@ from mauntic_jobs.delivery.acknowledgement import acknowledgement
 from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
 from mauntic_jobs.delivery.doorbell import Doorbell
 from mauntic_jobs.delivery.gate import Gate
+from mauntic_jobs.delivery.marks import SECONDS_KEPT
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.errors import ConfigurationError, JobFailedError, MaunticJobsError
@@ -38,7 +39,6 @@ _RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
 _RECOVERY_SECONDS = 30.0
 # How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
-_MARK_SECONDS = 86_400
 # How long a job waits for an installation that is not set up for it.
 _NOT_SET_UP_SECONDS = 60.0
 
@@ -228,7 +228,7 @@ class Consumer:
 
         async def acknowledge() -> Any:
             if isinstance(decision, Done) and decision.mark:
-                self._redis.begin("SET", decision.mark, "mauntic-jobs", "EX", _MARK_SECONDS)
+                self._redis.begin("SET", *decision.mark, "EX", SECONDS_KEPT)
             answer = await self._run(call(_now()))
             if scripts.code(answer) == LOCK_GONE:
                 await self._redis.command(*scripts.lock_again(self._work.base, token, taken.id))

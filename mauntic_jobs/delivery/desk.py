@@ -11,7 +11,9 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.ledger import RESEND_AFTER
 from mauntic_jobs.delivery.ledger_entries import State
+from mauntic_jobs.delivery.marks import key_of
 from mauntic_jobs.delivery.queues import add_payloads, base_of, is_own_job, job_id_of
+from mauntic_jobs.delivery.refused_results import record_refused
 from mauntic_jobs.errors import RefusedError, UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.lua import script
@@ -29,11 +31,15 @@ _sql = statements("deliveries")
 class Reconciled:
     """What was put right: deliveries that are owed, those of them that had no job, and campaigns with messages missing.
 
+    `recorded` results had been refused by Postgres, and `refused` still are; `closed` campaigns were all counted.
     `missing` are rows with the campaign's `id`, its `recipient_count`, and how many are `known` and `queued`.
     """
 
     owed: int = 0
     queued: int = 0
+    recorded: int = 0
+    refused: int = 0
+    closed: int = 0
     missing: list[Row] = field(default_factory=list)
 
 
@@ -92,10 +98,11 @@ def resolve_resend(
         )
     queue_job = job_id_of(row, row["fence"] + 1)
     parameters = {"organization": row["organization_id"], "delivery": delivery, "fence": row["fence"]}
-    # First: an open delivery whose mark is still there would be taken for one that the Node engine has sent.
-    redis.command("DEL", f"delivery:idem:{delivery}")
+    counted = row["state"] == State.FAILED and row["unrecorded"] is None
+    # First, so that no open delivery has a mark that says it was sent.
+    redis.command("DEL", key_of(delivery))
     with session.transaction():
-        session.execute(_sql["resend"], {**parameters, "queue_job": queue_job, "failed": row["state"] == State.FAILED})
+        session.execute(_sql["resend"], {**parameters, "queue_job": queue_job, "counted": counted})
     after = _one(session, delivery, row["organization_id"])
     if after["queue_job"] != queue_job:
         raise RefusedError(f"The delivery {delivery} has just changed: look at it again.")
@@ -106,11 +113,14 @@ def resolve_resend(
 def reconcile(
     session: Session, redis: RedisScripts, settings: Settings, now: datetime, *, dry_run: bool = False
 ) -> Reconciled:
-    """Put on the queue again whatever the ledger owes and no job asks for; running it twice doubles nothing.
+    """Record and queue again what is owed, and close what is complete; running it twice doubles nothing.
 
-    With `dry_run` it is only counted.
+    With `dry_run` it is only counted what would be queued.
     """
     done = Reconciled()
+    if not dry_run:
+        done.recorded, done.refused = record_refused(session, record_activity=settings.record_activity)
+        done.closed = session.execute(_sql["close_campaigns"])
     for page in _owed(session):
         done.owed += len(page)
         calls = [_alive(settings, row) for row in page]

@@ -1,11 +1,12 @@
 """A tenant's own SMTP server."""
 
 import asyncio
+from dataclasses import replace
 
 from mauntic_jobs.delivery.addresses import AddressError, parse_address
 from mauntic_jobs.delivery.mime import Email, Mime, build
 from mauntic_jobs.delivery.network import Network
-from mauntic_jobs.delivery.outcome import Outcome
+from mauntic_jobs.delivery.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError
 from mauntic_jobs.delivery.smtp import SmtpConnection
 from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
@@ -37,7 +38,7 @@ class SmtpProvider:
             return build(message, eight_bit=features.eight_bit)
 
         try:
-            return await connection.send(message.sender.spec, message.recipient.spec, compose)
+            outcome = await connection.send(message.sender.spec, message.recipient.spec, compose)
         finally:
             self._busy.discard(connection)
             if self._closed:
@@ -45,6 +46,10 @@ class SmtpProvider:
             else:
                 self._idle.append(connection)
                 await self._close_stale()
+        # Webhooks name an email by its Message-ID: a server's queue id is not known outside of it.
+        return (
+            replace(outcome, provider_message_id=message.message_id) if outcome.verdict is Verdict.ACCEPTED else outcome
+        )
 
     async def check(self) -> Outcome:
         """Connect and log in, without sending anything."""
