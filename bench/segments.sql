@@ -16,7 +16,7 @@ WITH journey AS (
     SELECT id, %(organization)s, 1, '{}', %(now)s - interval '1 day' FROM journey RETURNING id, journey_id
 ), step AS (
     INSERT INTO journey.journey_steps (journey_version_id, organization_id, type, config)
-    SELECT id, %(organization)s, 'trigger', '{}' FROM version
+    SELECT id, %(organization)s, 'action', '{}' FROM version
 ), segment AS (
     INSERT INTO crm.segments (organization_id, name, type, filter_criteria)
     VALUES (%(organization)s, 'segment', 'dynamic', %(criteria)s) RETURNING id

@@ -103,7 +103,7 @@ WITH journey AS (
     SELECT id, %(org)s, 1, '{}', '2026-01-01' FROM journey RETURNING id, journey_id
 ), step AS (
     INSERT INTO journey.journey_steps (journey_version_id, organization_id, type, config)
-    SELECT id, %(org)s, 'trigger', '{}' FROM version
+    SELECT id, %(org)s, 'action', '{}' FROM version
 ), segment AS (
     INSERT INTO crm.segments (organization_id, name, type) VALUES (%(org)s, 's', 'dynamic') RETURNING id
 ), stale AS (

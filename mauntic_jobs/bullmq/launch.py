@@ -36,11 +36,7 @@ class SlotLauncher:
 
     def __call__(self, received: ReceivedJob) -> dict[str, Any]:
         """Run the slot, and return how the run ended. Raises for a run that failed, by what may come of another try."""
-        job = self._jobs.get(received.name)
-        if job is None:
-            raise UnrecoverableError(
-                f"this queue is for {', '.join(self._jobs)}, and the job's name is {received.name!r}"
-            )
+        job = self._job_called(received.name)
         # BullMQ's clock may strike at other times than ours.
         slot = latest_slot(job.cron, received.due)
         if slot > clock.now():
@@ -56,6 +52,15 @@ class SlotLauncher:
             )
         output, _ = self._process.communicate()
         return self._outcome(job, self._process.returncode, output)
+
+    def _job_called(self, name: str) -> Job[Any]:
+        """Return the queue's only job, or of several the one with this name."""
+        if len(self._jobs) == 1:
+            # The platform's schedulers have names of their own.
+            return next(iter(self._jobs.values()))
+        if name not in self._jobs:
+            raise UnrecoverableError(f"this queue is for {', '.join(self._jobs)}, and the job's name is {name!r}")
+        return self._jobs[name]
 
     def stop(self) -> None:
         """End the run under way: it rolls back, and its job goes back to the queue."""

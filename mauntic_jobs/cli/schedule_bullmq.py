@@ -1,5 +1,6 @@
 """`schedule register` and `schedule unregister`: BullMQ as the clock."""
 
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
@@ -12,12 +13,13 @@ from mauntic_jobs.bullmq import (
     unregister_scheduled_jobs,
 )
 from mauntic_jobs.cli.command import JsonOutput, command
-from mauntic_jobs.cli.output import print_json, print_table
+from mauntic_jobs.cli.output import print_json, print_table, say
 from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError, ExitCode
 from mauntic_jobs.job import Job, Row
 
+Adopt = Annotated[bool, typer.Option("--adopt", help="Take over what another program has BullMQ schedule.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would change.")]
 
 
@@ -25,12 +27,24 @@ def register_bullmq(app: typer.Typer) -> None:
     """Add the commands to the group `schedule`."""
 
     @command(app, "register", example="mauntic-jobs schedule register --dry-run")
-    def register(settings: Settings, *, dry_run: DryRun = False, json: JsonOutput = False) -> None:
-        """Have BullMQ launch the jobs: add a job scheduler for each to its queue. Doing it again changes nothing."""
+    def register(
+        settings: Settings, *, adopt: Adopt = False, dry_run: DryRun = False, json: JsonOutput = False
+    ) -> None:
+        """Have BullMQ launch the jobs: add a job scheduler for each to its queue. Doing it again changes nothing.
+
+        A scheduler of another program on the same queue, under any name, is left alone unless `--adopt` is given.
+        """
         rows = []
-        for job in scheduled_jobs(settings).values():
-            wanted = [ScheduledJob(job.name, job.cron)]
-            found = register_scheduled_jobs(queue_of(job, settings), wanted, dry_run=dry_run)
+        jobs = scheduled_jobs(settings).values()
+        shared = Counter(job.queue for job in jobs)
+        for job in jobs:
+            found = register_scheduled_jobs(
+                queue_of(job, settings),
+                [ScheduledJob(job.name, job.cron)],
+                dry_run=dry_run,
+                exclusive=shared[job.queue] == 1,
+                adopt=adopt,
+            )
             rows.append(_row(job, found[job.name]))
         _show(rows, json=json)
 
@@ -61,4 +75,5 @@ def _show(rows: list[Row], *, json: bool) -> None:
     else:
         print_table(rows)
     if any(row["scheduler"] == Registration.FOREIGN for row in rows):
+        say("`mauntic-jobs doctor` names the other program's schedulers, `schedule register --adopt` takes them over.")
         raise typer.Exit(ExitCode.PARTIAL)

@@ -1,17 +1,14 @@
 """Emails: from a message, a contact and a template to what an email provider sends."""
 
-import re
-
 from mauntic_jobs import clock
 from mauntic_jobs.delivery.addresses import parse_address
 from mauntic_jobs.delivery.lookups import Lookups, StoredTemplate
 from mauntic_jobs.delivery.mime import Email, message_id
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.personalization import Personalization, data_of, first, rendered, tags_of
-from mauntic_jobs.delivery.plaintext import text_of
+from mauntic_jobs.delivery.plaintext import is_html, text_of
+from mauntic_jobs.delivery.text_budget import TextBudget
 from mauntic_jobs.delivery.writing import Draft, WritingError
-
-_TAG = re.compile(r"<[a-zA-Z!/][^>]*>")
 
 
 class EmailWriter:
@@ -35,13 +32,14 @@ class EmailWriter:
         if html is None and text is None:
             raise WritingError("neither the message nor a template has content")
         data = data_of(message, contact)
-        html = None if html is None else rendered(html, data, escape=True)
-        text = text_of(html or "") if text is None else rendered(text, data)
+        budget = TextBudget()
+        html = None if html is None else rendered(html, data, budget, escape=True)
+        text = text_of(html or "", budget) if text is None else rendered(text, data, budget)
         from_, to = parse_address(origin), parse_address(address)
         email = Email(
             sender=from_,
             recipient=to,
-            subject=rendered(subject or "", data),
+            subject=rendered(subject or "", data, budget),
             message_id=message_id(message.key, message.organization_id, from_.domain),
             date=clock.now(),
             html=html,
@@ -62,7 +60,7 @@ class EmailWriter:
 def _content(message: Message, template: StoredTemplate) -> tuple[str | None, str | None]:
     """Return HTML and text: the message's own, or else the template's."""
     own = first(message.body)
-    html = first(message.html, own if own and _TAG.search(own) else None)
+    html = first(message.html, own if own and is_html(own) else None)
     text = first(message.text, own if own and own != html else None)
     if html is None and text is None:
         return first(template.html), first(template.text)

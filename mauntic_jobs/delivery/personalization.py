@@ -6,6 +6,7 @@ from typing import Any
 from mauntic_jobs.delivery.lookups import Lookups, StoredTemplate
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.templates import compile_template
+from mauntic_jobs.delivery.text_budget import TextBudget
 from mauntic_jobs.delivery.writing import WritingError
 from mauntic_jobs.job import Row
 
@@ -65,9 +66,9 @@ def tags_of(message: Message) -> Mapping[str, str]:
     return {name: str(value) for name, value in named.items() if value}
 
 
-def rendered(source: str, data: Mapping[str, Any], *, escape: bool = False) -> str:
+def rendered(source: str, data: Mapping[str, Any], budget: TextBudget, *, escape: bool = False) -> str:
     """Return a template filled with the data; `escape` makes values fit for HTML. Raises TemplateError."""
-    return compile_template(source).render(data, escape=escape) if "{{" in source else source
+    return compile_template(source).render(data, escape=escape, budget=budget) if "{{" in source else source
 
 
 def first(*texts: str | None) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.personalization import Personalization, data_of, first, rendered, tags_of
+from mauntic_jobs.delivery.text_budget import TextBudget
 from mauntic_jobs.delivery.writing import Draft, WritingError
 
 _LONGEST_TOKEN = 4096
@@ -55,7 +56,8 @@ class PushWriter:
         if message.badge is not None and message.badge < 0:
             raise WritingError("its badge is less than zero")
         values = data_of(message, contact)
-        title, body = (None if text is None else rendered(text, values).strip() for text in (title, body))
+        budget = TextBudget()
+        title, body = (None if text is None else rendered(text, values, budget).strip() for text in (title, body))
         if not title and not body and not message.data:
             raise WritingError("its title and its text are empty once they are filled in")
         content = Push(

@@ -8,6 +8,7 @@ from functools import lru_cache
 from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.personalization import Personalization, data_of, first, rendered, tags_of
+from mauntic_jobs.delivery.text_budget import TextBudget
 from mauntic_jobs.delivery.writing import Draft, WritingError
 
 _GSM_7 = frozenset(
@@ -16,6 +17,7 @@ _GSM_7 = frozenset(
 )
 _GSM_7_EXTENDED = frozenset("\f^{}\\[~]|€")
 _MOST_SEGMENTS = 10
+_LONGEST_SEGMENT = 153
 _NUMBER = re.compile(r"(?:tel:)?[+\d][\d\s().\-/]{2,40}", re.IGNORECASE)
 _SHORT_CODE = re.compile(r"[0-9]{3,8}")
 # What phones show of a sender that is no number: 3GPP TS 23.040, 9.1.2.5; at least one letter.
@@ -57,11 +59,10 @@ class SmsWriter:
         if source is None:
             raise WritingError("neither the message nor a template has a text")
         recipient = e164(written)
-        text = rendered(source, data_of(message, contact)).strip()
+        text = rendered(source, data_of(message, contact), TextBudget()).strip()
         if not text:
             raise WritingError("its text is empty once it is filled in")
-        if segments(text) > _MOST_SEGMENTS:
-            raise WritingError(f"its text takes {segments(text)} segments, and {_MOST_SEGMENTS} are allowed")
+        check_length(text)
         content = Sms(recipient, text, sender_of(message.sender) if message.sender else None, tags_of(message))
         return Draft(recipient, content, written=written if written != recipient else None)
 
@@ -99,6 +100,14 @@ def sender_of(text: str) -> str:
     if _SHORT_CODE.fullmatch(text) or _NAME.fullmatch(text):
         return text
     raise WritingError("the sender is neither a phone number with + nor a short code nor a name of up to 11 letters")
+
+
+def check_length(text: str) -> None:
+    """Raise WritingError for a text that takes more segments than are allowed."""
+    # No text of more characters fits, and counting the segments of a very long one takes long.
+    count = segments(text) if len(text) <= _MOST_SEGMENTS * _LONGEST_SEGMENT else len(text) // _LONGEST_SEGMENT + 1
+    if count > _MOST_SEGMENTS:
+        raise WritingError(f"its text takes {count:,} segments, and {_MOST_SEGMENTS} are allowed")
 
 
 def segments(text: str) -> int:

@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass, field
 from html import escape as escape_html
-from time import monotonic
 from typing import Any, Protocol
 
 from mauntic_jobs.delivery.javascript import as_text
+from mauntic_jobs.delivery.text_budget import TextBudget
 from mauntic_jobs.errors import JobFailedError
 
 LONGEST_OUTPUT = 1_000_000
 MOST_STEPS = 100_000
-MOST_SECONDS = 0.5
 
-_STEPS_PER_LOOK_AT_THE_CLOCK = 256
+STEPS_PER_CHECK = 256
 
 
 class TemplateError(JobFailedError):
@@ -50,11 +49,11 @@ class Run:
 
     source: str
     escape: bool
+    budget: TextBudget
     position: int = 0
     parts: list[str] = field(default_factory=list)
     size: int = 0
     steps: int = 0
-    deadline: float = field(default_factory=lambda: monotonic() + MOST_SECONDS)
 
     def step(self, position: int) -> None:
         """Count a step, taken at a place of the source. Raises TemplateError beyond the limits."""
@@ -62,8 +61,8 @@ class Run:
         self.steps += 1
         if self.steps > MOST_STEPS:
             raise self._error(f"it takes more than {MOST_STEPS} steps")
-        if self.steps % _STEPS_PER_LOOK_AT_THE_CLOCK == 0 and monotonic() > self.deadline:
-            raise self._error(f"it takes longer than {MOST_SECONDS} seconds")
+        if self.steps % STEPS_PER_CHECK == 0 and self.budget.is_used_up:
+            raise self._error(self.budget.excess)
 
     def write(self, text: str) -> None:
         """Add text. Raises TemplateError beyond the limit."""

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from mauntic_jobs.delivery.template_nodes import (
+    STEPS_PER_CHECK,
     Each,
     If,
     Literal,
@@ -22,6 +23,7 @@ from mauntic_jobs.delivery.template_nodes import (
     Value,
     error_at,
 )
+from mauntic_jobs.delivery.text_budget import TextBudget
 
 LONGEST_SOURCE = 1_000_000
 LONGEST_PATH = 1_000
@@ -46,9 +48,9 @@ class Template:
     _nodes: tuple[Node, ...]
     names: frozenset[str]
 
-    def render(self, data: Mapping[str, Any], *, escape: bool = True) -> str:
+    def render(self, data: Mapping[str, Any], *, escape: bool = True, budget: TextBudget | None = None) -> str:
         """Fill in JSON values, escaped for HTML unless `escape` is false. Raises TemplateError beyond the limits."""
-        run = Run(self._source, escape)
+        run = Run(self._source, escape, budget or TextBudget())
         scope = Scope(data if isinstance(data, dict) else dict(data))
         for node in self._nodes:
             node.render(run, scope)
@@ -63,9 +65,11 @@ def compile_template(source: str) -> Template:
 
 
 def _compile(source: str) -> Template:
-    parser = _Parser(source)
+    parser, budget = _Parser(source), TextBudget()
     start = 0
-    for match in _TAG.finditer(source, 0, source.rfind("}}") + 2):
+    for number, match in enumerate(_TAG.finditer(source, 0, source.rfind("}}") + 2)):
+        if number % STEPS_PER_CHECK == 0 and budget.is_used_up:
+            raise error_at(source, start, budget.excess)
         parser.add_literal(source[start : match.start()])
         parser.add_tag(match)
         start = match.end()

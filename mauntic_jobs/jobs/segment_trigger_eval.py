@@ -93,7 +93,10 @@ def _evaluate(context: Context[SegmentTriggerEvalOptions], trigger: Row) -> Row:
     if version is None:
         return {"outcome": "unpublished", "problem": "its journey is active, but no version of it is published"}
     if version["entry_step_id"] is None:
-        raise JobFailedError("the published version has no step to begin with")
+        problem = "it has no step to begin with"
+        if version["has_trigger_step"]:
+            problem = "its trigger step leads to no other step"
+        raise JobFailedError(f"the published version of the journey cannot be entered: {problem}")
     common = {
         "segment": segment["id"],
         "organization": trigger["organization_id"],

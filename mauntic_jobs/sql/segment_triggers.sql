@@ -14,22 +14,56 @@ ORDER BY journey.id, trigger.id
 -- segment -- Find a segment.
 SELECT id, organization_id, type, filter_criteria FROM crm.segments WHERE id = %(segment)s
 
--- version -- Find the newest published version of a journey, and the step that an execution of it begins with: its
--- trigger, or else the step that no other leads to.
-SELECT version.id, (
-    SELECT step.id
-    FROM journey.journey_steps AS step
-    WHERE step.journey_version_id = version.id
-      AND (step.type = 'trigger' OR NOT EXISTS (
-          SELECT FROM journey.journey_step_connections AS connection WHERE connection.to_step_id = step.id
-      ))
-    ORDER BY step.type = 'trigger' DESC, step.id
+-- version -- Find the newest published version of a journey, and the step at which a contact enters it: the one that its
+-- trigger step leads to, or without a trigger step the first that no connection leads to. A trigger step is never
+-- executed. Steps and connections stand in the version's definition, or for older journeys in rows of their own.
+WITH version AS MATERIALIZED (
+    SELECT
+        id,
+        CASE jsonb_typeof(definition -> 'steps') WHEN 'array' THEN definition -> 'steps' ELSE '[]' END AS steps,
+        CASE jsonb_typeof(definition -> 'connections')
+            WHEN 'array' THEN definition -> 'connections' ELSE '[]'
+        END AS connections
+    FROM journey.journey_versions
+    WHERE journey_id = %(journey)s AND published_at <= %(now)s
+    ORDER BY version_number DESC, published_at DESC
     LIMIT 1
-) AS entry_step_id
-FROM journey.journey_versions AS version
-WHERE version.journey_id = %(journey)s AND version.published_at <= %(now)s
-ORDER BY version.version_number DESC, version.published_at DESC
-LIMIT 1
+), step AS MATERIALIZED (
+    SELECT lower(each.value ->> 'id') AS id, each.value ->> 'type' AS type, each.position
+    FROM version
+    CROSS JOIN jsonb_array_elements(version.steps) WITH ORDINALITY AS each (value, position)
+    UNION ALL
+    SELECT step.id::text, step.type, row_number() OVER (ORDER BY step.id)
+    FROM version
+    INNER JOIN journey.journey_steps AS step ON step.journey_version_id = version.id
+    WHERE version.steps = '[]'
+), connection AS MATERIALIZED (
+    SELECT lower(each.value ->> 'from_step_id') AS from_id, lower(each.value ->> 'to_step_id') AS to_id, each.position
+    FROM version
+    CROSS JOIN jsonb_array_elements(version.connections) WITH ORDINALITY AS each (value, position)
+    WHERE version.steps <> '[]'
+    UNION ALL
+    SELECT connection.from_step_id::text, connection.to_step_id::text, row_number() OVER (ORDER BY connection.id)
+    FROM journey.journey_step_connections AS connection
+    WHERE (SELECT steps FROM version) = '[]' AND connection.from_step_id::text IN (SELECT id FROM step)
+)
+SELECT
+    version.id,
+    EXISTS (SELECT FROM step WHERE type = 'trigger') AS has_trigger_step,
+    (
+        SELECT step.id::uuid
+        FROM step
+        LEFT JOIN connection ON connection.to_id = step.id
+        LEFT JOIN step AS before ON before.id = connection.from_id
+        WHERE step.type <> 'trigger' AND step.id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+            AND CASE
+                WHEN EXISTS (SELECT FROM step WHERE type = 'trigger') THEN before.type = 'trigger'
+                ELSE connection.to_id IS NULL
+            END
+        ORDER BY connection.position, step.position
+        LIMIT 1
+    ) AS entry_step_id
+FROM version
 
 -- static_members -- The condition that makes a contact a member of a static segment.
 EXISTS (

@@ -1,16 +1,17 @@
 -- Executions that are active in name only: started before the cutoff, no step of theirs has started or ended since, and
--- they do not wait in a delay whose end is still to come.
+-- they do not wait: in a delay, or at a gate, which is a step that waits for an event and has a timeout.
 -- Parameters: now, cutoff (timestamp, UTC), organizations, journeys (uuid[], null for all).
 
 -- find -- Put the idle executions in a temporary table: first the stale ones, longest running first, then those waiting.
 -- They are grouped, not looked up one by one, so that Postgres may read all steps once where that is quicker.
--- A delay is at most a hundred years long. CASE keeps a value from being cast before it is known to fit, which no other
+-- A wait is at most a hundred years long. CASE keeps a value from being cast before it is known to fit, which no other
 -- order of evaluation does; the rounding, finer than a microsecond, keeps the smallest values within float8.
 CREATE TEMPORARY TABLE mauntic_jobs_idle ON COMMIT DROP AS
 WITH idle AS (
     SELECT execution.id, execution.journey_id, execution.current_step_id, execution.started_at,
            greatest(execution.started_at, max(entry.started_at), max(entry.completed_at)) AS idle_since,
-           max(entry.started_at) FILTER (WHERE entry.step_id = execution.current_step_id) AS entered_at
+           max(entry.started_at) FILTER (WHERE entry.step_id = execution.current_step_id) AS entered_at,
+           coalesce(bool_or(entry.status = 'pending' AND entry.step_id = execution.current_step_id), false) AS pending
     FROM journey.journey_executions AS execution
     LEFT JOIN journey.step_executions AS entry ON entry.execution_id = execution.id
     WHERE execution.status = 'active'
@@ -24,23 +25,34 @@ SELECT row_number() OVER (ORDER BY waiting, started_at, id)::int AS position,
        id, journey_id, current_step_id, idle_since, waiting, malformed
 FROM (
     SELECT idle.id, idle.journey_id, idle.current_step_id, idle.started_at, idle.idle_since,
-           coalesce(coalesce(idle.entered_at, idle.idle_since) + delay.length > %(now)s, false) AS waiting,
-           step.id IS NOT NULL AND delay.length IS NULL AS malformed
+           coalesce(coalesce(idle.entered_at, idle.idle_since) + wait.length > %(now)s, false) AS waiting,
+           step.id IS NOT NULL AND wait.length IS NULL AS malformed
     FROM idle
-    LEFT JOIN journey.journey_steps AS step ON step.id = idle.current_step_id AND step.type = 'delay'
+    LEFT JOIN journey.journey_steps AS step
+        ON step.id = idle.current_step_id
+        AND (step.type = 'delay' OR (idle.pending AND jsonb_typeof(step.config -> 'timeout') <> 'null'))
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN step.type = 'delay' THEN step.config -> 'duration' ELSE step.config -> 'timeout' END AS duration,
+               CASE WHEN step.type = 'delay' THEN coalesce(step.config ->> 'unit', 'hours') ELSE 'hours' END AS unit
+    ) AS given
     LEFT JOIN (
         VALUES ('minutes', interval '1 minute', 52560000), ('hours', '1 hour', 876000), ('days', '1 day', 36500)
-    ) AS unit (name, length, most) ON unit.name = step.config ->> 'unit'
+    ) AS unit (name, length, most) ON unit.name = given.unit
     CROSS JOIN LATERAL (
-        SELECT CASE WHEN jsonb_typeof(step.config -> 'duration') = 'number' THEN
-            CASE WHEN (step.config -> 'duration')::numeric BETWEEN 0 AND unit.most THEN
-                round((step.config -> 'duration')::numeric, 12)::float8 * unit.length
-            END
+        SELECT CASE
+            WHEN jsonb_typeof(given.duration) = 'number' THEN given.duration::numeric
+            WHEN jsonb_typeof(given.duration) = 'string' AND given.duration #>> '{}' ~ '^\s*[0-9]{1,12}([.][0-9]{1,12})?\s*$'
+                THEN (given.duration #>> '{}')::numeric
+        END AS value
+    ) AS amount
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN amount.value BETWEEN 0 AND unit.most THEN
+            round(amount.value, 12)::float8 * unit.length
         END AS length
-    ) AS delay
+    ) AS wait
 ) AS judged
 
--- summary -- Count the idle executions: stale, waiting, and those of the stale ones whose delay cannot be read.
+-- summary -- Count the idle executions: stale, waiting, and those of the stale ones whose wait cannot be read.
 SELECT count(*) FILTER (WHERE NOT waiting) AS stale,
        count(*) FILTER (WHERE waiting) AS waiting,
        count(*) FILTER (WHERE malformed) AS malformed
@@ -86,7 +98,7 @@ WITH canceled AS (
     INSERT INTO journey.execution_logs (execution_id, organization_id, level, message, metadata, created_at)
     SELECT id, organization_id, 'warn',
            concat('Canceled: active without any step since ', idle_since, ', more than ', %(older_than)s::text, ' ago',
-                  CASE WHEN malformed THEN '; the delay of its current step cannot be read' END),
+                  CASE WHEN malformed THEN '; the duration of its current step cannot be read' END),
            jsonb_build_object('job', 'stale-execution-cleanup', 'idleSince', idle_since,
                               'olderThan', %(older_than)s::text, 'malformedDelay', malformed),
            %(now)s

@@ -24,6 +24,11 @@ class Scheduler:
     data: Mapping[str, Any]
 
 
+def scheduler_names(redis: RedisScripts, key: str) -> list[str]:
+    """Return the names of all job schedulers of a queue, and of what version 4 repeats without a scheduler."""
+    return [name.decode(errors="surrogateescape") for name in redis.command("ZRANGE", f"{key}:repeat", 0, -1)]
+
+
 def read_scheduler(redis: RedisScripts, key: str, scheduler: str) -> Scheduler | None:
     """Return a scheduler of the queue whose prefix and name are `key`, or None; what it lacks is empty."""
     found = redis.command("HGETALL", f"{key}:repeat:{scheduler}")
@@ -74,6 +79,11 @@ def add_scheduler(redis: RedisScripts, key: str, scheduler: str, wanted: Schedul
 
 
 def remove_scheduler(redis: RedisScripts, key: str, scheduler: str) -> None:
-    """Remove a scheduler and its next iteration, if there is one."""
+    """Remove a scheduler and its next iteration, if there is one; also what version 4 repeats without a scheduler."""
     keys = [f"{key}:{name}" for name in ("repeat", "delayed", "events")]
     redis.run(official_script("removeJobScheduler-3"), [(keys, [scheduler, f"{key}:"])])
+    # Version 4 names the next iteration otherwise than the script expects.
+    for job in redis.command("ZRANGE", f"{key}:delayed", 0, -1):
+        name = job.decode(errors="surrogateescape")
+        if redis.command("HGET", f"{key}:{name}", "rjk") == scheduler.encode(errors="surrogateescape"):
+            redis.run(official_script("removeJob-2"), [([f"{key}:{name}", f"{key}:repeat"], [name, 0, f"{key}:"])])

@@ -19,6 +19,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.job import Row
 from mauntic_jobs.stores.postgres_errors import connect_error, translate, unreadable_url
+from mauntic_jobs.stores.postgres_values import TolerantContext
 
 _SET_LOCAL = b"""
 SELECT set_config('application_name', %(name)s, true),
@@ -184,6 +185,7 @@ def open_session(settings: Settings) -> Session:
             prepare_threshold=None,
             cursor_factory=psycopg.ClientCursor[Row],
             row_factory=dict_row,
+            context=TolerantContext,
             **connection_options(settings),
         )
     except psycopg.Error as error:

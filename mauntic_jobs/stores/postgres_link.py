@@ -21,6 +21,7 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.stores.postgres import connection_options, database_url
 from mauntic_jobs.stores.postgres_answer import ask, has_news
 from mauntic_jobs.stores.postgres_errors import connect_error, translate
+from mauntic_jobs.stores.postgres_values import TolerantContext
 
 _T = TypeVar("_T")
 
@@ -97,6 +98,7 @@ class PostgresLink:
                 prepare_threshold=None,
                 cursor_factory=psycopg.AsyncClientCursor[Row],
                 row_factory=dict_row,
+                context=TolerantContext,
                 **connection_options(self._settings),
             )
         except psycopg.Error as error:

@@ -1,11 +1,11 @@
 // Speaks to one queue as a platform's service does: node scheduler.mjs PACKAGE PREFIX NAME REDIS_URL COMMAND [ARGUMENT]
 //   list                 print the job schedulers, as JSON
-//   upsert PATTERN       add a job scheduler, in UTC
+//   upsert PATTERN [ID]  add a job scheduler, in UTC, called ID or like the queue
 //   add JOB              add a job, given as JSON {name, data, opts}
 //   pause                pause the queue
 //   jobs STATE           print the jobs in a state, as JSON
 //   events COUNT         print so many of the events completed and failed, as lines of JSON
-const [, , packageName, prefix, name, redisUrl, command, argument] = process.argv;
+const [, , packageName, prefix, name, redisUrl, command, argument, id] = process.argv;
 const { Queue, QueueEvents } = await import(packageName);
 
 const address = new URL(redisUrl);
@@ -20,7 +20,8 @@ const queue = new Queue(name, { connection, prefix });
 const commands = {
   list: async () => console.log(JSON.stringify(await queue.getJobSchedulers())),
   upsert: async () => {
-    await queue.upsertJobScheduler(name, { pattern: argument, tz: "UTC" }, { name, data: { from: "node" } });
+    const own = id ?? name;
+    await queue.upsertJobScheduler(own, { pattern: argument, tz: "UTC" }, { name: own, data: { from: "node" } });
   },
   add: async () => {
     const job = JSON.parse(argument);

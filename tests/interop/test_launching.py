@@ -108,13 +108,49 @@ def test_a_scheduler_of_ours_is_one_of_nodes(here: Settings, speak: Speak) -> No
     assert speak("jobs", "delayed") == [[]]
 
 
-def test_a_scheduler_of_nodes_is_left_alone(here: Settings, speak: Speak) -> None:
-    speak("upsert", "30 * * * *")
+_NAMES = ["aggregate-hourly", "hourly-event-aggregation"]
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_a_scheduler_of_nodes_is_left_alone_whatever_it_is_called(here: Settings, speak: Speak, name: str) -> None:
+    speak("upsert", "30 * * * *", name)
     before = speak("list")
-    for command in ("register", "unregister"):
-        done = run_program("schedule", command, settings=here, **_variables(here))
-        assert (done.returncode, "another program registered it" in done.stdout) == (ExitCode.PARTIAL, True)
+    done = run_program("schedule", "register", settings=here, **_variables(here))
+    assert (done.returncode, "another program registered it" in done.stdout) == (ExitCode.PARTIAL, True)
+    assert "schedule register --adopt" in done.stderr
+    run_program("schedule", "unregister", settings=here, **_variables(here))
     assert speak("list") == before
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_a_scheduler_of_nodes_is_taken_over_where_told(here: Settings, speak: Speak, name: str) -> None:
+    speak("upsert", "30 * * * *", name)
+    _assert_taken_over(here, speak)
+
+
+def test_what_node_5_repeats_without_a_scheduler_is_taken_over_where_told(here: Settings) -> None:
+    assert here.redis_url
+    address = ("bullmq-5", f"{here.queue_prefix}:analytics", _JOB, here.redis_url.get_secret_value())
+    job = {"name": "hourly-event-aggregation", "data": {}, "opts": {"repeat": {"pattern": "30 * * * *"}}}
+    node("scheduler.mjs", *address, "add", json.dumps(job))
+    _assert_taken_over(here, lambda *words: node("scheduler.mjs", *address, *words))
+
+
+def _assert_taken_over(here: Settings, speak: Speak) -> None:
+    for outcomes in ({"added", "taken over from another program"}, {"unchanged"}):
+        done = run_program("schedule", "register", "--adopt", "--json", settings=here, **_variables(here))
+        assert (done.returncode, {row["scheduler"] for row in json.loads(done.stdout)}) == (ExitCode.DONE, outcomes)
+    ((scheduler,),) = speak("list")
+    assert (scheduler["key"], scheduler["name"], scheduler["pattern"]) == (_JOB, _JOB, "0 * * * *")
+    ((job,),) = speak("jobs", "delayed")
+    assert job["data"] == {"registeredBy": "mauntic-jobs"}
+
+
+def test_a_job_of_any_name_is_the_job_of_its_queue(here: Settings, speak: Speak) -> None:
+    speak("add", json.dumps({"name": "hourly-event-aggregation", "data": {"hour": 3}, "opts": {}}))
+    assert _work(here).returncode == ExitCode.DONE
+    ((completed,),) = speak("jobs", "completed")
+    assert completed["returnvalue"]["run_id"] == _runs(here)[0]["id"]
 
 
 def test_a_worker_of_nodes_runs_the_jobs_of_our_scheduler(here: Settings, package: str, speak: Speak) -> None:
@@ -204,7 +240,6 @@ def test_jobs_get_the_platforms_policy_where_their_producer_set_none(here: Setti
 @pytest.mark.parametrize(
     ("job", "reason"),
     [
-        ({"name": "something-else", "data": {}}, "this queue is for aggregate-hourly"),
         ({"name": _JOB, "data": ["no", "object"]}, "must be JSON objects"),
         ({"name": _JOB, "data": {"options": {"nonsense": 1}}}, "its options cannot be used"),
     ],

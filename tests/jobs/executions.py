@@ -25,14 +25,14 @@ ACTION = UUID(int=1)
 DELAY = UUID(int=2)
 
 UNREADABLE = (
-    '{"type": "delay", "duration": "30", "unit": "days"}',
+    '{"type": "delay", "duration": "30 days", "unit": "days"}',
     '{"type": "delay", "duration": true, "unit": "days"}',
     '{"type": "delay", "duration": null, "unit": "days"}',
     '{"type": "delay", "duration": [30], "unit": "days"}',
     '{"type": "delay", "duration": 30, "unit": "weeks"}',
     '{"type": "delay", "duration": 30, "unit": "Days"}',
     '{"type": "delay", "duration": 30, "unit": ["days"]}',
-    '{"type": "delay", "duration": 30}',
+    '{"type": "delay", "duration": "", "unit": "days"}',
     '{"type": "delay", "duration": -1, "unit": "days"}',
     '{"type": "delay", "duration": 36500.000001, "unit": "days"}',
     '{"type": "delay", "duration": 1e308, "unit": "minutes"}',

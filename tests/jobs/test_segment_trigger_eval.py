@@ -98,7 +98,7 @@ class Journey:
         self._platform = platform
         self.id = platform.insert("journey.journeys", organization_id=owner, name="journey", status=status)
         self.version = self.publish(1, NOW - timedelta(days=1))
-        self.step = self.add_step(self.version, "trigger")
+        self.step = self.add_step(self.version, "action")
         config = {"type": "segment", "segmentId": str(segment), **rules}
         self.trigger = platform.insert(
             "journey.journey_triggers", journey_id=self.id, organization_id=owner, type="segment", config=config

@@ -98,7 +98,9 @@ def test_delays_that_cannot_be_read_are_not_waited_for_and_are_counted(settings:
     counters = clean(settings).counters
     assert canceled(session) == {step.int for step in [*delays, tiny]}
     assert (counters["malformed"], counters["waiting"]) == (len(UNREADABLE), 1)
-    told = session.rows(b"SELECT message FROM journey.execution_logs WHERE message LIKE '%delay%'")
+    told = session.rows(
+        b"SELECT message FROM journey.execution_logs WHERE message LIKE '%duration of its current step%'"
+    )
     assert len(told) == len(UNREADABLE)
 
 

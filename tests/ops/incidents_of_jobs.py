@@ -210,7 +210,7 @@ WITH journey AS (
     SELECT id, %(organization)s, 1, '{{}}', '2026-01-01' FROM journey RETURNING id, journey_id
 ), step AS (
     INSERT INTO journey.journey_steps (journey_version_id, organization_id, type, config)
-    SELECT id, %(organization)s, 'trigger', '{{}}' FROM version
+    SELECT id, %(organization)s, 'action', '{{}}' FROM version
 ), segment AS (
     INSERT INTO crm.segments (organization_id, name, type, filter_criteria)
     VALUES (%(organization)s, 's', 'dynamic', %(criteria)s::jsonb) RETURNING id

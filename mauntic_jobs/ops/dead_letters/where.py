@@ -23,6 +23,7 @@ _TOKEN = re.compile(
 )
 _RESERVED = ("and", "or", "not")
 _DEEPEST = 50
+_LONGEST = 50_000
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Where:
 
 def parse_where(text: str) -> Where:
     """Read an expression. Raises UsageError that points at what cannot be read."""
+    if len(text) > _LONGEST:
+        raise UsageError(f"Cannot read the condition: it is longer than {_LONGEST:,} characters.")
     return _Parser(text).whole()
 
 

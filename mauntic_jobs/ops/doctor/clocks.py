@@ -3,11 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from mauntic_jobs.bullmq.schedules import is_ours
+from mauntic_jobs.bullmq.schedules import foreign_schedulers
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.finding import Finding, ok, several, warning
 from mauntic_jobs.scheduler.overview import read_overview
-from mauntic_jobs.stores.bullmq_schedulers import read_scheduler
 
 _AREA = "clocks"
 
@@ -19,14 +18,13 @@ def _bullmq(site: Site) -> Iterator[Finding]:
 
 def _schedulers(site: Site, queue: str) -> Iterator[Finding]:
     key = f"{site.settings.queue_prefix}:{queue}"
-    for name in (each.decode(errors="replace") for each in site.redis.command("ZRANGE", f"{key}:repeat", 0, -1)):
-        scheduler = read_scheduler(site.redis, key, name)
-        if scheduler is None or not is_ours(scheduler):
-            pattern = f" ({scheduler.pattern})" if scheduler and scheduler.pattern else ""
-            yield warning(
-                f"another program schedules {name}{pattern} on {key}: a second clock, unless it is meant to be the one",
-                f"In Node: queue.removeJobScheduler('{name}'); version 4: queue.removeRepeatableByKey",
-            )
+    for name, scheduler in foreign_schedulers(site.redis, key).items():
+        pattern = f" ({scheduler.pattern})" if scheduler.pattern else ""
+        yield warning(
+            f"another program schedules {name}{pattern} on {key}: a second clock, unless it is meant to be the one",
+            "Take it over with `mauntic-jobs schedule register --adopt`, or remove it in Node: "
+            f"queue.removeJobScheduler('{name}'); version 4: queue.removeRepeatableByKey",
+        )
 
 
 def _ledger(site: Site) -> Iterator[Finding]:
