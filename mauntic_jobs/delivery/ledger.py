@@ -1,13 +1,13 @@
 """The delivery ledger: claims committed before anything is sent, results committed before a job is acknowledged."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from secrets import token_hex
 from typing import Any, TypeVar
 from uuid import UUID
 
+from mauntic_jobs.delivery.backoff import Backoff
 from mauntic_jobs.delivery.batches import Batcher
 from mauntic_jobs.delivery.ledger_entries import (
     Claim,
@@ -22,7 +22,7 @@ from mauntic_jobs.delivery.ledger_entries import (
 )
 from mauntic_jobs.delivery.payload import LONGEST_ID, Message
 from mauntic_jobs.delivery.sending import clean
-from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.errors import MaunticJobsError, is_outage
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres_link import PostgresLink
@@ -30,14 +30,12 @@ from mauntic_jobs.stores.postgres_link import PostgresLink
 LEASE = timedelta(seconds=60)
 RESEND_AFTER = timedelta(seconds=120)
 
-_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
-
 _sql = statements("deliveries")
 _T = TypeVar("_T")
 
 
 class Ledger:
-    """Claims and records in batches, each on a connection of its own, and repeats both until Postgres answers.
+    """Claims and records in batches, each on a connection of its own, and repeats both until Postgres takes them.
 
     Both can be repeated: a claim knows itself again by its owner, a result by its fence.
     """
@@ -158,19 +156,18 @@ class Ledger:
         return [*await self._in_halves_if_refused(call, first), *await self._in_halves_if_refused(call, second)]
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Repeat a call while Postgres is away."""
-        pause = _SHORTEST_PAUSE_SECONDS
+        """Repeat a call while Postgres is away, or refuses to write: read-only, or a right of the role is missing."""
+        backoff = Backoff()
         troubled = False
         while True:
             try:
                 answer = await call()
             except MaunticJobsError as error:
-                if not error.transient:
+                if not is_outage(error):
                     raise
                 troubled = True
                 self._tell("postgres", error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep processes apart
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                await backoff.pause()
             else:
                 if troubled:
                     self._tell("postgres", None)

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
-from mauntic_jobs.delivery.decision import Decision, Defer, GiveBack
+from mauntic_jobs.delivery.decision import Decision, Defer, GiveBack, Retry
 from mauntic_jobs.delivery.fairness import Fairness
 from mauntic_jobs.delivery.fates import of_recorded, of_standing
 from mauntic_jobs.delivery.ledger import Ledger
@@ -173,7 +173,9 @@ class Pipeline:
             state, reason = problem
             if state is None:
                 return await self._standing(order, claimed)
-            return await self._record(order, claimed.fence, state, reason)
+            decision = await self._record(order, claimed.fence, state, reason)
+            # A claim that took too long has tried nothing, and spends no attempt.
+            return GiveBack() if isinstance(decision, Retry) else decision
         content = self._writers[order.channel].signed(draft, claimed.message_id)
         with order.fairness.sending(order.message.organization_id) as exchange:
             sent = await self._sending.send(order.message.organization_id, order.channel, providers, content)

@@ -16,6 +16,7 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
 from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.stores.redis import open_redis
+from tests.support import run_on_loop
 
 DAY = timedelta(days=1)
 
@@ -159,7 +160,7 @@ class World:
     def deliver(self, **changes: Any) -> Engine:
         """Deliver until the queue is empty."""
         engine = self.engine(**changes)
-        asyncio.run(asyncio.wait_for(engine.run(), 60))
+        run_on_loop(asyncio.wait_for(engine.run(), 60))
         return engine
 
     def ledger(self) -> list[Row]:

@@ -31,7 +31,8 @@ class SmtpProvider:
 
     async def send(self, message: Email) -> Outcome:
         """Send an email; what the server or the network does is in the outcome. Raises HeaderError."""
-        connection = self._idle.pop() if self._idle else self._connection()
+        # Networks forget connections that are idle, and tell neither side: an old one is not used again.
+        connection = self._idle.pop() if self._idle and not self._is_stale(self._idle[-1]) else self._connection()
         self._busy.add(connection)
 
         def compose(features: Features) -> Mime:
@@ -75,8 +76,11 @@ class SmtpProvider:
 
     async def _close_stale(self) -> None:
         # The last one used is taken first, so those in front have been idle for longest.
-        if self._idle[0].idle_since + _IDLE_SECONDS < asyncio.get_running_loop().time():
+        if self._is_stale(self._idle[0]):
             await self._idle.pop(0).close()
+
+    def _is_stale(self, connection: SmtpConnection) -> bool:
+        return connection.idle_since + _IDLE_SECONDS < asyncio.get_running_loop().time()
 
 
 def _sender(config: ProviderConfig) -> str | None:
