@@ -5,7 +5,7 @@ the whole day. The day before is rebuilt as well while events of it may still be
 """
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import Field
@@ -15,6 +15,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult
 from mauntic_jobs.jobs.rebuild import Rebuild, Rebuilt, rebuild
+from mauntic_jobs.jobs.second_writer import SecondWriter
 from mauntic_jobs.setting_types import Duration
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
@@ -51,13 +52,24 @@ def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
     _check_organizations(context)
     done = Rebuilt()
     for day in days.split(Unit.DAY):
-        done.add(rebuild(context, day_rebuild(context.options, day)))
+        done.add(rebuild_day(context, context.options, day))
         done.totals["days"] += 1
     return done.result(("days", "events", "inserted", "updated", "removed", "unchanged"))
 
 
-def day_rebuild(options: AggregateHourlyOptions, day: Window) -> Rebuild:
-    """Return the rebuild of one UTC day."""
+def rebuild_day(context: Context[Any], options: AggregateHourlyOptions, day: Window) -> Rebuilt:
+    """Rebuild the rollups of one UTC day, and name another program that has changed them since the last time."""
+    others = SecondWriter(context, day)
+    done = rebuild(context, _rebuild(options, day, allow_shrink=options.allow_shrink or others.adds_hours))
+    if others.problem:
+        context.warn(f"{AGGREGATE_HOURLY.name}: {others.problem}")
+        done.problems.append(others.problem)
+    if not context.dry_run:
+        others.record()
+    return done
+
+
+def _rebuild(options: AggregateHourlyOptions, day: Window, *, allow_shrink: bool) -> Rebuild:
     return Rebuild(
         job=AGGREGATE_HOURLY.name,
         statements=_sql,
@@ -71,7 +83,7 @@ def day_rebuild(options: AggregateHourlyOptions, day: Window) -> Rebuild:
         },
         bucket=str(day.start.date()),
         compare=options.compare,
-        allow_shrink=options.allow_shrink,
+        allow_shrink=allow_shrink,
     )
 
 

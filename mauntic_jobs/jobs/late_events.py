@@ -12,10 +12,10 @@ from uuid import UUID
 
 from mauntic_jobs.errors import JobFailedError, StatementTimeoutError
 from mauntic_jobs.job import Context, JobResult, Row
-from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions, day_rebuild
+from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions, rebuild_day
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY, MonthlyUsageSummaryOptions, rebuild_month
-from mauntic_jobs.jobs.rebuild import Rebuilt, rebuild
+from mauntic_jobs.jobs.rebuild import Rebuilt
 from mauntic_jobs.setting_types import CampaignChannels
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
@@ -73,7 +73,7 @@ def with_late_events(context: Context[Any], result: JobResult, reported: datetim
             "late_days": len(late.rebuilt),
         },
         changes=[*result.changes, *late.written.changes],
-        partial=result.partial or withheld > 0,
+        partial=result.partial or bool(late.written.problems),
         problems=[*result.problems, *late.written.problems],
         withheld=result.withheld + withheld,
     )
@@ -102,7 +102,7 @@ def _look(context: Context[Any], days: Sequence[Window], report: Report) -> Late
     for row in late.days:
         day = by_date[row["day"]]
         lock_bucket(transaction, AGGREGATE_HOURLY.name, day)
-        late.written.add(rebuild(context, day_rebuild(AggregateHourlyOptions(org=row["ids"] or []), day)))
+        late.written.add(rebuild_day(context, AggregateHourlyOptions(org=row["ids"] or []), day))
         late.rebuilt.add(day.start)
     for row in transaction.rows(_sql["late_campaigns"], asked):
         day = by_date[row["day"]]

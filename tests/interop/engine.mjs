@@ -1,7 +1,8 @@
-// Works on a delivery queue as the platform's Node engine does with a provider that it cannot send by: a message that has
-// a mark is processed, another is marked as `failed` and fails. Prints a line of JSON for each attempt, and ends after
-// COUNT of them: node engine.mjs PACKAGE PREFIX NAME REDIS_URL COUNT
-const [, , packageName, prefix, name, redisUrl, count] = process.argv;
+// Works on a delivery queue as the platform's Node engine does: a message that has a mark is processed; another is sent
+// and marked as `sent`, or with a provider that it cannot send by (the default) marked as `failed`, and fails. Prints a
+// line of JSON for each attempt, and ends after COUNT of them:
+// node engine.mjs PACKAGE PREFIX NAME REDIS_URL COUNT [sent|failed]
+const [, , packageName, prefix, name, redisUrl, count, outcome = "failed"] = process.argv;
 const { Worker } = await import(packageName);
 const { Redis } = await import("ioredis");
 
@@ -23,8 +24,9 @@ const worker = new Worker(
       console.log(JSON.stringify({ id: job.id, did: "nothing" }));
       return;
     }
-    await redis.set(key, "failed", "EX", 86_400);
-    console.log(JSON.stringify({ id: job.id, did: "failed" }));
+    await redis.set(key, outcome, "EX", 86_400);
+    console.log(JSON.stringify({ id: job.id, did: outcome, data: job.data }));
+    if (outcome === "sent") return;
     throw new Error("unsupported provider: sendgrid");
   },
   { connection, prefix },

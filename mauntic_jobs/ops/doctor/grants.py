@@ -29,7 +29,9 @@ RUNNING_JOBS = (
     Grant("SELECT, INSERT, UPDATE", "TABLE", "journey.journey_executions"),
     Grant("INSERT", "TABLE", "journey.execution_logs"),
     Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.runs, mauntic_jobs.outbox, mauntic_jobs.schedules"),
-    Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.alerts, mauntic_jobs.redis_marker"),
+    Grant(
+        "SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.alerts, mauntic_jobs.redis_marker, mauntic_jobs.rollup_days"
+    ),
     Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.withheld, mauntic_jobs.late_events"),
     Grant("USAGE", "SEQUENCE", "mauntic_jobs.fencing_tokens"),
 )
