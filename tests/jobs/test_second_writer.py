@@ -16,9 +16,9 @@ DAY = utc("2026-10-05T00:00")
 HOUR = timedelta(hours=1)
 
 
-def _run_at(settings: Settings, hour: int, **options: object) -> Report:
+def _run_at(settings: Settings, hour: int, *, dry_run: bool = False) -> Report:
     window = Window(DAY + (hour - 1) * HOUR, DAY + hour * HOUR)
-    return run(request(settings, window, now=DAY + hour * HOUR + timedelta(seconds=5), **options))
+    return run(request(settings, window, now=DAY + hour * HOUR + timedelta(seconds=5), dry_run=dry_run))
 
 
 def _open(session: Session, hour: int, count: int) -> None:
