@@ -1,5 +1,6 @@
 """Redis that lost its data: noticed whatever was lost, no alert ended by it, and put back without doubling anything."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
+from mauntic_jobs.delivery.redis_watch import watch_redis
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.recovery.marker import Loss, close_loss, look, mark, open_loss, read_marker
@@ -265,3 +267,25 @@ def test_the_screen_says_what_would_be_done_and_how(world: World) -> None:
     assert "messages" in shown
     assert shown.rstrip().endswith("Nothing was changed. To do it: mauntic-jobs recover --yes")
     assert CHANNELS["email"].queue not in shown
+
+
+def test_deliver_notices_a_loss_and_the_clock_sends_the_alert(world: World) -> None:
+    world.deliver()
+    assert read_marker(world.session, world.settings)
+    world.ask("FLUSHALL")
+    said: list[str] = []
+
+    async def watch() -> None:
+        watching = asyncio.create_task(watch_redis(world.settings, said.append))
+        while not said:
+            await asyncio.sleep(0.01)
+        watching.cancel()
+
+    asyncio.run(asyncio.wait_for(watch(), 30))
+    assert "Redis was emptied" in said[0]
+    assert _open_causes(world) == []
+    assert _run(world, "schedule", "run").exit_code == ExitCode.DONE
+    assert _open_causes(world) == ["redis lost data"]
+    _recover(world, "--yes")
+    assert _run(world, "schedule", "run").exit_code == ExitCode.DONE
+    assert _open_causes(world) == []

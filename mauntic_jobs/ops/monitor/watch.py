@@ -12,7 +12,7 @@ from mauntic_jobs.ops.monitor.clocks import second_clocks
 from mauntic_jobs.ops.monitor.consumers import consumers_stuck
 from mauntic_jobs.ops.monitor.deliveries import deliveries_deferred, deliveries_held
 from mauntic_jobs.ops.monitor.durations import runs_too_long
-from mauntic_jobs.ops.monitor.redis_loss import redis_losses
+from mauntic_jobs.ops.monitor.redis_loss import noticed_losses, redis_losses
 from mauntic_jobs.ops.monitor.slots import slots_missed
 from mauntic_jobs.recovery.marker import open_loss
 from mauntic_jobs.sql import statements
@@ -38,12 +38,16 @@ class Watched(NamedTuple):
 
 
 def watch_ledger(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> Notified:
-    """Tell of jobs that failed, are overdue or take too long; where nothing is wrong, at the price of one query."""
+    """Tell of jobs that failed, are overdue or take too long, and of a Redis that lost data as far as Postgres knows.
+
+    Where nothing is wrong, it takes one query.
+    """
     names = [job.name for job in jobs]
     if not session.row(_sql["trouble"], {"jobs": names, "since": now - _RECENT})["found"]:
         return Notified()
     looks = _of_jobs(session, jobs, settings, now)
     record(session, [alert for look in looks.values() for alert in look()], now, causes=list(looks), keys=names)
+    record(session, noticed_losses(session, settings), now, causes=[Cause.REDIS_LOST])
     return tell(session, settings, now)
 
 
