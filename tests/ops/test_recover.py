@@ -273,16 +273,16 @@ def test_deliver_notices_a_loss_and_the_clock_sends_the_alert(world: World) -> N
     world.deliver()
     assert read_marker(world.session, world.settings)
     world.ask("FLUSHALL")
-    said: list[str] = []
 
-    async def watch() -> None:
-        watching = asyncio.create_task(watch_redis(world.settings, said.append))
-        while not said:
-            await asyncio.sleep(0.01)
-        watching.cancel()
+    async def watch() -> str:
+        said: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        watching = asyncio.create_task(watch_redis(world.settings, said.set_result))
+        try:
+            return await said
+        finally:
+            watching.cancel()
 
-    asyncio.run(asyncio.wait_for(watch(), 30))
-    assert "Redis was emptied" in said[0]
+    assert "Redis was emptied" in asyncio.run(asyncio.wait_for(watch(), 30))
     assert _open_causes(world) == []
     assert _run(world, "schedule", "run").exit_code == ExitCode.DONE
     assert _open_causes(world) == ["redis lost data"]
