@@ -5,7 +5,7 @@ the whole day. The day before is rebuilt as well while events of it may still be
 """
 
 from collections import Counter
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from typing import Annotated
 from uuid import UUID
 
@@ -53,7 +53,7 @@ def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
     totals: Counter[str] = Counter()
     changes: list[Row] = []
     for day in days.split(Unit.DAY):
-        summary, changed = rebuild(context, _work(context.options, day))
+        summary, changed = rebuild(context, _work(context.options, day, context.settings.platform_zone))
         totals.update(summary)
         totals["days"] += 1
         changes += changed
@@ -61,12 +61,12 @@ def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
     return JobResult({name: totals[name] for name in names}, changes)
 
 
-def _work(options: AggregateHourlyOptions, day: Window) -> Rebuild:
+def _work(options: AggregateHourlyOptions, day: Window, zone: tzinfo) -> Rebuild:
     return Rebuild(
         statements=_sql,
         parameters={
-            "start": naive(day.start),
-            "end": naive(day.end),
+            "start": naive(day.start, zone),
+            "end": naive(day.end, zone),
             "date": day.start.date(),
             "organizations": options.org or None,
         },

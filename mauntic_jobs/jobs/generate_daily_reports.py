@@ -1,7 +1,7 @@
 """`generate-daily-reports`: each campaign's figures of a day, rebuilt from the raw events."""
 
 from collections import Counter
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -42,7 +42,7 @@ def run(context: Context[GenerateDailyReportsOptions], days: Window) -> JobResul
     totals: Counter[str] = Counter()
     changes: list[Row] = []
     for day in days.split(Unit.DAY):
-        summary, changed = rebuild(context, _work(context.options, day))
+        summary, changed = rebuild(context, _work(context.options, day, context.settings.platform_zone))
         totals.update(summary)
         totals["days"] += 1
         changes += changed
@@ -50,20 +50,20 @@ def run(context: Context[GenerateDailyReportsOptions], days: Window) -> JobResul
     return JobResult({name: totals[name] for name in names}, changes)
 
 
-def _work(options: GenerateDailyReportsOptions, day: Window) -> Rebuild:
+def _work(options: GenerateDailyReportsOptions, day: Window, zone: tzinfo) -> Rebuild:
     return Rebuild(
         statements=_sql,
-        parameters={**_parameters(options, day), "date": day.start.date()},
+        parameters={**_parameters(options, day, zone), "date": day.start.date()},
         bucket=str(day.start.date()),
         compare=options.compare,
         allow_shrink=options.allow_shrink,
     )
 
 
-def _parameters(options: GenerateDailyReportsOptions, window: Window) -> dict[str, Any]:
+def _parameters(options: GenerateDailyReportsOptions, window: Window, zone: tzinfo) -> dict[str, Any]:
     return {
-        "start": naive(window.start),
-        "end": naive(window.end),
+        "start": naive(window.start, zone),
+        "end": naive(window.end, zone),
         "organizations": options.org or None,
         "campaigns": options.campaign or None,
     }
@@ -72,7 +72,9 @@ def _parameters(options: GenerateDailyReportsOptions, window: Window) -> dict[st
 def _check_known(context: Context[GenerateDailyReportsOptions], window: Window) -> None:
     checks = (("unknown_organizations", "organization", "org"), ("unknown_campaigns", "campaign", "campaign"))
     for query, noun, option in checks:
-        unknown = context.transaction.rows(_sql[query], _parameters(context.options, window))
+        unknown = context.transaction.rows(
+            _sql[query], _parameters(context.options, window, context.settings.platform_zone)
+        )
         if unknown:
             names = ", ".join(str(row["id"]) for row in unknown)
             raise UsageError(f"No {noun} {names}: it has neither events nor figures. Check --{option}.")

@@ -4,7 +4,7 @@ Distinct contacts of days cannot be added up, so that the month is counted as a 
 """
 
 from collections import Counter
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -49,7 +49,7 @@ def run(context: Context[MonthlyUsageSummaryOptions], months: Window) -> JobResu
     totals: Counter[str] = Counter()
     changes: list[Row] = []
     for month in months.split(Unit.MONTH):
-        work = _work(context.options, month)
+        work = _work(context.options, month, context.settings.platform_zone)
         _announce(context, work)
         groups = context.transaction.execute(_sql["count"], work.parameters)
         _check_types(context)
@@ -73,12 +73,12 @@ def _tell(context: Context[Any], progress: str) -> None:
     context.warn(f"{MONTHLY_USAGE_SUMMARY.name}: {progress}")
 
 
-def _work(options: MonthlyUsageSummaryOptions, month: Window) -> Rebuild:
+def _work(options: MonthlyUsageSummaryOptions, month: Window, zone: tzinfo) -> Rebuild:
     return Rebuild(
         statements=_sql,
         parameters={
-            "start": naive(month.start),
-            "end": naive(month.end),
+            "start": naive(month.start, zone),
+            "end": naive(month.end, zone),
             "date": month.start.date(),
             "organizations": options.org or None,
         },
