@@ -4,7 +4,7 @@ The job runs every hour but a rollup is a day, and distinct contacts of hours ca
 the whole day. The day before is rebuilt as well while events of it may still be coming in.
 """
 
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -60,7 +60,8 @@ def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
 def rebuild_day(context: Context[Any], options: AggregateHourlyOptions, day: Window) -> Rebuilt:
     """Rebuild the rollups of one UTC day, and name another program that has changed them since the last time."""
     others = SecondWriter(context, day)
-    done = rebuild(context, _rebuild(options, day, allow_shrink=options.allow_shrink or others.adds_hours))
+    zone, allow_shrink = context.settings.platform_zone, options.allow_shrink or others.adds_hours
+    done = rebuild(context, _rebuild(options, day, zone, allow_shrink=allow_shrink))
     if others.problem:
         context.warn(f"{AGGREGATE_HOURLY.name}: {others.problem}")
         done.problems.append(others.problem)
@@ -69,15 +70,15 @@ def rebuild_day(context: Context[Any], options: AggregateHourlyOptions, day: Win
     return done
 
 
-def _rebuild(options: AggregateHourlyOptions, day: Window, *, allow_shrink: bool) -> Rebuild:
+def _rebuild(options: AggregateHourlyOptions, day: Window, zone: tzinfo, *, allow_shrink: bool) -> Rebuild:
     return Rebuild(
         job=AGGREGATE_HOURLY.name,
         statements=_sql,
         table="analytics.event_aggregates",
         columns=["event_type", "count", "unique_count"],
         parameters={
-            "start": naive(day.start),
-            "end": naive(day.end),
+            "start": naive(day.start, zone),
+            "end": naive(day.end, zone),
             "date": day.start.date(),
             "organizations": options.org or None,
         },

@@ -87,12 +87,12 @@ def _days(length: timedelta, reported: datetime) -> Iterator[Window]:
 
 def _look(context: Context[Any], days: Sequence[Window], report: Report) -> Late:
     transaction = context.transaction
-    by_date = {day.start.date(): day for day in days}
+    by_date, zone = {day.start.date(): day for day in days}, context.settings.platform_zone
     asked = {
         "days": list(by_date),
-        "starts": [naive(day.start) for day in days],
-        "start": naive(days[0].start),
-        "end": naive(days[-1].end),
+        "starts": [naive(day.start, zone) for day in days],
+        "start": naive(days[0].start, zone),
+        "end": naive(days[-1].end, zone),
         "most": _MAX_NAMED,
         "all_channels": context.settings.campaign_channels is CampaignChannels.ALL,
     }

@@ -57,13 +57,14 @@ class SecondWriter:
         """Return the hours, one or several in a row up to now, whose events are exactly what the rollups grew by."""
         latest = Unit.HOUR.floor(self._context.now)
         first = max(Unit.HOUR.floor(recorded_at) - _HOUR, latest - _MAX_HOURS * _HOUR)
-        asked = {"start": naive(first), "end": naive(latest)}
+        zone = self._context.settings.platform_zone
+        asked = {"start": naive(first, zone), "end": naive(latest, zone)}
         rows: list[Row] = self._context.transaction.rows(_sql["hours"], asked)
-        for row in rows:
-            if row["events"] == self._growth:
-                return [row["hour"]]
-        hours = [row["hour"] for row in reversed(rows)]
-        for number, total in enumerate(accumulate(row["events"] for row in reversed(rows))):
+        hours = [first + row["number"] * _HOUR for row in reversed(rows)]
+        counts = [row["events"] for row in reversed(rows)]
+        if self._growth in counts:
+            return [hours[counts.index(self._growth)]]
+        for number, total in enumerate(accumulate(counts)):
             if total == self._growth:
                 return hours[number::-1]
         return []

@@ -12,6 +12,15 @@ WHERE roles.rolname = current_user
 -- clock -- What time it is for Postgres.
 SELECT clock_timestamp() AS now
 
+-- newest_event -- When the newest event was, beside the clock in the zone of its column, and in that of new sessions.
+-- Parameter: zone. What lies more than two days ahead was not written by a clock.
+SELECT
+    max(created_at) AS newest,
+    clock_timestamp() AT TIME ZONE %(zone)s AS expected,
+    clock_timestamp() AT TIME ZONE (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone') AS by_default
+FROM analytics.contact_activity
+WHERE created_at < clock_timestamp() AT TIME ZONE 'UTC' + interval '2 days'
+
 -- lacking -- Of the given privileges, those that the role lacks on objects that are there.
 SELECT wanted.privilege, wanted.name
 FROM unnest(%(kinds)s::text[], %(names)s::text[], %(privileges)s::text[])

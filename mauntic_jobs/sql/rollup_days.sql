@@ -11,8 +11,8 @@ SELECT
 FROM (VALUES (1)) AS always (one)
 LEFT JOIN mauntic_jobs.rollup_days AS recorded ON recorded.date = %(date)s
 
--- hours -- Count the raw events of each hour. Parameters: start and end, timestamp, UTC, half-open.
-SELECT date_trunc('hour', created_at) AS hour, count(*) AS events
+-- hours -- Count the raw events of each hour since `start`, by its number. Parameters: start and end, timestamp, half-open.
+SELECT floor(extract(EPOCH FROM created_at - %(start)s::timestamp) / 3600)::int AS number, count(*) AS events
 FROM analytics.contact_activity
 WHERE created_at >= %(start)s AND created_at < %(end)s AND NOT starts_with(event_type, 'monthly:')
 GROUP BY 1

@@ -26,9 +26,14 @@ async def ask(connection: pq.abc.PGconn, query: bytes, values: Sequence[bytes]) 
 
 def has_news(socket: int) -> bool:
     """Return whether a socket has something to read, or has ended."""
+    return wait_for_news(socket, 0)
+
+
+def wait_for_news(socket: int, seconds: float) -> bool:
+    """Wait until a socket has something to read, or has ended; return whether it did so in time."""
     poll = select.poll()
     poll.register(socket, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(seconds * 1000))
 
 
 class _Answer:

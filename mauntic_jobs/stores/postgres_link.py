@@ -1,7 +1,7 @@
 """Postgres for an event loop: one connection, opened when it is needed and again when it is lost.
 
 Every statement is a transaction of its own, which a transaction-mode pooler gives to whichever server connection is
-free: nothing is set, nothing is prepared.
+free: nothing is set for longer, nothing is prepared.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.stores.postgres import connection_options, database_url
 from mauntic_jobs.stores.postgres_answer import ask, has_news
 from mauntic_jobs.stores.postgres_errors import connect_error, translate
+from mauntic_jobs.stores.postgres_settings import in_transaction, skip_settings
 from mauntic_jobs.stores.postgres_values import TolerantContext
 
 _T = TypeVar("_T")
@@ -48,7 +49,13 @@ class PostgresLink:
         """Execute one statement with named parameters and return its rows; none if it returns none."""
 
         async def execute(connection: psycopg.AsyncConnection[Row]) -> list[Row]:
-            cursor = await connection.execute(query, parameters)
+            try:
+                cursor = await connection.execute(in_transaction(query), parameters)
+            except psycopg.Error:
+                if not connection.closed:
+                    await connection.rollback()
+                raise
+            skip_settings(cursor)
             return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
         return await self._do(execute)

@@ -92,14 +92,14 @@ def test_a_database_that_turns_read_only_loses_doubles_and_moves_nothing(
         process = start(world)
         wait_until(lambda: len(sink.messages()) > 5, "messages")
         with connect(settings) as session:
-            session.execute(b"ALTER SYSTEM SET default_transaction_read_only = on")
+            session.execute_alone(b"ALTER SYSTEM SET default_transaction_read_only = on")
             session.execute(b"SELECT pg_reload_conf()")
             time.sleep(3)
             waiting = len(world.jobs_in("wait"))
             assert waiting > MESSAGES / 2
             assert world.jobs_in("delayed") == []
             assert len(world.jobs_in("active")) + waiting + len(world.jobs_in("completed")) == MESSAGES
-            session.execute(b"ALTER SYSTEM RESET default_transaction_read_only")
+            session.execute_alone(b"ALTER SYSTEM RESET default_transaction_read_only")
             session.execute(b"SELECT pg_reload_conf()")
         wait_until(lambda: len(world.jobs_in("completed")) == MESSAGES, "all")
         errors = stopped(process)

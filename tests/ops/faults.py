@@ -35,6 +35,12 @@ def _fault(severity: str, area: str, check: str, words: str) -> Callable[[Spoil]
     return register
 
 
+_EVENT_IN_KOLKATA = (
+    "INSERT INTO analytics.contact_activity (organization_id, contact_id, event_type, created_at) VALUES"
+    " (gen_random_uuid(), gen_random_uuid(), 'x', clock_timestamp() AT TIME ZONE 'Asia/Kolkata')"
+)
+
+
 @_fault("error", "database", "grants", "may neither run jobs nor deliver: it lacks INSERT on")
 def role_without_writing(rig: Rig) -> None:
     rig.execute("REVOKE INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA mauntic_jobs FROM {role}")
@@ -76,7 +82,7 @@ def superuser(rig: Rig) -> None:
     rig.execute("ALTER ROLE {role} SUPERUSER")
 
 
-@_fault("warning", "database", "row_security", "may hide rows of crm.contacts")
+@_fault("error", "database", "row_security", "may hide rows of crm.contacts")
 def row_security(rig: Rig) -> None:
     rig.execute("ALTER TABLE crm.contacts ENABLE ROW LEVEL SECURITY")
 
@@ -84,6 +90,11 @@ def row_security(rig: Rig) -> None:
 @_fault("warning", "postgres", "time_zone", "are in Europe/Berlin")
 def time_zone(rig: Rig) -> None:
     rig.execute("ALTER ROLE {role} SET timezone = 'Europe/Berlin'")
+
+
+@_fault("error", "postgres", "event_times", "minutes ahead of the clock in UTC")
+def events_in_the_future(rig: Rig) -> None:
+    rig.execute(_EVENT_IN_KOLKATA)
 
 
 @_fault("error", "database", "indexes", "mauntic_jobs_event_aggregates_key on")
