@@ -5,6 +5,7 @@
 
 import os
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -150,7 +151,8 @@ def test_a_storm_loses_and_doubles_nothing(stormy: World, sink: Sink) -> None:
         time.sleep(dice.uniform(0.2, 0.8))
         process.terminate()
         status, errors = ended(process)
-        assert status == 0, errors
+        # Where the queue was empty it may be stopped before it has begun.
+        assert status in (0, -signal.SIGTERM), errors
     age(stormy)
     status, errors = ended(start(stormy, "--drain"))
     assert status in (0, 75), errors
