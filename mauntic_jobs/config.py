@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     Field,
@@ -12,6 +13,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -35,6 +37,7 @@ from mauntic_jobs.setting_types import (
     Retention,
     ScheduledShrink,
     SegmentReading,
+    ZoneName,
 )
 
 # Read in this order when no file is named; the first that exists is used.
@@ -77,6 +80,9 @@ class Settings(BaseSettings):
     campaign_channels: CampaignChannels = Field(
         CampaignChannels.ONE,
         description="what a campaign's figures of a day count: one channel, email where there is any, or all of them",
+    )
+    platform_timezone: ZoneName = Field(
+        "UTC", description="zone of the times that the platform writes to contact_activity.created_at by default"
     )
     max_attempts: PositiveInt = Field(4, description="attempts of a run, the first included")
     retry_delay: Duration = Field(
@@ -163,6 +169,17 @@ class Settings(BaseSettings):
         if value is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", value.get_secret_value()):
             raise ValueError("it must be 64 hex characters")
         return value
+
+    @model_validator(mode="after")
+    def _has_one_zone(self) -> Self:
+        if self.record_activity and self.platform_zone != UTC:
+            raise ValueError("record_activity writes in UTC, which platform_timezone says that the platform does not")
+        return self
+
+    @property
+    def platform_zone(self) -> tzinfo:
+        """The zone of `contact_activity.created_at`."""
+        return UTC if self.platform_timezone == "UTC" else ZoneInfo(self.platform_timezone)
 
     @classmethod
     def settings_customise_sources(

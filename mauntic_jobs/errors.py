@@ -62,6 +62,11 @@ class StatementTimeoutError(MaunticJobsError):
     transient = True
 
 
+def is_outage(error: MaunticJobsError) -> bool:
+    """Return whether an error is about a store as a whole, so that what was asked of it is to be asked again."""
+    return error.transient or isinstance(error, ConfigurationError)
+
+
 class JobFailedError(MaunticJobsError):
     """The job cannot do its work, and trying again would not help."""
 

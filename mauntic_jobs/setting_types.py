@@ -6,6 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_network
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
@@ -92,6 +93,15 @@ def _address(text: str) -> str:
     return text
 
 
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ValueError, OSError):
+        raise ValueError("it must be a time zone like Europe/Berlin") from None
+    return text
+
+
 # Networks like `10.1.0.0/16, fd00::/8`.
 Networks = Annotated[str, AfterValidator(_networks)]
 ApiAddress = Annotated[str, AfterValidator(_address)]
+ZoneName = Annotated[str, AfterValidator(_zone)]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Self
 
@@ -38,14 +38,16 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """The instants from `start`, included, to `end`, excluded; both aware, in UTC."""
+    """The instants from `start`, included, to `end`, excluded; both aware, and in UTC whatever zone they came in."""
 
     start: datetime
     end: datetime
 
     def __post_init__(self) -> None:
-        if self.start.utcoffset() != timedelta() or self.end.utcoffset() != timedelta():
-            raise ValueError(f"a window is made of aware UTC instants, not {self.start!r} and {self.end!r}")
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError(f"a window is made of aware instants, not {self.start!r} and {self.end!r}")
+        object.__setattr__(self, "start", self.start.astimezone(UTC))
+        object.__setattr__(self, "end", self.end.astimezone(UTC))
         if self.start >= self.end:
             raise UsageError(f"The window {self} is empty: its end must come after its start.")
 
@@ -77,9 +79,9 @@ class Window:
         return f"{_text(self.start)}/{_text(self.end)}"
 
 
-def naive(instant: datetime) -> datetime:
-    """Return the instant as the platform's `timestamp` columns hold it: UTC, without a zone."""
-    return instant.astimezone(UTC).replace(tzinfo=None)
+def naive(instant: datetime, zone: tzinfo = UTC) -> datetime:
+    """Return the instant as the platform's `timestamp` columns hold it: in UTC unless `zone` is another, without it."""
+    return instant.astimezone(zone).replace(tzinfo=None)
 
 
 def parse_instant(text: str) -> datetime:

@@ -18,6 +18,7 @@ from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.stores.postgres import Session, connect
+from tests import server_mode
 from tests.pooler import running_pgbouncer
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is made as in any other directory for temporary files
@@ -33,7 +34,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
-        if name.startswith("MAUNTIC_") or name in ("DATABASE_URL", "REDIS_URL"):
+        if (name.startswith("MAUNTIC_") and name != "MAUNTIC_TEST_SERVER") or name in ("DATABASE_URL", "REDIS_URL"):
             monkeypatch.delenv(name)
     # A developer's own mauntic-jobs.toml must not be found.
     monkeypatch.setattr("mauntic_jobs.config.CONFIG_FILES", (tmp_path / "mauntic-jobs.toml",))
@@ -46,7 +47,9 @@ def servers() -> Iterator[Servers]:
             # Thousands of databases are made and dropped, which takes a file system on a disk ten times as long.
             if _MEMORY.is_dir() and disk_usage(_MEMORY).free > _ROOM_BYTES:
                 patch.setattr(tempfile, "tempdir", str(_MEMORY))
-            running = stack.enter_context(throwaway())
+            found = server_mode.programs(_open_directory(stack))
+            patch.setattr("mauntic_jobs.embedded.binaries.locate", lambda: found)
+            running = stack.enter_context(throwaway(postgres_settings=server_mode.settings()))
         yield running
 
 
@@ -61,7 +64,7 @@ def pgbouncer(servers: Servers) -> Iterator[str]:
 def template(servers: Servers) -> str:
     """Make a database with the platform's tables, up to date, and return its name."""
     with connect(Settings(database_url=servers.database_url)) as session:
-        session.execute(b"CREATE DATABASE template_platform")
+        session.execute_alone(b"CREATE DATABASE template_platform")
     settings = Settings(database_url=_named(servers, "template_platform"))
     with connect(settings) as session:
         create_platform(session)
@@ -98,12 +101,18 @@ def session(settings: Settings) -> Iterator[Session]:
         yield opened
 
 
+def _open_directory(stack: ExitStack) -> Path:
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    directory.chmod(0o755)
+    return directory
+
+
 def _database(servers: Servers, template: str) -> Iterator[Settings]:
     name = f"test_{next(_numbers)}"
     with connect(Settings(database_url=servers.database_url)) as session:
-        session.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+        session.execute_alone(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         yield Settings(database_url=_named(servers, name), retry_delay=timedelta())
-        session.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        session.execute_alone(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 def _named(servers: Servers, database: str) -> str:

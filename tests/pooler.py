@@ -18,14 +18,16 @@ from tests.support import wait_until
 
 
 @contextmanager
-def running_pgbouncer(parent: Path, database_url: str) -> Iterator[str]:
+def running_pgbouncer(
+    parent: Path, database_url: str, *, name: str = "pgbouncer", pool_size: int = 20
+) -> Iterator[str]:
     """Run one in front of a Postgres, with its files in `parent`; yield its address, without a database name."""
     program = shutil.which("pgbouncer")
     if program is None:
         if os.environ.get("CI"):
             pytest.fail("pgbouncer is required in CI: apt-get install pgbouncer")
         pytest.skip("pgbouncer is not installed: apt-get install pgbouncer")
-    directory = parent / "pgbouncer"
+    directory = parent / name
     directory.mkdir()
     account = home.server_account()
     if account:
@@ -44,7 +46,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 max_client_conn = 500
-default_pool_size = 20
+default_pool_size = {pool_size}
 server_login_retry = 1
 """
     )

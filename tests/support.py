@@ -1,14 +1,15 @@
 """What several tests need: events, the rollups they make, and the program as a process."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -19,12 +20,14 @@ from mauntic_jobs.embedded import binaries
 from mauntic_jobs.job import Overlap
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.request import Launcher, Request
+from mauntic_jobs.stores.event_loop import new_event_loop
 from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.window import Window, naive
 
 # The program, with all its commands.
 APP = application()
 _PATIENCE_SECONDS = 60
+_T = TypeVar("_T")
 
 
 class Event(NamedTuple):
@@ -152,6 +155,12 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = _PATIEN
             return value
         time.sleep(0.01)
     raise AssertionError(f"{what} did not come about within {seconds} s")
+
+
+def run_on_loop(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run to its end on the event loop that messages are delivered on."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from mauntic_jobs.delivery.metrics import exposition
 from mauntic_jobs.delivery.queues import settings_of
 from mauntic_jobs.delivery.stats import ChannelStats, summary
 from mauntic_jobs.errors import MaunticJobsError, UsageError
+from mauntic_jobs.stores.event_loop import new_event_loop
 from mauntic_jobs.stores.postgres import database_url
 from mauntic_jobs.stores.redis import open_redis
 from mauntic_jobs.telemetry.health import serve_health
@@ -119,16 +120,8 @@ def _run(source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, A
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    with asyncio.Runner(loop_factory=_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(run())
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    if sys.platform == "win32":
-        return asyncio.new_event_loop()
-    import uvloop
-
-    return uvloop.new_event_loop()
 
 
 class _Log:

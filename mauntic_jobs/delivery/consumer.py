@@ -11,12 +11,15 @@ from uuid import uuid4
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.acknowledgement import acknowledgement
+from mauntic_jobs.delivery.backoff import Backoff
 from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
 from mauntic_jobs.delivery.doorbell import Doorbell
 from mauntic_jobs.delivery.gate import Gate
+from mauntic_jobs.delivery.marks import SECONDS_KEPT
+from mauntic_jobs.delivery.outage import Outage
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.delivery.stats import ChannelStats
-from mauntic_jobs.errors import ConfigurationError, JobFailedError, MaunticJobsError
+from mauntic_jobs.errors import JobFailedError, MaunticJobsError, is_outage
 from mauntic_jobs.lua import script
 from mauntic_jobs.stores import bullmq_scripts as scripts
 from mauntic_jobs.stores.bullmq import official_script
@@ -33,14 +36,10 @@ Report = Callable[[str, str, str], None]
 
 # With `until_empty`, a job that is due within it is waited for.
 _SOON_SECONDS = 10.0
-_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
 _RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
 _RECOVERY_SECONDS = 30.0
 # How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
-_MARK_SECONDS = 86_400
-# How long a job waits for an installation that is not set up for it.
-_NOT_SET_UP_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Consumer:
         self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
         self._gate = Gate(work.concurrency)
-        self._stores_are_away = False
+        self._outage = Outage(tell)
 
     async def run(self, *, until_empty: bool = False) -> None:
         """Work until `stop` is called and what was taken is settled, or with `until_empty` until no job is left.
@@ -114,6 +113,7 @@ class Consumer:
         # Those that wait for either go away, with what they hold.
         self._bell.ring(len(self._slots))
         self._gate.give_way()
+        self._outage.end()
 
     async def hand_back(self) -> None:
         """Put back whatever is still held, after `run` has been cancelled."""
@@ -131,6 +131,7 @@ class Consumer:
             elif self._stopping or self._surplus() > 0:
                 return
             else:
+                await self._outage.wait()
                 rings = self._bell.rings
                 taken = self._taken(await self._patiently(lambda: self._take(token), until_stopped=True), token)
                 if taken is not None:
@@ -186,12 +187,10 @@ class Consumer:
             job = received(Taken(taken.id, {**taken.fields, "data": "{}"}), self._work.policy)
         except UnrecoverableError as error:
             return None, Fail(clean(str(error)))
-        pause = _SHORTEST_PAUSE_SECONDS
         while (decision := await self._attempt(job, taken.fields.get("data", ""))) is None:
             if self._stopping:
                 return job, GiveBack()
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep processes apart
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            await self._outage.wait()
         if isinstance(decision, Retry) and job.last_attempt:
             decision = Fail(decision.reason)
         return job, decision
@@ -202,24 +201,15 @@ class Consumer:
             decision = await self._work.process(job, data)
         except JobFailedError as error:
             return Fail(clean(str(error)))
-        except ConfigurationError as error:
-            # It is about all messages, and none is to be lost for it.
-            self._note_stores(error)
-            return Defer(_NOT_SET_UP_SECONDS, clean(str(error)))
         except MaunticJobsError as error:
-            if not error.transient:
+            if not is_outage(error):
                 return Retry(clean(str(error)))
-            self._note_stores(error)
+            self._outage.note(error)
             return None
         except Exception as error:  # noqa: BLE001 - one job's fault is not to end the others
             return Retry(clean(f"{type(error).__name__}: {error}"))
-        self._note_stores(None)
+        self._outage.note(None)
         return decision
-
-    def _note_stores(self, error: MaunticJobsError | None) -> None:
-        if error is not None or self._stores_are_away:
-            self._tell("stores", error)
-        self._stores_are_away = error is not None
 
     async def _settle(self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str) -> Any:
         """Acknowledge a job, again and again until it is; return the answer, which may bring the next job along."""
@@ -228,7 +218,7 @@ class Consumer:
 
         async def acknowledge() -> Any:
             if isinstance(decision, Done) and decision.mark:
-                self._redis.begin("SET", decision.mark, "mauntic-jobs", "EX", _MARK_SECONDS)
+                self._redis.begin("SET", *decision.mark, "EX", SECONDS_KEPT)
             answer = await self._run(call(_now()))
             if scripts.code(answer) == LOCK_GONE:
                 await self._redis.command(*scripts.lock_again(self._work.base, token, taken.id))
@@ -263,7 +253,7 @@ class Consumer:
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]], *, until_stopped: bool = False) -> Any:
         """Make a call until Redis answers, or with `until_stopped` until it need not any more; then it is None."""
-        pause = _SHORTEST_PAUSE_SECONDS
+        backoff = Backoff()
         while True:
             try:
                 answer = await call()
@@ -271,8 +261,7 @@ class Consumer:
                 if until_stopped and self._stopping:
                     return None
                 self._tell("redis", error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep processes apart
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                await backoff.pause()
             else:
                 self._tell("redis", None)
                 return answer

@@ -1,17 +1,16 @@
 """Waiting for jobs: many slots rest, and one connection listens for all of them."""
 
 import asyncio
-import random
 from collections.abc import Callable
 
 from mauntic_jobs import clock
+from mauntic_jobs.delivery.backoff import Backoff
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.stores.redis_link import RedisLink
 
 # How long a ring may go unheard that another process heard, and then died.
 _LONGEST_WAIT_SECONDS = 5.0
 _SHORTEST_WAIT_SECONDS = 0.001
-_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
 
 
 class Doorbell:
@@ -46,7 +45,7 @@ class Doorbell:
 
     async def listen(self) -> None:
         """Ring whenever a job may be there, as long as somebody rests; never returns."""
-        pause = _SHORTEST_PAUSE_SECONDS
+        backoff = Backoff()
         while True:
             if not self._resting:
                 self._wanted.clear()
@@ -57,10 +56,9 @@ class Doorbell:
                 marked = await self._redis.command("BZPOPMIN", self._marker, f"{seconds:.3f}", patience=seconds)
             except MaunticJobsError as error:
                 self._tell("redis", error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep processes apart
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                await backoff.pause()
                 continue
-            pause = _SHORTEST_PAUSE_SECONDS
+            backoff.reset()
             self._tell("redis", None)
             due = float(marked[2]) / 1000 if marked else 0.0
             if due > clock.now().timestamp():

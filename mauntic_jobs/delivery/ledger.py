@@ -1,13 +1,13 @@
 """The delivery ledger: claims committed before anything is sent, results committed before a job is acknowledged."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from secrets import token_hex
 from typing import Any, TypeVar
 from uuid import UUID
 
+from mauntic_jobs.delivery.backoff import Backoff
 from mauntic_jobs.delivery.batches import Batcher
 from mauntic_jobs.delivery.ledger_entries import (
     Claim,
@@ -20,8 +20,9 @@ from mauntic_jobs.delivery.ledger_entries import (
     recorded,
     result_json,
 )
-from mauntic_jobs.delivery.payload import Message
-from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.delivery.payload import LONGEST_ID, Message
+from mauntic_jobs.delivery.sending import clean
+from mauntic_jobs.errors import MaunticJobsError, is_outage
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres_link import PostgresLink
@@ -29,14 +30,12 @@ from mauntic_jobs.stores.postgres_link import PostgresLink
 LEASE = timedelta(seconds=60)
 RESEND_AFTER = timedelta(seconds=120)
 
-_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
-
 _sql = statements("deliveries")
 _T = TypeVar("_T")
 
 
 class Ledger:
-    """Claims and records in batches, each on a connection of its own, and repeats both until Postgres answers.
+    """Claims and records in batches, each on a connection of its own, and repeats both until Postgres takes them.
 
     Both can be repeated: a claim knows itself again by its owner, a result by its fence.
     """
@@ -59,7 +58,7 @@ class Ledger:
             "record_activity": b"true" if record_activity else b"false",
         }
         self._tell = tell
-        self._started: set[UUID] = set()
+        self._started: set[tuple[UUID, UUID]] = set()
         self._claims: Batcher[tuple[Claim, str], Claimed] = Batcher(self._claim_all)
         self._results: Batcher[Result, Recorded] = Batcher(self._record_all)
 
@@ -81,7 +80,7 @@ class Ledger:
         return await self._records_link.rows(_sql["end_leases"], parameters)
 
     async def weigh_evidence(self, most: int = 500) -> int:
-        """Settle ambiguous deliveries of which the platform has heard since; return how many."""
+        """Settle deliveries that may have been sent, and of which the platform has heard since; return how many."""
         rows = await self._records_link.rows(_sql["evidence"], {"most": most})
         results = [_evident(row) for row in rows]
         if results:
@@ -89,7 +88,8 @@ class Ledger:
         return len(results)
 
     async def _claim_all(self, asked: list[tuple[Claim, str]]) -> Sequence[Claimed | Exception]:
-        await self._start_jobs([claim.message.job_id for claim, _ in asked if claim.message.job_id])
+        messages = [claim.message for claim, _ in asked]
+        await self._start_jobs([(each.organization_id, each.job_id) for each in messages if each.job_id])
 
         async def call(some: list[tuple[Claim, str]]) -> Sequence[Claimed | Exception]:
             claims = b",".join([claim_json(n, claim, owner) for n, (claim, owner) in enumerate(some)])
@@ -99,7 +99,7 @@ class Ledger:
         # One statement cannot change a row twice.
         answers: list[Claimed | Exception] = [NotImplementedError()] * len(asked)
         for places in _rounds([(claim.message.organization_id, claim.message.key) for claim, _ in asked]):
-            some = await self._one_by_one_if_refused(call, [asked[place] for place in places])
+            some = await self._in_halves_if_refused(call, [asked[place] for place in places])
             for place, answer in zip(places, some, strict=True):
                 answers[place] = answer
         return answers
@@ -110,41 +110,64 @@ class Ledger:
             parameters = {**self._parameters, "results": b"[" + results + b"]"}
             return _in_order(await self._records_link.json(_sql["record"], parameters), len(some), recorded)
 
-        return await self._one_by_one_if_refused(call, asked)
+        answers = await self._in_halves_if_refused(call, asked)
+        return [
+            await self._record_alone(result, answer) if isinstance(answer, MaunticJobsError) else answer
+            for result, answer in zip(asked, answers, strict=True)
+        ]
 
-    async def _start_jobs(self, jobs: list[UUID]) -> None:
+    async def _record_alone(self, result: Result, error: MaunticJobsError) -> Recorded | Exception:
+        """Record a result in the ledger and nowhere else, where Postgres refuses what else there is to record.
+
+        What has been sent must not be sent again for it. `reconcile` records the rest.
+        """
+        parameters = {
+            "results": b"[" + result_json(0, result) + b"]",
+            "resend_after": self._parameters["resend_after"],
+            "refused": clean(str(error)).encode(),
+        }
+        try:
+            rows = await self._patiently(lambda: self._records_link.json(_sql["record_alone"], parameters))
+        except MaunticJobsError as again:
+            return again
+        self._tell("record", error)
+        return recorded(rows[0])
+
+    async def _start_jobs(self, jobs: list[tuple[UUID, UUID]]) -> None:
         fresh = list(set(jobs) - self._started)
         if fresh:
-            await self._patiently(lambda: self._claims_link.rows(_sql["start_jobs"], {"jobs": fresh}))
+            parameters = {"organizations": [each for each, _ in fresh], "jobs": [each for _, each in fresh]}
+            await self._patiently(lambda: self._claims_link.rows(_sql["start_jobs"], parameters))
             if len(self._started) > _MOST_REMEMBERED:
                 self._started.clear()
             self._started.update(fresh)
 
-    async def _one_by_one_if_refused(
+    async def _in_halves_if_refused(
         self, call: Callable[[list[_T]], Awaitable[Sequence[Any]]], items: list[_T]
     ) -> Sequence[Any]:
-        """Make the call for all, or where Postgres refuses it for each alone, so that one cannot hold up the others."""
+        """Make the call for all, or where Postgres refuses it for halves, so that one cannot hold up the others."""
         try:
             return await self._patiently(lambda: call(items))
         except MaunticJobsError as error:
             if len(items) == 1:
                 return [error]
-        return [answer for item in items for answer in await self._one_by_one_if_refused(call, [item])]
+        middle = len(items) // 2
+        first, second = items[:middle], items[middle:]
+        return [*await self._in_halves_if_refused(call, first), *await self._in_halves_if_refused(call, second)]
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Repeat a call while Postgres is away."""
-        pause = _SHORTEST_PAUSE_SECONDS
+        """Repeat a call while Postgres is away, or refuses to write: read-only, or a right of the role is missing."""
+        backoff = Backoff()
         troubled = False
         while True:
             try:
                 answer = await call()
             except MaunticJobsError as error:
-                if not error.transient:
+                if not is_outage(error):
                     raise
                 troubled = True
                 self._tell("postgres", error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to keep processes apart
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                await backoff.pause()
             else:
                 if troubled:
                     self._tell("postgres", None)
@@ -167,7 +190,8 @@ def _rounds(keys: list[tuple[UUID, str]]) -> list[list[int]]:
 
 
 def _evident(row: Row) -> Result:
-    message = Message(organization_id=row["organization_id"], delivery_id=row["delivery_id"])
+    campaign = (row["campaign_id"] or "")[:LONGEST_ID] or None
+    message = Message(organization_id=row["organization_id"], delivery_id=row["delivery_id"], campaign_id=campaign)
     reason = "the platform has heard of it since"
     return Result(message, row["fence"], State.SENT, reason, provider_message_id=row["provider_message_id"])
 

@@ -15,6 +15,9 @@ from mauntic_jobs.stores.postgres_link import PostgresLink
 _TEMPLATE_SECONDS = 30
 _DOMAIN_SECONDS = 60
 
+# An organization, and the id of a row that belongs to it.
+_Key = tuple[UUID, UUID]
+
 _sql = statements("deliveries")
 
 
@@ -32,18 +35,18 @@ class Lookups:
 
     def __init__(self, postgres: PostgresLink) -> None:
         self._postgres = postgres
-        self._contacts: Batcher[UUID, Row | None] = Batcher(self._by_id("contact"))
-        self._fresh_templates: Batcher[UUID, Row | None] = Batcher(self._by_id("template"))
-        self._templates: Cache[UUID, Row | None] = Cache(self._fresh_templates.ask, _TEMPLATE_SECONDS)
+        self._contacts: Batcher[_Key, Row | None] = Batcher(self._by_id("contact"))
+        self._fresh_templates: Batcher[_Key, Row | None] = Batcher(self._by_id("template"))
+        self._templates: Cache[_Key, Row | None] = Cache(self._fresh_templates.ask, _TEMPLATE_SECONDS)
         self._domains: Cache[tuple[UUID, str], datetime | None] = Cache(self._domain, _DOMAIN_SECONDS)
 
     async def contact(self, organization: UUID, contact: UUID) -> Row | None:
         """Return the row of `crm.contacts`, never an older one."""
-        return _owned(await self._contacts.ask(contact), organization)
+        return await self._contacts.ask((organization, contact))
 
     async def template(self, organization: UUID, template: UUID) -> StoredTemplate | None:
         """Return a template as it was less than half a minute ago."""
-        row = _owned(await self._templates.get(template), organization)
+        row = await self._templates.get((organization, template))
         return None if row is None else StoredTemplate(row["subject"], row["body_html"], row["body_text"])
 
     async def warmup_began(self, organization: UUID, domain: str) -> datetime | None:
@@ -56,14 +59,12 @@ class Lookups:
         created: datetime | None = rows[0]["created_at"]
         return created.replace(tzinfo=UTC) if created else None
 
-    def _by_id(self, statement: str) -> Callable[[list[UUID]], Any]:
-        async def find(ids: list[UUID]) -> Sequence[Row | None]:
-            rows = await self._postgres.rows(_sql[statement], {"ids": list(set(ids))})
-            by_id = {row["id"]: row for row in rows}
-            return [by_id.get(each) for each in ids]
+    def _by_id(self, statement: str) -> Callable[[list[_Key]], Any]:
+        async def find(keys: list[_Key]) -> Sequence[Row | None]:
+            wanted = list(set(keys))
+            parameters = {"organizations": [each for each, _ in wanted], "ids": [each for _, each in wanted]}
+            rows = await self._postgres.rows(_sql[statement], parameters)
+            by_key = {(row["organization_id"], row["id"]): row for row in rows}
+            return [by_key.get(each) for each in keys]
 
         return find
-
-
-def _owned(row: Row | None, organization: UUID) -> Row | None:
-    return row if row is not None and row["organization_id"] == organization else None

@@ -1,6 +1,7 @@
 """Sending over SMTP, phase by phase, so that it is known of every message what became of it."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -19,6 +20,10 @@ _PROVIDER_CODES = frozenset({_SHUTTING_DOWN, 454, 503, 530, 534, 535, 538})
 _NO_MAILBOX = frozenset({550, 551, 553})
 # What fits into the buffers of the network, so that nobody can tell how much of it has arrived.
 _SMALL = 64 * 1024
+# As Postfix, Exim, Sendmail, Amazon and others name it.
+_QUEUE_ID = re.compile(
+    r"(?:queued as|queued mail|\bid=|^(?:2\.\d\.\d )?Ok )\s*([A-Za-z0-9][\w.@-]{3,99})", re.IGNORECASE
+)
 _ENVELOPE = ("the sender", "the recipient", "DATA")
 
 
@@ -118,7 +123,8 @@ class SmtpConnection:
     def _judged(self, reply: Reply) -> Outcome:
         """Return the outcome of the reply to the content."""
         if reply.code in OK:
-            return Outcome(Verdict.ACCEPTED)
+            found = _QUEUE_ID.search(reply.lines[0]) if reply.lines else None
+            return Outcome(Verdict.ACCEPTED, queue_id=found[1] if found else None)
         if reply.code == _SHUTTING_DOWN:
             self._drop()
         reason = f"the content was refused: {reply}"

@@ -4,8 +4,8 @@ The job runs every hour but a rollup is a day, and distinct contacts of hours ca
 the whole day. The day before is rebuilt as well while events of it may still be coming in.
 """
 
-from datetime import timedelta
-from typing import Annotated
+from datetime import timedelta, tzinfo
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import Field
@@ -15,6 +15,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult
 from mauntic_jobs.jobs.rebuild import Rebuild, Rebuilt, rebuild
+from mauntic_jobs.jobs.second_writer import SecondWriter
 from mauntic_jobs.setting_types import Duration
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
@@ -51,27 +52,38 @@ def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
     _check_organizations(context)
     done = Rebuilt()
     for day in days.split(Unit.DAY):
-        done.add(rebuild(context, day_rebuild(context.options, day)))
+        done.add(rebuild_day(context, context.options, day))
         done.totals["days"] += 1
     return done.result(("days", "events", "inserted", "updated", "removed", "unchanged"), context.warn)
 
 
-def day_rebuild(options: AggregateHourlyOptions, day: Window) -> Rebuild:
-    """Return the rebuild of one UTC day."""
+def rebuild_day(context: Context[Any], options: AggregateHourlyOptions, day: Window) -> Rebuilt:
+    """Rebuild the rollups of one UTC day, and name another program that has changed them since the last time."""
+    others = SecondWriter(context, day)
+    zone, allow_shrink = context.settings.platform_zone, options.allow_shrink or others.adds_hours
+    done = rebuild(context, _rebuild(options, day, zone, allow_shrink=allow_shrink))
+    if others.problem:
+        done.problems.append(others.problem)
+    if not context.dry_run:
+        others.record()
+    return done
+
+
+def _rebuild(options: AggregateHourlyOptions, day: Window, zone: tzinfo, *, allow_shrink: bool) -> Rebuild:
     return Rebuild(
         job=AGGREGATE_HOURLY.name,
         statements=_sql,
         table="analytics.event_aggregates",
         columns=["event_type", "count", "unique_count"],
         parameters={
-            "start": naive(day.start),
-            "end": naive(day.end),
+            "start": naive(day.start, zone),
+            "end": naive(day.end, zone),
             "date": day.start.date(),
             "organizations": options.org or None,
         },
         bucket=str(day.start.date()),
         compare=options.compare,
-        allow_shrink=options.allow_shrink,
+        allow_shrink=allow_shrink,
     )
 
 

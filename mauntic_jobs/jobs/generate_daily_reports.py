@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -100,7 +100,7 @@ def day_rebuild(context: Context[GenerateDailyReportsOptions], day: Window) -> R
         table="analytics.campaign_daily_stats",
         columns=_FIGURES,
         parameters={
-            **_parameters(options, day),
+            **_parameters(options, day, context.settings.platform_zone),
             "date": day.start.date(),
             "all_channels": context.settings.campaign_channels is CampaignChannels.ALL,
         },
@@ -111,10 +111,10 @@ def day_rebuild(context: Context[GenerateDailyReportsOptions], day: Window) -> R
     )
 
 
-def _parameters(options: GenerateDailyReportsOptions, window: Window) -> dict[str, Any]:
+def _parameters(options: GenerateDailyReportsOptions, window: Window, zone: tzinfo) -> dict[str, Any]:
     return {
-        "start": naive(window.start),
-        "end": naive(window.end),
+        "start": naive(window.start, zone),
+        "end": naive(window.end, zone),
         "organizations": options.org or None,
         "campaigns": options.campaign or None,
     }
@@ -123,7 +123,9 @@ def _parameters(options: GenerateDailyReportsOptions, window: Window) -> dict[st
 def _check_known(context: Context[GenerateDailyReportsOptions], window: Window) -> None:
     checks = (("unknown_organizations", "organization", "org"), ("unknown_campaigns", "campaign", "campaign"))
     for query, noun, option in checks:
-        unknown = context.transaction.rows(_sql[query], _parameters(context.options, window))
+        unknown = context.transaction.rows(
+            _sql[query], _parameters(context.options, window, context.settings.platform_zone)
+        )
         if unknown:
             names = ", ".join(str(row["id"]) for row in unknown)
             raise UsageError(f"No {noun} {names}: it has neither events nor figures. Check --{option}.")

@@ -6,16 +6,16 @@ days that lack events are rebuilt, then the figures of campaigns, and the usage 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.errors import JobFailedError, StatementTimeoutError
 from mauntic_jobs.job import Context, JobResult, Row
-from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions, day_rebuild
+from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions, rebuild_day
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY, MonthlyUsageSummaryOptions, rebuild_month
-from mauntic_jobs.jobs.rebuild import Rebuilt, rebuild
+from mauntic_jobs.jobs.rebuild import Rebuilt
 from mauntic_jobs.setting_types import CampaignChannels
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
@@ -74,7 +74,7 @@ def with_late_events(context: Context[Any], result: JobResult, reported: datetim
             "late_days": len(late.rebuilt),
         },
         changes=[*result.changes, *late.written.changes],
-        partial=result.partial or withheld > 0,
+        partial=result.partial or bool(late.written.problems),
         problems=[*result.problems, *late.written.problems],
         withheld=result.withheld + withheld,
     )
@@ -87,17 +87,17 @@ def _days(length: timedelta, reported: datetime) -> Iterator[Window]:
 
 
 def _look(context: Context[Any], days: Sequence[Window], report: Report) -> Late:
-    transaction, late = context.transaction, Late()
+    transaction, late, zone = context.transaction, Late(), context.settings.platform_zone
     by_date = {day.start.date(): day for day in days}
     asked = {
         "days": list(by_date),
-        "starts": [naive(day.start) for day in days],
-        "start": naive(days[0].start),
-        "end": naive(days[-1].end),
+        "starts": [naive(day.start, zone) for day in days],
+        "start": naive(days[0].start, zone),
+        "end": naive(days[-1].end, zone),
         "most": _MAX_NAMED,
         "all_channels": context.settings.campaign_channels is CampaignChannels.ALL,
     }
-    found = {date: transaction.row(_sql["checksum"], _range(day)) for date, day in by_date.items()}
+    found = {date: transaction.row(_sql["checksum"], _range(day, zone)) for date, day in by_date.items()}
     differing = [date for date, row in found.items() if row["differs"]]
     if not differing:
         asked["end"] = asked["start"]
@@ -107,7 +107,7 @@ def _look(context: Context[Any], days: Sequence[Window], report: Report) -> Late
     for row in late.days:
         day = by_date[row["day"]]
         lock_bucket(transaction, AGGREGATE_HOURLY.name, day)
-        late.written.add(rebuild(context, day_rebuild(AggregateHourlyOptions(org=row["ids"] or []), day)))
+        late.written.add(rebuild_day(context, AggregateHourlyOptions(org=row["ids"] or []), day))
         late.rebuilt.add(day.start)
     for row in transaction.rows(_sql["late_campaigns"], asked):
         day = by_date[row["day"]]
@@ -120,8 +120,8 @@ def _look(context: Context[Any], days: Sequence[Window], report: Report) -> Late
     return late
 
 
-def _range(day: Window) -> Row:
-    return {"date": day.start.date(), "start": naive(day.start), "end": naive(day.end)}
+def _range(day: Window, zone: tzinfo) -> Row:
+    return {"date": day.start.date(), "start": naive(day.start, zone), "end": naive(day.end, zone)}
 
 
 def _record(context: Context[Any], late: Late, messages: Mapping[date, int]) -> None:

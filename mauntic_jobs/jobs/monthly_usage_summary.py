@@ -3,7 +3,7 @@
 Distinct contacts of days cannot be added up, so that the month is counted as a whole.
 """
 
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -48,7 +48,7 @@ def run(context: Context[MonthlyUsageSummaryOptions], months: Window) -> JobResu
 
 def rebuild_month(context: Context[Any], options: MonthlyUsageSummaryOptions, month: Window) -> Rebuilt:
     """Count one UTC month and rebuild it."""
-    work = _work(options, month)
+    work = _work(options, month, context.settings.platform_zone)
     _announce(context, work)
     context.transaction.rows(_sql["whole_scans"])
     groups = context.transaction.execute(_sql["count"], work.parameters)
@@ -69,15 +69,15 @@ def _tell(context: Context[Any], progress: str) -> None:
     context.warn(f"{MONTHLY_USAGE_SUMMARY.name}: {progress}")
 
 
-def _work(options: MonthlyUsageSummaryOptions, month: Window) -> Rebuild:
+def _work(options: MonthlyUsageSummaryOptions, month: Window, zone: tzinfo) -> Rebuild:
     return Rebuild(
         job=MONTHLY_USAGE_SUMMARY.name,
         statements={**_rollups_sql, **_sql},
         table="analytics.event_aggregates",
         columns=["event_type", "count", "unique_count"],
         parameters={
-            "start": naive(month.start),
-            "end": naive(month.end),
+            "start": naive(month.start, zone),
+            "end": naive(month.end, zone),
             "date": month.start.date(),
             "organizations": options.org or None,
         },

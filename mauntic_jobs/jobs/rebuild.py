@@ -75,7 +75,7 @@ class Rebuilt:
         return JobResult(
             {name: self.totals[name] for name in (*counters, "withheld")},
             self.changes,
-            partial=withheld > 0,
+            partial=bool(self.problems),
             problems=self.problems,
             withheld=withheld,
             refusal=refusal,

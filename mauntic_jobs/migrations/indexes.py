@@ -6,6 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from mauntic_jobs.errors import ConflictError, JobFailedError
+from mauntic_jobs.migrations.partitions import build_on_partitions, partitioned
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session
 
@@ -44,6 +45,11 @@ class PlatformIndex:
         return _sql[self.statement].decode()
 
     @property
+    def only_sql(self) -> str:
+        """The statement that makes it on a partitioned table, without its partitions: they get theirs one by one."""
+        return self.sql.replace("INDEX CONCURRENTLY", "INDEX").replace(f"ON {self.table}", f"ON ONLY {self.table}")
+
+    @property
     def drop_sql(self) -> str:
         """The statement that drops what a build that did not end has left."""
         return _sql[f"{self.statement}_drop"].decode()
@@ -61,6 +67,9 @@ INDEXES = (
     PlatformIndex("journey.journey_executions", "active_execution_key"),
     PlatformIndex("delivery.suppressions", "suppressions_by_address", unique=False),
     PlatformIndex("delivery.delivery_events", "delivery_events_by_contact", unique=False),
+    PlatformIndex("delivery.delivery_events", "delivery_events_of_node", unique=False),
+    PlatformIndex("crm.contacts", "contacts_by_email", unique=False),
+    PlatformIndex("crm.contacts", "contacts_by_phone", unique=False),
 )
 
 
@@ -83,20 +92,31 @@ def build(session: Session, index: PlatformIndex, tell: Callable[[str], None]) -
 
     Raises JobFailedError if writers kept adding duplicates while it was built.
     """
-    moved = 0
+    moved, in_partitions = 0, bool(partitioned(session, [index.table]))
     for _ in range(_BUILD_ATTEMPTS):
-        session.execute(index.drop_sql.encode())
+        if not in_partitions:
+            session.execute_alone(index.drop_sql.encode())
         if index.unique:
             with session.transaction(Limits(statement_timeout=_MOVE_TIMEOUT)):
                 moved += session.execute(_sql[f"{index.statement}_move"])
         try:
-            session.execute(index.sql.encode())
+            _construct(session, index, tell, in_partitions=in_partitions)
         except ConflictError:
             tell(f"{index.table}: new duplicates appeared while {index.name} was built; trying again")
         else:
             return moved
-    session.execute(index.drop_sql.encode())
+    if not in_partitions:
+        session.execute_alone(index.drop_sql.encode())
     raise JobFailedError(
         f"{index.table} gets new duplicates faster than {index.name} can be built. "
         "Stop the jobs that mauntic-jobs replaces, then run `mauntic-jobs db upgrade` again."
     )
+
+
+def _construct(session: Session, index: PlatformIndex, tell: Callable[[str], None], *, in_partitions: bool) -> None:
+    if not in_partitions:
+        session.execute_alone(index.sql.encode())
+        return
+    if states(session)[index] is IndexState.MISSING:
+        session.execute(index.only_sql.encode())
+    build_on_partitions(session, index.table, index.name, tell)

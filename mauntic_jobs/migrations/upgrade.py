@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -10,11 +10,15 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError, LockedError, RefusedError
 from mauntic_jobs.migrations.files import Migration, migrations
 from mauntic_jobs.migrations.indexes import INDEXES, IndexState, PlatformIndex, build, states, surplus
+from mauntic_jobs.migrations.partitions import partitioned
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session, connect
 
-# The first with pg_input_is_valid, which tells whether a contact's value is a number or a date.
-OLDEST_SERVER = 16
+# The first that treats nulls as equal in a unique key.
+OLDEST_SERVER = 15
+
+# A pooler that has a connection left gives it at once.
+_POOL_SECONDS = 10.0
 
 _sql = statements("migrations")
 
@@ -27,6 +31,7 @@ class DatabaseState:
     pending: tuple[Migration, ...]
     indexes: dict[PlatformIndex, IndexState]
     surplus: dict[str, int] = field(default_factory=dict)
+    partitioned: frozenset[str] = frozenset()
 
     @property
     def current(self) -> bool:
@@ -57,6 +62,7 @@ def inspect(session: Session) -> DatabaseState:
             for index, state in found.items()
             if index.unique and state is not IndexState.PRESENT
         },
+        partitioned=partitioned(session, [index.table for index in INDEXES]),
     )
 
 
@@ -95,14 +101,16 @@ def upgrade(settings: Settings, tell: Callable[[str], None]) -> dict[str, int]:
     """
     moved: Counter[str] = Counter()
     with connect(settings) as session, _alone(settings):
+        _check_pool(session)
         state = inspect(session)
         for migration in state.pending:
             with session.transaction(Limits(statement_timeout=timedelta(hours=1))):
                 session.execute(migration.sql.encode())
                 session.execute(_sql["record"], _record(migration))
             tell(f"applied {migration}")
-        for index, found in state.indexes.items():
-            if found is not IndexState.PRESENT:
+        lacking = [index for index, found in state.indexes.items() if found is not IndexState.PRESENT]
+        with session.unlimited() if lacking else nullcontext():
+            for index in lacking:
                 moved[index.table] += build(session, index, tell)
                 tell(f"built {index.name} on {index.table}")
     return {table: count for table, count in moved.items() if count}
@@ -117,7 +125,12 @@ def script(state: DatabaseState) -> str:
         for migration in state.pending
     ]
     for index, found in state.indexes.items():
-        if found is not IndexState.PRESENT:
+        if found is not IndexState.PRESENT and index.table in state.partitioned:
+            parts.append(
+                f"-- {index.name}\n{index.only_sql};\n"
+                "-- and for each partition: CREATE INDEX CONCURRENTLY, and ALTER INDEX ... ATTACH PARTITION\n"
+            )
+        elif found is not IndexState.PRESENT:
             drop = f"{index.drop_sql};\n" if found is IndexState.INVALID else ""
             parts.append(f"-- {index.name}\n{drop}{index.sql};\n")
     return "\n".join(parts)
@@ -134,6 +147,15 @@ def _alone(settings: Settings) -> Iterator[None]:
         if not session.row(_sql["lock"])["locked"]:
             raise LockedError("Another `db upgrade` is under way on this database. Try again when it has ended.")
         yield
+
+
+def _check_pool(session: Session) -> None:
+    """Raise ConfigurationError if there is no second connection beside that of the lock."""
+    if not session.answers_within(_POOL_SECONDS):
+        raise ConfigurationError(
+            "The pooler at DATABASE_URL gives this database one connection at a time, and `db upgrade` needs two. "
+            "Set DATABASE_URL to the database itself, without the pooler, for this command."
+        )
 
 
 def _check_server(session: Session) -> None:

@@ -12,6 +12,7 @@ from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.jobs.warmup_daily_reset import WARMUP, dates, keys
 from mauntic_jobs.ops.status_queues import QueueStatus, platform_queues, read_queues
+from mauntic_jobs.recovery.marker import Loss, look, read_marker
 from mauntic_jobs.scheduler.overview import Standing, read_overview
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session, connect
@@ -86,7 +87,8 @@ class Status:
     """How everything stands at `at`. What could not be read is None, and `problems` say why, by store.
 
     `deliveries` are rows of `channel`, `state`, `deliveries`, `oldest` and `next`; `domains` are those near their
-    limit; `alerts` are the open ones; `late` are the organizations with late events, the largest share first.
+    limit; `alerts` are the open ones; `late` are the organizations with late events, the largest share first. `loss` is
+    a loss of Redis' data that was not recovered from.
     """
 
     at: datetime
@@ -95,6 +97,7 @@ class Status:
     deliveries: list[Row] | None = None
     domains: list[Domain] | None = None
     alerts: list[Row] | None = None
+    loss: Loss | None = None
     late: list[LateEvents] | None = None
     problems: dict[str, MaunticJobsError] = field(default_factory=dict)
 
@@ -105,7 +108,7 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
     A store that cannot be read is a problem of the result, and leaves the other's half. Without a Redis in the settings
     there are no queues, and that is no problem. Raises ConfigurationError if there is no database in them.
     """
-    status, warming_up = Status(now), []
+    status, warming_up, marker = Status(now), [], None
     try:
         with connect(settings) as session, session.transaction(_LIMITS):
             status.jobs = _jobs(session, jobs, settings, now)
@@ -113,6 +116,8 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
             status.deliveries = session.rows(_sql["deliveries"], parameters)
             warming_up = session.rows(_sql["domains"], {"created": naive(now - WARMUP), "most": _MOST_DOMAINS})
             status.alerts = session.rows(_sql["alerts"], {"most": _MOST_ALERTS})
+            marker = read_marker(session, settings)
+            status.loss = marker.loss if marker else None
             status.late = _late(session, settings, now)
     except MaunticJobsError as error:
         status.problems["postgres"] = error
@@ -120,6 +125,7 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
         return status
     try:
         with closing(open_redis(settings)) as redis:
+            status.loss = look(marker, redis, settings, now)
             status.queues = read_queues(redis, platform_queues(settings, jobs), now)
             status.domains = [
                 each for each in _domains(redis, warming_up, now) if each.sent >= _NEAR_LIMIT * each.limit

@@ -40,6 +40,8 @@ def findings(status: Status) -> list[Finding]:
     """Return what there is to know, what is urgent first; what several jobs or queues share is one finding."""
     jobs, queues = status.jobs or [], status.queues or []
     found = [_of_problem(store, error) for store, error in status.problems.items()]
+    if status.loss is not None:
+        found.append(Finding("redis", status.loss.sentence, "mauntic-jobs recover", urgent=True))
     found += [_of_alert(alert) for alert in status.alerts or []]
     found += _overdue(jobs, status.at)
     for job in jobs:

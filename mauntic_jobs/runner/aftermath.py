@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeVar
 
 from mauntic_jobs.errors import ExitCode, FencedError, MaunticJobsError, SlotClaimedError, UnavailableError
 from mauntic_jobs.runner.request import Launcher, Report, Request
@@ -12,12 +13,23 @@ from mauntic_jobs.telemetry.alerts.failures import failures
 from mauntic_jobs.telemetry.alerts.notify import record, tell
 from mauntic_jobs.telemetry.alerts.withheld import groups_withheld
 
+_T = TypeVar("_T")
+
 _OF_A_RUN = (Cause.JOB_FAILED, Cause.JOB_PARTIAL, Cause.RESULT_IMPLAUSIBLE, Cause.RUN_TOO_LONG)
 
 
 def answers_slot(request: Request) -> bool:
     """Return whether a run answers a slot, so that somebody waits for it: others are made by hand, or for show."""
     return request.slot is not None and not request.dry_run and request.launcher is not Launcher.DEMO
+
+
+def never_failing(request: Request, what: str, report: Callable[[], _T], instead: _T) -> _T:
+    """Return what `report` returns; where it fails, log that and return `instead`: the run has ended all the same."""
+    try:
+        return report()
+    except Exception as error:  # noqa: BLE001 - a defect in a report is not to end the runs that follow
+        request.tell(f"{request.job.name}: {what}: {type(error).__name__}: {error}")
+        return instead
 
 
 def tell_end(connected: Callable[[], Session], request: Request, report: Report, now: datetime) -> Report:

@@ -54,6 +54,7 @@ class Children:
         self._launcher = launcher
         self._more = more
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._slots: dict[str, datetime] = {}
 
     def __contains__(self, job: str) -> bool:
         return job in self._processes
@@ -66,14 +67,15 @@ class Children:
     def start(self, job: str, slot: datetime) -> None:
         """Start the run of a slot."""
         self._processes[job] = start_slot(job, slot, self._launcher, self._settings, *self._more)
+        self._slots[job] = slot
 
-    def reap(self) -> Iterator[tuple[str, int]]:
-        """Forget the runs that have ended, and yield the job and exit code of each."""
+    def reap(self) -> Iterator[tuple[str, datetime, int]]:
+        """Forget the runs that have ended, and yield the job, slot and exit code of each."""
         for job, process in list(self._processes.items()):
             code = process.poll()
             if code is not None:
                 del self._processes[job]
-                yield job, code
+                yield job, self._slots.pop(job), code
 
     def stop(self) -> None:
         """End the runs."""

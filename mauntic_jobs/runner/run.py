@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from mauntic_jobs.errors import (
+    ExitCode,
     FencedError,
     Interrupted,
     JobFailedError,
@@ -18,7 +19,7 @@ from mauntic_jobs.errors import (
 from mauntic_jobs.job import Context, JobResult, Overlap
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.runner import claim as claims
-from mauntic_jobs.runner.aftermath import answers_slot, tell_end
+from mauntic_jobs.runner.aftermath import answers_slot, never_failing, tell_end
 from mauntic_jobs.runner.claim import Claim
 from mauntic_jobs.runner.heartbeat import Heartbeat
 from mauntic_jobs.runner.numbers import leave_numbers
@@ -91,15 +92,20 @@ class _Run:
         """Tell who has to know how the run ended; return the report with what nobody could be told."""
         # Which would find that the run has ended, and take it for another's.
         self._heartbeat.close()
-        if self._pings and report.status not in (Status.SKIPPED, Status.LOST):
-            self._pings.end(report.exit_code, f"run {report.run_id}: {report.status}")
-        now = self._request.now + timedelta(seconds=report.seconds)
-        report = tell_end(self._connected, self._request, report, now)
-        leave_numbers(self._request, report)
-        problem = self._pings.wait() if self._pings else None
+        request, now = self._request, self._request.now + timedelta(seconds=report.seconds)
+        if report.status not in (Status.SKIPPED, Status.LOST):
+            text = f"run {report.run_id}: {report.status}"
+            never_failing(request, "no heartbeat", lambda: self._ping(report.exit_code, text), None)
+        report = never_failing(request, "no alerts", lambda: tell_end(self._connected, request, report, now), report)
+        never_failing(request, "no numbers", lambda: leave_numbers(request, report), None)
+        problem = never_failing(request, "no heartbeat", lambda: self._pings.wait() if self._pings else None, None)
         if problem is not None:
-            self._request.tell(f"{self._request.job.name}: a heartbeat was not taken: {problem}")
+            request.tell(f"{request.job.name}: a heartbeat was not taken: {problem}")
         return report
+
+    def _ping(self, code: ExitCode, text: str) -> None:
+        if self._pings:
+            self._pings.end(code, text)
 
     def _until_done(self) -> JobResult:
         """Attempt the run until it succeeds. Raises the last attempt's error."""

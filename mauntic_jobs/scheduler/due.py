@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import LockedError, MaunticJobsError, UnavailableError
+from mauntic_jobs.errors import JobFailedError, LockedError, MaunticJobsError, UnavailableError
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.request import Launcher, Report, Status
 from mauntic_jobs.runner.run import run
@@ -49,7 +49,7 @@ class Round:
                 return
             for job, slot in due:
                 tried.add((job.name, slot))
-                report = self._answer(job, slot, owners.get(job.name))
+                report = self._answered(job, slot, owners.get(job.name))
                 yield report
                 if isinstance(report.error, UnavailableError):
                     return
@@ -79,6 +79,14 @@ class Round:
                 self.tell(f"schedule: the next attempt follows in {format_duration(delay)}: {error}")
                 time.sleep(delay.total_seconds())
 
+    def _answered(self, job: Job[Any], slot: datetime, owner: str | None) -> Report:
+        try:
+            return self._answer(job, slot, owner)
+        except Exception as defect:  # noqa: BLE001 - the other jobs are due all the same
+            error = defect if isinstance(defect, MaunticJobsError) else _failure(defect)
+            self.tell(f"schedule: {job.name} {slot:%Y-%m-%dT%H:%M}Z: {error}")
+            return Report(job.name, Window.before(slot, job.unit), Status.FAILED, error=error)
+
     def _answer(self, job: Job[Any], slot: datetime, owner: str | None) -> Report:
         window = Window.before(slot, job.unit)
         if owner is not None:
@@ -88,3 +96,7 @@ class Round:
             return Report(job.name, window, Status.DRY_RUN)
         request = slot_request(job, slot, self.settings, Launcher.SCHEDULE, self.clock(), tell=self.tell)
         return run(with_remarks(request, self.jobs))
+
+
+def _failure(defect: Exception) -> JobFailedError:
+    return JobFailedError(f"{type(defect).__name__}: {defect}")

@@ -30,7 +30,7 @@ _LONGEST_NAP = timedelta(seconds=10)
 _AGAIN = timedelta(seconds=30)
 # While something runs, the ledger is watched this often.
 _WATCH_EVERY = timedelta(minutes=5)
-# Exit codes of runs that have answered their slot.
+# Exit codes of runs that say that they have answered their slot.
 _ENDED = (ExitCode.DONE, ExitCode.PARTIAL, ExitCode.FAILED, ExitCode.REFUSED, ExitCode.ALERT_UNDELIVERABLE)
 # A loop that has not looked at the clock for so long is stuck.
 _STUCK = timedelta(minutes=2)
@@ -65,6 +65,7 @@ class Loop:
         self._children = Children(settings, Launcher.LOOP, *(["--json"] if structured() else []))
         self._trouble: str | None = None
         self._retry_at: dict[str, datetime] = {}
+        self._ended: dict[str, datetime] = {}
         self._awake_at = self._look_at = clock()
         self._signals = 0
 
@@ -116,9 +117,12 @@ class Loop:
 
     def _start(self, plans: list[Plan], now: datetime) -> None:
         busy = {each.job.name for each in plans if each.waits_for or each.job.name in self._children}
-        held = {name for name, until in self._retry_at.items() if until > now}
         waiting: set[str] = set(busy)
         for job, slot in ordered(plans):
+            # The ledger knows of no run of it: its process ended before it had claimed the slot, and would again.
+            if self._ended.pop(job.name, None) == slot:
+                self._retry_at[job.name] = now + _AGAIN
+            held = {name for name, until in self._retry_at.items() if until > now}
             # What comes after other jobs waits for those that are under way or due before it.
             if job.name not in waiting | held and not waiting.intersection(job.after):
                 self._children.start(job.name, slot)
@@ -126,10 +130,11 @@ class Loop:
 
     def _reap(self) -> bool:
         ended = False
-        for name, code in self._children.reap():
+        for name, slot, code in self._children.reap():
             ended = True
             if code in _ENDED:
                 self._retry_at.pop(name, None)
+                self._ended[name] = slot
             else:
                 self._retry_at[name] = self._clock() + _AGAIN
         return ended

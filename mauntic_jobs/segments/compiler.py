@@ -56,9 +56,10 @@ OPPOSITES = {Operator.IS_NOT_SET, Operator.NEQ, Operator.NOT_IN}
 # The pattern keeps out what Postgres would read and we do not mean, such as NaN or `yesterday`.
 _AS = {
     Kind.TEXT: SQL('lower({}) COLLATE "C"'),
-    Kind.NUMBER: SQL("CASE WHEN {0} ~ {1} AND pg_input_is_valid({0}, 'numeric') THEN {0}::numeric END"),
+    Kind.NUMBER: SQL("CASE WHEN {0} ~ {1} AND mauntic_jobs.input_is_valid({0}, 'numeric') THEN {0}::numeric END"),
     Kind.TIME: SQL(
-        "CASE WHEN {0} ~ {1} AND pg_input_is_valid({0}, 'timestamptz') THEN {0}::timestamptz AT TIME ZONE 'UTC' END"
+        "CASE WHEN {0} ~ {1} AND mauntic_jobs.input_is_valid({0}, 'timestamptz')"
+        " THEN {0}::timestamptz AT TIME ZONE 'UTC' END"
     ),
 }
 _PATTERNS = {Kind.NUMBER: f"^{_NUMBER}$", Kind.TIME: f"^{_TIME}$"}

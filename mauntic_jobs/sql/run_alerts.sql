@@ -12,7 +12,8 @@ SELECT
         FROM unnest(%(jobs)s::text[]) AS wanted (job)
         INNER JOIN mauntic_jobs.runs ON runs.job = wanted.job
         WHERE runs.started_at >= %(since)s AND runs.status IN ('running', 'failed', 'lost', 'missed')
-    ) AS found
+    )
+    OR EXISTS (SELECT FROM mauntic_jobs.redis_marker WHERE lost_at IS NOT NULL) AS found
 
 -- failed -- The latest run of each job that answered a slot, if it failed or was lost and no later one made up for it.
 -- A run that was stopped is none: its slot is due again. Nor is one that somebody made with options of their own.

@@ -6,28 +6,28 @@ another server connection. For the same reason settings are only ever made for o
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.job import Row
+from mauntic_jobs.stores.postgres_answer import wait_for_news
 from mauntic_jobs.stores.postgres_errors import connect_error, translate, unreadable_url
+from mauntic_jobs.stores.postgres_settings import in_transaction, settings_query, skip_settings
 from mauntic_jobs.stores.postgres_values import TolerantContext
 
-_SET_LOCAL = b"""
-SELECT set_config('application_name', %(name)s, true),
-       set_config('TimeZone', 'UTC', true),
-       set_config('statement_timeout', %(statement_timeout)s, true),
-       set_config('idle_in_transaction_session_timeout', %(idle_timeout)s, true),
-       set_config('client_connection_check_interval', '10s', true),
-       set_config('work_mem', coalesce(%(work_mem)s, current_setting('work_mem')), true)
+_LIMITS = b"""
+SELECT name, pg_backend_pid() AS backend FROM pg_settings
+WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout') AND reset_val <> '0'
 """
 
 
@@ -79,12 +79,51 @@ class Session:
     def execute(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> int:
         """Execute one statement with named parameters and return how many rows it affected."""
         with self._translated():
-            return self._connection.execute(query, parameters).rowcount
+            return self._executed(query, parameters).rowcount
 
     def rows(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Execute one statement and return its rows, by column name."""
         with self._translated():
-            return self._connection.execute(query, parameters).fetchall()
+            return self._executed(query, parameters).fetchall()
+
+    def execute_alone(self, query: bytes) -> None:
+        """Execute a statement that Postgres allows in no transaction, as the session is set."""
+        with self._translated():
+            self._connection.execute(query)
+
+    @contextmanager
+    def unlimited(self) -> Iterator[None]:
+        """Let what is executed alone take as long as it needs, whatever the role or the database is set to.
+
+        Raises ConfigurationError behind a pooler: it would hand the connection's settings on to others.
+        """
+        limits = self.rows(_LIMITS)
+        names = [row["name"] for row in limits]
+        if any(row["backend"] != self.wire.backend for row in limits):
+            raise ConfigurationError(
+                f"The role or the database has a {' and a '.join(names)}, which may end the building of an index. "
+                "Set DATABASE_URL to the database itself, without the pooler, for this command."
+            )
+        with self._translated():
+            for name in names:
+                self._connection.execute(sql.SQL("SET {} = 0").format(sql.Identifier(name)))
+        try:
+            yield
+        finally:
+            with self._translated():
+                for name in names if not self.broken else []:
+                    self._connection.execute(sql.SQL("RESET {}").format(sql.Identifier(name)))
+
+    def answers_within(self, seconds: float) -> bool:
+        """Return whether the connection is given to a server, which a pooler may have none left for."""
+        with self._translated():
+            wire = self._connection.pgconn
+            wire.send_query(b"SELECT 1")
+            if not wait_for_news(wire.socket, seconds):
+                return False
+            while wire.get_result() is not None:
+                pass
+            return True
 
     def row(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> Row:
         """Execute a statement that returns exactly one row, and return it."""
@@ -107,15 +146,7 @@ class Session:
     def transaction(self, limits: Limits = Limits()) -> Iterator[None]:
         """Commit what the body does, or roll it back if it raises."""
         with self._translated(), self._connection.transaction():
-            self._connection.execute(
-                _SET_LOCAL,
-                {
-                    "name": limits.name,
-                    "statement_timeout": _milliseconds(limits.statement_timeout),
-                    "idle_timeout": _milliseconds(limits.idle_timeout),
-                    "work_mem": limits.work_mem,
-                },
-            )
+            self._connection.execute(settings_query(*astuple(limits)))
             yield
 
     @contextmanager
@@ -139,6 +170,20 @@ class Session:
     def close(self) -> None:
         """Close the connection; what was not committed is rolled back by the server."""
         self._connection.close()
+
+    def _executed(self, query: bytes, parameters: Mapping[str, Any] | None) -> psycopg.Cursor[Row]:
+        connection = self._connection
+        if connection.info.transaction_status is not TransactionStatus.IDLE:
+            return connection.execute(query, parameters)
+        try:
+            cursor = connection.execute(in_transaction(query), parameters)
+        except psycopg.Error:
+            # The failed transaction is over; on a lost connection there is none.
+            if not connection.closed:
+                connection.rollback()
+            raise
+        skip_settings(cursor)
+        return cursor
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -190,12 +235,14 @@ def open_session(settings: Settings) -> Session:
         )
     except psycopg.Error as error:
         raise connect_error(error, url) from None
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     return Session(connection)
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
     """Return libpq's options for every connection: how it is named, and when a lost one is noticed."""
     return {
+        "client_encoding": "UTF8",
         "connect_timeout": max(2, round(settings.connect_timeout.total_seconds())),
         "fallback_application_name": "mauntic-jobs",
         "keepalives_idle": 30,
@@ -208,7 +255,3 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 def json(value: Any) -> Json:
     """Wrap a value to be stored as json."""
     return Json(value)
-
-
-def _milliseconds(duration: timedelta) -> str:
-    return str(max(1, round(duration.total_seconds() * 1000)))

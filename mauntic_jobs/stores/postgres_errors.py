@@ -28,6 +28,7 @@ _UNREADABLE = re.compile(
 _CONTENTION = {"40001", "40P01", "55P03"}
 _GONE = {"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"}
 _READ_ONLY = "25006"
+_ROW_SECURITY = "affected by row-level security"
 # Its messages quote the value that could not be read.
 _DATA_EXCEPTION = "22"
 _ADVICE = {
@@ -84,6 +85,11 @@ def translate(error: psycopg.Error, *, standby: bool) -> MaunticJobsError:  # no
         return UnavailableError(f"The connection to Postgres was lost: {text}.")
     if state in ("42P01", "3F000"):
         return ConfigurationError(f"{_sentence(text)} {_missing_table_advice(text)}")
+    if _ROW_SECURITY in text:
+        return ConfigurationError(
+            f"Postgres would hide rows from this role, and figures would be too low: {text}. "
+            "Use a role with BYPASSRLS, or switch row-level security off for the table."
+        )
     if state in _ADVICE or state[:2] == "28":
         return ConfigurationError(f"{_sentence(text)} {_ADVICE.get(state, 'Check DATABASE_URL.')}")
     return JobFailedError(f"Postgres refused a statement: {text} (SQLSTATE {state or 'none'}).")

@@ -1,17 +1,17 @@
 """Postgres for an event loop: one connection, opened when it is needed and again when it is lost.
 
 Every statement is a transaction of its own, which a transaction-mode pooler gives to whichever server connection is
-free: nothing is set, nothing is prepared.
+free: nothing is set for longer, nothing is prepared.
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import pq
 from psycopg.rows import dict_row
 from pydantic_core import from_json
 
@@ -19,13 +19,18 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import MaunticJobsError, UnavailableError
 from mauntic_jobs.job import Row
 from mauntic_jobs.stores.postgres import connection_options, database_url
+from mauntic_jobs.stores.postgres_answer import ask, has_news
 from mauntic_jobs.stores.postgres_errors import connect_error, translate
+from mauntic_jobs.stores.postgres_settings import in_transaction, skip_settings
 from mauntic_jobs.stores.postgres_values import TolerantContext
 
 _T = TypeVar("_T")
 
 # A server that has frozen is given up; the connection's own limits notice one that is gone.
 _ANSWER_SECONDS = 30
+# After this long without a statement the server is asked whether it is there, and must answer soon: a firewall or an
+# address translation forgets connections without a word to either side.
+_IDLE_SECONDS, _ALIVE_SECONDS = 15.0, 1.0
 
 
 class PostgresLink:
@@ -38,12 +43,19 @@ class PostgresLink:
         self._settings = settings
         self._connection: psycopg.AsyncConnection[Row] | None = None
         self._one = asyncio.Lock()
+        self._used = 0.0
 
     async def rows(self, query: bytes, parameters: Mapping[str, Any]) -> list[Row]:
         """Execute one statement with named parameters and return its rows; none if it returns none."""
 
         async def execute(connection: psycopg.AsyncConnection[Row]) -> list[Row]:
-            cursor = await connection.execute(query, parameters)
+            try:
+                cursor = await connection.execute(in_transaction(query), parameters)
+            except psycopg.Error:
+                if not connection.closed:
+                    await connection.rollback()
+                raise
+            skip_settings(cursor)
             return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
         return await self._do(execute)
@@ -54,16 +66,14 @@ class PostgresLink:
         A third of what `rows` costs: for what is asked hundreds of times a second.
         """
         numbered, names = _numbered(query)
-        return from_json(
-            await self._do(lambda each: _asked(each.pgconn, numbered, [parameters[name] for name in names]))
-        )
+        return from_json(await self._do(lambda each: ask(each.pgconn, numbered, [parameters[name] for name in names])))
 
     async def _do(self, work: Callable[[psycopg.AsyncConnection[Row]], Awaitable[_T]]) -> _T:
         async with self._one:
             connection = await self._connected()
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
-                    return await work(connection)
+                    answer = await work(connection)
             except psycopg.Error as error:
                 standby = connection.info.parameter_status("in_hot_standby") == "on"
                 raise await self._given_up(translate(error, standby=standby), connection.closed) from error
@@ -73,6 +83,8 @@ class PostgresLink:
             except asyncio.CancelledError:
                 await self.close()
                 raise
+            self._used = time.monotonic()
+            return answer
 
     async def close(self) -> None:
         """Close the connection."""
@@ -81,8 +93,10 @@ class PostgresLink:
             await connection.close()
 
     async def _connected(self) -> psycopg.AsyncConnection[Row]:
-        if self._connection is not None and not self._connection.closed:
-            return self._connection
+        if self._connection is not None:
+            if await self._is_alive(self._connection):
+                return self._connection
+            await self.close()
         url = database_url(self._settings)
         try:
             self._connection = await psycopg.AsyncConnection.connect(
@@ -96,7 +110,25 @@ class PostgresLink:
             )
         except psycopg.Error as error:
             raise connect_error(error, url) from None
+        self._used = time.monotonic()
         return self._connection
+
+    async def _is_alive(self, connection: psycopg.AsyncConnection[Row]) -> bool:
+        """Return whether a kept connection can take a statement, before one is spent on it."""
+        # A server speaks to an idle connection when it ends it, or changes a setting: a new one is right for both.
+        if connection.closed or has_news(connection.pgconn.socket):
+            return False
+        if time.monotonic() - self._used < _IDLE_SECONDS:
+            return True
+        try:
+            async with asyncio.timeout(_ALIVE_SECONDS):
+                await ask(connection.pgconn, b"SELECT 1", [])
+        except (psycopg.Error, TimeoutError):
+            return False
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        return True
 
     async def _given_up(self, error: MaunticJobsError, closed: bool) -> MaunticJobsError:
         if closed or error.transient:
@@ -114,43 +146,3 @@ def _numbered(query: bytes) -> tuple[bytes, list[str]]:
         return b"$%d" % len(names)
 
     return re.sub(rb"%\((\w+)\)s", number, query), names
-
-
-async def _asked(connection: pq.abc.PGconn, query: bytes, values: Sequence[bytes]) -> bytes:
-    """Return the first value of a query's answer."""
-    loop = asyncio.get_running_loop()
-    answered: asyncio.Future[pq.abc.PGresult] = loop.create_future()
-    results: list[pq.abc.PGresult] = []
-
-    def read() -> None:
-        try:
-            connection.consume_input()
-            while not answered.done() and not connection.is_busy():
-                result = connection.get_result()
-                if result is None:
-                    answered.set_result(results[0])
-                else:
-                    results.append(result)
-        except psycopg.Error as error:
-            answered.set_exception(error)
-
-    def write() -> None:
-        try:
-            if not connection.flush():
-                loop.remove_writer(connection.socket)
-        except psycopg.Error as error:
-            answered.set_exception(error)
-
-    connection.send_query_params(query, values)
-    socket = connection.socket
-    if connection.flush():
-        loop.add_writer(socket, write)
-    loop.add_reader(socket, read)
-    try:
-        result = await answered
-    finally:
-        loop.remove_reader(socket)
-        loop.remove_writer(socket)
-    if result.status != pq.ExecStatus.TUPLES_OK:
-        raise psycopg.errors.error_from_result(result)
-    return result.get_value(0, 0) or b"null"

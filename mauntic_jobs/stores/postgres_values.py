@@ -15,7 +15,7 @@ from psycopg.abc import AdaptContext, Buffer, Loader as LoaderProtocol
 from psycopg.adapt import AdaptersMap, Loader
 from psycopg.pq import Format
 
-_TYPES = ("date", "time", "timetz", "timestamp", "timestamptz", "json", "jsonb")
+_TYPES = ("date", "time", "timetz", "timestamp", "timestamptz", "interval", "json", "jsonb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,9 @@ def _tolerant(fast: type[LoaderProtocol], format_: Format) -> type[Loader]:
 
         def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
             super().__init__(oid, context)
-            # It is not a base class: psycopg calls what is compiled past any method that overrides it.
-            self._fast = fast(oid, context)
+            # It is not a base class: psycopg calls what is compiled past any method that overrides it. Without the
+            # connection it reads ISO and UTC, as each statement is set to answer, whatever the session is set to.
+            self._fast = fast(oid)
 
         def load(self, data: Buffer) -> Any:
             try:

@@ -72,7 +72,7 @@ def _statuses(here: Settings) -> list[str]:
 def test_a_run_that_outlasts_the_drain_goes_back_to_the_queue(here: Settings, queue: Queue) -> None:
     _scheduled(queue)
     with connect(here) as holder:
-        holder.execute(_HOLD)
+        holder.execute_alone(_HOLD)
         worker = _work(here, queue, "--drain-timeout", "0.5s")
         wait_until(lambda: _statuses(here) == ["running"], "a run")
         worker.send_signal(signal.SIGTERM)
@@ -87,7 +87,7 @@ def test_a_run_that_outlasts_the_drain_goes_back_to_the_queue(here: Settings, qu
 def test_a_run_that_ends_within_the_drain_is_completed(here: Settings, queue: Queue) -> None:
     _scheduled(queue)
     with connect(here) as holder:
-        holder.execute(_HOLD)
+        holder.execute_alone(_HOLD)
         worker = _work(here, queue)
         wait_until(lambda: _statuses(here) == ["running"], "a run")
         worker.send_signal(signal.SIGINT)
@@ -99,7 +99,7 @@ def test_a_run_that_ends_within_the_drain_is_completed(here: Settings, queue: Qu
 def test_a_worker_killed_in_mid_run_loses_and_doubles_nothing(here: Settings, queue: Queue) -> None:
     _scheduled(queue)
     with connect(here) as holder:
-        holder.execute(_HOLD)
+        holder.execute_alone(_HOLD)
         worker = _work(here, queue)
         wait_until(lambda: _statuses(here) == ["running"], "a run")
         worker.kill()
@@ -124,7 +124,7 @@ def test_a_worker_killed_in_mid_run_loses_and_doubles_nothing(here: Settings, qu
 def test_a_second_signal_ends_it_at_once(here: Settings, queue: Queue) -> None:
     _scheduled(queue)
     with connect(here) as holder:
-        holder.execute(_HOLD)
+        holder.execute_alone(_HOLD)
         worker = _work(here, queue, "--drain-timeout", "1h")
         wait_until(lambda: _statuses(here) == ["running"], "a run")
         worker.send_signal(signal.SIGTERM)
@@ -138,7 +138,7 @@ def test_a_second_signal_ends_it_at_once(here: Settings, queue: Queue) -> None:
 def test_a_run_that_a_service_manager_stopped_goes_back_to_the_queue(here: Settings, queue: Queue) -> None:
     _scheduled(queue)
     with connect(here) as holder:
-        holder.execute(_HOLD)
+        holder.execute_alone(_HOLD)
         worker = _work(here, queue, "--drain")
         wait_until(lambda: _statuses(here) == ["running"], "a run")
         # Every thread of a process has children of its own.
@@ -198,7 +198,7 @@ def test_a_run_that_a_guard_refused_fails_at_once_with_its_reason(here: Settings
 
 def test_a_run_that_another_is_in_the_way_of_is_tried_again(here: Settings, queue: Queue) -> None:
     with connect(here) as holder:
-        holder.execute(_HOLD)
+        holder.execute_alone(_HOLD)
         other = start_program("aggregate-hourly", "--date", "2026-10-01", settings=here)
         wait_until(lambda: _statuses(here) == ["running"], "the other run")
         _scheduled(queue)

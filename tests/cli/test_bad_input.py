@@ -33,11 +33,11 @@ def used(servers: Servers, template: str) -> Iterator[Settings]:
     """Yield the settings of one database for all, in which a run of 5 October 2026 would write something."""
     url = urlsplit(servers.database_url)._replace(path="/used").geturl()
     with connect(Settings(database_url=servers.database_url)) as owner:
-        owner.execute(f"CREATE DATABASE used TEMPLATE {template}".encode())
+        owner.execute_alone(f"CREATE DATABASE used TEMPLATE {template}".encode())
         with connect(Settings(database_url=url)) as session:
             add_events(session, [Event(organization(1), contact(1), "email_opened", utc("2026-10-05T10:00"))])
         yield Settings(database_url=url)
-        owner.execute(b"DROP DATABASE used WITH (FORCE)")
+        owner.execute_alone(b"DROP DATABASE used WITH (FORCE)")
 
 
 def _written(settings: Settings) -> list[list[dict[str, Any]]]:

@@ -1,6 +1,5 @@
 """The email providers over HTTP as tests meet them: how each is configured, and how it says what."""
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from mauntic_jobs.delivery.providers.http import HttpClient
 from mauntic_jobs.delivery.providers.provider import Provider
 from tests.delivery.fake_api import Reply, Taken
 from tests.delivery.world import World
+from tests.support import run_on_loop
 
 EMAIL = Email(
     sender=parse_address("News <news@acme.test>"),
@@ -122,7 +122,7 @@ def sent(kind: Kind, url: str, *emails: Email, timeout: float = 5, **config: Any
         await client.close()
         return outcomes
 
-    return asyncio.run(run())
+    return run_on_loop(run())
 
 
 def checked(kind: Kind, url: str, **config: Any) -> Outcome:
@@ -134,7 +134,7 @@ def checked(kind: Kind, url: str, **config: Any) -> Outcome:
         await client.close()
         return outcome
 
-    return asyncio.run(run())
+    return run_on_loop(run())
 
 
 def add(world: World, kind: Kind, url: str, *, priority: int = 0) -> UUID:

@@ -135,6 +135,8 @@ def running_api(answer: Answering, *, tls: ssl.SSLContext | None = None) -> Iter
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # Transports that were aborted close their sockets in the next turn of the loop.
+        await asyncio.sleep(0)
 
     with running_loop("api") as run:
         server = run(start())

@@ -1,11 +1,13 @@
 """Stores of a test's own, durable, which can be killed and started again on what they have on disk."""
 
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
+from urllib.parse import urlsplit
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded import binaries, children, home, launch
@@ -29,6 +31,10 @@ class OwnStore:
         """End it without any ado: SIGKILL, or SIGQUIT for Postgres's immediate stop."""
         self._server.process.send_signal(number)
         self._server.process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server, which goes on."""
+        self._server.process.send_signal(number)
 
     def start(self) -> None:
         """Start it again, on what is on disk."""
@@ -78,6 +84,32 @@ def own_postgres() -> Iterator[OwnStore]:
             yield store
         finally:
             store.end(signal.SIGQUIT)
+
+
+@contextmanager
+def own_replica(primary: OwnStore) -> Iterator[OwnStore]:
+    """Run a hot standby that follows a Postgres of `own_postgres`."""
+    with _plan() as plan:
+        directory, port = Path(plan.directory), children.free_port()
+        data = directory / "postgres"
+        primary.end(signal.SIGINT)
+        shutil.copytree(primary.directory, data)
+        (data / "standby.signal").touch()
+        with (data / "postgresql.auto.conf").open("a") as file:
+            file.write(f"primary_conninfo = '{primary.url}'\n")
+        if plan.account:
+            for each in [data, *data.rglob("*")]:
+                os.chown(each, *plan.account)
+        primary.start()
+        url = urlsplit(primary.url)
+        netloc = f"{url.username}:{url.password}@127.0.0.1:{port}"
+        replica = OwnStore(
+            data, url._replace(netloc=netloc).geturl(), lambda: launch.start_postgres(plan, directory, port)
+        )
+        try:
+            yield replica
+        finally:
+            replica.end(signal.SIGQUIT)
 
 
 @contextmanager

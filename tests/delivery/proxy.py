@@ -26,6 +26,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._dropping = False
+        self._forgotten: set[asyncio.Task[Any]] = set()
         self._accepted = 0
         self._server: asyncio.Server = run(self._start())
         self.host = "127.0.0.1"
@@ -55,6 +56,10 @@ class Proxy:
 
     def thaw(self) -> None:
         self._do(self._flowing.set)
+
+    def forget_all(self) -> None:
+        """Pass nothing on over the connections that are open, and tell neither end, as a firewall does."""
+        self._do(lambda: self._forgotten.update(self._links))
 
     def drop_replies(self) -> None:
         """Lose what the server sends; that it closed is only held back, until `pass_replies`."""
@@ -121,25 +126,32 @@ class Proxy:
             writers.append(upstream_writer)
             if upstream_writer.get_extra_info("sockname") == upstream_writer.get_extra_info("peername"):
                 raise ConnectionRefusedError  # nobody listens at a port that then was given to this end of it
+            link = asyncio.current_task()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pass_requests(reader, upstream_writer))
-                group.create_task(self._pass_replies(upstream_reader, writer, reader))
+                group.create_task(self._pass_requests(reader, upstream_writer, link))
+                group.create_task(self._pass_replies(upstream_reader, writer, reader, link))
         except* OSError:
             # One end was reset, or the server does not listen: so is the other end.
             for each in writers:
                 _reset(each)
 
-    async def _pass_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await self._read(reader):
+    async def _pass_requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: asyncio.Task[Any] | None
+    ) -> None:
+        while chunk := await self._read(reader, link):
             writer.write(chunk)
             await writer.drain()
         writer.write_eof()
 
     async def _pass_replies(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamReader
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        client: asyncio.StreamReader,
+        link: asyncio.Task[Any] | None,
     ) -> None:
         try:
-            while chunk := await self._read(reader):
+            while chunk := await self._read(reader, link):
                 if not self._dropping:
                     writer.write(chunk)
                     await writer.drain()
@@ -153,11 +165,13 @@ class Proxy:
         while self._dropping and not client.at_eof():  # noqa: ASYNC110 - neither has an event
             await asyncio.sleep(_TICK_SECONDS)
 
-    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+    async def _read(self, reader: asyncio.StreamReader, link: asyncio.Task[Any] | None) -> bytes:
         chunk = await reader.read(_CHUNK_BYTES)
         if self._delay:
             await asyncio.sleep(self._delay)
         await self._flowing.wait()
+        if link in self._forgotten:
+            await asyncio.Event().wait()
         return chunk
 
 

@@ -161,7 +161,7 @@ def test_bad_input_is_a_usage_error(world: World, arguments: tuple[str, ...], pr
 
 
 def test_a_database_without_the_ledger_is_a_configuration_error(world: World) -> None:
-    world.session.execute(b"DROP TABLE mauntic_jobs.deliveries")
+    world.session.execute(b"DROP TABLE mauntic_jobs.deliveries CASCADE")
     done = program(world, "deliver", "email", "--drain")
     assert done.returncode == 78
     assert "db upgrade" in done.stderr

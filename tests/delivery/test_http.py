@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import pytest
 
 from mauntic_jobs.delivery.outcome import Verdict
 from mauntic_jobs.delivery.providers.http import Answer, ExchangeError, Exchanges, HttpClient, Request, common_outcome
 from tests.delivery.fake_api import FakeApi, Fault, Reply, Taken, running_api
+from tests.delivery.proxy import running_proxy
+from tests.support import run_on_loop
 
 NOW = datetime(2026, 10, 1, 12, tzinfo=UTC)
 
@@ -32,7 +35,7 @@ def ask(*requests: Request, timeout: float = 5) -> list[Answer | ExchangeError]:
         await client.close()
         return answers
 
-    return asyncio.run(run())
+    return run_on_loop(run())
 
 
 def failure(answer: Answer | ExchangeError) -> ExchangeError:
@@ -52,6 +55,28 @@ def test_a_request_comes_whole_and_over_a_kept_connection(api: FakeApi, content:
     assert [taken.body for taken in api.taken] == [content] * 2
     assert api.taken[0].headers["content-length"] == str(len(content))
     assert api.connections == 1
+
+
+def test_a_kept_connection_that_the_server_has_closed_spends_no_request(api: FakeApi) -> None:
+    place = urlsplit(api.url)
+    assert place.hostname
+    assert place.port
+    with running_proxy(place.hostname, place.port) as proxy:
+
+        async def run() -> list[int]:
+            client = HttpClient(timeout=5)
+            exchanges = Exchanges(client)
+            sent = Request(f"http://127.0.0.1:{proxy.port}/send", {}, b"hello")
+            statuses = [(await exchanges.make(sent)).status]
+            for end in (proxy.reset_all, proxy.reset_all):
+                await asyncio.to_thread(end)
+                await asyncio.sleep(0.05)
+                statuses.append((await exchanges.make(sent)).status)
+            await client.close()
+            return statuses
+
+        assert run_on_loop(run()) == [200, 200, 200]
+    assert len(api.taken) == 3
 
 
 @pytest.mark.parametrize("size", [5, 5_000_000])
@@ -115,7 +140,7 @@ def test_an_exchange_that_is_aborted_says_how_far_it_came(api: FakeApi) -> None:
         await client.close()
         return raised.value.outcome.verdict
 
-    assert asyncio.run(run()) is Verdict.UNKNOWN
+    assert run_on_loop(run()) is Verdict.UNKNOWN
     assert len(api.taken) == 1
 
 

@@ -5,18 +5,23 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from mauntic_jobs.delivery.mime import Mime
 from mauntic_jobs.delivery.network import Network, parse_networks
 from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
+from mauntic_jobs.delivery.providers import smtp as smtp_provider
+from mauntic_jobs.delivery.providers.config import ProviderConfig
+from mauntic_jobs.delivery.providers.smtp import SmtpProvider
 from mauntic_jobs.delivery.smtp import SmtpConnection
 from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
 from mauntic_jobs.delivery.smtp_wire import LostError, Reply, Wire
+from tests.delivery.adapters import EMAIL
 from tests.delivery.proxy import running_proxy
 from tests.delivery.sink import Sink, certificate, running_sink, server_tls
-from tests.support import wait_until
+from tests.support import run_on_loop, wait_until
 
 HERE = Network(loopback=True)
 LOGIN: dict[str, Any] = {"username": "acme", "password": "not-a-real-one"}
@@ -38,7 +43,7 @@ def send(
         await connection.close()
         return outcomes
 
-    return asyncio.run(run())
+    return run_on_loop(run())
 
 
 @pytest.mark.parametrize("pipelining", [True, False])
@@ -108,8 +113,28 @@ def test_a_kept_connection_that_the_server_has_closed_is_opened_again(sink: Sink
             await connection.close()
             return outcomes
 
-        assert [each.verdict for each in asyncio.run(run())] == [Verdict.ACCEPTED] * 2
+        assert [each.verdict for each in run_on_loop(run())] == [Verdict.ACCEPTED] * 2
     assert len(sink.messages()) == 2
+
+
+def test_a_kept_connection_that_the_network_may_have_forgotten_is_not_used_again(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smtp_provider, "_IDLE_SECONDS", 0.1)
+    with running_proxy(sink.host, sink.port) as proxy:
+        values = {"host": "127.0.0.1", "port": proxy.port, "from": "news@acme.test"}
+        config = ProviderConfig(uuid4(), "custom_smtp", values)
+
+        async def run() -> list[Outcome]:
+            provider = SmtpProvider(config, HERE, hello="here.example", timeout=2)
+            outcomes = [await provider.send(EMAIL)]
+            await asyncio.to_thread(proxy.forget_all)
+            await asyncio.sleep(0.2)
+            outcomes.append(await provider.send(EMAIL))
+            await provider.close()
+            return outcomes
+
+        assert [each.verdict for each in run_on_loop(run())] == [Verdict.ACCEPTED] * 2
 
 
 def test_one_connection_is_kept_for_many_messages(sink: Sink) -> None:
@@ -127,7 +152,7 @@ def test_an_exchange_that_is_ended_says_how_far_it_came(sink: Sink) -> None:
         connection.abort()
         return await sending
 
-    assert asyncio.run(run("freeze@example.com")).verdict is Verdict.UNKNOWN
+    assert run_on_loop(run("freeze@example.com")).verdict is Verdict.UNKNOWN
 
     async def stuck() -> Outcome:
         # An address of a network that is for documentation: nobody answers.
@@ -135,7 +160,7 @@ def test_an_exchange_that_is_ended_says_how_far_it_came(sink: Sink) -> None:
         connection.abort()
         return await connection.send("news@acme.test", "a@example.com", plain)
 
-    assert asyncio.run(stuck()).verdict is Verdict.TEMPORARY
+    assert run_on_loop(stuck()).verdict is Verdict.TEMPORARY
 
 
 def test_a_password_goes_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +198,7 @@ def test_a_password_is_not_sent_in_the_clear(tmp_path: Path) -> None:
             )
             return await connection.send("news@acme.test", "a@example.com", plain)
 
-        outcome = asyncio.run(run())
+        outcome = run_on_loop(run())
     assert outcome.verdict is Verdict.PROVIDER
     assert outcome.reason == f"{host} offers no TLS, and the password is not sent in the clear"
     assert sink.behaviour.heard == ["EHLO"]
@@ -201,7 +226,7 @@ def test_replies_are_read_in_whatever_pieces_they_come() -> None:
             wire.data_received(bytes([byte]))
         return [await wire.reply(), await wire.reply()]
 
-    assert asyncio.run(run()) == [Reply(250, ("one", "two")), Reply(354, ("go",))]
+    assert run_on_loop(run()) == [Reply(250, ("one", "two")), Reply(354, ("go",))]
 
 
 def test_a_reply_is_waited_for_until_the_instant_that_was_said_last() -> None:
@@ -220,7 +245,7 @@ def test_a_reply_is_waited_for_until_the_instant_that_was_said_last() -> None:
         assert await wire.reply() == Reply(250, ("two",))
         wire.abort()
 
-    asyncio.run(run())
+    run_on_loop(run())
 
 
 def _forget_tls() -> None:
@@ -251,7 +276,7 @@ def test_an_exchange_that_is_cancelled_is_no_part_of_the_next(sink: Sink) -> Non
         await connection.close()
         return outcome
 
-    assert asyncio.run(run()).reason == "the recipient was refused: 550 5.1.1 no such user"
+    assert run_on_loop(run()).reason == "the recipient was refused: 550 5.1.1 no such user"
 
 
 def test_a_reply_without_an_end_is_the_end_of_the_connection() -> None:
@@ -262,4 +287,4 @@ def test_a_reply_without_an_end_is_the_end_of_the_connection() -> None:
         with pytest.raises(LostError, match="more than 100 lines"):
             await wire.reply()
 
-    asyncio.run(run())
+    run_on_loop(run())

@@ -16,6 +16,7 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
 from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.stores.redis import open_redis
+from tests.support import run_on_loop
 
 DAY = timedelta(days=1)
 
@@ -159,7 +160,7 @@ class World:
     def deliver(self, **changes: Any) -> Engine:
         """Deliver until the queue is empty."""
         engine = self.engine(**changes)
-        asyncio.run(asyncio.wait_for(engine.run(), 60))
+        run_on_loop(asyncio.wait_for(engine.run(), 60))
         return engine
 
     def ledger(self) -> list[Row]:
@@ -187,6 +188,16 @@ class World:
             "UPDATE mauntic_jobs.deliveries SET until = clock_timestamp() - interval '1 second'"
             " WHERE until IS NOT NULL AND organization_id = %(organization)s"
         )
+
+
+def sent_by_node(world: World, count: int, at: str = "clock_timestamp() AT TIME ZONE 'UTC'") -> None:
+    """Leave the events of emails that the Node engine has sent; `at` is SQL for when."""
+    world.write(
+        "INSERT INTO delivery.delivery_events (job_id, organization_id, contact_id, channel, event_type,"
+        " provider_message_id, metadata, created_at) SELECT gen_random_uuid(), %(organization)s, gen_random_uuid(),"
+        f" 'email', 'sent', '<' || n || '@node>', '{{}}', {at} FROM generate_series(1, %(count)s) AS n",
+        count=count,
+    )
 
 
 @contextmanager

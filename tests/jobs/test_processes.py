@@ -347,7 +347,7 @@ def test_of_eight_resets_at_once_one_works_and_seven_try_later(
     counters = Counters(redis, owner, Unit.DAY.floor(clock.now()))
     counters.start_over()
     with connect(direct_settings) as holder:
-        holder.execute(b"BEGIN; LOCK TABLE delivery.sending_domains IN ACCESS EXCLUSIVE MODE")
+        holder.execute_alone(b"BEGIN; LOCK TABLE delivery.sending_domains IN ACCESS EXCLUSIVE MODE")
         processes = [start_program("warmup-daily-reset", settings=settings, **variables) for _ in range(8)]
         wait_until(lambda: sum(process.poll() is not None for process in processes) == 7, "the end of seven")
     for process in processes:

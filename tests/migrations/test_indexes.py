@@ -190,7 +190,7 @@ def _leave_invalid(session: Session) -> None:
     _add(session, 1)
     _add(session, 2)
     with pytest.raises(ConflictError):
-        session.execute(BUILD)
+        session.execute_alone(BUILD)
     assert {index.name: state for index, state in states(session).items()}[KEY] is IndexState.INVALID
 
 
@@ -214,7 +214,7 @@ def test_an_index_of_the_same_name_on_another_schema_is_not_ours(fresh: Settings
     for index in INDEXES:
         copy = f"backup.{index.table.partition('.')[2]}"
         fresh_session.execute(f"CREATE TABLE IF NOT EXISTS {copy} (LIKE {index.table})".encode())
-        fresh_session.execute(index.sql.replace(index.table, copy).encode())
+        fresh_session.execute_alone(index.sql.replace(index.table, copy).encode())
     assert set(states(fresh_session).values()) == {IndexState.MISSING}
     upgrade(fresh, _silent)
     built = fresh_session.rows(
@@ -306,9 +306,65 @@ def test_the_events_of_a_day_are_found_by_their_index(fresh: Settings, fresh_ses
            timestamp '2026-01-01' + number * interval '10 minutes'
     FROM generate_series(1, 50000) AS number
     """)
-    fresh_session.execute(b"VACUUM ANALYZE analytics.contact_activity")
+    fresh_session.execute_alone(b"VACUUM ANALYZE analytics.contact_activity")
     plan = fresh_session.rows(
         b"EXPLAIN SELECT FROM analytics.contact_activity WHERE created_at >= %(day)s AND created_at < %(day)s + 1",
         {"day": date(2026, 6, 1)},
     )
     assert "mauntic_jobs_contact_activity_created_at" in str(plan)
+
+
+PARTITIONED = b"""
+DROP TABLE analytics.contact_activity;
+CREATE TABLE analytics.contact_activity (
+    id uuid NOT NULL DEFAULT gen_random_uuid(), organization_id uuid NOT NULL, contact_id uuid NOT NULL,
+    event_type varchar(100) NOT NULL, event_source varchar(100), event_data jsonb,
+    created_at timestamp NOT NULL DEFAULT now()
+) PARTITION BY RANGE (created_at);
+CREATE TABLE analytics.activity_2026_10 PARTITION OF analytics.contact_activity
+    FOR VALUES FROM ('2026-10-01') TO ('2026-11-01');
+CREATE TABLE analytics."activity 2026-11" PARTITION OF analytics.contact_activity
+    FOR VALUES FROM ('2026-11-01') TO ('2026-12-01') PARTITION BY HASH (organization_id);
+CREATE TABLE analytics.activity_2026_11_0 PARTITION OF analytics."activity 2026-11"
+    FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE analytics.activity_2026_11_1 PARTITION OF analytics."activity 2026-11"
+    FOR VALUES WITH (MODULUS 2, REMAINDER 1)
+"""
+LATER = b"""
+CREATE TABLE analytics.activity_2026_12 PARTITION OF analytics.contact_activity
+    FOR VALUES FROM ('2026-12-01') TO ('2027-01-01')
+"""
+UNINDEXED = b"""
+SELECT tree.relid::regclass::text AS name
+FROM pg_partition_tree('analytics.contact_activity') AS tree
+WHERE NOT EXISTS (SELECT FROM pg_index AS index WHERE index.indrelid = tree.relid AND index.indisvalid)
+"""
+
+
+def test_a_partitioned_table_gets_its_index_partition_by_partition(fresh: Settings, fresh_session: Session) -> None:
+    fresh_session.execute(PARTITIONED)
+    assert "ON ONLY analytics.contact_activity" in script(inspect(fresh_session))
+    said: list[str] = []
+    upgrade(fresh, said.append)
+    assert inspect(fresh_session).current
+    assert fresh_session.rows(UNINDEXED) == []
+    assert len([line for line in said if "contact_activity_created_at on" in line]) == 5
+    fresh_session.execute(LATER)
+    assert inspect(fresh_session).current
+    assert fresh_session.rows(UNINDEXED) == []
+
+
+def test_an_index_on_partitions_is_gone_on_with_where_it_was_left(fresh: Settings, fresh_session: Session) -> None:
+    fresh_session.execute(PARTITIONED)
+    (index,) = [each for each in INDEXES if each.table == "analytics.contact_activity"]
+    fresh_session.execute(index.only_sql.encode())
+    assert states(fresh_session)[index] is IndexState.INVALID
+    (partition,) = fresh_session.rows(b"SELECT 'analytics.activity_2026_10'::regclass::oid::text AS oid")
+    name = f"{index.name}_{partition['oid']}"
+    fresh_session.execute(f"CREATE INDEX {name} ON analytics.activity_2026_10 USING brin (created_at)".encode())
+    fresh_session.execute(
+        f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'analytics.{name}'::regclass".encode()
+    )
+    upgrade(fresh, _silent)
+    assert inspect(fresh_session).current
+    assert fresh_session.rows(UNINDEXED) == []

@@ -55,9 +55,9 @@ def twin(fresh: Settings) -> Iterator[Settings]:
     url = urlsplit(fresh.database_url.get_secret_value())
     name = f"{url.path[1:]}_twin"
     with connect(Settings(database_url=url._replace(path="/postgres").geturl())) as session:
-        session.execute(f"CREATE DATABASE {name} TEMPLATE {url.path[1:]}".encode())
+        session.execute_alone(f"CREATE DATABASE {name} TEMPLATE {url.path[1:]}".encode())
         yield Settings(database_url=url._replace(path=f"/{name}").geturl())
-        session.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        session.execute_alone(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture(params=["direct", "pgbouncer"])
@@ -244,10 +244,10 @@ def test_an_upgrade_that_was_stopped_goes_on_where_it_was(fresh: Settings) -> No
 
 def test_a_server_without_what_is_needed_is_refused(direct_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     with connect(direct_settings) as session:
-        monkeypatch.setattr(Session, "server_version", 150_018)
-        with pytest.raises(ConfigurationError, match="Postgres 15 is too old: mauntic-jobs needs 16 or later"):
+        monkeypatch.setattr(Session, "server_version", 140_018)
+        with pytest.raises(ConfigurationError, match="Postgres 14 is too old: mauntic-jobs needs 15 or later"):
             inspect(session)
-        monkeypatch.setattr(Session, "server_version", 160_000)
+        monkeypatch.setattr(Session, "server_version", 150_000)
         assert inspect(session).current
 
 

@@ -35,6 +35,12 @@ def _fault(severity: str, area: str, check: str, words: str) -> Callable[[Spoil]
     return register
 
 
+_EVENT_IN_KOLKATA = (
+    "INSERT INTO analytics.contact_activity (organization_id, contact_id, event_type, created_at) VALUES"
+    " (gen_random_uuid(), gen_random_uuid(), 'x', clock_timestamp() AT TIME ZONE 'Asia/Kolkata')"
+)
+
+
 @_fault("error", "database", "grants", "may neither run jobs nor deliver: it lacks INSERT on")
 def role_without_writing(rig: Rig) -> None:
     rig.execute("REVOKE INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA mauntic_jobs FROM {role}")
@@ -43,6 +49,27 @@ def role_without_writing(rig: Rig) -> None:
 @_fault("error", "database", "grants", "the role lacks UPDATE on crm.segments")
 def role_without_a_grant(rig: Rig) -> None:
     rig.execute("REVOKE UPDATE ON crm.segments FROM {role}")
+
+
+@_fault("error", "messages", "recording", "a message that was sent cannot be recorded: Postgres refused")
+def events_refused(rig: Rig) -> None:
+    rig.execute("ALTER TABLE delivery.delivery_events ADD CHECK (event_type <> 'sent') NOT VALID")
+
+
+_UNSETTLED = (
+    "INSERT INTO mauntic_jobs.deliveries (organization_id, delivery_id, channel, state, queue_job, owner, {columns})"
+    " VALUES (gen_random_uuid(), 'd1', 'email', 'sent', 'j1', gen_random_uuid(), {values})"
+)
+
+
+@_fault("warning", "messages", "unrecorded", "1 result not recorded whole, the last: it was refused")
+def results_refused(rig: Rig) -> None:
+    rig.execute(_UNSETTLED.format(columns="unrecorded", values="jsonb_build_object('error', 'it was refused')"))
+
+
+@_fault("warning", "messages", "unknown_fields", "contact.nickname (1)")
+def fields_unknown(rig: Rig) -> None:
+    rig.execute(_UNSETTLED.format(columns="unknown_fields", values="ARRAY['contact.nickname']"))
 
 
 @_fault("error", "postgres", "writing", "are read-only")
@@ -55,7 +82,7 @@ def superuser(rig: Rig) -> None:
     rig.execute("ALTER ROLE {role} SUPERUSER")
 
 
-@_fault("warning", "database", "row_security", "may hide rows of crm.contacts")
+@_fault("error", "database", "row_security", "may hide rows of crm.contacts")
 def row_security(rig: Rig) -> None:
     rig.execute("ALTER TABLE crm.contacts ENABLE ROW LEVEL SECURITY")
 
@@ -63,6 +90,11 @@ def row_security(rig: Rig) -> None:
 @_fault("warning", "postgres", "time_zone", "are in Europe/Berlin")
 def time_zone(rig: Rig) -> None:
     rig.execute("ALTER ROLE {role} SET timezone = 'Europe/Berlin'")
+
+
+@_fault("error", "postgres", "event_times", "minutes ahead of the clock in UTC")
+def events_in_the_future(rig: Rig) -> None:
+    rig.execute(_EVENT_IN_KOLKATA)
 
 
 @_fault("error", "database", "indexes", "mauntic_jobs_event_aggregates_key on")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import takewhile
 from random import Random
+from typing import NoReturn
 
 import pytest
 
@@ -27,6 +28,10 @@ from tests.support import Event, add_events, contact, day, organization, request
 
 EVERY = ticking("every", "0 * * * *", Which.ALL, timedelta(hours=6))
 LATEST = ticking("latest", "0 * * * *", Which.LATEST, timedelta(hours=2))
+
+
+def _defect(*_: object) -> NoReturn:
+    raise KeyError("of the test")
 
 
 @pytest.fixture
@@ -134,6 +139,32 @@ def test_a_failed_run_has_answered_its_slot_and_the_others_go_on(settings: Setti
     assert [report.status for report in reports] == [Status.FAILED, Status.SUCCEEDED] * 2
     assert look(settings, utc("2026-10-05T02:40"), broken, EVERY)[0] == []
     assert len(ticks(ready)) == 2
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_defect_in_one_job_leaves_the_others_their_runs(settings: Settings) -> None:
+    defect = ticking("defect", "0 * * * *", Which.LATEST, timedelta(hours=2), run=_defect)
+    said: list[str] = []
+    look(settings, utc("2026-10-05T00:30"), defect, EVERY)
+    reports, _ = look(settings, utc("2026-10-05T01:30"), defect, EVERY, tell=said.append)
+    assert [(report.job, report.status) for report in reports] == [
+        ("defect", Status.FAILED),
+        ("every", Status.SUCCEEDED),
+    ]
+    assert any("KeyError" in line for line in said)
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_report_that_fails_ends_neither_its_run_nor_the_round(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mauntic_jobs.runner.run.tell_end", _defect)
+    monkeypatch.setattr("mauntic_jobs.runner.run.leave_numbers", _defect)
+    said: list[str] = []
+    look(settings, utc("2026-10-05T00:30"), EVERY, LATEST)
+    reports, _ = look(settings, utc("2026-10-05T01:30"), EVERY, LATEST, tell=said.append)
+    assert [report.status for report in reports] == [Status.SUCCEEDED] * 2
+    assert "every: no alerts: KeyError: 'of the test'" in said
 
 
 def test_the_slot_of_a_run_whose_owner_fell_silent_is_due_again(settings: Settings, ready: Session) -> None:

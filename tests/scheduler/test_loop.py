@@ -4,9 +4,11 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -17,7 +19,9 @@ from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.scheduler.loop import Loop
 from mauntic_jobs.stores.postgres import Session, connect
 from tests.support import start_program, wait_until
 
@@ -85,7 +89,7 @@ def test_a_run_that_outlasts_the_drain_is_stopped_and_its_slot_is_due_again(
 ) -> None:
     _leave_due(session, 1)
     with connect(direct_settings) as holder:
-        holder.execute(_HOLD)
+        holder.execute_alone(_HOLD)
         loop = _start(settings, "--drain-timeout", "0.5s")
         wait_until(lambda: _runs(session, "running"), "a run")
         loop.send_signal(signal.SIGTERM)
@@ -105,7 +109,7 @@ def test_a_run_that_ends_within_the_drain_is_waited_for(
 ) -> None:
     _leave_due(session, 1)
     with connect(direct_settings) as holder:
-        holder.execute(_HOLD)
+        holder.execute_alone(_HOLD)
         loop = _start(settings)
         wait_until(lambda: _runs(session, "running"), "a run")
         loop.send_signal(signal.SIGTERM)
@@ -179,7 +183,7 @@ def test_jobs_run_side_by_side_but_what_comes_after_another_waits_for_it(
         return {row["job"]: row["status"] for row in reversed(list_runs(session, limit=1000))}
 
     with connect(direct_settings) as holder:
-        holder.execute(_HOLD)
+        holder.execute_alone(_HOLD)
         loop = _start(settings, MAUNTIC_JOBS=lines)
         beside = {"aggregate-hourly": "running", "stale-execution-cleanup": "succeeded"}
         wait_until(lambda: statuses() == beside, "the job beside")
@@ -188,3 +192,25 @@ def test_jobs_run_side_by_side_but_what_comes_after_another_waits_for_it(
     loop.communicate()
     first = {row["job"]: row for row in list_runs(session, limit=1000)}
     assert first["aggregate-hourly"]["finished_at"] <= first["generate-daily-reports"]["started_at"]
+
+
+def test_a_run_that_ends_before_it_claims_its_slot_is_not_started_again_at_once(
+    direct_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def start(*_: object, **__: object) -> subprocess.Popen[bytes]:
+        started.append(process := subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"]))
+        return process
+
+    monkeypatch.setattr("mauntic_jobs.runner.children.start_slot", start)
+    job = replace(JOBS["aggregate-hourly"], cron="* * * * *")
+    with connect(direct_settings) as session:
+        _leave_due(session, 1)
+    loop = Loop({job.name: job}, direct_settings, clock.now, lambda _: None, timedelta(seconds=1))
+    for _ in range(5):
+        loop._look()
+        if started:
+            started[-1].wait()
+        loop._reap()
+    assert len(started) == 1

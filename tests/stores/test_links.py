@@ -1,6 +1,10 @@
 """Redis and Postgres for an event loop."""
 
 import asyncio
+import os
+import signal
+import time
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,10 +13,15 @@ import pytest
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ConfigurationError, JobFailedError, UnavailableError
-from mauntic_jobs.stores import redis_link
+from mauntic_jobs.stores import postgres_link, redis_link
 from mauntic_jobs.stores.postgres_link import PostgresLink
 from mauntic_jobs.stores.redis_link import RedisLink
+from tests.delivery.own_stores import own_postgres
 from tests.delivery.proxy import running_proxy
+from tests.support import run_on_loop
+
+# How often Postgres is stopped at once: `scripts/chaos` says a larger number.
+_STOPS = int(os.environ.get("CHAOS", "5"))
 
 
 @pytest.fixture
@@ -27,7 +36,7 @@ def test_many_commands_at_once_get_their_own_answers(redis: Settings) -> None:
         await link.close()
         return answers
 
-    assert asyncio.run(run()) == [str(n).encode() for n in range(500)]
+    assert run_on_loop(run()) == [str(n).encode() for n in range(500)]
 
 
 def test_a_refused_command_fails_alone(redis: Settings) -> None:
@@ -38,7 +47,7 @@ def test_a_refused_command_fails_alone(redis: Settings) -> None:
         await link.close()
         return answers
 
-    first, refused, last = asyncio.run(run())
+    first, refused, last = run_on_loop(run())
     assert (first, last) == (b"a", b"b")
     assert isinstance(refused, JobFailedError)
 
@@ -52,7 +61,7 @@ def test_a_script_is_loaded_where_it_is_not_known(redis: Settings) -> None:
         await link.close()
         return answers
 
-    assert asyncio.run(run()) == [b"0k", b"1k", b"2k"]
+    assert run_on_loop(run()) == [b"0k", b"1k", b"2k"]
 
 
 def test_a_connection_that_is_lost_fails_what_was_asked_and_is_opened_again(servers: Servers) -> None:
@@ -78,7 +87,7 @@ def test_a_connection_that_is_lost_fails_what_was_asked_and_is_opened_again(serv
             await link.close()
             return answer
 
-        assert asyncio.run(run()) == b"PONG"
+        assert run_on_loop(run()) == b"PONG"
 
 
 def test_a_frozen_connection_is_given_up(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +108,7 @@ def test_a_frozen_connection_is_given_up(servers: Servers, monkeypatch: pytest.M
             assert await link.command("PING") == b"PONG"
             await link.close()
 
-        asyncio.run(run())
+        run_on_loop(run())
 
 
 def test_a_wrong_password_is_a_configuration_error(servers: Servers) -> None:
@@ -111,7 +120,7 @@ def test_a_wrong_password_is_a_configuration_error(servers: Servers) -> None:
             await link.command("PING")
         await link.close()
 
-    asyncio.run(run())
+    run_on_loop(run())
 
 
 def test_postgres_answers_rows_and_json(settings: Settings) -> None:
@@ -125,7 +134,7 @@ def test_postgres_answers_rows_and_json(settings: Settings) -> None:
         await link.close()
         return rows, value, large
 
-    rows, value, large = asyncio.run(run())
+    rows, value, large = run_on_loop(run())
     assert (rows, value) == ([{"a": 1}], ["x", 1, "x"])
     assert len(large) == 3_000_000
 
@@ -140,7 +149,7 @@ def test_a_statement_that_is_refused_leaves_the_connection_usable(settings: Sett
         assert await link.json(b"SELECT to_json(%(a)s::int)", {"a": b"7"}) == 7
         await link.close()
 
-    asyncio.run(run())
+    run_on_loop(run())
 
 
 def test_a_connection_to_postgres_that_is_ended_is_opened_again(direct_settings: Settings) -> None:
@@ -156,4 +165,102 @@ def test_a_connection_to_postgres_that_is_ended_is_opened_again(direct_settings:
         await link.close()
         await other.close()
 
-    asyncio.run(run())
+    run_on_loop(run())
+
+
+def test_a_connection_that_ended_while_idle_spends_no_statement(direct_settings: Settings) -> None:
+    async def run() -> list[Any]:
+        link, other = PostgresLink(direct_settings), PostgresLink(direct_settings)
+        answers = []
+        for ask in (
+            lambda: link.json(b"SELECT to_json(1)", {}),
+            lambda: link.rows(b"SELECT 1 AS a", {}),
+        ):
+            pid = await link.json(b"SELECT to_json(pg_backend_pid())", {})
+            await other.rows(b"SELECT pg_terminate_backend(%(pid)s, 5000)", {"pid": pid})
+            answers.append(await ask())
+        await link.close()
+        await other.close()
+        return answers
+
+    assert run_on_loop(run()) == [1, [{"a": 1}]]
+
+
+@pytest.mark.parametrize("way", ["reset_all", "forget_all"])
+def test_a_connection_that_the_network_ended_while_idle_spends_no_statement(
+    direct_settings: Settings, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_link, "_IDLE_SECONDS", 0.0)
+    assert direct_settings.database_url
+    place = urlsplit(direct_settings.database_url.get_secret_value())
+    assert place.hostname
+    assert place.port
+    with running_proxy(place.hostname, place.port) as proxy:
+        netloc = f"{place.username}:{place.password}@127.0.0.1:{proxy.port}"
+        settings = Settings(database_url=place._replace(netloc=netloc).geturl())
+
+        async def run() -> tuple[Any, float]:
+            link = PostgresLink(settings)
+            await link.json(b"SELECT to_json(1)", {})
+            await asyncio.to_thread(getattr(proxy, way))
+            began = time.monotonic()
+            answer = await link.json(b"SELECT to_json(2)", {})
+            seconds = time.monotonic() - began
+            await link.close()
+            return answer, seconds
+
+        answer, seconds = run_on_loop(run())
+    assert answer == 2
+    assert seconds < 2
+
+
+def test_a_server_that_is_stopped_at_once_under_load_is_asked_again_when_it_is_back() -> None:
+    with own_postgres() as postgres:
+        settings = Settings(database_url=postgres.url)
+
+        async def ask(link: PostgresLink, answered: list[float]) -> None:
+            while True:
+                with suppress(UnavailableError):
+                    await link.json(b"SELECT to_json(%(a)s::text)", {"a": b"x" * 20_000})
+                    answered.append(time.monotonic())
+                await asyncio.sleep(0)
+
+        async def run() -> list[float]:
+            links, answers = [PostgresLink(settings) for _ in range(3)], [[0.0] for _ in range(3)]
+            tasks = [asyncio.create_task(ask(*each)) for each in zip(links, answers, strict=True)]
+            silences = []
+            for _ in range(_STOPS):
+                await asyncio.sleep(0.3)
+                await asyncio.to_thread(postgres.end, signal.SIGQUIT)
+                await asyncio.to_thread(postgres.start)
+                back = time.monotonic()
+                while any(each[-1] < back for each in answers):  # noqa: ASYNC110 - as a user sees it
+                    await asyncio.sleep(0.01)
+                silences.append(time.monotonic() - back)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(link.close() for link in links))
+            return silences
+
+        assert max(run_on_loop(run())) < 3
+
+
+def test_a_redis_connection_that_ended_while_idle_spends_no_command(servers: Servers) -> None:
+    place = urlsplit(servers.redis_url)
+    assert place.hostname
+    assert place.port
+    with running_proxy(place.hostname, place.port) as proxy:
+        through = servers.redis_url.replace(f"{place.hostname}:{place.port}", f"127.0.0.1:{proxy.port}")
+
+        async def run() -> Any:
+            link = RedisLink(Settings(redis_url=through))
+            await link.command("PING")
+            await asyncio.to_thread(proxy.reset_all)
+            # The loop hears of it before the next command is asked for, as it would of one that comes later.
+            await asyncio.sleep(0.05)
+            answer = await link.command("PING")
+            await link.close()
+            return answer
+
+        assert run_on_loop(run()) == b"PONG"

@@ -1,11 +1,12 @@
 """A tenant's own SMTP server."""
 
 import asyncio
+from dataclasses import replace
 
 from mauntic_jobs.delivery.addresses import AddressError, parse_address
 from mauntic_jobs.delivery.mime import Email, Mime, build
 from mauntic_jobs.delivery.network import Network
-from mauntic_jobs.delivery.outcome import Outcome
+from mauntic_jobs.delivery.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError
 from mauntic_jobs.delivery.smtp import SmtpConnection
 from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
@@ -30,14 +31,15 @@ class SmtpProvider:
 
     async def send(self, message: Email) -> Outcome:
         """Send an email; what the server or the network does is in the outcome. Raises HeaderError."""
-        connection = self._idle.pop() if self._idle else self._connection()
+        # Networks forget connections that are idle, and tell neither side: an old one is not used again.
+        connection = self._idle.pop() if self._idle and not self._is_stale(self._idle[-1]) else self._connection()
         self._busy.add(connection)
 
         def compose(features: Features) -> Mime:
             return build(message, eight_bit=features.eight_bit)
 
         try:
-            return await connection.send(message.sender.spec, message.recipient.spec, compose)
+            outcome = await connection.send(message.sender.spec, message.recipient.spec, compose)
         finally:
             self._busy.discard(connection)
             if self._closed:
@@ -45,6 +47,10 @@ class SmtpProvider:
             else:
                 self._idle.append(connection)
                 await self._close_stale()
+        # Webhooks name an email by its Message-ID: a server's queue id is not known outside of it.
+        return (
+            replace(outcome, provider_message_id=message.message_id) if outcome.verdict is Verdict.ACCEPTED else outcome
+        )
 
     async def check(self) -> Outcome:
         """Connect and log in, without sending anything."""
@@ -70,8 +76,11 @@ class SmtpProvider:
 
     async def _close_stale(self) -> None:
         # The last one used is taken first, so those in front have been idle for longest.
-        if self._idle[0].idle_since + _IDLE_SECONDS < asyncio.get_running_loop().time():
+        if self._is_stale(self._idle[0]):
             await self._idle.pop(0).close()
+
+    def _is_stale(self, connection: SmtpConnection) -> bool:
+        return connection.idle_since + _IDLE_SECONDS < asyncio.get_running_loop().time()
 
 
 def _sender(config: ProviderConfig) -> str | None:

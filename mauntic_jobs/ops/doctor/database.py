@@ -95,9 +95,9 @@ def _grants(site: Site) -> Iterator[Finding]:
 def _row_security(site: Site) -> Iterator[Finding]:
     hidden = [row["name"] for row in site.session.rows(_sql["row_security"], {"schemas": [*SCHEMAS, "mauntic_jobs"]})]
     if hidden:
-        yield warning(
-            f"row-level security may hide rows of {several(hidden)}, which would be counted as gone",
-            "Give the role BYPASSRLS, or a policy that shows it all rows",
+        yield error(
+            f"row-level security may hide rows of {several(hidden)}: what reads them is refused",
+            "ALTER ROLE ... BYPASSRLS, or switch it off for these tables",
         )
     else:
         yield ok("row-level security hides nothing from the role")

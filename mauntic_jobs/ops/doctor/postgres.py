@@ -1,6 +1,7 @@
 """Postgres: whether it is reached, by whom, and how."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from mauntic_jobs.migrations.upgrade import OLDEST_SERVER
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
@@ -10,6 +11,8 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import open_session
 
 _AREA = "postgres"
+# Clocks that differ by less are those of one zone; an event within the hour was written just now.
+_CLOSE, _RECENT = timedelta(minutes=10), timedelta(hours=1)
 
 _sql = statements("doctor")
 
@@ -63,13 +66,42 @@ def _pooler(site: Site) -> Iterator[Finding]:
 
 def _time_zone(site: Site) -> Iterator[Finding]:
     server = site.session.row(_sql["server"])
-    if server["time_zone"] in ("UTC", "Etc/UTC", "GMT", "UCT", "Etc/UCT", "Zulu", "Universal"):
+    if server["time_zone"] == site.settings.platform_timezone:
+        yield ok(f"new connections are in {server['time_zone']}, as platform_timezone says")
+    elif server["time_zone"] in ("UTC", "Etc/UTC", "GMT", "UCT", "Etc/UCT", "Zulu", "Universal"):
         yield ok("new connections are in UTC")
     else:
         yield warning(
             f"new connections are in {server['time_zone']}: what the platform writes by default is not in UTC",
-            f"ALTER DATABASE {server['database']} SET timezone TO 'UTC', and the same for roles that have their own",
+            f"{_set_utc(site)}, and the same for roles that have their own",
         )
+
+
+def _event_times(site: Site) -> Iterator[Finding]:
+    settings = site.settings
+    times = site.session.row(_sql["newest_event"], {"zone": settings.platform_timezone})
+    newest, expected, by_default = times["newest"], times["expected"], times["by_default"]
+    zone = site.session.row(_sql["server"])["time_zone"]
+    if newest is None:
+        yield ok("there are no events")
+    elif abs(by_default - expected) > _CLOSE and -_CLOSE < by_default - newest < _RECENT:
+        yield error(
+            f"the newest event is of {newest:%H:%M}, which is the time in {zone}, while it is {expected:%H:%M} in "
+            f"{settings.platform_timezone}: events near the ends of days are counted late, or lost",
+            f'Set platform_timezone = "{zone}", or let the platform write UTC: {_set_utc(site)}',
+        )
+    elif newest - expected > _CLOSE:
+        yield error(
+            f"the newest event is {(newest - expected) // timedelta(minutes=1)} minutes ahead of the clock in "
+            f"{settings.platform_timezone}",
+            "Set platform_timezone to the zone in which the platform writes contact_activity.created_at",
+        )
+    else:
+        yield ok(f"events are in {settings.platform_timezone}")
+
+
+def _set_utc(site: Site) -> str:
+    return f"ALTER DATABASE {site.session.row(_sql['server'])['database']} SET timezone TO 'UTC'"
 
 
 def _clock(site: Site) -> Iterator[Finding]:
@@ -83,5 +115,6 @@ CHECKS = (
     Check(_AREA, "writing", _writing, Service.POSTGRES),
     Check(_AREA, "pooler", _pooler, Service.POSTGRES),
     Check(_AREA, "time_zone", _time_zone, Service.POSTGRES),
+    Check(_AREA, "event_times", _event_times, Service.POSTGRES, reads=("analytics.contact_activity",)),
     Check(_AREA, "clock", _clock, Service.POSTGRES),
 )

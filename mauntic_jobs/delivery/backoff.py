@@ -1,0 +1,27 @@
+"""Pauses between attempts to reach a store that is away."""
+
+import asyncio
+import random
+
+# Short, because all sending rests meanwhile: it goes on within a second of the store's return.
+_MIN_SECONDS, _MAX_SECONDS = 0.2, 1.0
+
+
+class Backoff:
+    """Pauses that double from 0.2 s to 1 s, each shortened at random so that processes do not ask together."""
+
+    def __init__(self) -> None:
+        self._seconds = _MIN_SECONDS
+
+    def next(self) -> float:
+        """Return the seconds of the next pause."""
+        seconds, self._seconds = self._seconds, min(self._seconds * 2, _MAX_SECONDS)
+        return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - to keep processes apart
+
+    async def pause(self) -> None:
+        """Wait for the next pause."""
+        await asyncio.sleep(self.next())
+
+    def reset(self) -> None:
+        """Begin with the shortest pause again."""
+        self._seconds = _MIN_SECONDS

@@ -1,0 +1,133 @@
+"""Stores whose connections end while idle, that refuse writes, or whose replica takes over: no attempt is spent."""
+
+import itertools
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from subprocess import Popen
+from urllib.parse import urlsplit
+
+import pytest
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.embedded.servers import Servers
+from mauntic_jobs.stores.postgres import connect
+from tests.delivery.crash import backlog, ended, start
+from tests.delivery.own_stores import OwnStore, own_postgres, own_replica
+from tests.delivery.proxy import Proxy, running_proxy
+from tests.delivery.sink import Sink
+from tests.delivery.world import World, new_world
+from tests.support import wait_until
+
+MESSAGES = 60
+_END_OTHERS = (
+    b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    b" WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
+@contextmanager
+def through_proxy(url: str) -> Iterator[tuple[Proxy, str]]:
+    """Put a proxy in front of a store, and yield it with the address to be used instead."""
+    place = urlsplit(url)
+    assert place.hostname
+    assert place.port
+    with running_proxy(place.hostname, place.port) as proxy:
+        login = f"{place.username or ''}:{place.password or ''}@" if place.password else ""
+        yield proxy, place._replace(netloc=f"{login}127.0.0.1:{proxy.port}").geturl()
+
+
+def stopped(process: "Popen[str]") -> str:
+    process.send_signal(signal.SIGTERM)
+    status, errors = ended(process)
+    assert status == 0, errors
+    return errors
+
+
+def largest_silence(sink: Sink) -> float:
+    times = [message.at.timestamp() for message in sink.messages()]
+    return max(later - earlier for earlier, later in itertools.pairwise(times))
+
+
+@pytest.mark.parametrize("store", ["postgres", "redis"])
+def test_a_message_after_an_idle_connection_has_ended_is_sent_at_once(world: World, sink: Sink, store: str) -> None:
+    world.provider(sink.host, sink.port)
+    assert world.settings.redis_url
+    with through_proxy(world.settings.redis_url.get_secret_value()) as (redis, url):
+        process = start(world, REDIS_URL=url)
+        world.add(world.message("d0"), ids=["job0"])
+        wait_until(sink.messages, "the first message")
+        for number in range(1, 6):
+            if store == "postgres":
+                world.session.execute(_END_OTHERS)
+            else:
+                redis.reset_all()
+            time.sleep(0.3)
+            before = time.monotonic()
+            world.add(world.message(f"d{number}"), ids=[f"job{number}"])
+            while len(sink.messages()) <= number and time.monotonic() - before < 10:
+                time.sleep(0.01)
+            assert time.monotonic() - before < 2
+            wait_until(lambda: world.jobs_in("active") == [], "the end of its job")
+            assert world.job(f"job{number}")["atm"] == "1"
+        stopped(process)
+
+
+@pytest.fixture
+def postgres() -> Iterator[OwnStore]:
+    with own_postgres() as store:
+        yield store
+
+
+def test_a_database_that_turns_read_only_loses_doubles_and_moves_nothing(
+    postgres: OwnStore, servers: Servers, sink: Sink
+) -> None:
+    settings = Settings(database_url=postgres.url)
+    with new_world(settings, servers.redis_url) as world:
+        world.provider(sink.host, sink.port)
+        sink.behaviour.slow_seconds = 0.1
+        backlog(world, MESSAGES, recipient="slow+{}@example.com")
+        process = start(world)
+        wait_until(lambda: len(sink.messages()) > 5, "messages")
+        with connect(settings) as session:
+            session.execute_alone(b"ALTER SYSTEM SET default_transaction_read_only = on")
+            session.execute(b"SELECT pg_reload_conf()")
+            time.sleep(3)
+            waiting = len(world.jobs_in("wait"))
+            assert waiting > MESSAGES / 2
+            assert world.jobs_in("delayed") == []
+            assert len(world.jobs_in("active")) + waiting + len(world.jobs_in("completed")) == MESSAGES
+            session.execute_alone(b"ALTER SYSTEM RESET default_transaction_read_only")
+            session.execute(b"SELECT pg_reload_conf()")
+        wait_until(lambda: len(world.jobs_in("completed")) == MESSAGES, "all")
+        errors = stopped(process)
+        assert set(world.states().values()) == {"sent"}
+        assert len(sink.messages()) == MESSAGES
+        assert largest_silence(sink) < 3 + 3
+        assert len(errors.splitlines()) < 10, errors
+
+
+def test_sending_goes_on_with_the_replica_that_was_promoted(postgres: OwnStore, servers: Servers, sink: Sink) -> None:
+    with own_replica(postgres) as replica:
+        first, second = urlsplit(postgres.url), urlsplit(replica.url)
+        both = f"{first.username}:{first.password}@127.0.0.1:{first.port},127.0.0.1:{second.port}"
+        url = first._replace(netloc=both, query="target_session_attrs=read-write").geturl()
+        with new_world(Settings(database_url=postgres.url), servers.redis_url) as world:
+            world.provider(sink.host, sink.port)
+            sink.behaviour.slow_seconds = 0.05
+            backlog(world, MESSAGES, recipient="slow+{}@example.com")
+        processes = [start(world, DATABASE_URL=url) for _ in range(2)]
+        wait_until(lambda: len(sink.messages()) > 10, "messages")
+        postgres.end(signal.SIGQUIT)
+        shutil.copy("/dev/null", replica.directory / "promote")
+        replica.signal(signal.SIGUSR1)
+        wait_until(lambda: len(world.jobs_in("completed")) == MESSAGES, "all", seconds=30)
+        for process in processes:
+            stopped(process)
+        with connect(Settings(database_url=replica.url)) as session:
+            world.session = session
+            assert {*world.states().values()} == {"sent"}
+        assert len({message.message_id for message in sink.messages()}) == MESSAGES
+        assert largest_silence(sink) < 5

@@ -1,0 +1,51 @@
+"""Other servers for the tests: Debian's Postgres 15, set as no code of ours expects.
+
+`MAUNTIC_TEST_SERVER=15` runs the integration tests on it, `MAUNTIC_TEST_SERVER=hostile` on the embedded server with the
+same settings.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mauntic_jobs.embedded.binaries import Binaries, locate
+
+MODE = os.environ.get("MAUNTIC_TEST_SERVER", "")
+
+_DEBIAN = Path("/usr/lib/postgresql/15/bin")
+# Version 15 has no locale provider of its own.
+_INITDB = f"""#!/bin/sh
+for argument; do
+    shift
+    case "$argument" in
+        --locale-provider=builtin | --locale=C) ;;
+        --builtin-locale=*) set -- "$@" --locale=C.UTF-8 ;;
+        *) set -- "$@" "$argument" ;;
+    esac
+done
+exec {_DEBIAN}/initdb "$@"
+"""
+_HOSTILE = {
+    "timezone": "Asia/Kolkata",
+    "DateStyle": "SQL, DMY",
+    "IntervalStyle": "sql_standard",
+    "default_transaction_isolation": "serializable",
+}
+
+
+def settings() -> Mapping[str, str]:
+    """Return the settings of the servers of this mode."""
+    return _HOSTILE if MODE else {}
+
+
+def programs(directory: Path) -> Binaries:
+    """Return the programs of this mode; what has to be written goes to `directory`, which all can read."""
+    found = locate()
+    if MODE != "15":
+        return found
+    assert (_DEBIAN / "postgres").is_file(), "apt-get install postgresql-15"
+    initdb = directory / "initdb"
+    initdb.write_text(_INITDB)
+    initdb.chmod(0o755)
+    return replace(found, initdb=initdb, postgres=_DEBIAN / "postgres")
