@@ -9,6 +9,7 @@ from mauntic_jobs.delivery.templates import compile_template
 from mauntic_jobs.delivery.text_budget import TextBudget
 from mauntic_jobs.delivery.writing import WritingError
 from mauntic_jobs.job import Row
+from mauntic_jobs.stores.postgres_values import unreadable
 
 _URL = "unsubscribeUrl"
 _NO_TEMPLATE = StoredTemplate(None, None, None)
@@ -30,10 +31,17 @@ class Personalization:
         return template
 
     async def contact(self, message: Message, address: str | None, *sources: str | None) -> Row | None:
-        """Return the contact, if the message names one and its `address` is missing or these templates need fields."""
+        """Return the contact, if the message names one and its `address` is missing or these templates need fields.
+
+        Raises WritingError for one that cannot be read.
+        """
         if message.contact_id is None or (address and _names(*sources) <= {*(message.template_data or ()), _URL}):
             return None
-        return await self._lookups.contact(message.organization_id, message.contact_id)
+        contact = await self._lookups.contact(message.organization_id, message.contact_id)
+        problem = unreadable(contact) if contact else None
+        if problem:
+            raise WritingError(f"the contact {message.contact_id} cannot be read: {problem}")
+        return contact
 
 
 def data_of(message: Message, contact: Row | None) -> Mapping[str, Any]:

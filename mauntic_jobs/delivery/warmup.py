@@ -43,7 +43,9 @@ def allowance_of(organization: UUID, domain: str, created: datetime, now: dateti
     What was sent before the domain was created was sent by one of the same name that was removed, and does not count.
     """
     limit = daily_limit(created, now)
-    return None if limit is None else Allowance(organization, domain, limit, max(Unit.DAY.floor(now), created))
+    return (
+        None if limit is None else Allowance(organization, domain, limit, max(Unit.DAY.floor(now), min(created, now)))
+    )
 
 
 def daily_limit(created: datetime, now: datetime) -> int | None:

@@ -93,11 +93,13 @@ FROM delivery.provider_configs
 WHERE organization_id = %(organization)s AND channel = %(channel)s AND is_active
 ORDER BY priority DESC, created_at, id
 
--- domain -- When the warm-up of a sending domain began, in UTC.
-SELECT min(created_at) AS created_at
+-- domain -- When the warm-up of a sending domain began, in UTC; beyond the years that Python has, the nearest of them.
+SELECT
+    CASE
+        WHEN count(*) > 0 THEN greatest(least(min(created_at), timestamp '9999-12-30'), timestamp '0001-01-02')
+    END AS created_at
 FROM delivery.sending_domains
 WHERE organization_id = %(organization)s AND lower(domain) = %(domain)s
-
 
 -- list -- The latest deliveries, of some states and one organization if these are given.
 SELECT

@@ -118,6 +118,14 @@ def test_a_second_job_for_a_message_takes_no_place(warming: World) -> None:
     assert claim(warming, "d2", **limited)["state"] == "sending"
 
 
+def test_a_domain_that_the_platform_does_not_know_has_no_limit(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port)
+    add(world, 0, _LIMIT + 5)
+    world.deliver()
+    assert len(sink.messages()) == _LIMIT + 5
+    assert {row["domain"] for row in world.ledger()} == {None}
+
+
 def test_without_redis_the_limit_holds(warming: World) -> None:
     """What the claims count is in Postgres alone: the counter in Redis is for others to read."""
     warming.ask("SET", keys(warming.organization, "acme.test")[0], 1_000)

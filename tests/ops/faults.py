@@ -51,6 +51,11 @@ def role_without_a_grant(rig: Rig) -> None:
     rig.execute("REVOKE UPDATE ON crm.segments FROM {role}")
 
 
+@_fault("warning", "providers", "keys", "sendgrid dkim (1)")
+def keys_unknown(rig: Rig) -> None:
+    rig.provider("sendgrid", encrypt({"apiKey": "SG.1", "dkim": True}, KEY))
+
+
 @_fault("error", "messages", "recording", "a message that was sent cannot be recorded: Postgres refused")
 def events_refused(rig: Rig) -> None:
     rig.execute("ALTER TABLE delivery.delivery_events ADD CHECK (event_type <> 'sent') NOT VALID")
