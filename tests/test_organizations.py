@@ -31,6 +31,8 @@ _OF_ALL = {
     "deliveries.close_campaigns": "each row is judged by its own counts",
     "deliveries.template_owner": "an operator names a template, and asks whose it is",
     "outbox.due": "what is to be published, whose it is does not matter; executions are found by their ids",
+    "outbox.unmoved": "what was published, whose it is does not matter; executions are found by their ids",
+    "recovery.under_way": "an operator's view of the whole platform, grouped by organization",
     "deliveries.failed_reasons": "an operator names a campaign; the messages are those of its organization",
     "deliveries.failed_page": "an operator names a campaign; the messages are those of its organization",
 }
@@ -38,6 +40,7 @@ _OF_ALL = {
 _PLATFORM_WIDE = {
     "campaign_daily_stats": "a job rebuilds days of all organizations, grouped by organization",
     "event_aggregates": "a job rebuilds days of all organizations, grouped by organization",
+    "late_events": "a job counts events of all organizations, grouped by organization",
     "monthly_usage": "a job rebuilds months of all organizations, grouped by organization",
     "segment_triggers": "a job lists the triggers of all organizations, each with its own",
     "stale_executions": "a job ends executions one by one, by their ids",

@@ -84,6 +84,21 @@ FROM unnest(%(organizations)s::uuid[], %(ids)s::uuid[]) AS wanted (organization_
 INNER JOIN content.templates AS template
     ON template.id = wanted.id AND template.organization_id = wanted.organization_id
 
+-- company -- The companies that contacts belong to; of several the one that was created first.
+SELECT DISTINCT ON (wanted.organization_id, wanted.id) wanted.organization_id, wanted.id, company.name
+FROM unnest(%(organizations)s::uuid[], %(ids)s::uuid[]) AS wanted (organization_id, id)
+INNER JOIN crm.contact_companies AS belongs ON belongs.contact_id = wanted.id
+INNER JOIN crm.companies AS company
+    ON company.id = belongs.company_id AND company.organization_id = wanted.organization_id
+ORDER BY wanted.organization_id, wanted.id, company.created_at, company.id
+
+-- segment -- The segment of a name; of several the one that was created first.
+SELECT id, organization_id, type, filter_criteria
+FROM crm.segments
+WHERE organization_id = %(organization)s AND lower(btrim(name)) = lower(%(name)s)
+ORDER BY created_at, id
+LIMIT 1
+
 -- template_owner -- The organization that a template belongs to.
 SELECT organization_id FROM content.templates WHERE id = %(template)s
 

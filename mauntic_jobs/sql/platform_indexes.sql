@@ -145,6 +145,12 @@ WHERE channel = 'email' AND event_type = 'sent' AND metadata ->> 'engine' IS DIS
 -- delivery_events_of_node_drop -- Drop it.
 DROP INDEX CONCURRENTLY IF EXISTS delivery.mauntic_jobs_delivery_events_of_node
 
+-- companies_by_contact -- Find the company of a contact that a template names.
+CREATE INDEX CONCURRENTLY mauntic_jobs_companies_by_contact ON crm.contact_companies (contact_id)
+
+-- companies_by_contact_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS crm.mauntic_jobs_companies_by_contact
+
 -- contacts_by_email -- Find the consent of the contact that an email goes to, where the message does not name it.
 CREATE INDEX CONCURRENTLY mauntic_jobs_contacts_by_email ON crm.contacts (organization_id, lower(email))
 

@@ -39,6 +39,7 @@ RUNNING_JOBS = (
 DELIVERING = (
     Grant("USAGE", "SCHEMA", "analytics, content, crm, delivery, mauntic_jobs"),
     Grant("SELECT", "TABLE", "crm.contacts, content.templates, delivery.provider_configs, delivery.sending_domains"),
+    Grant("SELECT", "TABLE", "crm.companies, crm.contact_companies, crm.segments, crm.segment_contacts"),
     Grant("SELECT, INSERT", "TABLE", "delivery.delivery_events, delivery.suppressions, analytics.contact_activity"),
     Grant("SELECT, UPDATE", "TABLE", "delivery.delivery_jobs"),
     Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.deliveries, mauntic_jobs.redis_marker"),
