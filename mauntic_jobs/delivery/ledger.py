@@ -22,7 +22,7 @@ from mauntic_jobs.delivery.ledger_entries import (
 )
 from mauntic_jobs.delivery.payload import LONGEST_ID, Message
 from mauntic_jobs.delivery.sending import clean
-from mauntic_jobs.errors import MaunticJobsError, is_outage
+from mauntic_jobs.errors import ConfigurationError, MaunticJobsError, is_outage
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres_link import PostgresLink
@@ -106,32 +106,34 @@ class Ledger:
 
     async def _record_all(self, asked: list[Result]) -> Sequence[Recorded | Exception]:
         async def call(some: list[Result]) -> Sequence[Recorded | Exception]:
-            results = b",".join([result_json(n, result) for n, result in enumerate(some)])
-            parameters = {**self._parameters, "results": b"[" + results + b"]"}
-            return _in_order(await self._records_link.json(_sql["record"], parameters), len(some), recorded)
+            parameters = {**self._parameters, "results": _array(some)}
+            try:
+                return _in_order(await self._records_link.json(_sql["record"], parameters), len(some), recorded)
+            except ConfigurationError as error:
+                # A table, a column or a right is missing. If the ledger cannot be written either, all is repeated.
+                return await self._record_alone(some, error)
+
+        async def settle(result: Result, answer: Recorded | Exception) -> Recorded | Exception:
+            if not isinstance(answer, MaunticJobsError):
+                return answer
+            try:
+                return (await self._patiently(lambda: self._record_alone([result], answer)))[0]
+            except MaunticJobsError as again:
+                return again
 
         answers = await self._in_halves_if_refused(call, asked)
-        return [
-            await self._record_alone(result, answer) if isinstance(answer, MaunticJobsError) else answer
-            for result, answer in zip(asked, answers, strict=True)
-        ]
+        return [await settle(result, answer) for result, answer in zip(asked, answers, strict=True)]
 
-    async def _record_alone(self, result: Result, error: MaunticJobsError) -> Recorded | Exception:
-        """Record a result in the ledger and nowhere else, where Postgres refuses what else there is to record.
+    async def _record_alone(self, some: list[Result], error: MaunticJobsError) -> Sequence[Recorded]:
+        """Record results in the ledger and nowhere else, where Postgres refuses what else there is to record.
 
         What has been sent must not be sent again for it. `reconcile` records the rest.
         """
-        parameters = {
-            "results": b"[" + result_json(0, result) + b"]",
-            "resend_after": self._parameters["resend_after"],
-            "refused": clean(str(error)).encode(),
-        }
-        try:
-            rows = await self._patiently(lambda: self._records_link.json(_sql["record_alone"], parameters))
-        except MaunticJobsError as again:
-            return again
+        resend_after, refused = self._parameters["resend_after"], clean(str(error)).encode()
+        parameters = {"results": _array(some), "resend_after": resend_after, "refused": refused}
+        rows = await self._records_link.json(_sql["record_alone"], parameters)
         self._tell("record", error)
-        return recorded(rows[0])
+        return _in_order(rows, len(some), recorded)
 
     async def _start_jobs(self, jobs: list[tuple[UUID, UUID]]) -> None:
         fresh = list(set(jobs) - self._started)
@@ -199,6 +201,10 @@ def _evident(row: Row) -> Result:
 def _in_order(rows: list[Row], count: int, read: Callable[[Row], _T]) -> list[_T]:
     by_number = {row["n"]: read(row) for row in rows}
     return [by_number[n] for n in range(count)]
+
+
+def _array(results: list[Result]) -> bytes:
+    return b"[" + b",".join([result_json(n, result) for n, result in enumerate(results)]) + b"]"
 
 
 def _interval(duration: timedelta) -> bytes:
