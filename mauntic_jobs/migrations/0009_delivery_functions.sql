@@ -57,7 +57,7 @@ AS $$ SELECT regexp_replace(phone, '[^0-9]', '', 'g') $$;
 
 -- What the platform has heard of a delivery since its first exchange: it was sent. Rows that name the delivery count
 -- whatever zone the platform's clock is in. Rows of the same campaign and contact that name no message count only if
--- they are later both in UTC and in the session's zone, in which the column's default may write.
+-- they are later both in UTC and in the zone of new connections, in which the column's default may write.
 CREATE FUNCTION mauntic_jobs.evidence_of(delivery mauntic_jobs.deliveries)
 RETURNS TABLE (provider_message_id text, campaign_event boolean)
 LANGUAGE sql STABLE
@@ -83,7 +83,7 @@ AS $$
                 AND event.created_at >= greatest(
                     coalesce((delivery).first_sending_at, (delivery).sending_at) AT TIME ZONE 'UTC',
                     coalesce((delivery).first_sending_at, (delivery).sending_at)
-                    AT TIME ZONE current_setting('TimeZone')
+                    AT TIME ZONE (SELECT setting.reset_val FROM pg_settings AS setting WHERE setting.name = 'TimeZone')
                 ) - interval '1 minute'
             )
         )

@@ -78,14 +78,20 @@ def test_what_was_certainly_not_sent_needs_no_evidence(world: World) -> None:
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati"])
 def test_evidence_is_found_in_any_zone_of_the_platforms_clock(world: World, zone: str) -> None:
     contact, job = world.contact(), world.campaign(1)
-    world.session.execute(f"SET TimeZone = '{zone}'".encode())
-    uncertain(world, contact, "deferred", job_id=str(job))
-    # Of another message of the campaign, hours before; the column's default writes local time.
-    event(world, contact, at="LOCALTIMESTAMP - interval '3 hours'", job=job)
-    assert heard(world) == []
-    # It names the delivery.
-    event(world, contact, at="LOCALTIMESTAMP", metadata={"deliveryId": "d1"})
-    assert heard(world) == ["d1"]
+    (row,) = world.session.rows(b"SELECT current_database() AS name")
+    world.session.execute(f"ALTER DATABASE {row['name']} SET timezone = '{zone}'".encode())
+    with connect(world.settings) as session:
+        world.session = session
+        uncertain(world, contact, "deferred", job_id=str(job))
+        # Of another message of the campaign, hours before; the column's default writes local time.
+        event(world, contact, at="LOCALTIMESTAMP - interval '3 hours'", job=job)
+        # Each of our own transactions is in UTC.
+        with session.transaction():
+            assert heard(world) == []
+        # It names the delivery.
+        event(world, contact, at="LOCALTIMESTAMP", metadata={"deliveryId": "d1"})
+        with session.transaction():
+            assert heard(world) == ["d1"]
 
 
 def test_what_is_recorded_late_waits_its_full_two_minutes(world: World) -> None:
