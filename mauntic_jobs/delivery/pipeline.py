@@ -119,7 +119,9 @@ class Pipeline:
             case Mark.SENT:
                 return await self._close(order, State.SENT, "the Node engine has sent it", elsewhere=True)
             case Mark.SUPPRESSED:
-                return await self._close(order, State.SUPPRESSED, "the Node engine has suppressed it", elsewhere=True)
+                # It counts only some of those that it suppresses: its event tells.
+                given_up = replace(order, given_up_elsewhere=True)
+                return await self._close(given_up, State.SUPPRESSED, "the Node engine has suppressed it")
             case Mark.OWN:
                 claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
                 if not claimed.granted:

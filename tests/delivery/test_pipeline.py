@@ -35,6 +35,21 @@ def test_a_message_is_sent_once_and_recorded(ready: World, sink: Sink) -> None:
     assert ready.ask("GET", ready.mark("d1"))
 
 
+def test_its_event_names_it_as_webhooks_do(ready: World, sink: Sink) -> None:
+    ready.add(ready.message(contactId=str(ready.contact())))
+    ready.deliver()
+    (event,) = ready.session.rows(b"SELECT provider_message_id, metadata FROM delivery.delivery_events")
+    (row,) = ready.ledger()
+    assert event["provider_message_id"] == sink.messages()[0].message_id == row["provider_message_id"]
+    assert event["metadata"] == {
+        "engine": "mauntic-jobs",
+        "deliveryId": ready.key("d1"),
+        "messageId": row["message_id"],
+        "provider": "custom_smtp",
+    }
+    assert row["attempts"][0]["provider"] == row["provider"]
+
+
 def test_a_second_job_for_the_same_delivery_sends_nothing(ready: World, sink: Sink) -> None:
     ready.add(ready.message(), ready.message(), ids=["j1", "j2"])
     ready.deliver()

@@ -55,6 +55,17 @@ def test_a_failure_that_node_counted_is_taken_back_once_the_message_is_sent(
     assert counts(world) == (3, 0, "sent", False)
 
 
+@pytest.mark.parametrize("counted", [False, True])
+def test_what_node_suppressed_is_one_failure_whether_node_counted_it_or_not(world: World, counted: bool) -> None:
+    job, contact = str(world.campaign(1)), str(world.contact())
+    if counted:
+        give_up_in_node(world, "d1", job, contact, "suppressed")
+    world.ask("SET", world.mark("d1"), "suppressed")
+    world.add(world.message(jobId=job, contactId=contact))
+    world.deliver()
+    assert (world.states(), counts(world)) == ({"d1": "suppressed"}, (0, 1, "failed", False))
+
+
 def test_what_node_failed_and_fails_again_is_one_failure(world: World, sink: Sink) -> None:
     world.provider(sink.host, sink.port)
     job, contact = str(world.campaign(1)), str(world.contact())
