@@ -1,7 +1,7 @@
 """The settings of the toolkit: where each may come from, and which source wins."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -39,6 +39,7 @@ from mauntic_jobs.setting_types import (
     SegmentReading,
     ZoneName,
 )
+from mauntic_jobs.store_urls import StoreUrl, postgres_url, redis_url
 
 # Read in this order when no file is named; the first that exists is used.
 CONFIG_FILES = (Path("mauntic-jobs.toml"), Path("/etc/mauntic-jobs.toml"))
@@ -49,6 +50,7 @@ _EXAMPLES = {
     "alerts": '[{"type": "slack", "url": "https://..."}]',
 }
 _LONGEST_DELAY = timedelta(hours=1)
+_STORE_URLS = {"database_url": postgres_url, "redis_url": redis_url}
 
 
 class Settings(BaseSettings):
@@ -200,11 +202,14 @@ class Settings(BaseSettings):
         return [min(delay * 2 ** min(retry, 30), max(delay, _LONGEST_DELAY)) for retry in range(attempts - 1)]
 
 
-def load(flags: Mapping[str, Any], config_file: Path | None = None) -> tuple[Settings, dict[str, str]]:
+def load(
+    flags: Mapping[str, Any], config_file: Path | None = None, say: Callable[[str], None] = lambda _: None
+) -> tuple[Settings, dict[str, str]]:
     """Return the effective settings, and for each field where its value comes from.
 
     `flags` are options given on the command line, by field name. Flags win over the environment, the environment over
-    the file, the file over the default. Raises ConfigurationError that names every setting that cannot be used.
+    the file, the file over the default; `say` gets a sentence for what is ignored of a store's address. Raises
+    ConfigurationError that names every setting that cannot be used.
     """
     file = _config_file(config_file)
     sources: list[tuple[str, Mapping[str, Any]]] = [("flag", flags), ("environment", _by_field(_environment()))]
@@ -215,10 +220,23 @@ def load(flags: Mapping[str, Any], config_file: Path | None = None) -> tuple[Set
     for origin, found in reversed(sources):
         values.update(found)
         origins.update(dict.fromkeys(found, origin))
+    for name, read in _STORE_URLS.items():
+        if isinstance(values.get(name), str):
+            values[name] = _store_url(name, read, values[name], say)
     try:
         return Settings(**values), origins
     except ValidationError as error:
         raise ConfigurationError(_explain(error, origins)) from None
+
+
+def _store_url(name: str, read: Callable[[str], StoreUrl], text: str, say: Callable[[str], None]) -> str:
+    try:
+        url, ignored = read(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{variable(name)} cannot be used: {error}.") from None
+    if ignored:
+        say(f"{variable(name)}: ignored, because it is another driver's: {', '.join(ignored)}")
+    return url
 
 
 def variable(name: str) -> str:

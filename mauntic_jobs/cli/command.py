@@ -133,8 +133,11 @@ def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(*, config: Path | None, **values: Any) -> None:
         given = {name: values.pop(name) for name in _SETTING_FLAGS}
-        settings, _ = load({name: value for name, value in given.items() if value}, config)
+        remarks: list[str] = []
+        settings, _ = load({name: value for name, value in given.items() if value}, config, remarks.append)
         logs.configure(settings)
+        for remark in remarks:
+            say(f"mauntic-jobs: {remark}", "warning")
         with _servers(settings) as ready:
             function(ready, **values)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs.cli.command import ConfigFile, JsonOutput, command, new_app
-from mauntic_jobs.cli.output import print_json, print_table
+from mauntic_jobs.cli.output import print_json, print_table, say
 from mauntic_jobs.config import Settings, load, variable
 from mauntic_jobs.written import shown
 
@@ -23,7 +23,7 @@ def show(
 ) -> None:
     """Print each effective setting with its origin: flag, environment, file or default. Secrets are masked."""
     flags = {"database_url": database_url, "redis_url": redis_url, "embedded": embedded}
-    settings, origins = load({name: value for name, value in flags.items() if value}, config)
+    settings, origins = load({name: value for name, value in flags.items() if value}, config, say)
     rows = [
         {
             "setting": name,

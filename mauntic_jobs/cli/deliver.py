@@ -25,7 +25,7 @@ from mauntic_jobs.delivery.family import Family, begin_child, tell_parent
 from mauntic_jobs.delivery.metrics import exposition
 from mauntic_jobs.delivery.queues import settings_of
 from mauntic_jobs.delivery.stats import ChannelStats, summary
-from mauntic_jobs.errors import MaunticJobsError, UsageError
+from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
 from mauntic_jobs.stores.event_loop import new_event_loop
 from mauntic_jobs.stores.postgres import database_url
 from mauntic_jobs.stores.redis import open_redis
@@ -59,7 +59,8 @@ def deliver(
     drain: Annotated[bool, typer.Option("--drain", help="End when the queues are empty.")] = False,
     max_age: Annotated[str, typer.Option(metavar="TIME", help="Older messages expire.")] = "48h",
     drain_timeout: Annotated[
-        str, typer.Option(metavar="TIME", help="How long what is in flight may take after SIGTERM.")
+        str,
+        typer.Option(metavar="TIME", help="How long what is in flight, or left of a drain, may take."),
     ] = "25s",
 ) -> None:
     """Deliver the messages on the platform's queues, until SIGTERM or SIGINT."""
@@ -83,6 +84,8 @@ def deliver(
     checks = _health(source), lambda: (source.ready, {"ready": source.ready})
     with serve_health(settings.port, checks[0], ready=checks[1], metrics=lambda: exposition(source.stats)):
         _run(source, beside)
+    if source.left:
+        raise typer.Exit(ExitCode.TRY_LATER)
 
 
 def _deliver_as_child(settings: Settings, plan: Plan, writer: Connection, *, quiet: bool) -> None:
@@ -95,6 +98,8 @@ def _deliver_as_child(settings: Settings, plan: Plan, writer: Connection, *, qui
     except MaunticJobsError as error:
         _Log().say(str(error))
         sys.exit(error.exit_code)
+    if engine.left:
+        sys.exit(ExitCode.TRY_LATER)
 
 
 def _run(source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:

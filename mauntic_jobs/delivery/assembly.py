@@ -107,4 +107,4 @@ def _work(settings: Settings, plan: Plan, channel: str, pipeline: Pipeline, fair
         return pipeline.process(job, data, channel)
 
     base, policy = base_of(settings, channel), policy_of(settings, channel)
-    return Work(base, plan.concurrency[channel], policy, process, fairness.aside)
+    return Work(base, plan.concurrency[channel], policy, process, fairness.aside, plan.drain_timeout.total_seconds())

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ from mauntic_jobs.delivery.acknowledgement import acknowledgement
 from mauntic_jobs.delivery.backoff import Backoff
 from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
 from mauntic_jobs.delivery.doorbell import Doorbell
+from mauntic_jobs.delivery.draining import Drain
 from mauntic_jobs.delivery.gate import Gate
 from mauntic_jobs.delivery.marks import SECONDS_KEPT
 from mauntic_jobs.delivery.outage import Outage
@@ -34,10 +36,9 @@ Process = Callable[[ReceivedJob, str], Awaitable[Decision]]
 Tell = Callable[[str, Exception | None], None]
 Report = Callable[[str, str, str], None]
 
-# With `until_empty`, a job that is due within it is waited for.
-_SOON_SECONDS = 10.0
 _RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
-_RECOVERY_SECONDS = 30.0
+# A drain waits for what dead consumers held, and looks for it more often.
+_RECOVERY_SECONDS, _DRAIN_RECOVERY_SECONDS = 30.0, 1.0
 # How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
 
@@ -46,7 +47,8 @@ _LOOK_SECONDS = 0.25
 class Work:
     """A queue, by its prefix and name, how many of its jobs are worked on at once, and how.
 
-    `aside` says how many of those in hand have others worked on beside them.
+    `aside` says how many of those in hand have others worked on beside them. With `until_empty`, jobs that cannot be
+    taken yet are waited for as long as others are settled, and then for `drain_seconds`.
 
     `policy` holds the options of jobs without their own, in BullMQ's terms.
     """
@@ -56,6 +58,7 @@ class Work:
     policy: Mapping[str, Any]
     process: Process
     aside: Callable[[], int] = lambda: 0
+    drain_seconds: float = 10.0
 
 
 class Consumer:
@@ -76,25 +79,31 @@ class Consumer:
         self._slots: set[asyncio.Task[None]] = set()
         self._gate = Gate(work.concurrency)
         self._outage = Outage(tell)
+        self._drain = Drain(work.base, redis, work.drain_seconds)
+        self._found_nothing = asyncio.Event()
+
+    @property
+    def left(self) -> list[str]:
+        """What a drain has left on the queue, a sentence for each reason."""
+        return self._drain.left.reasons if self._drain.left else []
 
     async def run(self, *, until_empty: bool = False) -> None:
-        """Work until `stop` is called and what was taken is settled, or with `until_empty` until no job is left.
-
-        A job that is due later than in ten seconds is not waited for.
-        """
-        helpers = [asyncio.create_task(each()) for each in (self._bell.listen, self._renew, self._recover)]
+        """Work until `stop` is called and what was taken is settled, or with `until_empty` until the drain is over."""
+        interval = _DRAIN_RECOVERY_SECONDS if until_empty else _RECOVERY_SECONDS
+        work = [self._bell.listen(), self._renew(), self._recover(interval), *([self._empty()] if until_empty else [])]
+        helpers = [asyncio.create_task(each) for each in work]
         try:
-            await self._work_in_slots(until_empty=until_empty)
+            await self._work_in_slots()
         finally:
             for task in (*helpers, *self._slots):
                 task.cancel()
             await asyncio.gather(*helpers, *self._slots, return_exceptions=True)
 
-    async def _work_in_slots(self, *, until_empty: bool) -> None:
+    async def _work_in_slots(self) -> None:
         """Keep as many slots at work as there are to be at present."""
         while True:
             for _ in range(0 if self._stopping else -self._surplus()):
-                self._slots.add(asyncio.create_task(self._slot(until_empty=until_empty)))
+                self._slots.add(asyncio.create_task(self._slot()))
             if not self._slots:
                 return
             done, _ = await asyncio.wait(self._slots, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -121,7 +130,7 @@ class Consumer:
         self._held = {}
         await asyncio.gather(*(self._run(call) for call in calls))
 
-    async def _slot(self, *, until_empty: bool) -> None:
+    async def _slot(self) -> None:
         token = uuid4().hex
         taken: Taken | None = None
         while True:
@@ -137,14 +146,27 @@ class Consumer:
                 if taken is not None:
                     # There may be more than one.
                     self._bell.ring(1)
-                elif until_empty and self._is_empty():
-                    self.stop()
                 else:
+                    self._found_nothing.set()
                     await self._bell.rest(rings)
 
-    def _is_empty(self) -> bool:
-        soon = self._bell.next_due and self._bell.next_due < clock.now().timestamp() + _SOON_SECONDS
-        return not self._held and not soon
+    async def _empty(self) -> None:
+        """Stop when the drain is over."""
+        while not self._stopping:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._found_nothing.wait()
+            self._found_nothing.clear()
+            try:
+                over = await self._drain.is_over(len(self._held), self._stats.done)
+            except MaunticJobsError as error:
+                self._tell("redis", error)
+            else:
+                if over:
+                    self.stop()
+                elif not self._held:
+                    # A rate limit, or another's death, does not ring.
+                    self._bell.ring(1)
 
     async def _take(self, token: str) -> Any:
         return await self._run(scripts.take(self._work.base, token, _now()))
@@ -152,7 +174,7 @@ class Consumer:
     def _taken(self, answer: Any, token: str) -> Taken | None:
         taken = scripts.taken(answer)
         if taken is None:
-            due = scripts.next_due(answer)
+            due = scripts.next_due(answer, _now())
             self._bell.next_due = self._bell.next_due if due is None else due / 1000
             return None
         self._held[taken.id] = token
@@ -240,10 +262,10 @@ class Consumer:
             calls = [scripts.extend(self._work.base, token, job) for job, token in self._held.items()]
             await self._tolerantly(*calls)
 
-    async def _recover(self) -> None:
+    async def _recover(self, interval: float) -> None:
         while True:
-            await self._tolerantly(scripts.recover(self._work.base, _now()))
-            await asyncio.sleep(_RECOVERY_SECONDS * random.uniform(1.0, 1.1))  # noqa: S311 - to keep processes apart
+            await self._tolerantly(scripts.recover(self._work.base, _now(), int(interval * 1000)))
+            await asyncio.sleep(interval * random.uniform(1.0, 1.1))  # noqa: S311 - to keep processes apart
 
     async def _tolerantly(self, *calls: ScriptCall) -> None:
         """Make calls of which none matters by itself: they are made again anyhow."""

@@ -23,7 +23,10 @@ _LAST_SECONDS = 3.0
 
 @dataclass
 class Engine:
-    """Delivers until `stop` is called. `stats` are by channel, and kept up to date while `run` runs."""
+    """Delivers until `stop` is called. `stats` are by channel, and kept up to date while `run` runs.
+
+    `left` says whether a drain has left jobs on a queue.
+    """
 
     settings: Settings
     plan: Plan
@@ -32,6 +35,7 @@ class Engine:
     stats: dict[str, ChannelStats] = field(default_factory=dict)
     ready: bool = False
     stopping: bool = False
+    left: bool = False
 
     def __post_init__(self) -> None:
         """Begin with no numbers."""
@@ -87,6 +91,10 @@ class Engine:
                     task.cancel()
                 await asyncio.gather(*beside, stopped, working, return_exceptions=True)
             await self._hand_back(crew)
+            for channel, consumer in zip(self.stats, crew.consumers, strict=True):
+                for reason in consumer.left:
+                    self.left = True
+                    self.say(f"{channel}: {reason}")
 
     async def _work(self, crew: Crew) -> None:
         await asyncio.gather(*(each.run(until_empty=self.plan.until_empty) for each in crew.consumers))
@@ -135,9 +143,22 @@ class Engine:
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _measure(self, crew: Crew) -> None:
+        began: float | None = None
         while True:
+            began = self._end_of_drain(began)
             for name, stats in self.stats.items():
                 stats.trouble = self.trouble
                 with contextlib.suppress(MaunticJobsError):  # the consumers tell
                     stats.queue = await lengths(crew.redis, base_of(self.settings, name))
             await asyncio.sleep(_MEASURE_SECONDS)
+
+    def _end_of_drain(self, began: float | None) -> float | None:
+        """Stop a drain that a store has kept from going on for too long; return since when it does."""
+        now = asyncio.get_running_loop().time()
+        if self.trouble is None or not self.plan.until_empty or self.stopping:
+            return None
+        if began is not None and now - began > self.plan.drain_timeout.total_seconds():
+            self.left = True
+            self.say(f"the drain ends, and leaves what there is: {self.trouble}")
+            self.stop()
+        return now if began is None else began

@@ -14,7 +14,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.assembly import Plan
 from mauntic_jobs.delivery.engine import Engine
 from mauntic_jobs.delivery.stats import ChannelStats, merged
-from mauntic_jobs.errors import UnavailableError
+from mauntic_jobs.errors import ExitCode, UnavailableError
 
 _REPORT_SECONDS = 0.5
 _RESTART_SECONDS = 5.0
@@ -43,6 +43,7 @@ class Family:
 
     def __init__(self, settings: Settings, plan: Plan, count: int, target: Target, say: Callable[[str], None]) -> None:
         self.stopping = False
+        self.left = False
         self._settings = settings
         self._plan = plan
         self._count = count
@@ -91,7 +92,8 @@ class Family:
         """Keep one process running until it ends by itself."""
         while not self.stopping:
             code = await self._run_child(number)
-            if code == 0 or self.stopping:
+            self.left = self.left or code == ExitCode.TRY_LATER
+            if code in (ExitCode.DONE, ExitCode.TRY_LATER) or self.stopping:
                 return
             if not self._were_ready:
                 raise UnavailableError(f"A delivering process has ended with status {code}; it has said why.")

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+# What has become of a job that is tried again.
+_GOES_ON = ("retried", "deferred", "given back")
 # Seconds from a job's being taken to its being settled.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -43,6 +45,11 @@ class ChannelStats:
     moved: float = field(default_factory=time.monotonic)
     trouble: str | None = None
     exchanges: dict[tuple[str, str], Exchanges] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """How many jobs were settled for good."""
+        return self.settled.total() - sum(self.settled[what] for what in _GOES_ON)
 
     def settle(self, what: str, seconds: float) -> None:
         """Count one job."""

@@ -29,7 +29,7 @@ class QueueConsumer:
         answer = self._run(scripts.take(self.key, self.token, now))
         taken = scripts.taken(answer)
         if taken is None:
-            self.next_due = scripts.next_due(answer) or 0
+            self.next_due = scripts.next_due(answer, now) or 0
         return taken
 
     def wait(self, seconds: float) -> None:

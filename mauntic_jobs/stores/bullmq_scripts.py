@@ -50,12 +50,16 @@ def taken(answer: Any) -> Taken | None:
     return Taken(answer[1].decode(), dict(zip(words[::2], words[1::2], strict=True)))
 
 
-def next_due(answer: Any) -> int | None:
-    """Return when the next delayed job is due, by an answer that brings no job along; 0 if there is none.
+def next_due(answer: Any, now: int) -> int | None:
+    """Return when a job may be there, by an answer that brings none along; 0 if none is to be expected.
 
-    None where the answer is to a script that did not look.
+    That is when the next delayed job is due, or the queue's rate limit ends. None where the answer is to a script that
+    did not look.
     """
-    return int(float(answer[3])) if isinstance(answer, list) else None
+    if not isinstance(answer, list):
+        return None
+    limited = int(float(answer[2]))
+    return now + limited if limited > 0 else int(float(answer[3]))
 
 
 def finish(
@@ -111,10 +115,10 @@ def extend(base: str, token: str, job: str) -> ScriptCall:
     return _call("extendLock-2", base, [f"{job}:lock", "stalled"], [token, LOCK_MILLISECONDS, job])
 
 
-def recover(base: str, now: int) -> ScriptCall:
-    """Put jobs back whose worker has died. To be called every half minute: a job is found at the second call."""
+def recover(base: str, now: int, interval: int = LOCK_MILLISECONDS) -> ScriptCall:
+    """Put jobs back whose worker has died. To be called once in an interval: a job is found at the second call."""
     keys = ["stalled", "wait", "active", "stalled-check", "meta", "paused", "marker", "events", "repeat"]
-    return _call("moveStalledJobsToWait-9", base, keys, [_ANY_NUMBER_OF_STALLS, f"{base}:", now, LOCK_MILLISECONDS])
+    return _call("moveStalledJobsToWait-9", base, keys, [_ANY_NUMBER_OF_STALLS, f"{base}:", now, interval])
 
 
 def iterate(base: str, job: str, scheduler: str, following: int, options: Mapping[str, Any], now: int) -> ScriptCall:

@@ -221,8 +221,8 @@ def open_session(settings: Settings) -> Session:
     url = database_url(settings)
     try:
         conninfo_to_dict(url)
-    except psycopg.Error:
-        raise unreadable_url() from None
+    except psycopg.Error as error:
+        raise unreadable_url(error, url) from None
     try:
         connection = psycopg.connect(
             url,

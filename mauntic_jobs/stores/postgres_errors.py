@@ -40,8 +40,13 @@ _ADVICE = {
 }
 
 
-def unreadable_url() -> ConfigurationError:
+def unreadable_url(error: psycopg.Error, url: str) -> ConfigurationError:
     """Return the error for an address that cannot be read. It is not repeated: it may hold a password anywhere."""
+    parameter = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
+    if parameter and "@" not in url.partition("?")[2]:
+        return ConfigurationError(
+            f"DATABASE_URL cannot be used: {parameter[1]} is no parameter that Postgres knows. Take it out."
+        )
     return ConfigurationError(
         "DATABASE_URL is no address that Postgres understands. Check DATABASE_URL: write it as "
         "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, and percent-encode marks in the password, such as %40 for @."
@@ -52,7 +57,7 @@ def connect_error(error: psycopg.Error, url: str) -> MaunticJobsError:
     """Return why a connection could not be opened."""
     text = " ".join(str(error).split()).partition(" Is the server running")[0].rstrip(".")
     if isinstance(error, psycopg.ProgrammingError) or _UNREADABLE.search(text):
-        return unreadable_url()
+        return unreadable_url(error, url)
     refused = _REFUSED_LOGIN.search(text)
     # libpq quotes what it took for a host or a port, which may be the end of a password that holds an @ or a slash.
     for piece in re.split(r"[:/@?#]", url.partition("://")[2].rpartition("@")[0])[1:]:

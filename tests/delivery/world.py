@@ -146,7 +146,7 @@ class World:
         plan = {
             "concurrency": {self.channel: 5},
             "max_age": 2 * DAY,
-            "drain_timeout": timedelta(seconds=5),
+            "drain_timeout": timedelta(seconds=10),
             "until_empty": True,
         }
         report = self.reported

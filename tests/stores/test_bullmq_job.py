@@ -70,6 +70,7 @@ def test_data_that_are_nested_too_deep_are_unreadable() -> None:
 
 
 def test_only_a_script_that_looked_knows_when_the_next_job_is_due() -> None:
-    assert next_due([0, 0, 0, b"1790000000000"]) == 1_790_000_000_000
-    assert next_due([0, 0, 0, 0]) == 0
-    assert next_due(0) is None
+    assert next_due([0, 0, 0, b"1790000000000"], 5) == 1_790_000_000_000
+    assert next_due([0, 0, 0, 0], 5) == 0
+    assert next_due([0, 0, b"1500", 0], 5) == 1_505
+    assert next_due(0, 5) is None
