@@ -10,6 +10,9 @@ from tests.delivery.ledger_calls import LEASE, RESEND_AFTER, claim, event, recor
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 
+# What the default of the platform's columns writes in connections of its own: ours are in UTC.
+_LOCAL = "clock_timestamp() AT TIME ZONE (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone')"
+
 _sql = statements("deliveries")
 
 
@@ -64,7 +67,7 @@ def test_evidence_counts_from_the_first_exchange_that_may_have_sent_it(world: Wo
     age(world, 180)
     record(world, claim(world, contact_id=str(contact), job_id=str(job)), "deferred", wait=0.0)
     # As the column's default writes it: on servers in another zone it counts only if it is later in both.
-    event(world, contact, at="LOCALTIMESTAMP - interval '170 minutes'", job=job)
+    event(world, contact, at=f"{_LOCAL} - interval '170 minutes'", job=job)
     assert heard(world) == ["d1"]
     assert not claim(world, contact_id=str(contact), job_id=str(job))["granted"]
 
@@ -85,12 +88,12 @@ def test_evidence_is_found_in_any_zone_of_the_platforms_clock(world: World, zone
         world.session = session
         uncertain(world, contact, "deferred", job_id=str(job))
         # Of another message of the campaign, hours before; the column's default writes local time.
-        event(world, contact, at="LOCALTIMESTAMP - interval '3 hours'", job=job)
+        event(world, contact, at=f"{_LOCAL} - interval '3 hours'", job=job)
         # Each of our own transactions is in UTC.
         with session.transaction():
             assert heard(world) == []
         # It names the delivery.
-        event(world, contact, at="LOCALTIMESTAMP", metadata={"deliveryId": "d1"})
+        event(world, contact, at=_LOCAL, metadata={"deliveryId": "d1"})
         with session.transaction():
             assert heard(world) == ["d1"]
 
