@@ -34,11 +34,20 @@ def add(world: World, first: int, count: int) -> None:
     world.add(*(world.message(f"d{n:03}", contactId=str(world.contact())) for n in range(first, first + count)))
 
 
+def settle(world: World) -> None:
+    """Deliver until nothing is to be tried again: a sink on a busy machine may answer too late for one attempt."""
+    for _ in range(5):
+        if "claimed" not in world.states().values():
+            return
+        world.deliver()
+
+
 def test_after_redis_has_lost_its_data_no_more_is_sent(warming: World, sink: Sink) -> None:
     for turn in range(3):
         add(warming, turn * 30, 30)
         warming.deliver()
         warming.ask("DEL", *keys(warming.organization, "acme.test"))
+    settle(warming)
     assert len(sink.messages()) == _LIMIT
     assert list(warming.states().values()).count("deferred") == 90 - _LIMIT
 
@@ -86,7 +95,9 @@ def test_several_processes_send_exactly_the_limit(warming: World, sink: Sink) ->
 
     asyncio.run(run())
     assert len(sink.messages()) == _LIMIT
+    settle(warming)
     assert list(warming.states().values()).count("deferred") == 30
+    assert len(sink.messages()) == _LIMIT
 
 
 def test_a_domain_that_was_removed_and_added_again_starts_anew(warming: World, sink: Sink) -> None:
