@@ -64,10 +64,11 @@ def watch_all(
     for cause, look in looks.items():
         try:
             alerts = look()
-        except MaunticJobsError as error:
+        except Exception as error:
             if session.broken:
                 raise
-            complain(f"monitor: cannot tell of {cause}: {error}")
+            kind = "" if isinstance(error, MaunticJobsError) else f"{type(error).__name__}: "
+            complain(f"monitor: cannot tell of {cause}: {kind}{error}")
         else:
             found += alerts
             keys = [job.name for job in jobs] if cause in _OF_JOBS else None
