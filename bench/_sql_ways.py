@@ -67,7 +67,8 @@ class Ways:
         return way
 
     def _run(self, work_mem: str) -> Callable[[], tuple[Sample, int, Any]]:
-        settings, _ = load_settings({"database_url": self.url, "work_mem": work_mem})
+        # All channels together, as the statements count.
+        settings, _ = load_settings({"database_url": self.url, "work_mem": work_mem, "campaign_channels": "all"})
         request = Request(
             job=self.job,
             window=self.window,

@@ -28,12 +28,15 @@ from mauntic_jobs.alert_channels import AnyChannel, HttpAddress
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.setting_types import (
     ApiAddress,
+    CampaignChannels,
     ChannelSettings,
     Duration,
     JobSettings,
     Networks,
     PositiveDuration,
     Retention,
+    ScheduledShrink,
+    SegmentReading,
     ZoneName,
 )
 from mauntic_jobs.store_urls import StoreUrl, postgres_url, redis_url
@@ -66,6 +69,20 @@ class Settings(BaseSettings):
     lateness_grace: Duration = Field(
         timedelta(hours=2), ge=timedelta(), description="how long after midnight yesterday is still rebuilt"
     )
+    scheduled_shrink: ScheduledShrink = Field(
+        ScheduledShrink.NONE,
+        description="which recorded values a scheduled run may lower by itself: none, or of gone_organizations",
+    )
+    late_events_window: Duration = Field(
+        timedelta(days=7),
+        ge=timedelta(),
+        le=timedelta(days=31),
+        description="how far back the daily report looks for events that came late; 0s for not at all",
+    )
+    campaign_channels: CampaignChannels = Field(
+        CampaignChannels.ONE,
+        description="what a campaign's figures of a day count: one channel, email where there is any, or all of them",
+    )
     platform_timezone: ZoneName = Field(
         "UTC", description="zone of the times that the platform writes to contact_activity.created_at by default"
     )
@@ -75,6 +92,10 @@ class Settings(BaseSettings):
     )
     takeover_after: PositiveDuration = Field(
         timedelta(seconds=60), description="silence after which a run's owner counts as dead"
+    )
+    segments_compatibility: SegmentReading = Field(
+        SegmentReading.STRICT,
+        description="how criteria of segments are read: strict, as documented, or as the platform's own count does",
     )
     queue_prefix: str = Field("bull", min_length=1, description="prefix of the platform's BullMQ queues")
     port: int | None = Field(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import RefusedError
 from mauntic_jobs.setting_types import JobSettings
 from mauntic_jobs.window import Unit, Window
 
@@ -85,6 +86,10 @@ class JobResult:
 
     `partial` means that some of the work was left undone; the command then exits 3, and the ledger keeps `problems`.
     `implausible` is the runner's to say: `Job.measure` is far from what it usually is. It exits 3 as well.
+
+    `withheld` counts groups that a guard kept from being written; `problems` name them, and the job keeps a record of
+    them until they are settled. A `refusal` means that there was nothing else: the run fails with it, and what the job
+    wrote about it is committed nevertheless.
     """
 
     counters: Mapping[str, int]
@@ -92,6 +97,8 @@ class JobResult:
     partial: bool = False
     problems: Sequence[str] = ()
     implausible: bool = False
+    withheld: int = 0
+    refusal: RefusedError | None = None
 
 
 _LATEST_OF_A_DAY = CatchUp(Which.LATEST, timedelta(days=1))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from enum import StrEnum
 from ipaddress import ip_network
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -31,6 +32,27 @@ def _text(parse: Callable[[str], Any]) -> BeforeValidator:
 Duration = Annotated[timedelta, _text(parse_duration)]
 PositiveDuration = Annotated[Duration, Field(gt=timedelta())]
 Retention = Annotated[Duration, Field(ge=timedelta(days=1))]
+
+
+class ScheduledShrink(StrEnum):
+    """Which recorded values a scheduled run may lower by itself: none, or those of organizations that are gone."""
+
+    NONE = "none"
+    GONE_ORGANIZATIONS = "gone_organizations"
+
+
+class CampaignChannels(StrEnum):
+    """Which channels a row of a campaign's figures counts: one, which is email where there is any, or all."""
+
+    ONE = "one"
+    ALL = "all"
+
+
+class SegmentReading(StrEnum):
+    """How the criteria of a segment are read: as they are documented, or as the platform's own count reads them."""
+
+    STRICT = "strict"
+    PLATFORM = "platform"
 
 
 class JobSettings(BaseModel):

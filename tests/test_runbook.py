@@ -74,12 +74,22 @@ def _key_put_right(site: Site) -> None:
     site.rig.variables["ENCRYPTION_KEY"] = KEY
 
 
+def _redis_emptied(site: Site) -> None:
+    site.provide(port=1)
+    site.world.add(site.world.message())
+    site.deliver()
+    site.run("monitor run --once")
+    site.rig.redis.flushall()
+    site.provide()
+
+
 INCIDENTS = {
     "A job failed": Incident(_key_missing, command="aggregate-hourly --slot latest"),
     "Nobody runs the jobs": Incident(Site.overdue),
     "Dead letters after an outage": Incident(_outage, _outage_ends),
     "Nobody knows whether it was sent": Incident(_no_answer),
     "No provider takes the messages": Incident(_other_key, _key_put_right),
+    "Redis has lost its data": Incident(_redis_emptied),
 }
 _SECTIONS = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", _PAGE.read_text(), re.DOTALL | re.MULTILINE))
 

@@ -116,7 +116,7 @@ async function send({ data }) {
 
   await query("event", jobId, organizationId, contactId, messageId, { deliveryId });
   await query("sent", jobId, new Date());
-  await redis.set(idempotencyKey, messageId, "EX", IDEMPOTENCY_SECONDS);
+  await redis.set(idempotencyKey, "sent", "EX", IDEMPOTENCY_SECONDS);
 }
 
 await consume(redis, send);

@@ -1,10 +1,13 @@
 """Which queue: where its Redis is, and what its keys are called."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import SecretStr
 
 from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import ConfigurationError
+from mauntic_jobs.job import Job
 from mauntic_jobs.stores.redis import RedisScripts, open_redis
 
 
@@ -24,3 +27,10 @@ class Queue:
     def connect(self) -> RedisScripts:
         """Open a connection; the caller closes it. Raises UnavailableError or ConfigurationError."""
         return open_redis(Settings(redis_url=SecretStr(self.redis_url)))
+
+
+def queue_of(job: Job[Any], settings: Settings) -> Queue:
+    """Return the queue of a scheduled job. Raises ConfigurationError if there is no Redis."""
+    if settings.redis_url is None:
+        raise ConfigurationError("There is no Redis. Set REDIS_URL, or redis_url in mauntic-jobs.toml.")
+    return Queue(settings.redis_url.get_secret_value(), job.queue, settings.queue_prefix)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import closing
+from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -160,8 +161,14 @@ def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> Non
     with connect(settings) as session, closing(open_redis(settings)) as redis:
         done = desk.reconcile(session, redis, settings, clock.now())
     if json:
-        print_json({"owed": done.owed, "queued": done.queued, "missing": done.missing})
+        print_json(asdict(done))
         return
+    if done.recorded or done.refused:
+        print_line(
+            f"{plural(done.recorded + done.refused, 'result')} not recorded whole, {done.recorded:,} of them now"
+        )
+    if done.closed:
+        print_line(f"{plural(done.closed, 'campaign')} closed: all messages were counted")
     print_line(f"{plural(done.owed, 'message')} owed, {done.queued:,} of them queued again")
     if done.missing:
         print_line(

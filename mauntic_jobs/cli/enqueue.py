@@ -73,7 +73,7 @@ def _owner(settings: Settings, template: UUID | None) -> UUID:
     if template is None:
         raise UsageError("Say whose message it is: --organization.")
     with connect(settings) as session:
-        rows = session.rows(statements("deliveries")["template"], {"ids": [template]})
+        rows = session.rows(statements("deliveries")["template_owner"], {"template": template})
     if not rows:
         raise UsageError(f"There is no template {template}.")
     owner: UUID = rows[0]["organization_id"]

@@ -23,6 +23,7 @@ _GROUPS = frozenset(
 )
 _COMMANDS = (
     *("status", "metrics", "schedule", "work", "deliver", "enqueue", "deliveries", "dlq", "providers", "runs"),
+    "recover",
     *("doctor", "db", "outbox", "monitor", "alerts", "config", "dev", "demo"),
 )
 

@@ -113,6 +113,8 @@ def _result(check: Check) -> Row:
 
 def _row(provider: ConfiguredProvider) -> Row:
     remarks = [provider.problem or "valid"]
+    remarks += [f"unknown: {' '.join(provider.unknown)}"] if provider.unknown else []
+    remarks += [f"ignored: {' '.join(provider.ignored)}"] if provider.ignored else []
     remarks += [] if provider.encrypted else ["not encrypted"]
     remarks += [] if provider.active else ["not active"]
     return {
@@ -132,4 +134,6 @@ def _as_json(provider: ConfiguredProvider) -> Row:
         "active": provider.active,
         "stored": "encrypted" if provider.encrypted else "plain",
         "state": provider.problem or "valid",
+        "ignored": provider.ignored,
+        "unknown": provider.unknown,
     }

@@ -6,17 +6,17 @@ from typing import Annotated, Any
 import typer
 
 from mauntic_jobs.bullmq import (
-    Queue,
     Registration,
     ScheduledJob,
     register_scheduled_jobs,
     unregister_scheduled_jobs,
 )
+from mauntic_jobs.bullmq.queue import queue_of
 from mauntic_jobs.cli.command import JsonOutput, command
 from mauntic_jobs.cli.output import print_json, print_table, say
 from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import ConfigurationError, ExitCode
+from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Job, Row
 
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over what another program has BullMQ schedule.")]
@@ -56,13 +56,6 @@ def register_bullmq(app: typer.Typer) -> None:
             found = unregister_scheduled_jobs(queue_of(job, settings), [job.name], dry_run=dry_run)
             rows.append(_row(job, found[job.name]))
         _show(rows, json=json)
-
-
-def queue_of(job: Job[Any], settings: Settings) -> Queue:
-    """Return the queue that bears a job. Raises ConfigurationError if there is no Redis."""
-    if settings.redis_url is None:
-        raise ConfigurationError("There is no Redis. Set REDIS_URL, or redis_url in mauntic-jobs.toml.")
-    return Queue(settings.redis_url.get_secret_value(), job.queue, settings.queue_prefix)
 
 
 def _row(job: Job[Any], registration: Registration) -> Row:

@@ -24,6 +24,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "deliveries": status.deliveries,
         "warmup": None if status.domains is None else [_domain(each) for each in status.domains],
         "alerts": status.alerts,
+        "late_events": None if status.late is None else [{**asdict(each), "share": each.share} for each in status.late],
     }
 
 

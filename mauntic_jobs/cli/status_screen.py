@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mauntic_jobs import __version__
 from mauntic_jobs.demo.chart import ramp, sparkline
-from mauntic_jobs.ops.status import FAILED_WITHIN, MOST_DELIVERIES, JobStatus, Status
-from mauntic_jobs.ops.status_findings import Finding, findings, rough
+from mauntic_jobs.ops.status import FAILED_WITHIN, MOST_DELIVERIES, JobStatus, LateEvents, Status
+from mauntic_jobs.ops.status_findings import Finding, findings, late_text, rough
 from mauntic_jobs.ops.status_queues import Kind, QueueStatus
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _BARS_SHOWN = 16
 _DOMAINS_SHOWN = 3
+_LATE_SHOWN = 3
 _URGENT, _NOTABLE, _CALM = "bold red", "yellow", "dim"
 _STATES = {
     "held": "held",
@@ -45,6 +46,8 @@ def screen(status: Status) -> "RenderableType":
         parts.append(_deliveries(status))
     if status.domains:
         parts.append(_domains(status))
+    if status.late:
+        parts.append(_late(status.late))
     return Group(*parts)
 
 
@@ -126,6 +129,14 @@ def _domains(status: Status) -> "Text":
     named = [f"{each.name} {each.sent:,} of {each.limit:,}" for each in domains[:_DOMAINS_SHOWN]]
     more = f" and {len(domains) - _DOMAINS_SHOWN} more" if len(domains) > _DOMAINS_SHOWN else ""
     return _line(Text(f"warm-up     near the day's limit: {', '.join(named)}{more}"))
+
+
+def _late(late: Sequence[LateEvents]) -> "Text":
+    from rich.text import Text
+
+    named = ", ".join(late_text(each) for each in late[:_LATE_SHOWN])
+    more = f" and {len(late) - _LATE_SHOWN} more" if len(late) > _LATE_SHOWN else ""
+    return _line(Text(f"late        {named}{more}"))
 
 
 def _history(job: JobStatus) -> str:

@@ -10,10 +10,10 @@ import typer
 from mauntic_jobs import clock
 from mauntic_jobs.bullmq import Worker, create_worker
 from mauntic_jobs.bullmq.launch import SlotLauncher
+from mauntic_jobs.bullmq.queue import queue_of
 from mauntic_jobs.cli.command import command
 from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.output import say
-from mauntic_jobs.cli.schedule_bullmq import queue_of
 from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.signals import Signals
 from mauntic_jobs.config import Settings

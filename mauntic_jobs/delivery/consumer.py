@@ -17,6 +17,7 @@ from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack
 from mauntic_jobs.delivery.doorbell import Doorbell
 from mauntic_jobs.delivery.draining import Drain
 from mauntic_jobs.delivery.gate import Gate
+from mauntic_jobs.delivery.marks import SECONDS_KEPT
 from mauntic_jobs.delivery.outage import Outage
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.delivery.stats import ChannelStats
@@ -40,7 +41,6 @@ _RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
 _RECOVERY_SECONDS, _DRAIN_RECOVERY_SECONDS = 30.0, 1.0
 # How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
-_MARK_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ class Consumer:
 
         async def acknowledge() -> Any:
             if isinstance(decision, Done) and decision.mark:
-                self._redis.begin("SET", decision.mark, "mauntic-jobs", "EX", _MARK_SECONDS)
+                self._redis.begin("SET", *decision.mark, "EX", SECONDS_KEPT)
             answer = await self._run(call(_now()))
             if scripts.code(answer) == LOCK_GONE:
                 await self._redis.command(*scripts.lock_again(self._work.base, token, taken.id))

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The message needs no more. `mark` is the key that tells the Node engine so."""
+    """The message needs no more. `mark` is the key that tells the Node engine so, and its value."""
 
     value: str
-    mark: str | None = None
+    mark: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

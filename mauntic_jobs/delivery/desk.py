@@ -11,7 +11,9 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.ledger import RESEND_AFTER
 from mauntic_jobs.delivery.ledger_entries import State
-from mauntic_jobs.delivery.queues import add_payloads, base_of, job_id_of
+from mauntic_jobs.delivery.marks import key_of
+from mauntic_jobs.delivery.queues import add_payloads, base_of, is_own_job, job_id_of
+from mauntic_jobs.delivery.refused_results import record_refused
 from mauntic_jobs.errors import RefusedError, UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.lua import script
@@ -29,11 +31,15 @@ _sql = statements("deliveries")
 class Reconciled:
     """What was put right: deliveries that are owed, those of them that had no job, and campaigns with messages missing.
 
+    `recorded` results had been refused by Postgres, and `refused` still are; `closed` campaigns were all counted.
     `missing` are rows with the campaign's `id`, its `recipient_count`, and how many are `known` and `queued`.
     """
 
     owed: int = 0
     queued: int = 0
+    recorded: int = 0
+    refused: int = 0
+    closed: int = 0
     missing: list[Row] = field(default_factory=list)
 
 
@@ -92,10 +98,11 @@ def resolve_resend(
         )
     queue_job = job_id_of(row, row["fence"] + 1)
     parameters = {"organization": row["organization_id"], "delivery": delivery, "fence": row["fence"]}
-    # First: an open delivery whose mark is still there would be taken for one that the Node engine has sent.
-    redis.command("DEL", f"delivery:idem:{delivery}")
+    counted = row["state"] == State.FAILED and row["unrecorded"] is None
+    # First, so that no open delivery has a mark that says it was sent.
+    redis.command("DEL", key_of(delivery))
     with session.transaction():
-        session.execute(_sql["resend"], {**parameters, "queue_job": queue_job, "failed": row["state"] == State.FAILED})
+        session.execute(_sql["resend"], {**parameters, "queue_job": queue_job, "counted": counted})
     after = _one(session, delivery, row["organization_id"])
     if after["queue_job"] != queue_job:
         raise RefusedError(f"The delivery {delivery} has just changed: look at it again.")
@@ -103,14 +110,25 @@ def resolve_resend(
     add_payloads(redis, settings, row["channel"], {queue_job: row["payload"]}, now)
 
 
-def reconcile(session: Session, redis: RedisScripts, settings: Settings, now: datetime) -> Reconciled:
-    """Put on the queue again whatever the ledger owes and no job asks for; running it twice doubles nothing."""
+def reconcile(
+    session: Session, redis: RedisScripts, settings: Settings, now: datetime, *, dry_run: bool = False
+) -> Reconciled:
+    """Record and queue again what is owed, and close what is complete; running it twice doubles nothing.
+
+    With `dry_run` it is only counted what would be queued.
+    """
     done = Reconciled()
+    if not dry_run:
+        done.recorded, done.refused = record_refused(session, record_activity=settings.record_activity)
+        done.closed = session.execute(_sql["close_campaigns"])
     for page in _owed(session):
         done.owed += len(page)
         calls = [_alive(settings, row) for row in page]
         alive = redis.run(script("live_jobs"), calls)
         lost = [row for row, is_alive in zip(page, alive, strict=True) if not is_alive]
+        done.queued += len(lost)
+        if dry_run:
+            continue
         for channel in CHANNELS:
             payloads = {job_id_of(row, row["fence"]): row["payload"] for row in lost if row["channel"] == channel}
             add_payloads(redis, settings, channel, payloads, now)
@@ -118,7 +136,6 @@ def reconcile(session: Session, redis: RedisScripts, settings: Settings, now: da
             own = {"queue_job": job_id_of(row, row["fence"]), "fence": row["fence"]}
             key = {"organization": row["organization_id"], "delivery": row["delivery_id"]}
             session.execute(_sql["requeued"], {**key, **own})
-        done.queued += len(lost)
     done.missing = _missing(session, redis, settings)
     return done
 
@@ -154,7 +171,8 @@ def _queued(redis: RedisScripts, settings: Settings) -> dict[str, int]:
         ids += [
             each for name in ("prioritized", "delayed") for each in redis.command("ZRANGE", f"{base}:{name}", 0, -1)
         ]
-        keys = [f"{base}:{each.decode()}" for each in ids]
+        names = [each.decode(errors="surrogateescape") for each in ids]
+        keys = [f"{base}:{name}" for name in names if not is_own_job(name)]
         for data, made in _fields(redis, keys, "data", "ats"):
             campaign = _campaign(data) if not made else None
             if campaign is not None:

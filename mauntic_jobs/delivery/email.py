@@ -5,9 +5,8 @@ from mauntic_jobs.delivery.addresses import parse_address
 from mauntic_jobs.delivery.lookups import Lookups, StoredTemplate
 from mauntic_jobs.delivery.mime import Email, message_id
 from mauntic_jobs.delivery.payload import Message
-from mauntic_jobs.delivery.personalization import Personalization, data_of, first, rendered, tags_of
+from mauntic_jobs.delivery.personalization import Filler, Personalization, first, tags_of
 from mauntic_jobs.delivery.plaintext import is_html, text_of
-from mauntic_jobs.delivery.text_budget import TextBudget
 from mauntic_jobs.delivery.writing import Draft, WritingError
 
 
@@ -31,15 +30,14 @@ class EmailWriter:
             raise WritingError("neither the message nor the provider says whom the email is from")
         if html is None and text is None:
             raise WritingError("neither the message nor a template has content")
-        data = data_of(message, contact)
-        budget = TextBudget()
-        html = None if html is None else rendered(html, data, budget, escape=True)
-        text = text_of(html or "", budget) if text is None else rendered(text, data, budget)
+        filler = Filler(message, contact)
+        html = None if html is None else filler.fill(html, escape=True)
+        text = text_of(html or "", filler.budget) if text is None else filler.fill(text)
         from_, to = parse_address(origin), parse_address(address)
         email = Email(
             sender=from_,
             recipient=to,
-            subject=rendered(subject or "", data, budget),
+            subject=filler.fill(subject or ""),
             message_id=message_id(message.key, message.organization_id, from_.domain),
             date=clock.now(),
             html=html,
@@ -49,7 +47,7 @@ class EmailWriter:
             headers=message.headers or {},
             tags=tags_of(message),
         )
-        return Draft(to.spec, email, email.message_id, from_.domain)
+        return Draft(to.spec, email, email.message_id, from_.domain, unknown_fields=filler.unknown_fields)
 
     def signed(self, draft: Draft, message_id: str | None) -> Email:
         """Return the email with the Message-ID of the ledger."""

@@ -9,6 +9,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.assembly import Crew, Plan, connected
 from mauntic_jobs.delivery.consumer import Report
 from mauntic_jobs.delivery.queues import base_of, lengths
+from mauntic_jobs.delivery.redis_watch import watch_redis
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.delivery.troubles import Troubles
 from mauntic_jobs.errors import MaunticJobsError
@@ -72,7 +73,10 @@ class Engine:
     async def _run(self) -> None:
         async with connected(self.settings, self.plan, self.stats, self._troubles.tell, self.say, self.report) as crew:
             self.ready = self._is_connected = True
-            beside = [asyncio.create_task(each) for each in (self._sweep(crew), self._measure(crew))]
+            beside = [
+                asyncio.create_task(each)
+                for each in (self._sweep(crew), self._measure(crew), watch_redis(self.settings, self.say))
+            ]
             working = asyncio.ensure_future(self._work(crew))
             stopped = asyncio.create_task(self._stop.wait())
             try:

@@ -7,8 +7,8 @@ _SHORTEST_DEFERRAL_SECONDS = 0.5
 _BUSY_SECONDS = 2.0
 
 
-def of_recorded(recorded: Recorded, reason: str, mark: str, *, stopping: bool) -> Decision:
-    """Return what becomes of the job after a result; `mark` is the key that tells the Node engine that it was sent."""
+def of_recorded(recorded: Recorded, reason: str, mark: tuple[str, str] | None, *, stopping: bool) -> Decision:
+    """Return what becomes of the job after a result; `mark` is the key and the value that say that it was sent."""
     wait = max(recorded.wait or 0.0, _SHORTEST_DEFERRAL_SECONDS)
     match recorded.state:
         case State.SENT:
@@ -25,7 +25,7 @@ def of_recorded(recorded: Recorded, reason: str, mark: str, *, stopping: bool) -
             return Defer(wait, reason)
 
 
-def of_standing(claimed: Claimed, mark: str) -> Decision:
+def of_standing(claimed: Claimed, mark: tuple[str, str]) -> Decision:
     """Return what becomes of the job for a delivery that it cannot have."""
     reason = claimed.reason or ""
     wait = max(claimed.wait or 0.0, _SHORTEST_DEFERRAL_SECONDS)

@@ -20,8 +20,9 @@ from mauntic_jobs.delivery.ledger_entries import (
     recorded,
     result_json,
 )
-from mauntic_jobs.delivery.payload import Message
-from mauntic_jobs.errors import MaunticJobsError, is_outage
+from mauntic_jobs.delivery.payload import LONGEST_ID, Message
+from mauntic_jobs.delivery.sending import clean
+from mauntic_jobs.errors import ConfigurationError, MaunticJobsError, is_outage
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres_link import PostgresLink
@@ -57,7 +58,7 @@ class Ledger:
             "record_activity": b"true" if record_activity else b"false",
         }
         self._tell = tell
-        self._started: set[UUID] = set()
+        self._started: set[tuple[UUID, UUID]] = set()
         self._claims: Batcher[tuple[Claim, str], Claimed] = Batcher(self._claim_all)
         self._results: Batcher[Result, Recorded] = Batcher(self._record_all)
 
@@ -79,7 +80,7 @@ class Ledger:
         return await self._records_link.rows(_sql["end_leases"], parameters)
 
     async def weigh_evidence(self, most: int = 500) -> int:
-        """Settle ambiguous deliveries of which the platform has heard since; return how many."""
+        """Settle deliveries that may have been sent, and of which the platform has heard since; return how many."""
         rows = await self._records_link.rows(_sql["evidence"], {"most": most})
         results = [_evident(row) for row in rows]
         if results:
@@ -87,7 +88,8 @@ class Ledger:
         return len(results)
 
     async def _claim_all(self, asked: list[tuple[Claim, str]]) -> Sequence[Claimed | Exception]:
-        await self._start_jobs([claim.message.job_id for claim, _ in asked if claim.message.job_id])
+        messages = [claim.message for claim, _ in asked]
+        await self._start_jobs([(each.organization_id, each.job_id) for each in messages if each.job_id])
 
         async def call(some: list[tuple[Claim, str]]) -> Sequence[Claimed | Exception]:
             claims = b",".join([claim_json(n, claim, owner) for n, (claim, owner) in enumerate(some)])
@@ -97,37 +99,63 @@ class Ledger:
         # One statement cannot change a row twice.
         answers: list[Claimed | Exception] = [NotImplementedError()] * len(asked)
         for places in _rounds([(claim.message.organization_id, claim.message.key) for claim, _ in asked]):
-            some = await self._one_by_one_if_refused(call, [asked[place] for place in places])
+            some = await self._in_halves_if_refused(call, [asked[place] for place in places])
             for place, answer in zip(places, some, strict=True):
                 answers[place] = answer
         return answers
 
     async def _record_all(self, asked: list[Result]) -> Sequence[Recorded | Exception]:
         async def call(some: list[Result]) -> Sequence[Recorded | Exception]:
-            results = b",".join([result_json(n, result) for n, result in enumerate(some)])
-            parameters = {**self._parameters, "results": b"[" + results + b"]"}
-            return _in_order(await self._records_link.json(_sql["record"], parameters), len(some), recorded)
+            parameters = {**self._parameters, "results": _array(some)}
+            try:
+                return _in_order(await self._records_link.json(_sql["record"], parameters), len(some), recorded)
+            except ConfigurationError as error:
+                # A table, a column or a right is missing. If the ledger cannot be written either, all is repeated.
+                return await self._record_alone(some, error)
 
-        return await self._one_by_one_if_refused(call, asked)
+        async def settle(result: Result, answer: Recorded | Exception) -> Recorded | Exception:
+            if not isinstance(answer, MaunticJobsError):
+                return answer
+            try:
+                return (await self._patiently(lambda: self._record_alone([result], answer)))[0]
+            except MaunticJobsError as again:
+                return again
 
-    async def _start_jobs(self, jobs: list[UUID]) -> None:
+        answers = await self._in_halves_if_refused(call, asked)
+        return [await settle(result, answer) for result, answer in zip(asked, answers, strict=True)]
+
+    async def _record_alone(self, some: list[Result], error: MaunticJobsError) -> Sequence[Recorded]:
+        """Record results in the ledger and nowhere else, where Postgres refuses what else there is to record.
+
+        What has been sent must not be sent again for it. `reconcile` records the rest.
+        """
+        resend_after, refused = self._parameters["resend_after"], clean(str(error)).encode()
+        parameters = {"results": _array(some), "resend_after": resend_after, "refused": refused}
+        rows = await self._records_link.json(_sql["record_alone"], parameters)
+        self._tell("record", error)
+        return _in_order(rows, len(some), recorded)
+
+    async def _start_jobs(self, jobs: list[tuple[UUID, UUID]]) -> None:
         fresh = list(set(jobs) - self._started)
         if fresh:
-            await self._patiently(lambda: self._claims_link.rows(_sql["start_jobs"], {"jobs": fresh}))
+            parameters = {"organizations": [each for each, _ in fresh], "jobs": [each for _, each in fresh]}
+            await self._patiently(lambda: self._claims_link.rows(_sql["start_jobs"], parameters))
             if len(self._started) > _MOST_REMEMBERED:
                 self._started.clear()
             self._started.update(fresh)
 
-    async def _one_by_one_if_refused(
+    async def _in_halves_if_refused(
         self, call: Callable[[list[_T]], Awaitable[Sequence[Any]]], items: list[_T]
     ) -> Sequence[Any]:
-        """Make the call for all, or where Postgres refuses it for each alone, so that one cannot hold up the others."""
+        """Make the call for all, or where Postgres refuses it for halves, so that one cannot hold up the others."""
         try:
             return await self._patiently(lambda: call(items))
         except MaunticJobsError as error:
             if len(items) == 1:
                 return [error]
-        return [answer for item in items for answer in await self._one_by_one_if_refused(call, [item])]
+        middle = len(items) // 2
+        first, second = items[:middle], items[middle:]
+        return [*await self._in_halves_if_refused(call, first), *await self._in_halves_if_refused(call, second)]
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """Repeat a call while Postgres is away, or refuses to write: read-only, or a right of the role is missing."""
@@ -164,7 +192,8 @@ def _rounds(keys: list[tuple[UUID, str]]) -> list[list[int]]:
 
 
 def _evident(row: Row) -> Result:
-    message = Message(organization_id=row["organization_id"], delivery_id=row["delivery_id"])
+    campaign = (row["campaign_id"] or "")[:LONGEST_ID] or None
+    message = Message(organization_id=row["organization_id"], delivery_id=row["delivery_id"], campaign_id=campaign)
     reason = "the platform has heard of it since"
     return Result(message, row["fence"], State.SENT, reason, provider_message_id=row["provider_message_id"])
 
@@ -172,6 +201,10 @@ def _evident(row: Row) -> Result:
 def _in_order(rows: list[Row], count: int, read: Callable[[Row], _T]) -> list[_T]:
     by_number = {row["n"]: read(row) for row in rows}
     return [by_number[n] for n in range(count)]
+
+
+def _array(results: list[Result]) -> bytes:
+    return b"[" + b",".join([result_json(n, result) for n, result in enumerate(results)]) + b"]"
 
 
 def _interval(duration: timedelta) -> bytes:

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from mauntic_jobs.delivery.outcome import RejectReason
 from mauntic_jobs.delivery.payload import Message
+from mauntic_jobs.delivery.warmup import Allowance
 from mauntic_jobs.job import Row
 
 
@@ -29,7 +30,8 @@ class State(StrEnum):
 class Claim(NamedTuple):
     """What is to be taken in hand. `payload` is the job's data as JSON; `ready`: it may be sent at once.
 
-    `written` is the address as it was given, where that differs.
+    `written` is the address as it was given, where that differs. `allowance` is what its domain may send, None for no
+    limit. `unknown_fields` are those of its template that neither the message nor the contact has.
     """
 
     message: Message
@@ -42,18 +44,23 @@ class Claim(NamedTuple):
     provider: str | None = None
     message_id: str | None = None
     ready: bool = False
+    allowance: Allowance | None = None
+    unknown_fields: Sequence[str] = ()
 
 
 class Claimed(NamedTuple):
     """How the delivery stands afterwards. Only if `granted` it is the caller's, with that fence.
 
-    `wait` is how many seconds are left until it changes by itself; `held` means that it will not.
+    It must not be sent if there is a `refusal`, the reason why the recipient must not get it, nor if it is `over` the
+    number of messages that its domain may send. `wait` is how many seconds are left until it changes by itself; `held`
+    means that it will not.
     """
 
     granted: bool
     state: State | None
     fence: int
-    suppressed: bool
+    refusal: str | None
+    over: bool
     message_id: str | None
     possible_duplicate: bool
     reason: str | None
@@ -62,7 +69,10 @@ class Claimed(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a claimed delivery. `wait` is in seconds; `elsewhere`: the Node engine sent and counted it."""
+    """What became of a claimed delivery. `wait` is in seconds; `hold`: a human decides about what is ambiguous.
+
+    `elsewhere`: the Node engine has finished and counted it; `tried_elsewhere`: it may have counted a failure.
+    """
 
     message: Message
     fence: int
@@ -75,6 +85,8 @@ class Result(NamedTuple):
     attempts: Sequence[dict[str, Any]] = ()
     reject: RejectReason | None = None
     elsewhere: bool = False
+    tried_elsewhere: bool = False
+    hold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,11 @@ def claim_json(n: int, claim: Claim, owner: str) -> bytes:
         "message_id": claim.message_id,
         "owner": owner,
         "ready": claim.ready,
+        "transactional": message.is_transactional,
+        "domain": claim.allowance and claim.allowance.domain,
+        "most": claim.allowance and claim.allowance.most,
+        "day": claim.allowance and claim.allowance.start,
+        "unknown_fields": claim.unknown_fields or None,
     }
     # The payload is JSON already, and by far the longest.
     return to_json(fields)[:-1] + b',"payload":' + claim.payload.encode() + b"}"
@@ -127,6 +144,8 @@ def result_json(n: int, result: Result) -> bytes:
         "campaign_id": result.message.campaign_id,
         "reject": result.reject,
         "elsewhere": result.elsewhere,
+        "tried_elsewhere": result.tried_elsewhere,
+        "hold": result.hold,
     }
     return to_json(fields)
 
@@ -137,7 +156,8 @@ def claimed(row: Row) -> Claimed:
         granted=row["granted"],
         state=State(row["state"]) if row["state"] else None,
         fence=row["fence"] or 0,
-        suppressed=row["suppressed"],
+        refusal=row["refusal"],
+        over=row["over"],
         message_id=row["message_id"],
         possible_duplicate=bool(row["possible_duplicate"]),
         reason=row["reason"],

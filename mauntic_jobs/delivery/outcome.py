@@ -31,9 +31,9 @@ class RejectReason(StrEnum):
 class Outcome:
     """A verdict and its reason, a sentence without secrets.
 
-    `provider_message_id` is the provider's own id, where it gave one. `reject` is for PERMANENT: BOUNCED, SPAM and
-    UNSUBSCRIBED put the address on the organization's suppression list. `retry_after` is for RATE_LIMITED, in seconds,
-    None where the provider does not say.
+    `provider_message_id` is the id that the provider's events name, `queue_id` that of an SMTP server's queue. `reject`
+    is for PERMANENT: BOUNCED, SPAM and UNSUBSCRIBED put the address on the organization's suppression list.
+    `retry_after` is for RATE_LIMITED, in seconds, None where the provider does not say.
     """
 
     verdict: Verdict
@@ -41,3 +41,4 @@ class Outcome:
     provider_message_id: str | None = None
     reject: RejectReason | None = None
     retry_after: float | None = None
+    queue_id: str | None = None

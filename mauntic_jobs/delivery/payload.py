@@ -32,7 +32,8 @@ class Message(BaseModel):
     channel: str | None = None
     job_id: UUID | None = Field(None, alias="jobId")
     contact_id: UUID | None = Field(None, alias="contactId")
-    campaign_id: str | None = Field(None, alias="campaignId")
+    campaign_id: str | None = Field(None, alias="campaignId", max_length=LONGEST_ID)
+    transactional: Any = None
     email_address: str | None = Field(None, alias="emailAddress")
     phone_number: str | None = Field(None, alias="phoneNumber")
     device_token: str | None = Field(None, alias="deviceToken")
@@ -54,6 +55,11 @@ class Message(BaseModel):
     def key(self) -> str:
         """The id of the delivery: a journey step's is its idempotency key."""
         return self.delivery_id or self.idempotency_key or ""
+
+    @property
+    def is_transactional(self) -> bool:
+        """Whether the recipient gets it even after unsubscribing: only if the payload says so by a JSON `true`."""
+        return self.transactional is True
 
 
 def read_message(raw: str, channel: str) -> tuple[Message, str, str]:

@@ -4,8 +4,8 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
@@ -15,12 +15,14 @@ from mauntic_jobs.delivery.fates import of_recorded, of_standing
 from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.delivery.ledger_entries import Claim, Claimed, Result, State
 from mauntic_jobs.delivery.lookups import Lookups
+from mauntic_jobs.delivery.marks import Mark, key_of, read_mark
+from mauntic_jobs.delivery.order import Order
 from mauntic_jobs.delivery.outcome import Verdict
-from mauntic_jobs.delivery.payload import Message, read_message
+from mauntic_jobs.delivery.payload import read_message
 from mauntic_jobs.delivery.providers.directory import Chosen, Directory
 from mauntic_jobs.delivery.providers.provider import Provider
 from mauntic_jobs.delivery.sending import Sending, Sent, clean
-from mauntic_jobs.delivery.warmup import Taken, Warmup, daily_limit
+from mauntic_jobs.delivery.warmup import Allowance, Warmup, allowance_of
 from mauntic_jobs.delivery.writing import Draft, Writer
 from mauntic_jobs.errors import JobFailedError, MaunticJobsError
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
@@ -34,18 +36,8 @@ _WARMUP_JITTER_SECONDS = 1800.0
 _FRESH_SECONDS = 30.0
 _WARMUP_REASON = "warm-up"
 _FAILURES = (Verdict.TEMPORARY, Verdict.PROVIDER, Verdict.UNKNOWN)
+_OPEN = (State.CLAIMED, State.DEFERRED, State.AMBIGUOUS)
 _UNSENT = (Verdict.TEMPORARY, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """A message, the job that asks for it, what is kept of it, and whose turn it is on its queue."""
-
-    job: ReceivedJob
-    message: Message
-    channel: str
-    payload: str
-    fairness: Fairness
 
 
 class Pipeline:
@@ -81,7 +73,7 @@ class Pipeline:
         Raises MalformedError for data that is no message, and MaunticJobsError where a store is away, in which case
         nothing has been sent and the call can be repeated.
         """
-        order = _Order(job, *read_message(data, channel), self._fairness[channel])
+        order = Order(job, *read_message(data, channel), self._fairness[channel])
         organization = order.message.organization_id
         bind(organization=str(organization), delivery=order.message.key)
         wait = order.fairness.admit(organization)
@@ -92,10 +84,10 @@ class Pipeline:
         finally:
             order.fairness.leave(organization)
 
-    async def _process(self, order: _Order) -> Decision:
+    async def _process(self, order: Order) -> Decision:
         # Asked for at once, and needed only when there is something to send.
-        elsewhere = self._redis.begin("GET", _mark(order.message))
-        if clock.now() - (order.job.retried or order.job.due) > self._max_age and await elsewhere is None:
+        asked = self._redis.begin("GET", key_of(order.message.key))
+        if clock.now() - (order.job.retried or order.job.due) > self._max_age and await asked is None:
             decision = await self._expire(order)
             if decision is not None:
                 return decision
@@ -107,8 +99,13 @@ class Pipeline:
                 draft = await self._writers[order.channel].write(order.message, sender)
         except JobFailedError as error:
             problem = clean(str(error))
-        if await elsewhere is not None:
-            return await self._close(order, State.SENT, "the Node engine has processed it", elsewhere=True)
+        mark = read_mark(await asked, order.message.organization_id)
+        if mark is Mark.OWED:
+            order = replace(order, given_up_elsewhere=True)
+        elif mark is not Mark.NONE:
+            decision = await self._follow(mark, order)
+            if decision is not None:
+                return decision
         if problem:
             return await self._close(order, State.FAILED, problem)
         if draft is None:
@@ -116,7 +113,28 @@ class Pipeline:
             return await self._close(order, State.DEFERRED, reason, wait=_jittered(_NO_PROVIDER_SECONDS))
         return await self._deliver(order, draft, chosen)
 
-    async def _expire(self, order: _Order) -> Decision | None:
+    async def _follow(self, mark: Mark, order: Order) -> Decision | None:
+        """Record what a mark says. None if it is this engine's, and the ledger knows better."""
+        match mark:
+            case Mark.SENT:
+                return await self._close(order, State.SENT, "the Node engine has sent it", elsewhere=True)
+            case Mark.SUPPRESSED:
+                # It counts only some of those that it suppresses: its event tells.
+                given_up = replace(order, given_up_elsewhere=True)
+                return await self._close(given_up, State.SUPPRESSED, "the Node engine has suppressed it")
+            case Mark.OWN:
+                claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
+                if not claimed.granted:
+                    return await self._standing(order, claimed)
+                if claimed.fence > 1:
+                    return None
+                # A Postgres that was restored, or a replica that was promoted, has lost the row and its counts.
+                return await self._record(order, claimed.fence, State.SENT, "it was sent before the ledger lost it")
+            case _:
+                reason = f"{key_of(order.message.key)} in Redis has a value that the Node engine does not write"
+                return await self._close(order, State.AMBIGUOUS, reason, hold=True)
+
+    async def _expire(self, order: Order) -> Decision | None:
         """Give up a message that is too old. None if it was tried in time, or only waited for its domain's warm-up."""
         claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
         if not claimed.granted:
@@ -125,44 +143,35 @@ class Pipeline:
             return None
         return await self._record(order, claimed.fence, State.EXPIRED, "it is older than messages may become")
 
-    async def _deliver(self, order: _Order, draft: Draft, chosen: Chosen) -> Decision:
+    async def _deliver(self, order: Order, draft: Draft, chosen: Chosen) -> Decision:
         organization = order.message.organization_id
         providers = self._sending.usable(organization, chosen.usable)
         if not providers:
             wait = _jittered(self._sending.wait(organization, chosen.usable))
             return await self._close(order, State.DEFERRED, "no provider works at present", wait=wait)
-        now = clock.now()
-        counted, limit = await self._count(draft, order, now)
-        if limit is not None and counted is None:
-            tomorrow = Unit.DAY.after(Unit.DAY.floor(now))
-            wait = (tomorrow - now).total_seconds() + random.uniform(1, _WARMUP_JITTER_SECONDS)  # noqa: S311 - to spread
-            reason = f"{_WARMUP_REASON}: {draft.domain} has sent its {limit:,} messages of the day"
-            return await self._close(order, State.DEFERRED, reason, wait=wait)
-        return await self._attempt(order, draft, providers, counted)
+        return await self._attempt(order, draft, providers, await self._allowance(draft, order))
 
     async def _attempt(
-        self, order: _Order, draft: Draft, providers: Sequence[Provider], counted: Taken | None
+        self, order: Order, draft: Draft, providers: Sequence[Provider], allowance: Allowance | None
     ) -> Decision:
-        """Claim the delivery and send it; what was counted is given back unless it may have been sent."""
+        """Claim the delivery and send it."""
         if self.stopping:
-            await self._give_back(counted)
             return GiveBack()
         first, asked = providers[0].config, time.monotonic()
         claim = Claim(
             *(order.message, order.channel, order.job.id, order.payload, draft.address, draft.written),
             *(first.id, first.name, draft.message_id),
             ready=True,
+            unknown_fields=draft.unknown_fields,
+            allowance=allowance,
         )
         failpoints.reach("before-claim")
-        try:
-            claimed = await self._ledger.claim(claim)
-        except MaunticJobsError:
-            await self._give_back(counted)
-            raise
+        claimed = await self._ledger.claim(claim)
         failpoints.reach("after-claim")
+        if claimed.granted and claimed.over and allowance:
+            return await self._until_tomorrow(order, claimed, allowance)
         problem = _problem(claimed, asked)
         if problem is not None:
-            await self._give_back(counted)
             state, reason = problem
             if state is None:
                 return await self._standing(order, claimed)
@@ -175,11 +184,19 @@ class Pipeline:
             exchange.failed = sent.outcome.verdict in _FAILURES
         failpoints.reach("after-send")
         decision = await self._conclude(order, claimed, sent)
-        if sent.outcome.verdict in _UNSENT:
-            await self._give_back(counted)
+        if allowance and sent.outcome.verdict not in _UNSENT:
+            with suppress(MaunticJobsError):  # it is for the platform to read: the ledger is what counts
+                await self._warmup.count(allowance)
         return decision
 
-    async def _conclude(self, order: _Order, claimed: Claimed, sent: Sent) -> Decision:
+    async def _until_tomorrow(self, order: Order, claimed: Claimed, allowance: Allowance) -> Decision:
+        now = clock.now()
+        tomorrow = Unit.DAY.after(Unit.DAY.floor(now))
+        wait = (tomorrow - now).total_seconds() + random.uniform(1, _WARMUP_JITTER_SECONDS)  # noqa: S311 - to spread
+        reason = f"{_WARMUP_REASON}: {allowance.domain} has sent its {allowance.most:,} messages of the day"
+        return await self._record(order, claimed.fence, State.DEFERRED, reason, wait=wait)
+
+    async def _conclude(self, order: Order, claimed: Claimed, sent: Sent) -> Decision:
         """Record the outcome of an exchange."""
         outcome, reason = sent.outcome, sent.outcome.reason
         match outcome.verdict:
@@ -201,17 +218,24 @@ class Pipeline:
         return await self._record(order, claimed.fence, state, reason, wait=wait, sent=sent)
 
     async def _close(
-        self, order: _Order, state: State, reason: str, *, wait: float | None = None, elsewhere: bool = False
+        self,
+        order: Order,
+        state: State,
+        reason: str,
+        *,
+        wait: float | None = None,
+        elsewhere: bool = False,
+        hold: bool = False,
     ) -> Decision:
         """Record a fate for which nothing is sent."""
         claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
         if not claimed.granted:
             return await self._standing(order, claimed)
-        return await self._record(order, claimed.fence, state, reason, wait=wait, elsewhere=elsewhere)
+        return await self._record(order, claimed.fence, state, reason, wait=wait, elsewhere=elsewhere, hold=hold)
 
     async def _record(
         self,
-        order: _Order,
+        order: Order,
         fence: int,
         state: State,
         reason: str,
@@ -219,58 +243,51 @@ class Pipeline:
         wait: float | None = None,
         sent: Sent | None = None,
         elsewhere: bool = False,
+        hold: bool = False,
     ) -> Decision:
         result = Result(
-            *(order.message, fence, state, None if state is State.SENT and not elsewhere else reason, wait),
+            *(order.message, fence, state, reason or None, wait),
             provider_id=sent.provider.config.id if sent and sent.provider else None,
             provider=sent.provider.config.name if sent and sent.provider else None,
             provider_message_id=sent.outcome.provider_message_id if sent else None,
             attempts=sent.attempts if sent else [],
             reject=sent.outcome.reject if sent else None,
             elsewhere=elsewhere,
+            tried_elsewhere=order.tried_elsewhere,
+            hold=hold,
         )
         failpoints.reach("before-record")
         recorded = await self._ledger.record(result)
         failpoints.reach("after-record")
-        return of_recorded(recorded, reason, _mark(order.message), stopping=self.stopping)
+        # What the Node engine wrote may be about another organization's message of the same id.
+        return of_recorded(recorded, reason, None if elsewhere else order.mark, stopping=self.stopping)
 
-    async def _standing(self, order: _Order, claimed: Claimed) -> Decision:
+    async def _standing(self, order: Order, claimed: Claimed) -> Decision:
         """Return what becomes of a job for a delivery that is not to be had."""
-        if claimed.state is State.AMBIGUOUS and claimed.wait is not None and claimed.wait <= 0:
+        if claimed.state in _OPEN and not claimed.held and (claimed.wait or 0.0) <= 0:
             # Something is known of it since.
             await self._ledger.weigh_evidence()
-        return of_standing(claimed, _mark(order.message))
+        return of_standing(claimed, order.mark)
 
-    async def _count(self, draft: Draft, order: _Order, now: datetime) -> tuple[Taken | None, int | None]:
-        """Count the message for its domain's day; return the count taken, and the limit if there is one."""
+    async def _allowance(self, draft: Draft, order: Order) -> Allowance | None:
+        """Return how many messages the sending domain may send today, or None for no limit."""
         organization = order.message.organization_id
         began = await self._lookups.warmup_began(organization, draft.domain) if draft.domain else None
-        limit = daily_limit(began, now) if began is not None else None
-        if limit is None or draft.domain is None:
-            return None, None
-        return await self._warmup.take(organization, draft.domain, limit, now), limit
-
-    async def _give_back(self, counted: Taken | None) -> None:
-        """Take the count back; where Redis is away it stays, and the domain sends one message less today."""
-        if counted is not None:
-            with suppress(MaunticJobsError):
-                await self._warmup.give_back(counted)
+        if began is None or draft.domain is None:
+            return None
+        return allowance_of(organization, draft.domain, began, clock.now())
 
 
 def _problem(claimed: Claimed, asked: float) -> tuple[State | None, str] | None:
     """Return what forbids to send what was claimed: what to record of it and why, or no state if it is not ours."""
     if not claimed.granted:
         return None, ""
-    if claimed.suppressed:
-        return State.SUPPRESSED, "the address is on the suppression list"
+    if claimed.refusal:
+        return State.SUPPRESSED, claimed.refusal
     if time.monotonic() - asked > _FRESH_SECONDS:
         # Nobody knows how long this process was stopped: others may have taken it over.
         return State.CLAIMED, "the claim took too long"
     return None
-
-
-def _mark(message: Message) -> str:
-    return f"delivery:idem:{message.key}"
 
 
 def _jittered(seconds: float) -> float:

@@ -8,10 +8,12 @@ to exist, or takes all that is left.
 import re
 from collections.abc import Iterator
 from html import unescape
+from html.entities import html5
 
 from mauntic_jobs.delivery.text_budget import TextBudget
 
 _TAG_START = re.compile(r"<[a-zA-Z!/]")
+_REFERENCE = re.compile(r"&(?:#[0-9]{1,7};|#[xX][0-9a-fA-F]{1,6};|([A-Za-z][A-Za-z0-9]{1,31};))")
 _UNSEEN = re.compile(r"<(head|style|script|title)\b(?:.*?</\1\s*+>|.*)|<!--(?:.*?-->|.*)", re.DOTALL | re.IGNORECASE)
 _ANCHOR = re.compile(r"<(?:a\b([^>]*+)|/a\s*+)>", re.IGNORECASE)
 _HREF = re.compile(r"""\bhref\s*+=\s*+["']((?:https?|mailto):[^"']*+)["']""", re.IGNORECASE)
@@ -26,9 +28,11 @@ _LONG_NUMBER = re.compile(r"&#(?:[0-9]{8,}+|[xX][0-9a-fA-F]{7,}+);?")
 
 
 def is_html(text: str) -> bool:
-    """Return whether a text has a tag."""
+    """Return whether a text has a tag, or a character that is written as in HTML, such as `&amp;`."""
     last = text.rfind(">")
-    return last >= 0 and _TAG_START.search(text, 0, last) is not None
+    if last >= 0 and _TAG_START.search(text, 0, last) is not None:
+        return True
+    return "&" in text and any(each[1] is None or each[1] in html5 for each in _REFERENCE.finditer(text))
 
 
 def text_of(html: str, budget: TextBudget | None = None) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 
 from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.payload import Message
-from mauntic_jobs.delivery.personalization import Personalization, data_of, first, rendered, tags_of
-from mauntic_jobs.delivery.text_budget import TextBudget
+from mauntic_jobs.delivery.personalization import Filler, Personalization, first, tags_of
 from mauntic_jobs.delivery.writing import Draft, WritingError
 
 _LONGEST_TOKEN = 4096
@@ -55,9 +54,8 @@ class PushWriter:
             raise WritingError("neither the message nor a template has a title, a text or data")
         if message.badge is not None and message.badge < 0:
             raise WritingError("its badge is less than zero")
-        values = data_of(message, contact)
-        budget = TextBudget()
-        title, body = (None if text is None else rendered(text, values, budget).strip() for text in (title, body))
+        filler = Filler(message, contact)
+        title, body = (None if text is None else filler.fill(text).strip() for text in (title, body))
         if not title and not body and not message.data:
             raise WritingError("its title and its text are empty once they are filled in")
         content = Push(
@@ -69,7 +67,7 @@ class PushWriter:
             badge=message.badge,
             tags=tags_of(message),
         )
-        return Draft(token, content)
+        return Draft(token, content, unknown_fields=filler.unknown_fields)
 
     def signed(self, draft: Draft, message_id: str | None) -> Push:  # noqa: ARG002 - its collapse id is its own
         """Return the message as it is."""

@@ -1,6 +1,7 @@
 """The delivery queues in Redis: where they are, and how long."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -14,6 +15,7 @@ from mauntic_jobs.stores.bullmq import JOB_OPTIONS, QueueJob, add_jobs
 from mauntic_jobs.stores.redis import RedisScripts
 from mauntic_jobs.stores.redis_link import RedisLink
 
+_OWN_JOB = re.compile(r"d[0-9a-f]{24}-[0-9]+")
 _LISTS = {"waiting": "wait", "prioritized": "prioritized", "delayed": "delayed", "active": "active", "failed": "failed"}
 
 
@@ -42,6 +44,11 @@ def job_id_of(row: Row, fence: int) -> str:
     """Return the id of a job for a delivery, which BullMQ takes once for each claim."""
     name = f"{row['organization_id']}:{row['delivery_id']}"
     return f"d{sha256(name.encode()).hexdigest()[:24]}-{fence}"
+
+
+def is_own_job(name: str) -> bool:
+    """Return whether a job's id is one of `job_id_of`: the ledger knows its delivery."""
+    return _OWN_JOB.fullmatch(name) is not None
 
 
 def add_payloads(

@@ -6,11 +6,13 @@ from datetime import datetime
 from uuid import UUID
 
 from mauntic_jobs.delivery.ledger_entries import State
+from mauntic_jobs.delivery.marks import Mark, key_of, read_mark
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.stores.redis import RedisScripts
 
+_SENT_ELSEWHERE = "the Node engine has sent it"
 _CHANGED = "it has just changed: look at it again"
 
 _sql = statements("deliveries")
@@ -35,18 +37,19 @@ def reopen(session: Session, redis: RedisScripts, wishes: Sequence[Wish]) -> lis
     if not wishes:
         return []
     rows = _standing(session, wishes)
-    marks = redis.commands([("EXISTS", _mark(wish)) for wish in wishes])
-    failed = [(wish, row) for wish, row in zip(wishes, rows, strict=True) if row["state"] == State.FAILED]
-    if failed:
-        # The Node engine marks failures as well, and its mark would be taken for having sent them. First, so that a
-        # delivery is never open while its mark is still there.
-        redis.command("DEL", *(_mark(wish) for wish, _ in failed))
+    values = redis.commands([("GET", key_of(wish.delivery)) for wish in wishes])
+    marks = [read_mark(value, wish.organization) for value, wish in zip(values, wishes, strict=True)]
+    refusals = [_refusal(wish, row, mark) for wish, row, mark in zip(wishes, rows, marks, strict=True)]
+    wanted = [each for each in zip(wishes, rows, marks, refusals, strict=True) if each[3] is None]
+    in_the_way = [key_of(wish.delivery) for wish, _, mark, _ in wanted if mark is not Mark.NONE]
+    if in_the_way:
+        # First, so that a delivery is never open while its mark is still there.
+        redis.command("DEL", *in_the_way)
+    failed = [(wish, row) for wish, row, _, _ in wanted if row["state"] == State.FAILED]
     reopened = _reopen(session, failed)
     return [
-        _CHANGED
-        if row["state"] == State.FAILED and _key(wish) not in reopened
-        else _refusal(wish, row, processed=bool(mark))
-        for wish, row, mark in zip(wishes, rows, marks, strict=True)
+        _CHANGED if refusal is None and row["state"] == State.FAILED and _key(wish) not in reopened else refusal
+        for wish, row, refusal in zip(wishes, rows, refusals, strict=True)
     ]
 
 
@@ -76,35 +79,37 @@ def _key(wish: Wish) -> tuple[UUID, str]:
     return wish.organization, wish.delivery
 
 
-def _refusal(wish: Wish, row: Row, *, processed: bool) -> str | None:
+def _refusal(wish: Wish, row: Row, mark: Mark) -> str | None:
     """Return why a delivery must not be sent again, or why it would not be."""
     state = row["state"]
     if state is None:
-        return _unknown(wish, row["pruned_before"], processed=processed)
-    match State(state):
-        case State.SENT:
-            return "it was sent"
-        case State.SUPPRESSED:
-            return "its address is on the suppression list"
-        case State.EXPIRED:
-            return "it was given up because it was too old"
-        case State.AMBIGUOUS:
-            return f"nobody knows whether it was sent: decide with `mauntic-jobs deliveries resolve {wish.delivery}`"
-        case _:
-            return None
+        return _unknown(wish, row["pruned_before"], mark)
+    if state == State.FAILED and mark is Mark.SENT:
+        return _SENT_ELSEWHERE
+    return {
+        State.SENT: "it was sent",
+        State.SUPPRESSED: "it must not go to its recipient",
+        State.EXPIRED: "it was given up because it was too old",
+        State.AMBIGUOUS: "nobody knows whether it was sent: "
+        f"decide with `mauntic-jobs deliveries resolve {wish.delivery}`",
+    }.get(State(state))
 
 
-def _unknown(wish: Wish, pruned_before: datetime | None, *, processed: bool) -> str | None:
+def _unknown(wish: Wish, pruned_before: datetime | None, mark: Mark) -> str | None:
     """Return why a delivery without a row in the ledger must not be sent again."""
     if pruned_before is not None and wish.added_at < pruned_before:
         return "it is older than the ledger: nobody knows whether it was sent"
-    if processed:
-        return (
-            f"the Node engine has marked it as processed, which it also does after failures: delete {_mark(wish)} in "
-            "Redis if you know that it was not sent"
-        )
-    return None
-
-
-def _mark(wish: Wish) -> str:
-    return f"delivery:idem:{wish.delivery}"
+    match mark:
+        case Mark.SENT:
+            return _SENT_ELSEWHERE
+        case Mark.SUPPRESSED:
+            return "the Node engine has suppressed it"
+        case Mark.OWN:
+            return "mauntic-jobs has sent it, and the ledger has lost that"
+        case Mark.UNKNOWN:
+            return (
+                f"{key_of(wish.delivery)} in Redis has a value that the Node engine does not write: delete it if you "
+                "know that the message was not sent"
+            )
+        case _:
+            return None

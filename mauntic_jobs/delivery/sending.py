@@ -97,6 +97,7 @@ class Sending:
                     "seconds": round(seconds, 4),
                     "outcome": outcome.verdict,
                     "reason": outcome.reason,
+                    **({"queue_id": outcome.queue_id} if outcome.queue_id else {}),
                 }
             )
             limit = self._note((organization, provider.config.id), outcome)
@@ -130,7 +131,8 @@ async def _outcome(provider: Provider, content: Any) -> Outcome:
     except Exception as error:  # noqa: BLE001 - a fault of ours, and nobody can tell how far the exchange has come
         outcome = Outcome(Verdict.UNKNOWN, f"{type(error).__name__}: {error}")
     if outcome.verdict is Verdict.ACCEPTED:
-        return outcome
+        queue_id = outcome.queue_id and hide(outcome.queue_id, provider.config.secrets)
+        return outcome if queue_id == outcome.queue_id else replace(outcome, queue_id=queue_id)
     return replace(outcome, reason=without(clean(hide(outcome.reason, provider.config.secrets)), content))
 
 

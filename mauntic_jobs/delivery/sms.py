@@ -7,8 +7,7 @@ from functools import lru_cache
 
 from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.payload import Message
-from mauntic_jobs.delivery.personalization import Personalization, data_of, first, rendered, tags_of
-from mauntic_jobs.delivery.text_budget import TextBudget
+from mauntic_jobs.delivery.personalization import Filler, Personalization, first, tags_of
 from mauntic_jobs.delivery.writing import Draft, WritingError
 
 _GSM_7 = frozenset(
@@ -59,12 +58,14 @@ class SmsWriter:
         if source is None:
             raise WritingError("neither the message nor a template has a text")
         recipient = e164(written)
-        text = rendered(source, data_of(message, contact), TextBudget()).strip()
+        filler = Filler(message, contact)
+        text = filler.fill(source).strip()
         if not text:
             raise WritingError("its text is empty once it is filled in")
         check_length(text)
         content = Sms(recipient, text, sender_of(message.sender) if message.sender else None, tags_of(message))
-        return Draft(recipient, content, written=written if written != recipient else None)
+        other = written if written != recipient else None
+        return Draft(recipient, content, written=other, unknown_fields=filler.unknown_fields)
 
     def signed(self, draft: Draft, message_id: str | None) -> Sms:  # noqa: ARG002 - an SMS has no id of its own
         """Return the message as it is."""

@@ -1,6 +1,7 @@
 """Sending over SMTP, phase by phase, so that it is known of every message what became of it."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -19,6 +20,13 @@ _PROVIDER_CODES = frozenset({_SHUTTING_DOWN, 454, 503, 530, 534, 535, 538})
 _NO_MAILBOX = frozenset({550, 551, 553})
 # What fits into the buffers of the network, so that nobody can tell how much of it has arrived.
 _SMALL = 64 * 1024
+# As Postfix, Exim, Exchange, Sendmail, Google and Amazon name what they have queued.
+_QUEUE_ID = re.compile(
+    r"queued as ([\w.-]{4,64})|\bid=([\w.-]{4,64})|\bInternalId=(\d{4,64})|^(?:2\.\d\.\d )?(\w{8,64}) Message accepted"
+    r"|^(?:2\.\d\.\d )?OK +\d+ ([\w.-]{4,64}) - gsmtp|^(?:2\.\d\.\d )?Ok ([0-9a-f]{8,64}[\w-]{0,64})$",
+    re.IGNORECASE,
+)
+_LONGEST_REPLY = 500
 _ENVELOPE = ("the sender", "the recipient", "DATA")
 
 
@@ -118,7 +126,7 @@ class SmtpConnection:
     def _judged(self, reply: Reply) -> Outcome:
         """Return the outcome of the reply to the content."""
         if reply.code in OK:
-            return Outcome(Verdict.ACCEPTED)
+            return Outcome(Verdict.ACCEPTED, queue_id=queue_id_of(reply))
         if reply.code == _SHUTTING_DOWN:
             self._drop()
         reason = f"the content was refused: {reply}"
@@ -238,6 +246,12 @@ class SmtpConnection:
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.abort()
+
+
+def queue_id_of(reply: Reply) -> str | None:
+    """Return the id that a server's reply to the content names, or None."""
+    found = _QUEUE_ID.search(" ".join(reply.lines)[:_LONGEST_REPLY])
+    return found[found.lastindex or 0] if found else None
 
 
 def _close_unused(opening: asyncio.Task[tuple[Wire, Features]]) -> None:

@@ -14,7 +14,11 @@ _GO_ON = range(300, 400)
 
 @dataclass(frozen=True)
 class SmtpServer:
-    """Where and how to log in. `secure`: TLS from the first byte, else STARTTLS where it is offered."""
+    """Where and how to log in. `secure`: TLS from the first byte, else STARTTLS where it is offered.
+
+    `require_tls`: nothing is sent without it; `ignore_tls`: STARTTLS is not asked for. `verify`: the certificate has to
+    be valid, and that of `tls_name`, or else of the host.
+    """
 
     host: str
     port: int
@@ -22,6 +26,15 @@ class SmtpServer:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     hello: str = "localhost"
+    require_tls: bool = False
+    ignore_tls: bool = False
+    verify: bool = True
+    tls_name: str | None = None
+
+    @property
+    def certified_name(self) -> str:
+        """The name that the server's certificate has to be about."""
+        return self.tls_name or self.host
 
 
 @dataclass(frozen=True)
@@ -58,11 +71,11 @@ async def log_on(server: SmtpServer, network: Network) -> tuple[Wire, Features]:
 
 
 async def _connected(server: SmtpServer, addresses: list[str]) -> Wire:
-    tls = _tls() if server.secure else None
+    tls = _tls(verify=server.verify) if server.secure else None
     problem = ""
     for address in addresses:
         try:
-            return await Wire.connect(address, server.port, tls, server.host)
+            return await Wire.connect(address, server.port, tls, server.certified_name)
         except OSError as error:
             problem = str(error)
     raise Ended(Verdict.PROVIDER, f"{server.host}:{server.port}: cannot connect: {problem}")
@@ -71,10 +84,13 @@ async def _connected(server: SmtpServer, addresses: list[str]) -> Wire:
 async def _welcomed(wire: Wire, server: SmtpServer) -> Features:
     await _expect(wire, server, None, "the greeting")
     features = await _greet(wire, server)
-    if not server.secure and features.starttls:
-        await _expect(wire, server, b"STARTTLS\r\n", "STARTTLS")
-        await wire.start_tls(_tls(), server.host)
-        features = await _greet(wire, server)
+    if not server.secure and not server.ignore_tls:
+        if features.starttls:
+            await _expect(wire, server, b"STARTTLS\r\n", "STARTTLS")
+            await wire.start_tls(_tls(verify=server.verify), server.certified_name)
+            features = await _greet(wire, server)
+        elif server.require_tls:
+            raise Ended(Verdict.PROVIDER, f"{server.host} offers no TLS, and requireTLS asks for it")
     if server.username is not None:
         if not wire.is_private:
             reason = f"{server.host} offers no TLS, and the password is not sent in the clear"
@@ -132,8 +148,12 @@ def _features(reply: Reply) -> Features:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
+def _tls(*, verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _base64(text: str) -> bytes:

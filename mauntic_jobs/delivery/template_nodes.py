@@ -1,8 +1,11 @@
 """What a compiled template consists of, and how it is rendered within limits."""
 
+import re
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import lru_cache
 from html import escape as escape_html
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from mauntic_jobs.delivery.javascript import as_text
 from mauntic_jobs.delivery.text_budget import TextBudget
@@ -12,6 +15,15 @@ LONGEST_OUTPUT = 1_000_000
 MOST_STEPS = 100_000
 
 STEPS_PER_CHECK = 256
+# What the ledger keeps about fields that are found nowhere.
+MOST_UNKNOWN = 20
+LONGEST_UNKNOWN = 100
+
+# Of a field that neither the message nor the contact has; JSON's null is a value.
+MISSING: Final = object()
+
+_UNDERSCORE = re.compile(r"_([a-z0-9])")
+_CAPITAL = re.compile(r"(?<!^)[A-Z]")
 
 
 class TemplateError(JobFailedError):
@@ -34,22 +46,27 @@ class Scope:
     outer: "Scope | None" = None
 
     def find(self, name: str) -> Any:
-        """Return the value of a name, from the innermost scope that has it, or None."""
+        """Return the value of a name, from the innermost scope that has it, or MISSING."""
         scope: Scope | None = self
         while scope is not None:
             if isinstance(scope.item, dict) and name in scope.item:
                 return scope.item[name]
             scope = scope.outer
-        return None
+        return MISSING
 
 
 @dataclass(slots=True)
 class Run:
-    """One rendering: what is written so far, and what it has cost."""
+    """One rendering: what is written so far, and what it has cost.
+
+    `segments` are those that the recipient belongs to; `unknown` gets the names of fields that were found nowhere.
+    """
 
     source: str
     escape: bool
     budget: TextBudget
+    segments: AbstractSet[str] = frozenset()
+    unknown: dict[str, None] = field(default_factory=dict)
     position: int = 0
     parts: list[str] = field(default_factory=list)
     size: int = 0
@@ -100,26 +117,42 @@ class Run:
 
 @dataclass(slots=True)
 class Path:
-    """Where a value is: its first name, and then keys, each with the index it is in a list."""
+    """Where a value is: its first name, and then keys, each with the index it is in a list.
+
+    A name that is found nowhere is looked for in the other spelling: `first_name` for `firstName`, and the reverse.
+    """
 
     head: str
     keys: tuple[tuple[str, int | None], ...]
 
+    def __str__(self) -> str:
+        """Return the path as it is written."""
+        return ".".join([self.head, *(key for key, _ in self.keys)])
+
     def find(self, scope: Scope) -> Any:
-        """Return the value that stands there, or None."""
+        """Return the value that stands there, or MISSING."""
         if self.head == "@index":
             return scope.index
         value = scope.item if self.head == "this" else scope.find(self.head)
+        if value is MISSING:
+            value = scope.find(_other_spelling(self.head))
         for key, index in self.keys:
             if isinstance(value, dict):
-                value = value.get(key)
+                value = value[key] if key in value else value.get(_other_spelling(key), MISSING)
             elif not isinstance(value, list):
-                return None
+                return MISSING
             elif key == "length":
                 value = len(value)
             else:
-                value = value[index] if index is not None and index < len(value) else None
+                value = value[index] if index is not None and index < len(value) else MISSING
         return value
+
+
+@lru_cache(1_024)
+def _other_spelling(name: str) -> str:
+    if "_" in name:
+        return _UNDERSCORE.sub(lambda match: match[1].upper(), name)
+    return _CAPITAL.sub(lambda match: f"_{match[0].lower()}", name)
 
 
 class Node(Protocol):
@@ -142,16 +175,25 @@ class Literal:
 
 @dataclass(slots=True)
 class Value:
-    """A value that is looked up."""
+    """A value that is looked up. `default` is part of the template, and stands for a value that is absent or blank."""
 
     position: int
     path: Path
     raw: bool
+    default: str | None = None
 
     def render(self, run: Run, scope: Scope) -> None:
         """Write it."""
         run.step(self.position)
-        run.write_value(self.path.find(scope), raw=self.raw or not run.escape)
+        value = self.path.find(scope)
+        if self.default is not None and (
+            value is MISSING or value is None or (isinstance(value, str) and not value.strip())
+        ):
+            run.write(self.default)
+        elif value is not MISSING:
+            run.write_value(value, raw=self.raw or not run.escape)
+        elif len(run.unknown) < MOST_UNKNOWN:
+            run.unknown[str(self.path)[:LONGEST_UNKNOWN]] = None
 
 
 @dataclass(slots=True)
@@ -167,7 +209,24 @@ class If:
         """Write it."""
         run.step(self.position)
         value = self.path.find(scope)
-        for node in self.then if value or isinstance(value, dict) else self.otherwise:
+        holds = value is not MISSING and (value or isinstance(value, dict))
+        for node in self.then if holds else self.otherwise:
+            node.render(run, scope)
+
+
+@dataclass(slots=True)
+class Variant:
+    """One of two bodies, by whether the recipient belongs to a segment."""
+
+    position: int
+    segment: str
+    then: tuple[Node, ...]
+    otherwise: tuple[Node, ...]
+
+    def render(self, run: Run, scope: Scope) -> None:
+        """Write it."""
+        run.step(self.position)
+        for node in self.then if self.segment in run.segments else self.otherwise:
             node.render(run, scope)
 
 

@@ -1,4 +1,4 @@
-"""The warm-up of sending domains: how many messages a day takes, and taking them one by one."""
+"""Warm-up limits of sending domains, and the platform's counters of messages sent today."""
 
 import math
 from bisect import bisect_right
@@ -28,12 +28,24 @@ _DAYS = [day for day, _ in _TABLE]
 
 
 @dataclass(frozen=True)
-class Taken:
-    """One message counted for a domain on a UTC day."""
+class Allowance:
+    """How many messages a domain may send from `start` to the end of the UTC day, in all processes and engines."""
 
     organization: UUID
     domain: str
-    day: datetime
+    most: int
+    start: datetime
+
+
+def allowance_of(organization: UUID, domain: str, created: datetime, now: datetime) -> Allowance | None:
+    """Return what a domain may send on the day of `now`, or None for no limit. Both instants are aware.
+
+    What was sent before the domain was created was sent by one of the same name that was removed, and does not count.
+    """
+    limit = daily_limit(created, now)
+    return (
+        None if limit is None else Allowance(organization, domain, limit, max(Unit.DAY.floor(now), min(created, now)))
+    )
 
 
 def daily_limit(created: datetime, now: datetime) -> int | None:
@@ -53,23 +65,12 @@ def daily_limit(created: datetime, now: datetime) -> int | None:
 
 
 class Warmup:
-    """Counts messages in Redis, exactly, whichever process sends them."""
+    """The platform's counters in Redis of what was sent today. They decide nothing: claims count in Postgres."""
 
     def __init__(self, redis: RedisLink) -> None:
         self._redis = redis
 
-    async def take(self, organization: UUID, domain: str, limit: int, now: datetime) -> Taken | None:
-        """Count one message, or return None where the day's limit is reached."""
-        taken = Taken(organization, domain, Unit.DAY.floor(now))
-        return taken if await self._count(taken, 1, limit) >= 0 else None
-
-    async def give_back(self, taken: Taken) -> None:
-        """Take a message back that was definitely not sent."""
-        await self._count(taken, -1)
-
-    async def _count(self, taken: Taken, messages: int, *limit: int) -> int:
-        arguments: list[Word] = [*dates(taken.day.date()), messages, *limit]
-        counted: int = await self._redis.script(
-            script("warmup_count"), keys(taken.organization, taken.domain), arguments
-        )
-        return counted
+    async def count(self, allowance: Allowance) -> None:
+        """Count a message that went out, or may have."""
+        arguments: list[Word] = [*dates(Unit.DAY.floor(allowance.start).date()), 1]
+        await self._redis.script(script("warmup_count"), keys(allowance.organization, allowance.domain), arguments)

@@ -20,6 +20,7 @@ class Draft:
     """A message ready to be sent, except for its id. `domain` is the one whose warm-up it counts for.
 
     `address` is in the channel's one form, by which it is suppressed; `written` is how it was given, if otherwise.
+    `unknown_fields` are those of its template that neither the message nor the contact has.
     """
 
     address: str
@@ -27,6 +28,7 @@ class Draft:
     message_id: str | None = None
     domain: str | None = None
     written: str | None = None
+    unknown_fields: tuple[str, ...] = ()
 
 
 class Writer(Protocol):

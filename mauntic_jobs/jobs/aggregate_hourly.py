@@ -4,9 +4,8 @@ The job runs every hour but a rollup is a day, and distinct contacts of hours ca
 the whole day. The day before is rebuilt as well while events of it may still be coming in.
 """
 
-from collections import Counter
 from datetime import timedelta, tzinfo
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import Field
@@ -14,8 +13,9 @@ from pydantic import Field
 from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
-from mauntic_jobs.jobs.rebuild import Rebuild, rebuild
+from mauntic_jobs.job import Context, Job, JobOptions, JobResult
+from mauntic_jobs.jobs.rebuild import Rebuild, Rebuilt, rebuild
+from mauntic_jobs.jobs.second_writer import SecondWriter
 from mauntic_jobs.setting_types import Duration
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
@@ -48,22 +48,33 @@ def coverage(window: Window, options: AggregateHourlyOptions, settings: Settings
 
 
 def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
-    """Rebuild the rollups of each day. Raises RefusedError if that would lower or remove a value unasked."""
+    """Rebuild the rollups of each day. Groups that would lose something unasked are withheld."""
     _check_organizations(context)
-    totals: Counter[str] = Counter()
-    changes: list[Row] = []
+    done = Rebuilt()
     for day in days.split(Unit.DAY):
-        summary, changed = rebuild(context, _work(context.options, day, context.settings.platform_zone))
-        totals.update(summary)
-        totals["days"] += 1
-        changes += changed
-    names = ("days", "events", "inserted", "updated", "removed", "unchanged")
-    return JobResult({name: totals[name] for name in names}, changes)
+        done.add(rebuild_day(context, context.options, day))
+        done.totals["days"] += 1
+    return done.result(("days", "events", "inserted", "updated", "removed", "unchanged"), context.warn)
 
 
-def _work(options: AggregateHourlyOptions, day: Window, zone: tzinfo) -> Rebuild:
+def rebuild_day(context: Context[Any], options: AggregateHourlyOptions, day: Window) -> Rebuilt:
+    """Rebuild the rollups of one UTC day, and name another program that has changed them since the last time."""
+    others = SecondWriter(context, day)
+    zone, allow_shrink = context.settings.platform_zone, options.allow_shrink or others.adds_hours
+    done = rebuild(context, _rebuild(options, day, zone, allow_shrink=allow_shrink))
+    if others.problem:
+        done.problems.append(others.problem)
+    if not context.dry_run:
+        others.record()
+    return done
+
+
+def _rebuild(options: AggregateHourlyOptions, day: Window, zone: tzinfo, *, allow_shrink: bool) -> Rebuild:
     return Rebuild(
+        job=AGGREGATE_HOURLY.name,
         statements=_sql,
+        table="analytics.event_aggregates",
+        columns=["event_type", "count", "unique_count"],
         parameters={
             "start": naive(day.start, zone),
             "end": naive(day.end, zone),
@@ -72,8 +83,7 @@ def _work(options: AggregateHourlyOptions, day: Window, zone: tzinfo) -> Rebuild
         },
         bucket=str(day.start.date()),
         compare=options.compare,
-        allow_shrink=options.allow_shrink,
-        hint="; if this day is only rebuilt because the window starts soon after midnight, add --grace 0s",
+        allow_shrink=allow_shrink,
     )
 
 

@@ -1,7 +1,9 @@
 """`generate-daily-reports`: each campaign's figures of a day, rebuilt from the raw events."""
 
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta, tzinfo
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -10,10 +12,27 @@ from pydantic import Field
 from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
-from mauntic_jobs.jobs.rebuild import Rebuild, rebuild
+from mauntic_jobs.job import Context, Job, JobOptions, JobResult
+from mauntic_jobs.jobs.buckets import lock_bucket
+from mauntic_jobs.jobs.late_events import record_reported, with_late_events
+from mauntic_jobs.jobs.rebuild import Rebuild, Rebuilt, rebuild
+from mauntic_jobs.setting_types import CampaignChannels
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
+
+_FIGURES = [
+    "sent",
+    "delivered",
+    "opened",
+    "unique_opened",
+    "clicked",
+    "unique_clicked",
+    "bounced",
+    "complained",
+    "unsubscribed",
+]
+
+_GROUPS = ("inserted", "updated", "removed", "unchanged")
 
 _sql = statements("campaign_daily_stats")
 
@@ -37,26 +56,58 @@ def coverage(window: Window, _options: GenerateDailyReportsOptions, _settings: S
 
 
 def run(context: Context[GenerateDailyReportsOptions], days: Window) -> JobResult:
-    """Rebuild the figures of each day. Raises RefusedError if that would lower or remove one unasked."""
+    """Rebuild the figures of each day, and look for events of earlier days that came late, if it is a slot's run.
+
+    Campaigns of which a figure would fall unasked are withheld.
+    """
     _check_known(context, days)
-    totals: Counter[str] = Counter()
-    changes: list[Row] = []
+    done = Rebuilt()
     for day in days.split(Unit.DAY):
-        summary, changed = rebuild(context, _work(context.options, day, context.settings.platform_zone))
-        totals.update(summary)
-        totals["days"] += 1
-        changes += changed
-    names = ("days", "events", "unattributed", "inserted", "updated", "removed", "unchanged")
-    return JobResult({name: totals[name] for name in names}, changes)
+        rebuilt = rebuild(context, day_rebuild(context, day))
+        done.add(rebuilt)
+        done.totals["days"] += 1
+        if not (context.dry_run or context.options.org or context.options.campaign):
+            messages = sum(rebuilt.totals[name] for name in ("events", "other_channels", "unattributed"))
+            record_reported(context, {day.start.date(): messages})
+    counters = ("days", "events", *_channels(context, done), "unattributed", *_GROUPS)
+    result = done.result(counters, context.warn)
+    options = context.options
+    if context.slot is None or options.org or options.campaign or result.refusal is not None:
+        return result
+    return with_late_events(context, result, days.start, partial(_rebuild_late, context))
 
 
-def _work(options: GenerateDailyReportsOptions, day: Window, zone: tzinfo) -> Rebuild:
+def _rebuild_late(context: Context[GenerateDailyReportsOptions], organizations: Sequence[UUID], day: Window) -> Rebuilt:
+    lock_bucket(context.transaction, GENERATE_DAILY_REPORTS.name, day)
+    options = GenerateDailyReportsOptions(org=list(organizations))
+    return rebuild(context, day_rebuild(replace(context, options=options), day))
+
+
+def _channels(context: Context[Any], done: Rebuilt) -> Sequence[str]:
+    """Return the counter that tells in the ledger which channels the figures count."""
+    if context.settings.campaign_channels is CampaignChannels.ALL:
+        done.totals["all_channels"] = done.totals["events"]
+        return ("all_channels",)
+    return ("other_channels",)
+
+
+def day_rebuild(context: Context[GenerateDailyReportsOptions], day: Window) -> Rebuild:
+    """Return the rebuild of one UTC day."""
+    options = context.options
     return Rebuild(
+        job=GENERATE_DAILY_REPORTS.name,
         statements=_sql,
-        parameters={**_parameters(options, day, zone), "date": day.start.date()},
+        table="analytics.campaign_daily_stats",
+        columns=_FIGURES,
+        parameters={
+            **_parameters(options, day, context.settings.platform_zone),
+            "date": day.start.date(),
+            "all_channels": context.settings.campaign_channels is CampaignChannels.ALL,
+        },
         bucket=str(day.start.date()),
         compare=options.compare,
         allow_shrink=options.allow_shrink,
+        kinds=[str(campaign) for campaign in options.campaign] or None,
     )
 
 

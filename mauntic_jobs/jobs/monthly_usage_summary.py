@@ -3,7 +3,6 @@
 Distinct contacts of days cannot be added up, so that the month is counted as a whole.
 """
 
-from collections import Counter
 from datetime import timedelta, tzinfo
 from typing import Any
 from uuid import UUID
@@ -12,13 +11,11 @@ from pydantic import Field
 
 from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import JobFailedError, UsageError
-from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
-from mauntic_jobs.jobs.rebuild import Rebuild, rebuild
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.job import Context, Job, JobOptions, JobResult
+from mauntic_jobs.jobs.rebuild import Rebuild, Rebuilt, rebuild
 from mauntic_jobs.sql import statements
 from mauntic_jobs.window import Unit, Window, naive
-
-_TYPES_NAMED = 10
 
 _sql = statements("monthly_usage")
 _rollups_sql = statements("event_aggregates")
@@ -40,26 +37,25 @@ def coverage(window: Window, _options: MonthlyUsageSummaryOptions, _settings: Se
 
 
 def run(context: Context[MonthlyUsageSummaryOptions], months: Window) -> JobResult:
-    """Rebuild the usage of each month.
-
-    Raises RefusedError if that would lower or remove a value unasked, and JobFailedError for types that are too long.
-    """
+    """Rebuild the usage of each month. Groups that would lose something unasked, or do not fit, are withheld."""
     _check_organizations(context)
-    context.transaction.rows(_sql["whole_scans"])
-    totals: Counter[str] = Counter()
-    changes: list[Row] = []
+    done = Rebuilt()
     for month in months.split(Unit.MONTH):
-        work = _work(context.options, month, context.settings.platform_zone)
-        _announce(context, work)
-        groups = context.transaction.execute(_sql["count"], work.parameters)
-        _check_types(context)
-        _tell(context, f"{work.bucket} is counted: {groups:,} group{'s'[: groups != 1]}")
-        summary, changed = rebuild(context, work)
-        totals.update(summary)
-        totals["months"] += 1
-        changes += changed
-    names = ("months", "events", "inserted", "updated", "removed", "unchanged")
-    return JobResult({name: totals[name] for name in names}, changes)
+        done.add(rebuild_month(context, context.options, month))
+        done.totals["months"] += 1
+    return done.result(("months", "events", "inserted", "updated", "removed", "unchanged"), context.warn)
+
+
+def rebuild_month(context: Context[Any], options: MonthlyUsageSummaryOptions, month: Window) -> Rebuilt:
+    """Count one UTC month and rebuild it."""
+    work = _work(options, month, context.settings.platform_zone)
+    _announce(context, work)
+    context.transaction.rows(_sql["whole_scans"])
+    groups = context.transaction.execute(_sql["count"], work.parameters)
+    _tell(context, f"{work.bucket} is counted: {groups:,} group{'s'[: groups != 1]}")
+    done = rebuild(context, work)
+    context.transaction.execute(_sql["forget_count"])
+    return done
 
 
 def _announce(context: Context[Any], work: Rebuild) -> None:
@@ -75,7 +71,10 @@ def _tell(context: Context[Any], progress: str) -> None:
 
 def _work(options: MonthlyUsageSummaryOptions, month: Window, zone: tzinfo) -> Rebuild:
     return Rebuild(
-        statements=_sql,
+        job=MONTHLY_USAGE_SUMMARY.name,
+        statements={**_rollups_sql, **_sql},
+        table="analytics.event_aggregates",
+        columns=["event_type", "count", "unique_count"],
         parameters={
             "start": naive(month.start, zone),
             "end": naive(month.end, zone),
@@ -96,18 +95,6 @@ def _check_organizations(context: Context[MonthlyUsageSummaryOptions]) -> None:
     if unknown:
         names = ", ".join(str(row["id"]) for row in unknown)
         raise UsageError(f"No organization {names}: it has neither events nor rollups. Check --org.")
-
-
-def _check_types(context: Context[Any]) -> None:
-    found = context.transaction.rows(_sql["too_long"], {"limit": _TYPES_NAMED + 1})
-    if not found:
-        return
-    names = [repr(row["event_type"]) for row in found[:_TYPES_NAMED]]
-    more = " and more" if len(found) > _TYPES_NAMED else ""
-    raise JobFailedError(
-        f"These event types are longer than 92 characters, and do not fit with `monthly:` before them: "
-        f"{', '.join(names)}{more}. Nothing was written. Shorten the type where the events are made."
-    )
 
 
 MONTHLY_USAGE_SUMMARY = Job(

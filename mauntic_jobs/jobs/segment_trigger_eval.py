@@ -14,10 +14,11 @@ from pydantic import Field
 from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.errors import JobFailedError, StatementTimeoutError, UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
-from mauntic_jobs.segments.members import members_statement
+from mauntic_jobs.segments.members import members_statement, readings_agree, readings_statement
 from mauntic_jobs.segments.trigger import SegmentTrigger, parse_trigger
-from mauntic_jobs.setting_types import Duration
+from mauntic_jobs.setting_types import Duration, SegmentReading
 from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres_values import unreadable
 from mauntic_jobs.window import Unit, Window, naive
 
 _BATCH = 10_000
@@ -37,7 +38,9 @@ class SegmentTriggerEvalOptions(JobOptions):
     trigger: list[UUID] = Field(
         [], json_schema_extra={"metavar": "ID"}, description="Only this trigger; may be given more than once."
     )
-    explain: bool = Field(False, description="Show the SQL that each segment becomes, and its plan.")
+    explain: bool = Field(
+        False, description="Show each segment's SQL, its plan, and where the platform would count other members."
+    )
     time_limit: Annotated[Duration, Field(gt=timedelta())] = Field(
         timedelta(minutes=1), json_schema_extra={"metavar": "TIME"}, description="For each statement. Default: 1m."
     )
@@ -87,6 +90,7 @@ def _evaluate_apart(context: Context[SegmentTriggerEvalOptions], trigger: Row) -
 
 def _evaluate(context: Context[SegmentTriggerEvalOptions], trigger: Row) -> Row:
     transaction, now = context.transaction, naive(context.now)
+    _check_readable("the trigger", trigger)
     config = parse_trigger(trigger["config"])
     segment = _segment(context, trigger, config)
     version = next(iter(transaction.rows(_sql["version"], {"journey": trigger["journey_id"], "now": now})), None)
@@ -109,7 +113,7 @@ def _evaluate(context: Context[SegmentTriggerEvalOptions], trigger: Row) -> Row:
     transaction.execute(_sql["candidates"], common | config.rules(context.now))
     counts = transaction.row(_sql["counts"])
     entered = counts["candidates"] if context.dry_run else _enter(context, counts["candidates"], common)
-    if not context.dry_run:
+    if not context.dry_run and _owns_count(context, segment):
         transaction.execute(_sql["count_members"], common | {"members": counts["members"]})
     transaction.execute(_sql["forget"])
     return {"outcome": "evaluated", "members": counts["members"], "entering": entered}
@@ -122,15 +126,45 @@ def _segment(context: Context[Any], trigger: Row, config: SegmentTrigger) -> Row
         raise JobFailedError(f"its organization has no segment {config.segment_id}")
     if trigger["journey_organization_id"] != trigger["organization_id"]:
         raise JobFailedError("the trigger and its journey belong to different organizations")
+    _check_readable("the segment", found[0])
     return found[0]
 
 
+def _check_readable(what: str, row: Row) -> None:
+    problem = unreadable(row)
+    if problem is not None:
+        raise JobFailedError(f"{what} cannot be read: {problem}")
+
+
 def _find_members(context: Context[SegmentTriggerEvalOptions], segment: Row, common: Row) -> None:
-    statement, criteria = members_statement(segment)
+    statement, criteria = members_statement(segment, context.settings.segments_compatibility)
     if context.options.explain:
         plan = context.transaction.rows(b"EXPLAIN " + statement, common | criteria)
         context.warn("\n".join([statement.decode(), *(row["QUERY PLAN"] for row in plan)]))
+        _explain_readings(context, segment, common)
     context.transaction.execute(statement, common | criteria)
+
+
+def _owns_count(context: Context[Any], segment: Row) -> bool:
+    """Return whether the segment's contact_count may be written: not where the platform writes another number."""
+    return context.settings.segments_compatibility is SegmentReading.PLATFORM or readings_agree(segment)
+
+
+def _explain_readings(context: Context[Any], segment: Row, common: Row) -> None:
+    try:
+        found = readings_statement(segment)
+    except JobFailedError as error:
+        context.warn(f"segment {segment['id']}: only one reading of its criteria can be used: {error}")
+        return
+    if found is None:
+        return
+    statement, criteria = found
+    counts = context.transaction.row(statement, common | criteria)
+    if counts["only_strict"] or counts["only_platform"]:
+        context.warn(
+            f"segment {segment['id']}: its members differ by reading: {counts['only_strict']:,} only by the strict "
+            f"one, {counts['only_platform']:,} only by the platform's. See docs/segments.md."
+        )
 
 
 def _enter(context: Context[Any], candidates: int, common: Row) -> int:

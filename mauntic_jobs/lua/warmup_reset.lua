@@ -2,7 +2,7 @@
 -- Only a domain's first reset for a date does that; later ones leave the counter alone, whoever increments it.
 --
 -- KEYS     for each domain two, as in warmup_count.lua:
---          the counter, a string
+--          the counter, a string; one that has no time to live gets 3 days
 --          the account, a hash: a date -> the messages counted for it, `reset` -> the date of the last reset; expires
 --          3 days after it was last written
 -- ARGV[1]  the date that starts, YYYY-MM-DD, UTC
@@ -34,6 +34,9 @@ end
 local function write(counter, account, sent)
     if sent > 0 then
         redis.call('SET', counter, string.format('%d', sent), 'KEEPTTL')
+        if redis.call('TTL', counter) < 0 then
+            redis.call('EXPIRE', counter, TTL_SECONDS)
+        end
     else
         redis.call('DEL', counter)
     end

@@ -67,6 +67,10 @@ INDEXES = (
     PlatformIndex("journey.journey_executions", "active_execution_key"),
     PlatformIndex("delivery.suppressions", "suppressions_by_address", unique=False),
     PlatformIndex("delivery.delivery_events", "delivery_events_by_contact", unique=False),
+    PlatformIndex("delivery.delivery_events", "delivery_events_of_node", unique=False),
+    PlatformIndex("crm.contact_companies", "companies_by_contact", unique=False),
+    PlatformIndex("crm.contacts", "contacts_by_email", unique=False),
+    PlatformIndex("crm.contacts", "contacts_by_phone", unique=False),
 )
 
 

@@ -6,8 +6,8 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError, encrypt, read_config
-from mauntic_jobs.delivery.providers.keys import TYPES, problems, unknown_keys
+from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError, encrypt, is_plain, read_config
+from mauntic_jobs.delivery.providers.keys import TYPES, canonical, ignored_keys, problems, unknown_keys
 from mauntic_jobs.errors import ConfigurationError, UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
@@ -21,6 +21,7 @@ class ConfiguredProvider:
     """A row of `delivery.provider_configs`.
 
     `config` is None where it cannot be read; `problem` says what is wrong, naming keys and never what they hold.
+    `ignored` keys are known and change nothing; `unknown` ones are not, and what they are for is not done.
     """
 
     id: UUID
@@ -32,6 +33,8 @@ class ConfiguredProvider:
     encrypted: bool
     config: ProviderConfig | None
     problem: str | None
+    ignored: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def sealed(self) -> bool:
@@ -54,7 +57,7 @@ def encrypted(kind: str, text: str, settings: Settings) -> tuple[str, list[str]]
         raise UsageError(f"There is no provider of the type {kind}. The types are: {', '.join(TYPES)}.")
     if settings.encryption_key is None:
         raise ConfigurationError("There is no key to encrypt with. Set ENCRYPTION_KEY to the platform's.")
-    values = _parsed(text)
+    values = canonical(kind, _parsed(text))
     wrong = problems(kind, values)
     if wrong:
         raise UsageError(f"This is no configuration of the type {kind}: {', '.join(wrong)}.")
@@ -75,9 +78,11 @@ def _configured(row: Row, key: str | None) -> ConfiguredProvider:
         type=kind if kind.isprintable() else ascii(kind),
         priority=row["priority"] or 0,
         active=bool(row["is_active"]),
-        encrypted=isinstance(row["config"], str),
+        encrypted=not is_plain(row["config"]),
         config=config,
         problem=problem,
+        ignored=tuple(ignored_keys(kind, config.values)) if config else (),
+        unknown=tuple(unknown_keys(kind, config.values)) if config and kind in TYPES else (),
     )
 
 

@@ -12,6 +12,7 @@ from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.jobs.warmup_daily_reset import WARMUP, dates, keys
 from mauntic_jobs.ops.status_queues import QueueStatus, platform_queues, read_queues
+from mauntic_jobs.recovery.marker import Loss, look, read_marker
 from mauntic_jobs.scheduler.overview import Standing, read_overview
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session, connect
@@ -20,13 +21,14 @@ from mauntic_jobs.window import naive
 
 # Deliveries of a state are counted up to here, alerts and domains looked at up to there.
 MOST_DELIVERIES = 100_000
-_MOST_ALERTS, _MOST_DOMAINS = 100, 1000
+_MOST_ALERTS, _MOST_DOMAINS, _MOST_LATE = 100, 1000, 100
 _RUNS_OF_HISTORY = 20
 _NEAR_LIMIT = 0.8
 FAILED_WITHIN = timedelta(days=1)
 _LIMITS = Limits("mauntic-jobs status", timedelta(seconds=10))
 
 _sql = statements("status")
+_late_sql = statements("late_events")
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,31 @@ class Domain:
     limit: int
 
 
+@dataclass(frozen=True)
+class LateEvents:
+    """How many events of an organization came late, of those recorded on the days that late events are looked for on.
+
+    `hours` is how long after the end of their day they came at most.
+    """
+
+    organization: str
+    late: int
+    events: int
+    hours: int
+
+    @property
+    def share(self) -> float:
+        """The share of late events, from 0 to 1."""
+        return self.late / max(self.events, self.late)
+
+
 @dataclass
 class Status:
     """How everything stands at `at`. What could not be read is None, and `problems` say why, by store.
 
     `deliveries` are rows of `channel`, `state`, `deliveries`, `oldest` and `next`; `domains` are those near their
-    limit; `alerts` are the open ones.
+    limit; `alerts` are the open ones; `late` are the organizations with late events, the largest share first. `loss` is
+    a loss of Redis' data that was not recovered from.
     """
 
     at: datetime
@@ -76,6 +97,8 @@ class Status:
     deliveries: list[Row] | None = None
     domains: list[Domain] | None = None
     alerts: list[Row] | None = None
+    loss: Loss | None = None
+    late: list[LateEvents] | None = None
     problems: dict[str, MaunticJobsError] = field(default_factory=dict)
 
 
@@ -85,7 +108,7 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
     A store that cannot be read is a problem of the result, and leaves the other's half. Without a Redis in the settings
     there are no queues, and that is no problem. Raises ConfigurationError if there is no database in them.
     """
-    status, warming_up = Status(now), []
+    status, warming_up, marker = Status(now), [], None
     try:
         with connect(settings) as session, session.transaction(_LIMITS):
             status.jobs = _jobs(session, jobs, settings, now)
@@ -93,12 +116,16 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
             status.deliveries = session.rows(_sql["deliveries"], parameters)
             warming_up = session.rows(_sql["domains"], {"created": naive(now - WARMUP), "most": _MOST_DOMAINS})
             status.alerts = session.rows(_sql["alerts"], {"most": _MOST_ALERTS})
+            marker = read_marker(session, settings)
+            status.loss = marker.loss if marker else None
+            status.late = _late(session, settings, now)
     except MaunticJobsError as error:
         status.problems["postgres"] = error
     if settings.redis_url is None:
         return status
     try:
         with closing(open_redis(settings)) as redis:
+            status.loss = look(marker, redis, settings, now)
             status.queues = read_queues(redis, platform_queues(settings, jobs), now)
             status.domains = [
                 each for each in _domains(redis, warming_up, now) if each.sent >= _NEAR_LIMIT * each.limit
@@ -119,6 +146,14 @@ def _job(standing: Standing, history: Row) -> JobStatus:
     return JobStatus(
         standing, history["finished_at"], history["counters"] or {}, history["problems"], history["seconds"]
     )
+
+
+def _late(session: Session, settings: Settings, now: datetime) -> list[LateEvents]:
+    after = now.date() - timedelta(days=1)
+    asked = {"first": after - settings.late_events_window, "after": after, "most": _MOST_LATE}
+    rows = session.rows(_late_sql["share"], asked)
+    late = [LateEvents(str(row["organization_id"]), row["events"], row["recorded"], row["hours"]) for row in rows]
+    return sorted(late, key=lambda each: -each.share)
 
 
 def _domains(redis: RedisScripts, rows: Sequence[Row], now: datetime) -> list[Domain]:

@@ -7,7 +7,7 @@ from statistics import median
 
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Row
-from mauntic_jobs.ops.status import JobStatus, Status
+from mauntic_jobs.ops.status import JobStatus, LateEvents, Status
 from mauntic_jobs.ops.status_queues import Kind, QueueStatus
 from mauntic_jobs.scheduler.overview import MISSED_WITHIN
 
@@ -17,6 +17,8 @@ _UNTAKEN = timedelta(minutes=2)
 _SLOW = 3.0
 _SHORTEST_SLOW_SECONDS = 60.0
 _ENOUGH_RUNS = 3
+# A larger share of late events is more than the odd slow writer.
+_MANY_LATE = 0.01
 
 _TAKERS = {Kind.DELIVERY: "mauntic-jobs deliver {}", Kind.SCHEDULED: "mauntic-jobs work {}", Kind.JOURNEY: None}
 
@@ -38,6 +40,8 @@ def findings(status: Status) -> list[Finding]:
     """Return what there is to know, what is urgent first; what several jobs or queues share is one finding."""
     jobs, queues = status.jobs or [], status.queues or []
     found = [_of_problem(store, error) for store, error in status.problems.items()]
+    if status.loss is not None:
+        found.append(Finding("redis", status.loss.sentence, "mauntic-jobs recover", urgent=True))
     found += [_of_alert(alert) for alert in status.alerts or []]
     found += _overdue(jobs, status.at)
     for job in jobs:
@@ -45,7 +49,7 @@ def findings(status: Status) -> list[Finding]:
     found += _of_deliveries(status)
     for queue in queues:
         found += _of_queue(queue, status.at)
-    found += [*_missed(jobs), *_clocks(jobs), *_dead_letters(queues, status.at)]
+    found += [*_late(status.late or []), *_missed(jobs), *_clocks(jobs), *_dead_letters(queues, status.at)]
     return sorted(found, key=lambda each: not each.urgent)
 
 
@@ -109,6 +113,18 @@ def _of_deliveries(status: Status) -> Iterator[Finding]:
         yield Finding("deliveries", text, "mauntic-jobs deliveries list --state deferred")
 
 
+def _late(late: Sequence[LateEvents]) -> Iterator[Finding]:
+    many = [each for each in late if each.share >= _MANY_LATE]
+    if many:
+        text = f"{_count(len(many), 'organization')} with at least 1% of late events: {late_text(many[0])}"
+        yield Finding("late events", text, "mauntic-jobs runs list --job generate-daily-reports")
+
+
+def late_text(late: LateEvents) -> str:
+    """Return how many events of an organization came late, and how late at most."""
+    return f"{late.organization} {late.share:.1%} ({late.late:,} of {late.events:,}, up to {late.hours} h late)"
+
+
 def _missed(jobs: Sequence[JobStatus]) -> Iterator[Finding]:
     missed = {job.standing.job.name: job.standing.missed for job in jobs if job.standing.missed}
     if missed:
@@ -134,6 +150,10 @@ def _dead_letters(queues: Sequence[QueueStatus], now: datetime) -> Iterator[Find
 
 def _ago(instant: datetime, now: datetime) -> str:
     return rough(now - instant)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 _STEPS: Sequence[tuple[timedelta, str]] = (

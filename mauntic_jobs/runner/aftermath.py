@@ -11,6 +11,7 @@ from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.telemetry.alerts.failures import failures
 from mauntic_jobs.telemetry.alerts.notify import record, tell
+from mauntic_jobs.telemetry.alerts.withheld import groups_withheld
 
 _T = TypeVar("_T")
 
@@ -46,6 +47,7 @@ def tell_end(connected: Callable[[], Session], request: Request, report: Report,
         # Who makes a run by hand knows how it ended; a success that goes as far ends what came before.
         until = None if request.slot is not None else request.window.end
         record(session, found, now, causes=_OF_A_RUN, keys=[request.job.name], until=until)
+        record(session, groups_withheld(session), now, causes=[Cause.GROUPS_WITHHELD])
         told = tell(session, request.settings, now)
     except MaunticJobsError as error:
         # Of a database that is away the run has told already.
@@ -68,7 +70,8 @@ def _concerns_anybody(request: Request, report: Report) -> bool:
 
 
 def _doubts(request: Request, report: Report) -> list[Alert]:
-    causes = {Cause.JOB_PARTIAL: report.partial, Cause.RESULT_IMPLAUSIBLE: report.implausible}
+    # Withheld groups have an alert of their own, which lasts until they are settled.
+    causes = {Cause.JOB_PARTIAL: report.partial and not report.withheld, Cause.RESULT_IMPLAUSIBLE: report.implausible}
     what = {Cause.JOB_PARTIAL: "done in part", Cause.RESULT_IMPLAUSIBLE: "hardly possible"}
     return [
         Alert(

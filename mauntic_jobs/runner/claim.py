@@ -74,7 +74,7 @@ def record_ended(session: Session, request: Request, status: Status, error: str,
 
 
 def next_attempt(session: Session, claim: Claim, attempt: int, error: str) -> Status:
-    """Record a further attempt, and return how the run stands: running, or succeeded if a lost commit went through.
+    """Record a further attempt, and return how the run stands: running, or as a lost commit has left it.
 
     Raises FencedError if another process has taken the run over.
     """
@@ -102,14 +102,19 @@ def fail(session: Session, claim: Claim, error: str, *, gives_up: bool) -> None:
     session.execute(_sql["fail"], {**claim.parameters, "error": error, "gives_up": gives_up})
 
 
+def refuse(session: Session, claim: Claim, error: str) -> None:
+    """Record a refusal, in the transaction that writes what the job keeps of it. `error` is already scrubbed.
+
+    Raises FencedError if the run is another's by now.
+    """
+    if not session.execute(_sql["fail"], {**claim.parameters, "error": error, "gives_up": False}):
+        _ended(session, claim)
+        raise FencedError(f"Run {claim.id} has ended already.")
+
+
 def beat(session: Session, claim: Claim) -> bool:
     """Show a sign of life; return whether the run is still this process's."""
     return session.execute(_sql["heartbeat"], claim.parameters) == 1
-
-
-def lock_bucket(session: Session, bucket: str) -> None:
-    """Keep other transactions from the same bucket until this one ends."""
-    session.execute(_sql["lock_bucket"], {"bucket": f"mauntic-jobs/{bucket}"})
 
 
 def _try(session: Session, request: Request, attempt: int) -> Claim | None:
@@ -163,9 +168,10 @@ def _owner(session: Session, request: Request) -> str:
 
 
 def _ended(session: Session, claim: Claim) -> Status:
-    state = session.row(_sql["state"], claim.parameters)
-    if state["status"] == Status.SUCCEEDED:
-        return Status.SUCCEEDED
+    status = Status(session.row(_sql["state"], claim.parameters)["status"])
+    # Only its own process records that a run has failed.
+    if status in (Status.SUCCEEDED, Status.FAILED):
+        return status
     raise FencedError(
         f"Run {claim.id} was taken over by another process, because this one had shown no sign of life; "
         "nothing that it wrote was kept."

@@ -86,6 +86,7 @@ class Report:
     changes: Sequence[Row] = ()
     partial: bool = False
     implausible: bool = False
+    withheld: int = 0
     problems: Sequence[str] = ()
     error: MaunticJobsError | None = None
     untold: Mapping[str, str] = field(default_factory=dict)

@@ -13,9 +13,11 @@ from mauntic_jobs.errors import (
     JobFailedError,
     LockedError,
     MaunticJobsError,
+    RefusedError,
     SlotClaimedError,
 )
 from mauntic_jobs.job import Context, JobResult, Overlap
+from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.aftermath import answers_slot, never_failing, tell_end
 from mauntic_jobs.runner.claim import Claim
@@ -62,6 +64,7 @@ class _Run:
         self._redis: RedisScripts | None = None
         self._claim: Claim | None = None
         self._written: JobResult | None = None
+        self._refusal: RefusedError | None = None
         self._committed = False
         self._last_error = ""
         self._heartbeat = ExitStack()
@@ -168,16 +171,24 @@ class _Run:
                 # The connection was lost after the server had committed, or while publishing.
                 self._publish(session, self._connected_redis())
                 return self._written
+            if status is Status.FAILED and self._refusal is not None:
+                raise self._refusal
         redis = self._connected_redis()
         with session.transaction(self._limits(claim.name)):
             for bucket in request.coverage.split(request.job.bucket):
-                claims.lock_bucket(session, f"{request.job.name}/{bucket if request.job.bucket else ''}")
+                lock_bucket(session, request.job.name, bucket if request.job.bucket else None)
             result = request.job.run(self._context(session, redis), request.coverage)
-            self._written = judged(session, request, result)
-            problems = scrub("; ".join([*request.remarks, *self._written.problems])) or None
-            claims.succeed(session, claim, self._written.counters, problems)
+            if result.refusal is None:
+                written = self._written = judged(session, request, result)
+                problems = scrub("; ".join([*request.remarks, *written.problems])) or None
+                claims.succeed(session, claim, written.counters, problems)
+            else:
+                self._refusal = result.refusal
+                claims.refuse(session, claim, scrub(str(result.refusal)))
+        if result.refusal is not None:
+            raise result.refusal
         self._publish(session, redis)
-        return self._written
+        return written
 
     def _publish(self, session: Session, redis: RedisScripts | None) -> None:
         self._committed = True
@@ -194,7 +205,10 @@ class _Run:
     def _rehearse(self) -> JobResult:
         session, redis = self._connected(), self._connected_redis()
         with session.rehearsal(self._limits("mauntic-jobs dry run")):
-            return self._request.job.run(self._context(session, redis), self._request.coverage)
+            result = self._request.job.run(self._context(session, redis), self._request.coverage)
+            if result.refusal is not None:
+                raise result.refusal
+            return result
 
     def _connected(self) -> Session:
         if self._session is None or self._session.broken:
@@ -246,6 +260,7 @@ class _Run:
             changes=result.changes,
             partial=result.partial,
             implausible=result.implausible,
+            withheld=result.withheld,
             problems=result.problems,
             error=error,
         )

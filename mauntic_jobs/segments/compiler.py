@@ -49,9 +49,9 @@ _DATE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _FRACTION = "[.][0-9][0-9]?[0-9]?[0-9]?[0-9]?[0-9]?"
 _OFFSET = "(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
 _TIME = f"{_DATE}([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]({_FRACTION})?)?{_OFFSET}?)?"
-_ORDERING = {Operator.GT: SQL(">"), Operator.LT: SQL("<"), Operator.GTE: SQL(">="), Operator.LTE: SQL("<=")}
+ORDERING = {Operator.GT: SQL(">"), Operator.LT: SQL("<"), Operator.GTE: SQL(">="), Operator.LTE: SQL("<=")}
 
-_OPPOSITES = {Operator.IS_NOT_SET, Operator.NEQ, Operator.NOT_IN}
+OPPOSITES = {Operator.IS_NOT_SET, Operator.NEQ, Operator.NOT_IN}
 
 # The pattern keeps out what Postgres would read and we do not mean, such as NaN or `yesterday`.
 _AS = {
@@ -79,32 +79,40 @@ class Compiler:
         return SQL("({})").format(joint.join(self._compile(each) for each in criteria.conditions))
 
     def _compile(self, condition: Condition) -> Composable:
-        field, value = _Field(condition.field, self._bind), condition.value
-        match condition.operator:
-            case Operator.IS_SET | Operator.IS_NOT_SET:
-                test: Composable = SQL("{} <> ''").format(field.text)
-            case Operator.CONTAINS:
-                test = SQL("strpos(lower({}), lower({})) > 0").format(field.text, self._text(value))
-            case Operator.NOT_CONTAINS:
-                test = SQL("strpos(lower({}), lower({})) = 0").format(field.text, self._text(value))
-            case Operator.STARTS_WITH:
-                test = SQL("starts_with(lower({}), lower({}))").format(field.text, self._text(value))
-            case Operator.EQ | Operator.NEQ | Operator.IN | Operator.NOT_IN:
-                test = self._equals(field, value if isinstance(value, list) else [value])
-            case ordering:
-                test = self._compares(field, _ORDERING[ordering], value)
-        # What is absent, or cannot be compared, makes a test null: no for a plain operator, yes for its opposite.
-        return SQL("NOT coalesce({}, false)" if condition.operator in _OPPOSITES else "coalesce({}, false)").format(
-            test
-        )
+        return self._holds(Field(condition.field, self._bind), condition.operator, condition.value)
 
-    def _compares(self, field: "_Field", relation: SQL, value: Any) -> Composable:
+    def _holds(self, field: "Field", operator: Operator, value: Any) -> Composable:
+        """Return a condition that is true or false, and never null."""
+        test = self._test(field, operator, value)
+        # What is absent, or cannot be compared, makes a test null: no for a plain operator, yes for its opposite.
+        return SQL("NOT coalesce({}, false)" if operator in OPPOSITES else "coalesce({}, false)").format(test)
+
+    def _test(self, field: "Field", operator: Operator, value: Any) -> Composable:  # noqa: PLR0911 - a table in code
+        """Return what the operator asks, or for an opposite what it denies."""
+        match operator:
+            case Operator.IS_SET | Operator.IS_NOT_SET:
+                return SQL("{} <> ''").format(field.text)
+            case Operator.CONTAINS:
+                return SQL("strpos(lower({}), lower({})) > 0").format(field.text, self._text(value))
+            case Operator.NOT_CONTAINS:
+                return SQL("strpos(lower({}), lower({})) = 0").format(field.text, self._text(value))
+            case Operator.STARTS_WITH:
+                return SQL("starts_with(lower({}), lower({}))").format(field.text, self._text(value))
+            case Operator.ENDS_WITH:
+                # The same as starts_with of what is read from its end, character by character.
+                return SQL("starts_with(reverse(lower({})), reverse(lower({})))").format(field.text, self._text(value))
+            case Operator.EQ | Operator.NEQ | Operator.IN | Operator.NOT_IN:
+                return self._equals(field, value if isinstance(value, list) else [value])
+            case ordering:
+                return self._compares(field, ORDERING[ordering], value)
+
+    def _compares(self, field: "Field", relation: SQL, value: Any) -> Composable:
         kind, comparable = field.read(value, ordering=True)
         if kind is None:
             return SQL("false")
         return SQL("{} {} {}").format(field.of(kind), relation, self._value(kind, comparable))
 
-    def _equals(self, field: "_Field", values: Iterable[Any]) -> Composable:
+    def _equals(self, field: "Field", values: Iterable[Any]) -> Composable:
         """Compare with any of the values, those of each kind together."""
         by_kind: dict[Kind, list[Any]] = {}
         for value in values:
@@ -139,7 +147,7 @@ class Compiler:
         return Placeholder(name)
 
 
-class _Field:
+class Field:
     """What a condition's field stands for: a column, or a key of `custom_fields`."""
 
     def __init__(self, name: str, bind: Callable[[Any], Composable]) -> None:
@@ -152,6 +160,16 @@ class _Field:
         else:
             self._kind = COLUMNS[column]
             self._value = Identifier("contact", column)
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether it is a key of `custom_fields`."""
+        return self._kind is None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the platform has it as a text: a key of `custom_fields`, or a column of text."""
+        return self._kind in (None, Kind.TEXT)
 
     @property
     def text(self) -> Composable:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from mauntic_jobs.errors import JobFailedError
+from mauntic_jobs.setting_types import SegmentReading
 
 MOST_CONDITIONS = 200
 MOST_ITEMS = 1_000
@@ -34,6 +35,7 @@ class Operator(StrEnum):
     CONTAINS = "contains"
     NOT_CONTAINS = "not_contains"
     STARTS_WITH = "starts_with"
+    ENDS_WITH = "ends_with"
     IN = "in"
     NOT_IN = "not_in"
     IS_SET = "is_set"
@@ -42,7 +44,7 @@ class Operator(StrEnum):
 
 _OF_LISTS = {Operator.IN, Operator.NOT_IN}
 _OF_NOTHING = {Operator.IS_SET, Operator.IS_NOT_SET}
-_OF_TEXT = {Operator.CONTAINS, Operator.NOT_CONTAINS, Operator.STARTS_WITH}
+_OF_TEXT = {Operator.CONTAINS, Operator.NOT_CONTAINS, Operator.STARTS_WITH, Operator.ENDS_WITH}
 
 
 class Condition(BaseModel):
@@ -79,13 +81,32 @@ class Criteria(BaseModel):
     conditions: Annotated[tuple[Condition, ...], Field(max_length=MOST_CONDITIONS, strict=False)] = ()
 
 
-def parse_criteria(raw: Any) -> Criteria:
-    """Check criteria as stored. Raises JobFailedError that names what is wrong, without the values."""
+def parse_criteria(raw: Any, reading: SegmentReading = SegmentReading.STRICT) -> Criteria:
+    """Check criteria as stored, without the conditions that the platform's reading ignores, if it is that one.
+
+    Raises JobFailedError that names what is wrong, without the values.
+    """
+    if reading is SegmentReading.PLATFORM:
+        raw = _without_ignored(raw)
     try:
         return Criteria.model_validate({} if raw is None else raw)
     except ValidationError as error:
         problems = [f"{_place(problem['loc'])}: {problem['msg']}" for problem in error.errors()[:5]]
         raise JobFailedError(f"the segment's criteria cannot be used: {'; '.join(problems)}") from None
+
+
+def _without_ignored(raw: Any) -> Any:
+    if not isinstance(raw, dict) or not isinstance(raw.get("conditions"), list):
+        return raw
+    return {**raw, "conditions": [condition for condition in raw["conditions"] if not _is_ignored(condition)]}
+
+
+def _is_ignored(condition: Any) -> bool:
+    """Return whether a condition has an operator that is not known, or asks for one of no values."""
+    if not isinstance(condition, dict) or not isinstance(condition.get("operator"), str):
+        return False
+    operator = condition["operator"]
+    return operator not in {each.value for each in Operator} or (operator in _OF_LISTS and condition.get("value") == [])
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -4,24 +4,57 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable
 
+from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.job import Row
 from mauntic_jobs.segments.compiler import Compiler
 from mauntic_jobs.segments.criteria import parse_criteria
+from mauntic_jobs.segments.platform_compiler import PlatformCompiler
+from mauntic_jobs.setting_types import SegmentReading
 from mauntic_jobs.sql import statements
+
+_COMPILERS = {SegmentReading.STRICT: Compiler, SegmentReading.PLATFORM: PlatformCompiler}
 
 _sql = statements("segment_triggers")
 
 
-def members_statement(segment: Row) -> tuple[bytes, dict[str, Any]]:
+def members_statement(segment: Row, reading: SegmentReading) -> tuple[bytes, dict[str, Any]]:
     """Return the statement that makes the table of members, and the parameters of the segment's criteria.
 
     `segment` is a row of crm.segments; the statement's other parameters are `segment` and `organization`. Raises
     JobFailedError if the criteria cannot be used.
     """
-    compiler = Compiler()
-    condition: Composable
+    condition, parameters = _condition(segment, reading)
+    return SQL(_sql["members"].decode()).format(members=condition).as_bytes(None), parameters
+
+
+def readings_statement(segment: Row) -> tuple[bytes, dict[str, Any]] | None:
+    """Return the statement that counts the contacts which only one reading of the criteria makes members.
+
+    None if both readings are the same for whatever contacts there are. Raises JobFailedError if the criteria cannot be
+    used by one of them.
+    """
+    strict, parameters = _condition(segment, SegmentReading.STRICT)
+    platform, own = _condition(segment, SegmentReading.PLATFORM)
+    if (strict.as_bytes(None), parameters) == (platform.as_bytes(None), own):
+        return None
+    # Both number their parameters alike.
+    renamed = platform.as_string(None).replace("%(criteria_", "%(platform_criteria_")
+    parameters |= {name.replace("criteria_", "platform_criteria_"): value for name, value in own.items()}
+    statement = SQL(_sql["readings"].decode()).format(strict=strict, platform=SQL(renamed))
+    return statement.as_bytes(None), parameters
+
+
+def readings_agree(segment: Row) -> bool:
+    """Return whether both readings of the criteria are the same, for whatever contacts there are."""
+    try:
+        return readings_statement(segment) is None
+    except JobFailedError:
+        return False
+
+
+def _condition(segment: Row, reading: SegmentReading) -> tuple[Composable, dict[str, Any]]:
     if segment["type"] == "static":
-        condition = SQL(_sql["static_members"].decode())
-    else:
-        condition = compiler.condition(parse_criteria(segment["filter_criteria"]))
-    return SQL(_sql["members"].decode()).format(members=condition).as_bytes(None), compiler.parameters
+        return SQL(_sql["static_members"].decode()), {}
+    compiler = _COMPILERS[reading]()
+    condition = compiler.condition(parse_criteria(segment["filter_criteria"], reading))
+    return condition, compiler.parameters

@@ -1,58 +1,79 @@
 -- The daily figures of campaigns in analytics.campaign_daily_stats: one row for each campaign, organization and UTC day.
 -- Parameters: start, end (timestamp, UTC, half-open, one day), date (the day), organizations, campaigns (uuid[], null
--- for all). The arrays `old` and `new` hold the nine figures in the order of the table's columns.
+-- for all), largest (what the columns can hold, null for no limit), allow_shrink, all_channels. The arrays `old` and `new` hold the
+-- nine figures in the order of the table's columns; distinct contacts, which are the fourth and the sixth, are no events.
 
 -- compare -- Put what the day's events say beside what the table says now, in a temporary table.
 -- It is made by CREATE TABLE AS because Postgres scans in parallel for that, but not for INSERT ... SELECT. Contacts
 -- are told apart only where distinct ones are wanted, and sources are read once for each group of events, because both
 -- cost more than the counting. A null campaign_id has the events whose source is no campaign.
-CREATE TEMPORARY TABLE mauntic_jobs_campaigns ON COMMIT DROP AS
-SELECT organization_id, campaign_id, counted.events, recorded.figures AS old, counted.figures AS new,
-       counted.figures IS NULL OR EXISTS (
-           SELECT FROM unnest(recorded.figures, counted.figures) AS figure (old, new) WHERE figure.new < figure.old
-       ) AS shrinks
+-- A campaign's row counts one channel, so that its figures make rates: email if the campaign has an event of an email on
+-- that day, or else SMS, or else push. `left_out` are its events on other channels. With all_channels it counts them all.
+CREATE TEMPORARY TABLE mauntic_jobs_groups ON COMMIT DROP AS
+SELECT organization_id, campaign_id, campaign_id::text AS kind, counted.events, counted.left_out,
+       recorded.figures AS old, counted.figures AS new,
+       coalesce((SELECT sum(figure) FROM unnest(recorded.figures) AS figure), 0)::bigint
+           - coalesce(recorded.figures[4] + recorded.figures[6], 0) AS old_total,
+       coalesce(counted.events, 0) AS new_total,
+       CASE WHEN campaign_id IS NULL THEN NULL
+            WHEN %(largest)s::int < ANY (counted.figures) THEN 'too large'
+            WHEN %(allow_shrink)s OR recorded.figures IS NULL THEN NULL
+            WHEN counted.figures IS NULL OR EXISTS (
+                SELECT FROM unnest(recorded.figures, counted.figures) AS figure (old, new) WHERE figure.new < figure.old
+            ) THEN 'shrinks'
+       END AS withheld
 FROM (
-    SELECT organization_id, campaign_id, sum(events)::bigint AS events,
-           ARRAY[
-               coalesce(sum(events) FILTER (WHERE kind = 'sent'), 0),
-               coalesce(sum(events) FILTER (WHERE kind = 'delivered'), 0),
-               coalesce(sum(events) FILTER (WHERE kind = 'opened'), 0),
-               count(*) FILTER (WHERE kind = 'opened'),
-               coalesce(sum(events) FILTER (WHERE kind = 'clicked'), 0),
-               count(*) FILTER (WHERE kind = 'clicked'),
-               coalesce(sum(events) FILTER (WHERE kind = 'bounced'), 0),
-               coalesce(sum(events) FILTER (WHERE kind = 'complained'), 0),
-               coalesce(sum(events) FILTER (WHERE kind = 'unsubscribed'), 0)
-           ]::bigint[] AS figures
+    SELECT DISTINCT ON (organization_id, campaign_id) organization_id, campaign_id, figures, events,
+           (sum(events) OVER (PARTITION BY organization_id, campaign_id) - events)::bigint AS left_out
     FROM (
-        SELECT organization_id, campaign_id, kind, contact_id, sum(events) AS events
+        SELECT organization_id, campaign_id, channel, sum(events)::bigint AS events,
+               ARRAY[
+                   coalesce(sum(events) FILTER (WHERE kind = 'sent'), 0),
+                   coalesce(sum(events) FILTER (WHERE kind = 'delivered'), 0),
+                   coalesce(sum(events) FILTER (WHERE kind = 'opened'), 0),
+                   count(*) FILTER (WHERE kind = 'opened'),
+                   coalesce(sum(events) FILTER (WHERE kind = 'clicked'), 0),
+                   count(*) FILTER (WHERE kind = 'clicked'),
+                   coalesce(sum(events) FILTER (WHERE kind = 'bounced'), 0),
+                   coalesce(sum(events) FILTER (WHERE kind = 'complained'), 0),
+                   coalesce(sum(events) FILTER (WHERE kind = 'unsubscribed'), 0)
+               ]::bigint[] AS figures
         FROM (
-            SELECT organization_id, kind, contact_id, events,
-                   CASE WHEN event_source COLLATE "C" ~* '^(campaign:)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-                        THEN right(event_source, 36)::uuid END AS campaign_id
+            SELECT organization_id, campaign_id, contact_id, sum(events) AS events,
+                   split_part(event_type, '_', 2) AS kind,
+                   CASE WHEN %(all_channels)s OR campaign_id IS NULL THEN 'all' ELSE split_part(event_type, '_', 1) END
+                       AS channel
             FROM (
-                SELECT organization_id, event_source, split_part(event_type, '_', 2) AS kind,
-                       CASE WHEN split_part(event_type, '_', 2) IN ('opened', 'clicked') THEN contact_id END
-                           AS contact_id,
-                       count(*) AS events
-                FROM analytics.contact_activity
-                WHERE created_at >= %(start)s AND created_at < %(end)s
-                  AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
-                  AND event_type IN (
-                      'email_sent', 'email_delivered', 'email_opened', 'email_clicked', 'email_bounced',
-                      'email_complained', 'email_unsubscribed',
-                      'sms_sent', 'sms_delivered', 'sms_opened', 'sms_clicked', 'sms_bounced',
-                      'sms_complained', 'sms_unsubscribed',
-                      'push_sent', 'push_delivered', 'push_opened', 'push_clicked', 'push_bounced',
-                      'push_complained', 'push_unsubscribed'
-                  )
-                GROUP BY 1, 2, 3, 4
-            ) AS by_source
-        ) AS by_campaign
-        WHERE %(campaigns)s::uuid[] IS NULL OR campaign_id = ANY (%(campaigns)s::uuid[])
-        GROUP BY organization_id, campaign_id, kind, contact_id
-    ) AS by_contact
-    GROUP BY organization_id, campaign_id
+                SELECT organization_id, event_type, contact_id, events,
+                       CASE WHEN event_source COLLATE "C"
+                                ~* '^(campaign:)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                            THEN right(event_source, 36)::uuid END AS campaign_id
+                FROM (
+                    SELECT organization_id, event_source, event_type,
+                           CASE WHEN event_type IN ('email_opened', 'sms_opened', 'push_opened',
+                                                    'email_clicked', 'sms_clicked', 'push_clicked') THEN contact_id END
+                               AS contact_id,
+                           count(*) AS events
+                    FROM analytics.contact_activity
+                    WHERE created_at >= %(start)s AND created_at < %(end)s
+                      AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+                      AND event_type IN (
+                          'email_sent', 'email_delivered', 'email_opened', 'email_clicked', 'email_bounced',
+                          'email_complained', 'email_unsubscribed',
+                          'sms_sent', 'sms_delivered', 'sms_opened', 'sms_clicked', 'sms_bounced',
+                          'sms_complained', 'sms_unsubscribed',
+                          'push_sent', 'push_delivered', 'push_opened', 'push_clicked', 'push_bounced',
+                          'push_complained', 'push_unsubscribed'
+                      )
+                    GROUP BY 1, 2, 3, 4
+                ) AS by_source
+            ) AS by_campaign
+            WHERE %(campaigns)s::uuid[] IS NULL OR campaign_id = ANY (%(campaigns)s::uuid[])
+            GROUP BY 1, 2, 3, 5, 6
+        ) AS by_contact
+        GROUP BY organization_id, campaign_id, channel
+    ) AS by_channel
+    ORDER BY organization_id, campaign_id, array_position(ARRAY['email', 'sms', 'push'], channel)
 ) AS counted
 FULL JOIN (
     SELECT organization_id, campaign_id,
@@ -67,17 +88,18 @@ FULL JOIN (
 -- summary -- Count the rows by what is to be done with them, and the message events with and without a campaign.
 SELECT coalesce(sum(events) FILTER (WHERE campaign_id IS NOT NULL), 0)::bigint AS events,
        coalesce(sum(events) FILTER (WHERE campaign_id IS NULL), 0)::bigint AS unattributed,
-       count(*) FILTER (WHERE old IS NULL AND campaign_id IS NOT NULL) AS inserted,
-       count(*) FILTER (WHERE old <> new) AS updated,
-       count(*) FILTER (WHERE new IS NULL) AS removed,
+       coalesce(sum(left_out), 0)::bigint AS other_channels,
+       count(*) FILTER (WHERE withheld IS NULL AND old IS NULL AND campaign_id IS NOT NULL) AS inserted,
+       count(*) FILTER (WHERE withheld IS NULL AND old <> new) AS updated,
+       count(*) FILTER (WHERE withheld IS NULL AND new IS NULL) AS removed,
        count(*) FILTER (WHERE old = new) AS unchanged,
-       count(*) FILTER (WHERE shrinks) AS shrinking
-FROM pg_temp.mauntic_jobs_campaigns
+       count(*) FILTER (WHERE withheld IS NOT NULL) AS withheld
+FROM pg_temp.mauntic_jobs_groups
 
--- changes -- List the figures that change, at most `limit` of them; with `shrinking`, only those that lose something.
+-- changes -- List the figures that change, and whether their campaign is withheld.
 -- A row that comes or goes shows `sent` even if that is zero, so that it is seen at all.
-SELECT %(date)s::date AS date, organization_id, campaign_id, figure.name AS figure, figure.old, figure.new
-FROM pg_temp.mauntic_jobs_campaigns AS campaign,
+SELECT %(date)s::date AS date, organization_id, campaign_id, figure.name AS figure, figure.old, figure.new, withheld
+FROM pg_temp.mauntic_jobs_groups AS campaign,
      unnest(
          ARRAY['sent', 'delivered', 'opened', 'unique_opened', 'clicked', 'unique_clicked',
                'bounced', 'complained', 'unsubscribed'],
@@ -86,17 +108,15 @@ FROM pg_temp.mauntic_jobs_campaigns AS campaign,
 WHERE campaign_id IS NOT NULL
   AND (coalesce(figure.old, 0) <> coalesce(figure.new, 0)
        OR (figure.name = 'sent' AND (campaign.old IS NULL OR campaign.new IS NULL)))
-  AND (NOT %(shrinking)s OR campaign.new IS NULL OR figure.new < figure.old)
 ORDER BY organization_id, campaign_id, figure.position
-LIMIT %(limit)s
 
 -- replace -- Write the rows that are new or differ.
 INSERT INTO analytics.campaign_daily_stats
     (campaign_id, organization_id, date, sent, delivered, opened, unique_opened, clicked, unique_clicked, bounced,
      complained, unsubscribed)
 SELECT campaign_id, organization_id, %(date)s, new[1], new[2], new[3], new[4], new[5], new[6], new[7], new[8], new[9]
-FROM pg_temp.mauntic_jobs_campaigns
-WHERE campaign_id IS NOT NULL AND new IS NOT NULL AND old IS DISTINCT FROM new
+FROM pg_temp.mauntic_jobs_groups
+WHERE campaign_id IS NOT NULL AND withheld IS NULL AND new IS NOT NULL AND old IS DISTINCT FROM new
 ORDER BY campaign_id, organization_id
 ON CONFLICT (campaign_id, organization_id, date)
 DO UPDATE SET sent = excluded.sent, delivered = excluded.delivered,
@@ -106,14 +126,11 @@ DO UPDATE SET sent = excluded.sent, delivered = excluded.delivered,
 
 -- remove -- Delete the rows whose events are gone.
 DELETE FROM analytics.campaign_daily_stats AS recorded
-USING pg_temp.mauntic_jobs_campaigns AS campaign
-WHERE campaign.new IS NULL
+USING pg_temp.mauntic_jobs_groups AS campaign
+WHERE campaign.new IS NULL AND campaign.withheld IS NULL
   AND recorded.campaign_id = campaign.campaign_id
   AND recorded.organization_id = campaign.organization_id
   AND recorded.date = %(date)s
-
--- forget -- Drop the comparison, so that the next day can be compared in the same transaction.
-DROP TABLE pg_temp.mauntic_jobs_campaigns
 
 -- unknown_organizations -- Name the given organizations that have neither figures nor an event on any day.
 -- CASE keeps the order: the events are read only for what is not found where it is cheaper to look.

@@ -3,17 +3,32 @@
 -- check -- Fail where there is no ledger, or where row-level security would hide rows that claims depend on.
 SELECT FROM mauntic_jobs.deliveries, delivery.suppressions, delivery.delivery_events, delivery.delivery_jobs LIMIT 0
 
--- claim -- Take deliveries in hand: migration 0006 says how.
+-- claim -- Take deliveries in hand: migration 0009 says how.
 SELECT json_agg(answer) FROM mauntic_jobs.claim_deliveries(%(claims)s::json, %(lease)s::interval) AS answer
 
--- record -- Write down what became of claimed deliveries: migration 0006 says how.
+-- record -- Write down what became of claimed deliveries: migration 0009 says how.
 SELECT json_agg(answer)
 FROM mauntic_jobs.record_deliveries(
     %(results)s::json, %(resend_after)s::interval, %(record_activity)s::boolean
 ) AS answer
 
+-- record_alone -- Write into the ledger alone what became of claimed deliveries: migration 0009 says how.
+SELECT json_agg(answer)
+FROM mauntic_jobs.settle_deliveries(%(results)s::json, %(resend_after)s::interval, %(refused)s::text) AS answer
+
+-- unrecorded -- Results whose events and counts Postgres has refused, a page after the last key given.
+SELECT organization_id, delivery_id, fence, unrecorded
+FROM mauntic_jobs.deliveries
+WHERE
+    unrecorded IS NOT NULL AND (organization_id, delivery_id) > (%(organization)s::uuid, %(delivery)s)
+ORDER BY organization_id, delivery_id
+LIMIT %(page)s
+
 -- start_jobs -- Note that the sending of these campaigns has begun.
-UPDATE delivery.delivery_jobs SET status = 'sending' WHERE id = any(%(jobs)s::uuid[]) AND status = 'queued'
+UPDATE delivery.delivery_jobs AS job
+SET status = 'sending'
+FROM unnest(%(organizations)s::uuid[], %(jobs)s::uuid[]) AS started (organization_id, id)
+WHERE job.id = started.id AND job.organization_id = started.organization_id AND job.status = 'queued'
 
 -- end_leases -- Name what was being sent by processes that have died, or have lost sight of it: nobody knows.
 UPDATE mauntic_jobs.deliveries AS delivery
@@ -22,7 +37,7 @@ SET
     reason = 'the process that was sending it died or was cut off',
     until = CASE
         WHEN NOT (delivery.channel = 'sms' OR delivery.possible_duplicate OR delivery.resends > 0)
-            THEN delivery.sending_at + %(resend_after)s::interval
+            THEN greatest(delivery.sending_at, clock_timestamp()) + %(resend_after)s::interval
     END,
     updated_at = clock_timestamp()
 WHERE (delivery.organization_id, delivery.delivery_id) IN (
@@ -35,44 +50,57 @@ WHERE (delivery.organization_id, delivery.delivery_id) IN (
 )
 RETURNING organization_id, delivery_id, channel, until IS NULL AS held
 
--- evidence -- Find ambiguous deliveries of which the platform has heard since: they were sent.
-SELECT delivery.organization_id, delivery.delivery_id, delivery.channel, delivery.fence, evidence.provider_message_id
-FROM mauntic_jobs.deliveries AS delivery
+-- evidence -- Find deliveries that may have been sent, and of which the platform has heard since: they were.
+SELECT
+    delivery.organization_id, delivery.delivery_id, delivery.channel, delivery.fence, evidence.provider_message_id,
+    delivery.payload ->> 'campaignId' AS campaign_id
+FROM (
+    SELECT organization_id, delivery_id FROM mauntic_jobs.deliveries WHERE state = 'ambiguous'
+    UNION ALL
+    SELECT organization_id, delivery_id
+    FROM mauntic_jobs.deliveries
+    WHERE possible_duplicate AND state IN ('claimed', 'deferred')
+) AS uncertain
+INNER JOIN mauntic_jobs.deliveries AS delivery
+    ON delivery.organization_id = uncertain.organization_id AND delivery.delivery_id = uncertain.delivery_id
 CROSS JOIN LATERAL (
-    SELECT event.provider_message_id
-    FROM delivery.delivery_events AS event
-    WHERE
-        event.contact_id = delivery.contact_id
-        AND event.organization_id = delivery.organization_id
-        AND event.created_at >= (delivery.sending_at AT TIME ZONE 'UTC') - interval '1 minute'
-        AND event.channel = delivery.channel
-        AND event.event_type <> 'failed'
-        AND (
-            (
-                -- Of the same campaign and contact, and of no other message as far as it says.
-                event.job_id = delivery.job_id AND event.metadata ->> 'deliveryId' IS NULL
-                AND (event.provider_message_id IS NULL OR delivery.channel <> 'email')
-            )
-            OR event.metadata ->> 'deliveryId' = delivery.delivery_id
-            OR event.provider_message_id IN (
-                delivery.message_id, btrim(delivery.message_id, '<>'), delivery.provider_message_id
-            )
-        )
-    LIMIT 1
+    SELECT provider_message_id FROM mauntic_jobs.evidence_of(delivery) ORDER BY campaign_event LIMIT 1
 ) AS evidence
-WHERE delivery.state = 'ambiguous'
 ORDER BY delivery.until
 LIMIT %(most)s
 
 -- contact -- The contacts that messages are addressed to.
-SELECT id, organization_id, email, phone, first_name, last_name, status, stage, custom_fields
-FROM crm.contacts
-WHERE id = any(%(ids)s::uuid[])
+SELECT
+    contact.id, contact.organization_id, contact.email, contact.phone, contact.first_name, contact.last_name,
+    contact.status, contact.stage, contact.custom_fields
+FROM unnest(%(organizations)s::uuid[], %(ids)s::uuid[]) AS wanted (organization_id, id)
+INNER JOIN crm.contacts AS contact ON contact.id = wanted.id AND contact.organization_id = wanted.organization_id
 
 -- template -- The templates that messages are made of.
-SELECT id, organization_id, type, subject, body_html, body_text, is_active
-FROM content.templates
-WHERE id = any(%(ids)s::uuid[])
+SELECT
+    template.id, template.organization_id, template.type, template.subject, template.body_html, template.body_text,
+    template.is_active
+FROM unnest(%(organizations)s::uuid[], %(ids)s::uuid[]) AS wanted (organization_id, id)
+INNER JOIN content.templates AS template
+    ON template.id = wanted.id AND template.organization_id = wanted.organization_id
+
+-- company -- The companies that contacts belong to; of several the one that was created first.
+SELECT DISTINCT ON (wanted.organization_id, wanted.id) wanted.organization_id, wanted.id, company.name
+FROM unnest(%(organizations)s::uuid[], %(ids)s::uuid[]) AS wanted (organization_id, id)
+INNER JOIN crm.contact_companies AS belongs ON belongs.contact_id = wanted.id
+INNER JOIN crm.companies AS company
+    ON company.id = belongs.company_id AND company.organization_id = wanted.organization_id
+ORDER BY wanted.organization_id, wanted.id, company.created_at, company.id
+
+-- segment -- The segment of a name; of several the one that was created first.
+SELECT id, organization_id, type, filter_criteria
+FROM crm.segments
+WHERE organization_id = %(organization)s AND lower(btrim(name)) = lower(%(name)s)
+ORDER BY created_at, id
+LIMIT 1
+
+-- template_owner -- The organization that a template belongs to.
+SELECT organization_id FROM content.templates WHERE id = %(template)s
 
 -- providers -- The active providers of an organization and a channel, the one to be tried first first.
 SELECT id, provider_type, config
@@ -80,11 +108,13 @@ FROM delivery.provider_configs
 WHERE organization_id = %(organization)s AND channel = %(channel)s AND is_active
 ORDER BY priority DESC, created_at, id
 
--- domain -- When the warm-up of a sending domain began, in UTC.
-SELECT min(created_at) AS created_at
+-- domain -- When the warm-up of a sending domain began, in UTC; beyond the years that Python has, the nearest of them.
+SELECT
+    CASE
+        WHEN count(*) > 0 THEN greatest(least(min(created_at), timestamp '9999-12-30'), timestamp '0001-01-02')
+    END AS created_at
 FROM delivery.sending_domains
 WHERE organization_id = %(organization)s AND lower(domain) = %(domain)s
-
 
 -- list -- The latest deliveries, of some states and one organization if these are given.
 SELECT
@@ -128,18 +158,19 @@ WITH changed AS (
     SET
         state = 'claimed', until = NULL, reason = 'sent again by hand', fence = fence + 1,
         possible_duplicate = possible_duplicate OR state = 'ambiguous', queue_job = %(queue_job)s,
-        updated_at = clock_timestamp()
+        unrecorded = NULL, updated_at = clock_timestamp()
     WHERE
         organization_id = %(organization)s AND delivery_id = %(delivery)s AND fence = %(fence)s
         AND state IN ('ambiguous', 'failed')
-    RETURNING job_id
+    RETURNING organization_id, job_id
 )
-UPDATE delivery.delivery_jobs
+UPDATE delivery.delivery_jobs AS job
 SET
-    failed_count = failed_count - 1,
+    failed_count = job.failed_count - 1,
     status = 'sending',
     completed_at = NULL
-WHERE id IN (SELECT job_id FROM changed) AND %(failed)s AND failed_count > 0
+FROM changed
+WHERE job.id = changed.job_id AND job.organization_id = changed.organization_id AND %(counted)s AND job.failed_count > 0
 
 -- owed -- Deliveries that are not settled and wait for no human, a page after the last key given.
 SELECT organization_id, delivery_id, channel, queue_job, fence, payload
@@ -184,7 +215,8 @@ WITH wanted AS (
     ) AS given (organization_id, delivery_id, fence, queue_job)
 ), failed AS MATERIALIZED (
     -- In one order, so that no two processes wait for each other.
-    SELECT delivery.organization_id, delivery.delivery_id, wanted.queue_job
+    SELECT
+        delivery.organization_id, delivery.delivery_id, wanted.queue_job, delivery.unrecorded IS NULL AS is_counted
     FROM mauntic_jobs.deliveries AS delivery
     INNER JOIN wanted
         ON wanted.organization_id = delivery.organization_id AND wanted.delivery_id = delivery.delivery_id
@@ -195,37 +227,59 @@ WITH wanted AS (
     UPDATE mauntic_jobs.deliveries AS delivery
     SET
         state = 'claimed', until = NULL, reason = 'sent again by hand', fence = delivery.fence + 1,
-        queue_job = failed.queue_job, updated_at = clock_timestamp()
+        queue_job = failed.queue_job, unrecorded = NULL, updated_at = clock_timestamp()
     FROM failed
     WHERE delivery.organization_id = failed.organization_id AND delivery.delivery_id = failed.delivery_id
-    RETURNING delivery.organization_id, delivery.delivery_id, delivery.job_id
+    RETURNING delivery.organization_id, delivery.delivery_id, delivery.job_id, failed.is_counted
 ), counted AS (
-    SELECT job_id, count(*) AS reopened FROM changed WHERE job_id IS NOT NULL GROUP BY job_id
+    SELECT organization_id, job_id, count(*) FILTER (WHERE is_counted) AS reopened
+    FROM changed
+    WHERE job_id IS NOT NULL
+    GROUP BY organization_id, job_id
 ), locked AS MATERIALIZED (
-    SELECT id FROM delivery.delivery_jobs WHERE id IN (SELECT job_id FROM counted) ORDER BY id FOR NO KEY UPDATE
+    SELECT id, organization_id
+    FROM delivery.delivery_jobs
+    WHERE (organization_id, id) IN (SELECT organization_id, job_id FROM counted)
+    ORDER BY id
+    FOR NO KEY UPDATE
 ), jobs AS (
     UPDATE delivery.delivery_jobs AS job
     SET failed_count = greatest(job.failed_count - counted.reopened, 0), status = 'sending', completed_at = NULL
     FROM counted
-    INNER JOIN locked ON locked.id = counted.job_id
-    WHERE job.id = counted.job_id
+    INNER JOIN locked ON locked.id = counted.job_id AND locked.organization_id = counted.organization_id
+    WHERE job.id = counted.job_id AND job.organization_id = counted.organization_id
 )
 SELECT organization_id, delivery_id FROM changed
 
 -- failed_reasons -- Why messages of a campaign have failed, and of how many no content is left to be sent again.
-SELECT reason, count(*) AS deliveries, count(*) FILTER (WHERE payload IS NULL) AS gone
-FROM mauntic_jobs.deliveries
+SELECT delivery.reason, count(*) AS deliveries, count(*) FILTER (WHERE delivery.payload IS NULL) AS gone
+FROM delivery.delivery_jobs AS job
+INNER JOIN mauntic_jobs.deliveries AS delivery
+    ON delivery.job_id = job.id AND delivery.organization_id = job.organization_id
 WHERE
-    job_id = %(job)s AND state = 'failed'
-    AND (%(reason)s::text IS NULL OR strpos(lower(reason), lower(%(reason)s::text)) > 0)
-GROUP BY reason
-ORDER BY deliveries DESC, reason
+    job.id = %(job)s AND delivery.state = 'failed'
+    AND (%(reason)s::text IS NULL OR strpos(lower(delivery.reason), lower(%(reason)s::text)) > 0)
+GROUP BY delivery.reason
+ORDER BY deliveries DESC, delivery.reason
 
 -- failed_page -- Failed messages of a campaign that can be sent again, a page after the last delivery id given.
-SELECT organization_id, delivery_id, channel, fence, payload, created_at
-FROM mauntic_jobs.deliveries
+SELECT
+    delivery.organization_id, delivery.delivery_id, delivery.channel, delivery.fence, delivery.payload,
+    delivery.created_at
+FROM delivery.delivery_jobs AS job
+INNER JOIN mauntic_jobs.deliveries AS delivery
+    ON delivery.job_id = job.id AND delivery.organization_id = job.organization_id
 WHERE
-    job_id = %(job)s AND state = 'failed' AND payload IS NOT NULL AND delivery_id > %(after)s
-    AND (%(reason)s::text IS NULL OR strpos(lower(reason), lower(%(reason)s::text)) > 0)
-ORDER BY delivery_id
+    job.id = %(job)s AND delivery.state = 'failed' AND delivery.payload IS NOT NULL AND delivery.delivery_id > %(after)s
+    AND (%(reason)s::text IS NULL OR strpos(lower(delivery.reason), lower(%(reason)s::text)) > 0)
+ORDER BY delivery.delivery_id
 LIMIT %(page)s
+
+-- close_campaigns -- Complete the campaigns whose messages are all counted, whichever engine counted the last.
+UPDATE delivery.delivery_jobs
+SET
+    status = CASE WHEN failed_count = 0 THEN 'sent' WHEN sent_count = 0 THEN 'failed' ELSE 'partial' END,
+    completed_at = clock_timestamp() AT TIME ZONE 'UTC'
+WHERE
+    status IN ('queued', 'sending') AND completed_at IS NULL AND sent_count + failed_count >= recipient_count
+    AND sent_count + failed_count > 0

@@ -55,3 +55,23 @@ ORDER BY 1
 
 -- moved -- How many duplicates were moved out of the platform's tables, ever.
 SELECT table_name, count(*) AS rows FROM mauntic_jobs.duplicates GROUP BY table_name ORDER BY table_name
+
+-- delivery_functions -- Whether the ledger has the functions of this version, and whether anything can be written.
+SELECT
+    to_regprocedure('mauntic_jobs.settle_deliveries(json, interval, text)') IS NOT NULL AS present,
+    current_setting('transaction_read_only') = 'on' AS read_only
+
+-- unrecorded -- How many results Postgres has refused to record whole, and the latest error.
+SELECT
+    count(*) AS results,
+    (array_agg(unrecorded ->> 'error' ORDER BY updated_at DESC))[1] AS error
+FROM mauntic_jobs.deliveries
+WHERE unrecorded IS NOT NULL
+
+-- unknown_fields -- Fields of templates that were left empty since a time, the most common first.
+SELECT field, count(*) AS messages, min(delivery_id) AS example
+FROM mauntic_jobs.deliveries, unnest(unknown_fields) AS field
+WHERE unknown_fields IS NOT NULL AND updated_at >= %(since)s
+GROUP BY field
+ORDER BY messages DESC, field
+LIMIT 20

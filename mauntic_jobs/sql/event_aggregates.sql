@@ -1,13 +1,21 @@
 -- The daily rollups in analytics.event_aggregates: one row for each organization, UTC day and event type, with a null
 -- channel. Rows of other channels, and rows whose type starts with `monthly:`, belong to the monthly summary.
--- Parameters: start, end (timestamp, UTC, half-open, one day), date (the day), organizations (uuid[], null for all).
+-- Parameters: start, end (timestamp, UTC, half-open, one day), date (the day), organizations (uuid[], null for all),
+-- longest and largest (what the columns can hold, null for no limit), allow_shrink.
 
 -- compare -- Put what the day's events say beside what the rollup says now, in a temporary table.
 -- It is made by CREATE TABLE AS because Postgres scans in parallel for that, but not for INSERT ... SELECT.
-CREATE TEMPORARY TABLE mauntic_jobs_day ON COMMIT DROP AS
-SELECT organization_id, event_type,
+CREATE TEMPORARY TABLE mauntic_jobs_groups ON COMMIT DROP AS
+SELECT organization_id, event_type::text AS kind,
        recorded.count AS old_count, recorded.unique_count AS old_unique_count,
-       counted.count AS new_count, counted.unique_count AS new_unique_count
+       counted.count AS new_count, counted.unique_count AS new_unique_count,
+       coalesce(recorded.count, 0)::bigint AS old_total, coalesce(counted.count, 0)::bigint AS new_total,
+       CASE WHEN counted.count IS NOT NULL AND char_length(event_type) > %(longest)s::int THEN 'too long'
+            WHEN counted.count > %(largest)s::int THEN 'too large'
+            WHEN %(allow_shrink)s OR recorded.count IS NULL THEN NULL
+            WHEN counted.count IS NULL OR counted.count < recorded.count
+                OR counted.unique_count < recorded.unique_count THEN 'shrinks'
+       END AS withheld
 FROM (
     SELECT organization_id, event_type, sum(events)::bigint AS count, count(*) AS unique_count
     FROM (
@@ -27,46 +35,42 @@ FULL JOIN (
       AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
 ) AS recorded USING (organization_id, event_type)
 
--- summary -- Count the groups by what is to be done with them, and the events.
+-- summary -- Count the groups by what is to be done with them, and the events. Those of months are counted alike.
 SELECT coalesce(sum(new_count), 0)::bigint AS events,
-       count(*) FILTER (WHERE old_count IS NULL) AS inserted,
-       count(*) FILTER (WHERE (old_count, old_unique_count) <> (new_count, new_unique_count)) AS updated,
-       count(*) FILTER (WHERE new_count IS NULL) AS removed,
+       count(*) FILTER (WHERE withheld IS NULL AND old_count IS NULL) AS inserted,
+       count(*) FILTER (WHERE withheld IS NULL AND (old_count, old_unique_count) <> (new_count, new_unique_count))
+           AS updated,
+       count(*) FILTER (WHERE withheld IS NULL AND new_count IS NULL) AS removed,
        count(*) FILTER (WHERE (old_count, old_unique_count) = (new_count, new_unique_count)) AS unchanged,
-       count(*) FILTER (WHERE new_count IS NULL OR new_count < old_count OR new_unique_count < old_unique_count)
-           AS shrinking
-FROM pg_temp.mauntic_jobs_day
+       count(*) FILTER (WHERE withheld IS NOT NULL) AS withheld
+FROM pg_temp.mauntic_jobs_groups
 
--- changes -- List the groups that change, at most `limit` of them; with `shrinking`, only those that lose something.
-SELECT %(date)s::date AS date, organization_id, event_type, old_count, new_count, old_unique_count, new_unique_count
-FROM pg_temp.mauntic_jobs_day
+-- changes -- List the groups that change, and those that are withheld.
+SELECT %(date)s::date AS date, organization_id, kind AS event_type, old_count, new_count, old_unique_count,
+       new_unique_count, withheld
+FROM pg_temp.mauntic_jobs_groups
 WHERE (old_count, old_unique_count) IS DISTINCT FROM (new_count, new_unique_count)
-  AND (NOT %(shrinking)s OR new_count IS NULL OR new_count < old_count OR new_unique_count < old_unique_count)
-ORDER BY organization_id, event_type
-LIMIT %(limit)s
+ORDER BY organization_id, kind
 
 -- replace -- Write the groups that are new or differ.
 INSERT INTO analytics.event_aggregates AS recorded (organization_id, date, event_type, channel, count, unique_count)
-SELECT organization_id, %(date)s, event_type, NULL, new_count, new_unique_count
-FROM pg_temp.mauntic_jobs_day
-WHERE new_count IS NOT NULL
+SELECT organization_id, %(date)s, kind, NULL, new_count, new_unique_count
+FROM pg_temp.mauntic_jobs_groups
+WHERE new_count IS NOT NULL AND withheld IS NULL
   AND (old_count, old_unique_count) IS DISTINCT FROM (new_count, new_unique_count)
-ORDER BY organization_id, event_type
+ORDER BY organization_id, kind
 ON CONFLICT (organization_id, date, event_type, channel)
 DO UPDATE SET count = excluded.count, unique_count = excluded.unique_count
 WHERE (recorded.count, recorded.unique_count) IS DISTINCT FROM (excluded.count, excluded.unique_count)
 
 -- remove -- Delete the groups whose events are gone.
 DELETE FROM analytics.event_aggregates AS recorded
-USING pg_temp.mauntic_jobs_day AS day
-WHERE day.new_count IS NULL
+USING pg_temp.mauntic_jobs_groups AS day
+WHERE day.new_count IS NULL AND day.withheld IS NULL
   AND recorded.organization_id = day.organization_id
   AND recorded.date = %(date)s
-  AND recorded.event_type = day.event_type
+  AND recorded.event_type = day.kind
   AND recorded.channel IS NULL
-
--- forget -- Drop the comparison, so that the next day can be compared in the same transaction.
-DROP TABLE pg_temp.mauntic_jobs_day
 
 -- unknown_organizations -- Name the given organizations that have neither a rollup nor an event on any day.
 SELECT wanted.id

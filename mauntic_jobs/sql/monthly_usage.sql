@@ -1,7 +1,7 @@
 -- The monthly usage in analytics.event_aggregates: one row for each organization, UTC month and event type, on the first
 -- of the month, with the type `monthly:` + type and the channel `monthly_summary`.
 -- Parameters: start, end (timestamp, UTC, half-open, one month), date (its first day), organizations (uuid[], null for
--- all).
+-- all), longest and largest (what the columns can hold, null for no limit), allow_shrink.
 
 -- expected -- Tell how many events the table holds by its statistics; -1 if it has none.
 SELECT reltuples::bigint AS events FROM pg_class WHERE oid = 'analytics.contact_activity'::regclass
@@ -42,18 +42,18 @@ FROM (
 ) AS half
 GROUP BY organization_id, event_type
 
--- too_long -- Name the event types that do not fit into event_type with `monthly:` before them, at most `limit`.
-SELECT DISTINCT event_type
-FROM pg_temp.mauntic_jobs_month_counted
-WHERE char_length('monthly:' || event_type) > 100
-ORDER BY event_type
-LIMIT %(limit)s
-
 -- compare -- Put what was counted beside what the rollup says now, in a temporary table.
-CREATE TEMPORARY TABLE mauntic_jobs_month ON COMMIT DROP AS
-SELECT organization_id, event_type,
+CREATE TEMPORARY TABLE mauntic_jobs_groups ON COMMIT DROP AS
+SELECT organization_id, event_type AS kind,
        recorded.count AS old_count, recorded.unique_count AS old_unique_count,
-       counted.count AS new_count, counted.unique_count AS new_unique_count
+       counted.count AS new_count, counted.unique_count AS new_unique_count,
+       coalesce(recorded.count, 0)::bigint AS old_total, coalesce(counted.count, 0)::bigint AS new_total,
+       CASE WHEN counted.count IS NOT NULL AND char_length(event_type) > %(longest)s::int THEN 'too long'
+            WHEN counted.count > %(largest)s::int THEN 'too large'
+            WHEN %(allow_shrink)s OR recorded.count IS NULL THEN NULL
+            WHEN counted.count IS NULL OR counted.count < recorded.count
+                OR counted.unique_count < recorded.unique_count THEN 'shrinks'
+       END AS withheld
 FROM (
     SELECT organization_id, 'monthly:' || event_type AS event_type, count, unique_count
     FROM pg_temp.mauntic_jobs_month_counted
@@ -65,42 +65,24 @@ FULL JOIN (
       AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
 ) AS recorded USING (organization_id, event_type)
 
--- summary -- Count the groups by what is to be done with them, and the events.
-SELECT coalesce(sum(new_count), 0)::bigint AS events,
-       count(*) FILTER (WHERE old_count IS NULL) AS inserted,
-       count(*) FILTER (WHERE (old_count, old_unique_count) <> (new_count, new_unique_count)) AS updated,
-       count(*) FILTER (WHERE new_count IS NULL) AS removed,
-       count(*) FILTER (WHERE (old_count, old_unique_count) = (new_count, new_unique_count)) AS unchanged,
-       count(*) FILTER (WHERE new_count IS NULL OR new_count < old_count OR new_unique_count < old_unique_count)
-           AS shrinking
-FROM pg_temp.mauntic_jobs_month
-
--- changes -- List the groups that change, at most `limit` of them; with `shrinking`, only those that lose something.
-SELECT %(date)s::date AS date, organization_id, event_type, old_count, new_count, old_unique_count, new_unique_count
-FROM pg_temp.mauntic_jobs_month
-WHERE (old_count, old_unique_count) IS DISTINCT FROM (new_count, new_unique_count)
-  AND (NOT %(shrinking)s OR new_count IS NULL OR new_count < old_count OR new_unique_count < old_unique_count)
-ORDER BY organization_id, event_type
-LIMIT %(limit)s
-
 -- replace -- Write the groups that are new or differ.
 INSERT INTO analytics.event_aggregates (organization_id, date, event_type, channel, count, unique_count)
-SELECT organization_id, %(date)s, event_type, 'monthly_summary', new_count, new_unique_count
-FROM pg_temp.mauntic_jobs_month
-WHERE new_count IS NOT NULL
+SELECT organization_id, %(date)s, kind, 'monthly_summary', new_count, new_unique_count
+FROM pg_temp.mauntic_jobs_groups
+WHERE new_count IS NOT NULL AND withheld IS NULL
   AND (old_count, old_unique_count) IS DISTINCT FROM (new_count, new_unique_count)
-ORDER BY organization_id, event_type
+ORDER BY organization_id, kind
 ON CONFLICT (organization_id, date, event_type, channel)
 DO UPDATE SET count = excluded.count, unique_count = excluded.unique_count
 
 -- remove -- Delete the groups whose events are gone.
 DELETE FROM analytics.event_aggregates AS recorded
-USING pg_temp.mauntic_jobs_month AS month
-WHERE month.new_count IS NULL
+USING pg_temp.mauntic_jobs_groups AS month
+WHERE month.new_count IS NULL AND month.withheld IS NULL
   AND recorded.organization_id = month.organization_id
   AND recorded.date = %(date)s
-  AND recorded.event_type = month.event_type
+  AND recorded.event_type = month.kind
   AND recorded.channel = 'monthly_summary'
 
--- forget -- Drop the count and the comparison, so that the next month can be done in the same transaction.
-DROP TABLE pg_temp.mauntic_jobs_month_counted, pg_temp.mauntic_jobs_month
+-- forget_count -- Drop the count, so that the next month can be counted in the same transaction.
+DROP TABLE pg_temp.mauntic_jobs_month_counted

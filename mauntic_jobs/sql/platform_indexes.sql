@@ -136,3 +136,30 @@ ON delivery.delivery_events (contact_id, created_at)
 
 -- delivery_events_by_contact_drop -- Drop it.
 DROP INDEX CONCURRENTLY IF EXISTS delivery.mauntic_jobs_delivery_events_by_contact
+
+-- delivery_events_of_node -- How many emails the Node engine has sent for an organization since midnight, for warm-up.
+CREATE INDEX CONCURRENTLY mauntic_jobs_delivery_events_of_node
+ON delivery.delivery_events (organization_id, created_at)
+WHERE channel = 'email' AND event_type = 'sent' AND metadata ->> 'engine' IS DISTINCT FROM 'mauntic-jobs'
+
+-- delivery_events_of_node_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS delivery.mauntic_jobs_delivery_events_of_node
+
+-- companies_by_contact -- Find the company of a contact that a template names.
+CREATE INDEX CONCURRENTLY mauntic_jobs_companies_by_contact ON crm.contact_companies (contact_id)
+
+-- companies_by_contact_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS crm.mauntic_jobs_companies_by_contact
+
+-- contacts_by_email -- Find the consent of the contact that an email goes to, where the message does not name it.
+CREATE INDEX CONCURRENTLY mauntic_jobs_contacts_by_email ON crm.contacts (organization_id, lower(email))
+
+-- contacts_by_email_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS crm.mauntic_jobs_contacts_by_email
+
+-- contacts_by_phone -- The same for SMS: a number is found by its digits, however it is written.
+CREATE INDEX CONCURRENTLY mauntic_jobs_contacts_by_phone
+ON crm.contacts (organization_id, regexp_replace(phone, '[^0-9]', '', 'g'))
+
+-- contacts_by_phone_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS crm.mauntic_jobs_contacts_by_phone

@@ -12,7 +12,8 @@ SELECT
         FROM unnest(%(jobs)s::text[]) AS wanted (job)
         INNER JOIN mauntic_jobs.runs ON runs.job = wanted.job
         WHERE runs.started_at >= %(since)s AND runs.status IN ('running', 'failed', 'lost', 'missed')
-    ) AS found
+    )
+    OR EXISTS (SELECT FROM mauntic_jobs.redis_marker WHERE lost_at IS NOT NULL) AS found
 
 -- failed -- The latest run of each job that answered a slot, if it failed or was lost and no later one made up for it.
 -- A run that was stopped is none: its slot is due again. Nor is one that somebody made with options of their own.
@@ -75,3 +76,12 @@ WHERE
     )
 ORDER BY slot DESC, id DESC
 LIMIT %(history)s
+
+-- withheld -- The groups that are withheld, by job.
+SELECT
+    job, count(*) AS groups, count(DISTINCT organization_id) AS organizations,
+    array_agg(DISTINCT reason ORDER BY reason) AS reasons, min(bucket) AS oldest, max(bucket) AS newest,
+    min(since) AS since, sum(old_total)::bigint AS old_total, sum(new_total)::bigint AS new_total
+FROM mauntic_jobs.withheld
+GROUP BY job
+ORDER BY job

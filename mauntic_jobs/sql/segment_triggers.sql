@@ -76,6 +76,13 @@ EXISTS (
 CREATE TEMPORARY TABLE mauntic_jobs_members ON COMMIT DROP AS
 SELECT contact.id FROM crm.contacts AS contact WHERE contact.organization_id = %(organization)s AND {members}
 
+-- readings -- Count the contacts of an organization that only the documented reading of criteria makes members, and those
+-- that only the platform's does; {strict} and {platform} are the conditions on a contact.
+SELECT count(*) FILTER (WHERE {strict} AND NOT {platform}) AS only_strict,
+       count(*) FILTER (WHERE {platform} AND NOT {strict}) AS only_platform
+FROM crm.contacts AS contact
+WHERE contact.organization_id = %(organization)s
+
 -- candidates -- Number the members that may enter the journey now: not while they are in it, not since they last
 -- entered (no_entry_since: long ago for never again, far ahead for always), and not more often than the cap says.
 CREATE TEMPORARY TABLE mauntic_jobs_candidates ON COMMIT DROP AS

@@ -192,8 +192,9 @@ def test_a_run_prints_one_line_and_its_changes_if_asked(used: Settings) -> None:
     assert "nothing written" in line
     assert re.split(r"  +", heading) == [
         "date", "organization id", "event type", "old count", "new count", "old unique count", "new unique count",
+        "withheld",
     ]  # fmt: skip
-    assert change.split() == ["2026-10-05", str(organization(1)), "email_opened", "1", "2", "1", "2"]
+    assert change.split() == ["2026-10-05", str(organization(1)), "email_opened", "1", "2", "1", "2", "-"]
     assert list(_rollups(used).values()) == [(1, 1)]
 
 
@@ -236,6 +237,7 @@ def test_json_is_all_that_is_printed(used: Settings) -> None:
             "new_count": 1,
             "old_unique_count": None,
             "new_unique_count": 1,
+            "withheld": None,
         }
     ]
 
@@ -248,7 +250,7 @@ def test_a_refusal_is_json_on_stdout_and_a_sentence_on_stderr(used: Settings) ->
     assert refused.returncode == ExitCode.REFUSED
     assert refused.stderr.startswith("aggregate-hourly 2026-10-05/2026-10-06: ")
     (run,) = json.loads(refused.stdout)["runs"]
-    assert (run["status"], run["exit_code"], run["error"]["rows"][0]["new_count"]) == ("failed", ExitCode.REFUSED, None)
+    assert (run["status"], run["exit_code"], run["error"]["rows"][0]["new_total"]) == ("failed", ExitCode.REFUSED, 0)
     assert run["error"]["message"] in refused.stderr
     plain = run_program(JOB, *DAY, "--grace", "0s", settings=used)
     assert (plain.returncode, plain.stdout) == (ExitCode.REFUSED, "")

@@ -105,7 +105,7 @@ def test_a_retried_delivery_is_as_young_as_its_retry(world: World, sink: Sink) -
     ("stands", "reason"),
     [
         ("sent", "it was sent"),
-        ("suppressed", "suppression list"),
+        ("suppressed", "must not go to its recipient"),
         ("expired", "too old"),
         ("ambiguous", "deliveries resolve"),
     ],
@@ -127,11 +127,40 @@ def test_a_delivery_that_is_open_is_left_to_the_ledger(world: World, stands: str
     assert (ids(world, "wait"), world.states()) == (["a"], {"d1": stands})
 
 
-def test_what_node_may_have_sent_is_refused(world: World) -> None:
+@pytest.mark.parametrize(
+    ("mark", "reason"),
+    [
+        ("sent", "the Node engine has sent it"),
+        ("suppressed", "the Node engine has suppressed it"),
+        ("mauntic-jobs:{own}", "mauntic-jobs has sent it"),
+        ("1", "delete it if you know"),
+    ],
+)
+def test_what_may_have_been_sent_without_the_ledger_is_refused(world: World, mark: str, reason: str) -> None:
     fail_jobs(world, [("a", world.message("d1"), "x")])
-    world.ask("SET", world.mark("d1"), "1")
-    assert f"delete {world.mark('d1')}" in retried(world, "a", code=4)["kept"][0]["reason"]
+    world.ask("SET", world.mark("d1"), mark.format(own=world.organization))
+    assert reason in retried(world, "a", code=4)["kept"][0]["reason"]
     assert ids(world, "failed") == ["a"]
+
+
+@pytest.mark.parametrize(
+    "mark", ["failed", "warmup_limit", "mauntic-jobs", "mauntic-jobs:00000000-0000-0000-0000-000000000001"]
+)
+def test_a_mark_that_says_nothing_was_sent_stands_in_no_way(world: World, sink: Sink, mark: str) -> None:
+    world.provider(sink.host, sink.port)
+    fail_jobs(world, [("a", world.message("d1"), "x")])
+    world.ask("SET", world.mark("d1"), mark)
+    assert retried(world, "a")["done"] == 1
+    world.deliver()
+    assert (world.states(), len(sink.messages())) == ({"d1": "sent"}, 1)
+
+
+def test_what_node_has_sent_meanwhile_is_refused(world: World) -> None:
+    fail_jobs(world, [("a", world.message("d1"), "x")])
+    state(world, "d1", "failed")
+    world.ask("SET", world.mark("d1"), "sent")
+    assert "the Node engine has sent it" in retried(world, "a", code=4)["kept"][0]["reason"]
+    assert (world.states(), world.ask("GET", world.mark("d1"))) == ({"d1": "failed"}, b"sent")
 
 
 def test_what_the_ledger_may_have_forgotten_is_refused(world: World) -> None:

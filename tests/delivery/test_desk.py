@@ -121,6 +121,21 @@ def test_reconcile_puts_back_what_redis_lost_and_nothing_twice(world: World, sin
     assert len(sink.messages()) == 5
 
 
+def test_reconcile_closes_campaigns_whose_last_message_the_node_engine_counted(world: World) -> None:
+    done, open_still = world.campaign(2), world.campaign(2)
+    world.write(
+        "UPDATE delivery.delivery_jobs SET status = 'sending', sent_count = 1, failed_count = 1 WHERE id = %(done)s",
+        done=done,
+    )
+    world.write("UPDATE delivery.delivery_jobs SET sent_count = 1 WHERE id = %(open)s", open=open_still)
+    assert json.loads(program(world, "deliveries", "reconcile", "--json").stdout)["closed"] == 1
+    rows = world.session.rows(b"SELECT id, status, completed_at IS NULL AS open FROM delivery.delivery_jobs")
+    assert {row["id"]: (row["status"], row["open"]) for row in rows} == {
+        done: ("partial", False),
+        open_still: ("queued", True),
+    }
+
+
 def test_reconcile_names_campaigns_with_messages_missing(world: World) -> None:
     job = world.campaign(3)
     world.add(world.message("d1", jobId=str(job)))
@@ -161,7 +176,7 @@ def test_bad_input_is_a_usage_error(world: World, arguments: tuple[str, ...], pr
 
 
 def test_a_database_without_the_ledger_is_a_configuration_error(world: World) -> None:
-    world.session.execute(b"DROP TABLE mauntic_jobs.deliveries")
+    world.session.execute(b"DROP TABLE mauntic_jobs.deliveries CASCADE")
     done = program(world, "deliver", "email", "--drain")
     assert done.returncode == 78
     assert "db upgrade" in done.stderr

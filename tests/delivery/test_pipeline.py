@@ -10,7 +10,7 @@ import pytest
 from mauntic_jobs.jobs.warmup_daily_reset import keys
 from mauntic_jobs.setting_types import ChannelSettings
 from tests.delivery.sink import Sink
-from tests.delivery.world import World
+from tests.delivery.world import World, sent_by_node
 
 
 @pytest.fixture
@@ -35,6 +35,21 @@ def test_a_message_is_sent_once_and_recorded(ready: World, sink: Sink) -> None:
     assert ready.ask("GET", ready.mark("d1"))
 
 
+def test_its_event_names_it_as_webhooks_do(ready: World, sink: Sink) -> None:
+    ready.add(ready.message(contactId=str(ready.contact())))
+    ready.deliver()
+    (event,) = ready.session.rows(b"SELECT provider_message_id, metadata FROM delivery.delivery_events")
+    (row,) = ready.ledger()
+    assert event["provider_message_id"] == sink.messages()[0].message_id == row["provider_message_id"]
+    assert event["metadata"] == {
+        "engine": "mauntic-jobs",
+        "deliveryId": ready.key("d1"),
+        "messageId": row["message_id"],
+        "provider": "custom_smtp",
+    }
+    assert row["attempts"][0]["provider"] == row["provider"]
+
+
 def test_a_second_job_for_the_same_delivery_sends_nothing(ready: World, sink: Sink) -> None:
     ready.add(ready.message(), ready.message(), ids=["j1", "j2"])
     ready.deliver()
@@ -52,16 +67,27 @@ def test_the_same_delivery_id_of_another_organization_is_another_delivery(ready:
     ready.deliver()
     ready.organization = uuid4()
     ready.provider(sink.host, sink.port)
-    ready.ask("DEL", ready.mark("d2"))
     ready.add(ready.message("d2"), ids=["j2"])
     ready.deliver()
     assert len(sink.messages()) == 2
     assert len({each.message_id for each in sink.messages()}) == 2
 
 
-def test_what_the_node_engine_has_processed_is_not_sent(ready: World, sink: Sink) -> None:
+@pytest.mark.parametrize("address", ["ann@example.com", "policy-550@example.com"])
+def test_another_organizations_campaign_is_left_alone(ready: World, address: str) -> None:
+    own, ready.organization = ready.organization, uuid4()
     job = ready.campaign(1)
-    ready.ask("SET", ready.mark("d3"), "1")
+    ready.organization = own
+    ready.add(ready.message(jobId=str(job), contactId=str(ready.contact()), emailAddress=address))
+    ready.deliver()
+    assert ready.ledger()[0]["state"] in ("sent", "failed")
+    (row,) = ready.session.rows(b"SELECT sent_count, failed_count, status, completed_at FROM delivery.delivery_jobs")
+    assert tuple(row.values()) == (0, 0, "queued", None)
+
+
+def test_what_the_node_engine_has_sent_is_not_sent_again(ready: World, sink: Sink) -> None:
+    job = ready.campaign(1)
+    ready.ask("SET", ready.mark("d3"), "sent")
     ready.add(ready.message("d3", jobId=str(job), contactId=str(uuid4())))
     ready.deliver()
     assert sink.messages() == []
@@ -404,12 +430,11 @@ def test_a_message_that_has_been_tried_in_time_does_not_expire(ready: World, sin
         "INSERT INTO delivery.sending_domains (organization_id, domain, created_at)"
         " VALUES (%(organization)s, 'acme.test', clock_timestamp() AT TIME ZONE 'UTC')"
     )
-    counter, account = keys(ready.organization, "acme.test")
-    ready.ask("SET", counter, 50)
+    sent_by_node(ready, 50)
     ready.add(ready.message(emailAddress="defer-once-451@example.com"))
     ready.deliver()
     assert ready.states() == {"d1": "deferred"}
-    ready.ask("DEL", counter, account)
+    ready.write("DELETE FROM delivery.delivery_events")
     ready.hurry()
     # Its domain may send at last, but the recipient's server wants to be asked twice.
     ready.deliver(max_age=timedelta(0))
@@ -422,12 +447,11 @@ def test_a_message_that_waited_for_the_warm_up_does_not_expire(ready: World) -> 
         "INSERT INTO delivery.sending_domains (organization_id, domain, created_at)"
         " VALUES (%(organization)s, 'acme.test', clock_timestamp() AT TIME ZONE 'UTC')"
     )
-    counter, account = keys(ready.organization, "acme.test")
-    ready.ask("SET", counter, 50)
+    sent_by_node(ready, 50)
     ready.add(ready.message())
     ready.deliver()
     assert ready.states() == {"d1": "deferred"}
-    ready.ask("DEL", counter, account)
+    ready.write("DELETE FROM delivery.delivery_events")
     ready.hurry()
     ready.deliver(max_age=timedelta(0))
     assert ready.states() == {"d1": "sent"}

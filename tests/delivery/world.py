@@ -190,6 +190,16 @@ class World:
         )
 
 
+def sent_by_node(world: World, count: int, at: str = "clock_timestamp() AT TIME ZONE 'UTC'") -> None:
+    """Leave the events of emails that the Node engine has sent; `at` is SQL for when."""
+    world.write(
+        "INSERT INTO delivery.delivery_events (job_id, organization_id, contact_id, channel, event_type,"
+        " provider_message_id, metadata, created_at) SELECT gen_random_uuid(), %(organization)s, gen_random_uuid(),"
+        f" 'email', 'sent', '<' || n || '@node>', '{{}}', {at} FROM generate_series(1, %(count)s) AS n",
+        count=count,
+    )
+
+
 @contextmanager
 def new_world(settings: Settings, redis_url: str) -> Iterator[World]:
     with connect(settings) as session:

@@ -114,6 +114,44 @@ def test_priorities_are_kept(world: World, package: str) -> None:
     assert [each["id"] for each in sorted(heard, key=lambda each: int(each["place"]))] == ["p3", "p2", "p1", "p0"]
 
 
+@pytest.mark.parametrize("taken_over", ["between two attempts", "from the dead letters"])
+def test_what_the_node_engine_gave_up_is_sent_and_counted_once(
+    world: World, package: str, sink: Sink, taken_over: str
+) -> None:
+    campaign, contact = str(world.campaign(1)), str(world.contact())
+    world.add(world.message(jobId=campaign, contactId=contact), ids=["j1"])
+    attempts = 4 if taken_over == "between two attempts" else 1
+    options = {"attempts": attempts, "backoff": {"type": "fixed", "delay": 1}}
+    world.ask("HSET", f"{world.base}:j1", "opts", json.dumps(options))
+    prefix = f"{world.settings.queue_prefix}:delivery"
+    (attempt,) = node("engine.mjs", package, prefix, "send-email", url(world), "1")
+    assert (attempt["did"], world.ask("GET", world.mark("d1"))) == ("failed", b"failed")
+    # What the engine leaves in Postgres.
+    world.write(
+        "INSERT INTO delivery.delivery_events (job_id, organization_id, contact_id, channel, event_type, metadata)"
+        " VALUES (%(job)s, %(organization)s, %(contact)s, 'email', 'failed', '{\"error\": \"unsupported provider\"}')",
+        job=campaign,
+        contact=contact,
+    )
+    world.write("UPDATE delivery.delivery_jobs SET failed_count = 1, status = 'failed', completed_at = '2026-11-01'")
+    if taken_over == "from the dead letters":
+        assert world.jobs_in("failed") == ["j1"]
+        done = run_program(
+            *("dlq", "retry", "j1", "--yes"),
+            DATABASE_URL=world.settings.database_url.get_secret_value() if world.settings.database_url else "",
+            REDIS_URL=url(world),
+            MAUNTIC_QUEUE_PREFIX=world.settings.queue_prefix,
+        )
+        assert done.returncode == 0, done.stderr
+        assert world.ask("GET", world.mark("d1")) is None
+    world.hurry()
+    world.deliver()
+    assert (world.states(), len(sink.messages())) == ({"d1": "sent"}, 1)
+    assert world.ask("GET", world.mark("d1")).decode() == f"mauntic-jobs:{world.organization}"
+    (row,) = world.session.rows(b"SELECT sent_count, failed_count, status FROM delivery.delivery_jobs")
+    assert (row["sent_count"], row["failed_count"], row["status"]) == (1, 0, "sent")
+
+
 def test_a_node_worker_takes_what_enqueue_puts_there(world: World, package: str) -> None:
     done = run_program(
         *("enqueue", "email", "--to", "ann@example.com", "--body", "Hi", "--organization", str(world.organization)),

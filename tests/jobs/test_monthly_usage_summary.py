@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings as hypothesis_settings, stra
 
 from mauntic_jobs.cli.job_window import window_of
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import ExitCode, JobFailedError, RefusedError, UsageError
+from mauntic_jobs.errors import ExitCode, RefusedError, UsageError
 from mauntic_jobs.job import Context, JobResult
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.backfill import run_all, split
@@ -87,7 +87,8 @@ def test_counts_events_and_distinct_contacts_of_the_month_by_organization_and_ty
     assert _stored(session) == _reference(events)
     assert _stored(session)[ACME, date(2026, 10, 1), "monthly:email_opened"] == (31, 7)
     assert report.counters == {
-        "months": 1, "events": 33, "inserted": 3, "updated": 0, "removed": 0, "unchanged": 0
+        "months": 1, "events": 33, "inserted": 3, "updated": 0, "removed": 0, "unchanged": 0,
+        "withheld": 0,
     }  # fmt: skip
 
 
@@ -208,8 +209,8 @@ def test_a_lower_value_is_refused_until_shrinking_is_allowed(
     report = _run(settings)
     assert (report.exit_code, session.rows(ROWS)) == (ExitCode.REFUSED, before)
     assert isinstance(report.error, RefusedError)
-    assert "Rebuilding 2026-10 would" in str(report.error)
-    assert [(row["old_count"], row["new_count"]) for row in report.error.rows] == [(count, 2)]
+    assert "1 group of 2026-10 is withheld" in str(report.error)
+    assert [(row["old_total"], row["new_total"]) for row in report.error.rows] == [(count, 2)]
     assert _run(settings, allow_shrink=True).counters["updated"] == 1
     assert list(_stored(session).values()) == [(2, 2)]
 
@@ -225,23 +226,24 @@ def test_a_month_without_events_is_refused_until_shrinking_is_allowed(settings: 
     }  # fmt: skip
 
 
-def test_a_type_that_fits_exactly_is_counted_and_longer_ones_are_refused_by_name(
+def test_a_type_that_fits_exactly_is_counted_and_longer_ones_are_withheld_by_name(
     settings: Settings, session: Session
 ) -> None:
     fitting = _opened(1, "2026-10-05", kind="é" * 92)
     add_events(session, [fitting])
     assert _run(settings).exit_code == ExitCode.DONE
-    before = session.rows(ROWS)
-    add_events(session, [_opened(1, "2026-10-05"), _opened(1, "2026-10-06", owner=2, kind="b" * 93)])
+    other = _opened(1, "2026-10-05")
+    add_events(session, [other, _opened(1, "2026-10-06", owner=2, kind="b" * 93)])
     report = _run(settings)
-    assert isinstance(report.error, JobFailedError)
-    assert f"before them: '{'b' * 93}'. Nothing was written." in str(report.error)
+    assert (report.exit_code, report.error, report.counters["withheld"]) == (ExitCode.PARTIAL, None, 1)
+    (problem,) = report.problems
+    assert "more than 100 characters" in problem
+    assert f"organization {GLOBEX} ('monthly:{'b' * 93}': 0 to 1)" in problem
     add_events(session, [_opened(1, "2026-10-05", kind=f"{number:02}{'x' * 91}") for number in range(11)])
-    message = str(_run(settings).error)
-    assert [f"'{number:02}x" in message for number in range(11)] == [True] * 10 + [False]
-    assert "and more" in message
-    assert session.rows(ROWS) == before
-    assert _run(settings, org=[str(ACME), str(GLOBEX)]).exit_code == ExitCode.FAILED
+    (problem,) = _run(settings).problems
+    assert [f"'monthly:{number:02}x" in problem for number in range(4)] == [True] * 3 + [False]
+    assert "and 8 more" in problem
+    assert _stored(session) == _reference([fitting, other])
 
 
 def test_an_organization_limits_what_is_read_and_written(settings: Settings, session: Session) -> None:
@@ -262,8 +264,8 @@ def test_a_dry_run_writes_nothing_and_comparing_shows_what_changes(settings: Set
     report = run(request(settings, OCTOBER, NAME, options={"compare": True}, dry_run=True))
     assert (report.status, session.rows(ROWS)) == (Status.DRY_RUN, before)
     assert [tuple(row.values())[1:] for row in report.changes] == [
-        (ACME, "monthly:email_opened", 1, 2, 1, 1),
-        (GLOBEX, "monthly:email_opened", None, 1, None, 1),
+        (ACME, "monthly:email_opened", 1, 2, 1, 1, None),
+        (GLOBEX, "monthly:email_opened", None, 1, None, 1, None),
     ]
 
 

@@ -499,3 +499,71 @@ def test_runs_side_by_side_let_nobody_in_twice(ready: Settings, platform: Platfo
         thread.join()
     assert [report.status for report in reports] == [Status.SUCCEEDED] * 4
     assert _entered(platform, journey) == people
+
+
+def test_a_job_that_is_no_execution_is_published_and_holds_up_no_other(
+    ready: Settings, platform: Platform, redis: Any
+) -> None:
+    platform.session.execute(
+        b"INSERT INTO mauntic_jobs.outbox (queue, job_id, name, data)"
+        b" VALUES ('journey:execute-step', 'of-a-plugin', 'execute-step', '{}')"
+    )
+    platform.contact()
+    journey = platform.journey(platform.segment())
+    assert _evaluate(ready).exit_code == ExitCode.DONE
+    (execution,) = platform.executions(journey.id)
+    queue = f"{ready.queue_prefix}:journey:execute-step"
+    assert sorted(redis.lrange(f"{queue}:wait", 0, -1)) == sorted(["of-a-plugin", str(execution["id"])])
+
+
+def _by_plan(platform: Platform, operator: str = "neq") -> tuple[UUID, UUID, "Journey"]:
+    """Return a contact without a plan, one of another plan, and a journey for those whose plan is not `pro`."""
+    absent, other = platform.contact(), platform.contact(custom_fields={"plan": "Pro"})
+    platform.contact(custom_fields={"plan": "pro"})
+    segment = platform.segment(conditions=[{"field": "plan", "operator": operator, "value": "pro"}])
+    return absent, other, platform.journey(segment)
+
+
+def _count(platform: Platform) -> int:
+    return int(platform.session.row(b"SELECT contact_count FROM crm.segments")["contact_count"])
+
+
+def test_by_setting_the_members_are_those_that_the_platform_counts(ready: Settings, platform: Platform) -> None:
+    _absent, other, journey = _by_plan(platform)
+    settings = Settings(**{**ready.model_dump(), "segments_compatibility": "platform"})
+    assert _evaluate(settings).exit_code == ExitCode.DONE
+    assert (_entered(platform, journey), _count(platform)) == ([other], 1)
+
+
+def test_a_count_that_the_platform_reads_otherwise_is_left_to_it(ready: Settings, platform: Platform) -> None:
+    absent, _other, journey = _by_plan(platform)
+    platform.session.execute(b"UPDATE crm.segments SET contact_count = 77")
+    assert _evaluate(ready).exit_code == ExitCode.DONE
+    assert (_entered(platform, journey), _count(platform)) == ([absent], 77)
+    platform.session.execute(
+        b"""UPDATE crm.segments SET filter_criteria = '{"conditions": [{"field": "plan", "operator": "is_set"}]}'"""
+    )
+    _evaluate(ready)
+    assert _count(platform) == 2
+
+
+def test_explaining_names_the_segments_whose_members_differ_by_reading(ready: Settings, platform: Platform) -> None:
+    _by_plan(platform)
+    same = platform.journey(platform.segment(conditions=[{"field": "plan", "operator": "is_set"}]))
+    said: list[str] = []
+    _evaluate(ready, options={"explain": True}, dry_run=True, tell=said.append)
+    (line,) = [line for line in said if "differ" in line]
+    assert "its members differ by reading: 1 only by the strict one, 1 only by the platform's" in line
+    assert str(same.id) not in line
+
+
+def test_an_unknown_operator_is_refused_or_ignored_by_reading(ready: Settings, platform: Platform) -> None:
+    ann = platform.contact()
+    journey = platform.journey(platform.segment(conditions=[{"field": "plan", "operator": "matches", "value": "x"}]))
+    assert _evaluate(ready).exit_code == ExitCode.PARTIAL
+    assert _entered(platform, journey) == []
+    settings = Settings(**{**ready.model_dump(), "segments_compatibility": "platform"})
+    said: list[str] = []
+    assert _evaluate(settings, options={"explain": True}, tell=said.append).exit_code == ExitCode.DONE
+    assert _entered(platform, journey) == [ann]
+    assert any("only one reading of its criteria can be used" in line for line in said)

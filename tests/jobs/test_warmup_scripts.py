@@ -74,6 +74,14 @@ def test_the_account_expires_and_the_counter_keeps_its_own_time_to_live(client: 
     assert 3 * 86_390 < client.ttl(ACCOUNT) <= 3 * 86_400
 
 
+def test_a_counter_expires(client: Any) -> None:
+    count(client, TODAY, 30)
+    assert 3 * 86_390 < client.ttl(COUNTER) <= 3 * 86_400
+    client.persist(COUNTER)
+    reset(client, TODAY)
+    assert 3 * 86_390 < client.ttl(COUNTER) <= 3 * 86_400
+
+
 def test_the_account_of_a_domain_that_is_never_reset_does_not_grow(client: Any) -> None:
     for number in range(20):
         count(client, TODAY + timedelta(days=number))

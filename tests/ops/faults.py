@@ -51,6 +51,32 @@ def role_without_a_grant(rig: Rig) -> None:
     rig.execute("REVOKE UPDATE ON crm.segments FROM {role}")
 
 
+@_fault("warning", "providers", "keys", "sendgrid dkim (1)")
+def keys_unknown(rig: Rig) -> None:
+    rig.provider("sendgrid", encrypt({"apiKey": "SG.1", "dkim": True}, KEY))
+
+
+@_fault("error", "messages", "recording", "a message that was sent cannot be recorded: Postgres refused")
+def events_refused(rig: Rig) -> None:
+    rig.execute("ALTER TABLE delivery.delivery_events ADD CHECK (event_type <> 'sent') NOT VALID")
+
+
+_UNSETTLED = (
+    "INSERT INTO mauntic_jobs.deliveries (organization_id, delivery_id, channel, state, queue_job, owner, {columns})"
+    " VALUES (gen_random_uuid(), 'd1', 'email', 'sent', 'j1', gen_random_uuid(), {values})"
+)
+
+
+@_fault("warning", "messages", "unrecorded", "1 result not recorded whole, the last: it was refused")
+def results_refused(rig: Rig) -> None:
+    rig.execute(_UNSETTLED.format(columns="unrecorded", values="jsonb_build_object('error', 'it was refused')"))
+
+
+@_fault("warning", "messages", "unknown_fields", "contact.nickname (1)")
+def fields_unknown(rig: Rig) -> None:
+    rig.execute(_UNSETTLED.format(columns="unknown_fields", values="ARRAY['contact.nickname']"))
+
+
 @_fault("error", "postgres", "writing", "are read-only")
 def read_only(rig: Rig) -> None:
     rig.execute("ALTER ROLE {role} SET default_transaction_read_only = on")

@@ -129,15 +129,16 @@ def the_only_provider_is_switched_off(site: Site) -> Iterator[None]:
     site.deliver()
 
 
-@_nobody_sends()
+@_incident(Cause.REDIS_LOST, doctor=("redis", "loss"), status="Redis was emptied")
 def redis_has_lost_its_data(site: Site) -> Iterator[None]:
     site.provide(port=1)
-    _wait_for_a_provider(site)
+    site.world.add(site.world.message())
+    site.deliver()
+    site.run("monitor run --once")
     site.rig.redis.flushall()
     site.provide()
-    site.deliver()
     yield
-    site.run("deliveries reconcile")
+    site.run("recover --yes")
     site.deliver()
 
 

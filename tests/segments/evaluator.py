@@ -36,6 +36,8 @@ def _holds(condition: Mapping[str, Any], contact: Mapping[str, Any]) -> bool:  #
         return bool((wanted.lower() in _as_text(found).lower()) == (operator == "contains"))
     if operator == "starts_with":
         return bool(_as_text(found).lower().startswith(wanted.lower()))
+    if operator == "ends_with":
+        return bool(_as_text(found).lower().endswith(wanted.lower()))
     return _compare(operator, column, found, wanted)
 
 

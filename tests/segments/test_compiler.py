@@ -18,7 +18,9 @@ from mauntic_jobs.window import naive
 from tests.segments.evaluator import matches
 from tests.support import organization, utc
 
-_OPERATORS = ["eq", "neq", "gt", "lt", "gte", "lte", "contains", "not_contains", "starts_with", "in", "not_in"]
+_OPERATORS = [
+    "eq", "neq", "gt", "lt", "gte", "lte", "contains", "not_contains", "starts_with", "ends_with", "in", "not_in",
+]  # fmt: skip
 _TEXTS = [
     "",
     "Ann",
@@ -123,7 +125,7 @@ def _condition(chance: random.Random) -> dict[str, Any]:
     value: Any = chance.choice(_VALUES)
     if operator in ("in", "not_in"):
         value = chance.choices(_VALUES, k=chance.randrange(4))
-    elif operator in ("contains", "not_contains", "starts_with"):
+    elif operator in ("contains", "not_contains", "starts_with", "ends_with"):
         value = str(value)
     return {"field": field, "operator": operator, "value": value}
 

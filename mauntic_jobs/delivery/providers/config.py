@@ -12,11 +12,14 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 from uuid import UUID
 
+from mauntic_jobs.delivery.providers.keys import canonical
 from mauntic_jobs.errors import JobFailedError
+from mauntic_jobs.stores.postgres_values import Unreadable
 
 _IV_BYTES = 12
 # What is shorter is found in any text, and is no secret.
 _SHORTEST_SECRET = 4
+_DEEPEST = 10
 # What is shorter is looked for as a word only.
 _LONG = 8
 _SECRET = re.compile(r"key|token|secret|pass", re.IGNORECASE)
@@ -67,10 +70,19 @@ def read_config(provider: UUID, kind: str, stored: Any, encryption_key: str | No
     """Return the configuration from the column `config`. Raises ProviderError that says what is wrong with it."""
     name = f"{kind} {provider}"
     if isinstance(stored, str):
-        stored = _decrypted(name, stored, encryption_key)
+        stored = _plain(name, stored) if is_plain(stored) else _decrypted(name, stored, encryption_key)
+    if isinstance(stored, Unreadable):
+        raise ProviderError(f"{name}: its configuration {stored.reason}")
     if not isinstance(stored, dict):
         raise ProviderError(f"{name}: its configuration is not a JSON object")
-    return ProviderConfig(provider, kind, stored)
+    if _is_deep(stored):
+        raise ProviderError(f"{name}: its configuration is nested too deep")
+    return ProviderConfig(provider, kind, canonical(kind, stored))
+
+
+def is_plain(stored: Any) -> bool:
+    """Whether what the column `config` holds is not encrypted: an object, or a text that is one."""
+    return not isinstance(stored, str) or stored.lstrip().startswith("{")
 
 
 def encrypt(values: Mapping[str, Any], encryption_key: str) -> str:
@@ -108,6 +120,26 @@ def _secrets(values: Mapping[str, Any]) -> Iterator[str]:
             yield str(value)
 
 
+def _is_deep(values: Mapping[str, Any]) -> bool:
+    """Whether values stand in more objects and lists than any configuration has."""
+    level: list[Any] = [values]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return bool(level)
+
+
+def _plain(name: str, stored: str) -> Any:
+    try:
+        return json.loads(stored)
+    except (ValueError, RecursionError):
+        raise ProviderError(f"{name}: its configuration is not JSON") from None
+
+
 def _decrypted(name: str, stored: str, encryption_key: str | None) -> Any:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -124,5 +156,5 @@ def _decrypted(name: str, stored: str, encryption_key: str | None) -> Any:
         return json.loads(AESGCM(bytes.fromhex(encryption_key)).decrypt(iv, sealed, None))
     except InvalidTag:
         raise ProviderError(f"{name}: its configuration does not open with ENCRYPTION_KEY") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ProviderError(f"{name}: its decrypted configuration is not JSON") from None

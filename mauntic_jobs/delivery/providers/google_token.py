@@ -136,7 +136,7 @@ def _fields(config: ProviderConfig, name: str) -> Mapping[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ProviderError(f"{config.name}: {name} is not JSON") from None
     if not isinstance(value, dict):
         raise ProviderError(f"{config.name}: it has no {name}, which is a JSON object")

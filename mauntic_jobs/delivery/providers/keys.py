@@ -12,6 +12,12 @@ _SERVICE_ACCOUNT_KEYS = ("client_email", "private_key")
 # What goes into no header, and may hold any characters.
 _FREE_TEXTS = ("host",)
 _HIGHEST_PORT = 65_535
+_CAPITALS = re.compile(r"(?<=[a-z0-9])([A-Z]+)")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9._:\]-]{0,254}")
+# The keys of values that are objects themselves.
+_INNER_KEYS = MappingProxyType(
+    {"auth": ("user", "pass", "type"), "tls": ("rejectUnauthorized", "servername")},
+)
 
 
 def _nothing(_values: Mapping[str, Any]) -> list[str]:
@@ -22,13 +28,15 @@ def _nothing(_values: Mapping[str, Any]) -> list[str]:
 class ProviderType:
     """A type of provider: the channel it serves, the keys that it must have and may have.
 
-    Of `one_of` it must have one. `check` finds what else is wrong with a configuration.
+    Of `one_of` it must have one. `ignored` keys are known, and change nothing. `check` finds what else is wrong with a
+    configuration.
     """
 
     channel: str
     required: Sequence[str]
     optional: Sequence[str] = ()
     one_of: Sequence[str] = ()
+    ignored: Sequence[str] = ()
     check: Callable[[Mapping[str, Any]], list[str]] = _nothing
 
 
@@ -45,10 +53,49 @@ def problems(kind: str, values: Mapping[str, Any]) -> list[str]:
     return found + known.check(values)
 
 
+def canonical(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with its keys as the type has them: `api_key` is `apiKey`, `require_tls` is `requireTLS`.
+
+    A key that is written as the type has it wins over another spelling of it. Keys that the type does not have stay.
+    """
+    known = TYPES.get(kind)
+    if known is None:
+        return dict(values)
+    result = _respelled(values, (*known.required, *known.optional, *known.one_of, *known.ignored))
+    for name, inner in _INNER_KEYS.items():
+        if name in known.optional and isinstance(result.get(name), Mapping):
+            result[name] = _respelled(result[name], inner)
+    return result
+
+
+def _respelled(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    spellings = {_in_snake_case(name): name for name in names}
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        own = spellings.get(_in_snake_case(name), name)
+        if name == own or own not in values:
+            result.setdefault(own, value)
+    return result
+
+
+def _in_snake_case(name: str) -> str:
+    return _CAPITALS.sub(r"_\1", name).lower()
+
+
 def unknown_keys(kind: str, values: Mapping[str, Any]) -> list[str]:
     """Return the keys of a configuration that its type does not have."""
     known = TYPES[kind]
-    return [name for name in values if name not in {*known.required, *known.optional, *known.one_of}]
+    names = {*known.required, *known.optional, *known.one_of, *known.ignored}
+    found = [name for name in values if name not in names]
+    for name, inner in _INNER_KEYS.items():
+        if name in known.optional and isinstance(values.get(name), Mapping):
+            found += [f"{name}.{each}" for each in values[name] if each not in inner]
+    return found
+
+
+def ignored_keys(kind: str, values: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a configuration that its type knows, and that change nothing."""
+    return [name for name in values if kind in TYPES and name in TYPES[kind].ignored]
 
 
 def _absent(values: Mapping[str, Any], name: str) -> bool:
@@ -68,10 +115,17 @@ def _smtp(values: Mapping[str, Any]) -> list[str]:
     found = []
     if not _absent(values, "port") and not _is_port(str(values["port"])):
         found.append("port is not a number between 1 and 65535")
-    if values.get("secure") not in (None, True, False, "true", "false"):
-        found.append("secure is neither true nor false")
+    flags = {name: values.get(name) for name in ("secure", "requireTLS", "ignoreTLS")}
+    tls = values.get("tls")
+    if isinstance(tls, Mapping):
+        flags["tls.rejectUnauthorized"] = tls.get("rejectUnauthorized")
+    found += [f"{name} is neither true nor false" for name, value in flags.items() if flag(value) is None]
+    if not _absent(values, "name") and not _HOST_NAME.fullmatch(str(values["name"])):
+        found.append("name is not the name of a host")
     auth = values.get("auth")
     login = auth if isinstance(auth, Mapping) else values
+    if str(login.get("type", "login")).lower() not in ("login", "plain", "none"):
+        found.append("auth.type is not supported: only a user and a password are")
     user = values.get("username") or login.get("user")
     password = values.get("password") or login.get("pass")
     if bool(user) != bool(password):
@@ -79,8 +133,15 @@ def _smtp(values: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def flag(value: Any) -> bool | None:
+    """Return a value as true or false, absent as false; None if it is neither."""
+    return {"": False, "false": False, "0": False, "true": True, "1": True}.get(
+        "" if value is None else str(value).strip().lower()
+    )
+
+
 def _is_port(text: str) -> bool:
-    return bool(re.fullmatch(r"\d{1,5}", text)) and 0 < int(text) <= _HIGHEST_PORT
+    return bool(re.fullmatch(r"\s*\d{1,5}\s*", text)) and 0 < int(text) <= _HIGHEST_PORT
 
 
 def _twilio(values: Mapping[str, Any]) -> list[str]:
@@ -118,7 +179,16 @@ TYPES = MappingProxyType(
         "custom_smtp": ProviderType(
             "email",
             ("host",),
-            ("port", "secure", "from", "username", "password", "user", "pass", "auth"),
+            (
+                *("port", "secure", "from", "username", "password", "user", "pass", "auth"),
+                *("requireTLS", "ignoreTLS", "name", "tls"),
+            ),
+            # Of nodemailer: connections are always pooled, and time limits are those of the settings.
+            ignored=(
+                *("pool", "maxConnections", "maxMessages", "rateDelta", "rateLimit", "authMethod", "opportunisticTLS"),
+                *("connectionTimeout", "greetingTimeout", "socketTimeout", "dnsTimeout", "logger", "debug"),
+                *("transactionLog", "disableFileAccess", "disableUrlAccess"),
+            ),
             check=_smtp,
         ),
         "twilio": ProviderType(

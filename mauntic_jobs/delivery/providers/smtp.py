@@ -1,12 +1,14 @@
 """A tenant's own SMTP server."""
 
 import asyncio
+from dataclasses import replace
 
 from mauntic_jobs.delivery.addresses import AddressError, parse_address
 from mauntic_jobs.delivery.mime import Email, Mime, build
 from mauntic_jobs.delivery.network import Network
-from mauntic_jobs.delivery.outcome import Outcome
+from mauntic_jobs.delivery.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError
+from mauntic_jobs.delivery.providers.keys import flag, problems
 from mauntic_jobs.delivery.smtp import SmtpConnection
 from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
 
@@ -38,7 +40,7 @@ class SmtpProvider:
             return build(message, eight_bit=features.eight_bit)
 
         try:
-            return await connection.send(message.sender.spec, message.recipient.spec, compose)
+            outcome = await connection.send(message.sender.spec, message.recipient.spec, compose)
         finally:
             self._busy.discard(connection)
             if self._closed:
@@ -46,6 +48,10 @@ class SmtpProvider:
             else:
                 self._idle.append(connection)
                 await self._close_stale()
+        # Webhooks name an email by its Message-ID: a server's queue id is not known outside of it.
+        return (
+            replace(outcome, provider_message_id=message.message_id) if outcome.verdict is Verdict.ACCEPTED else outcome
+        )
 
     async def check(self) -> Outcome:
         """Connect and log in, without sending anything."""
@@ -89,18 +95,26 @@ def _sender(config: ProviderConfig) -> str | None:
 
 
 def _server(config: ProviderConfig, hello: str) -> SmtpServer:
-    host, port = config.text("host"), config.text("port")
-    if not host:
-        raise ProviderError(f"{config.name}: it has no host")
-    secure = config.values.get("secure") in (True, "true")
-    try:
-        number = int(port) if port else _TLS_PORT if secure else _DEFAULT_PORT
-    except ValueError:
-        number = 0
-    if not 0 < number < 65_536:  # noqa: PLR2004 - the ports there are
-        raise ProviderError(f"{config.name}: its port is not a number between 1 and 65535")
-    auth = config.values.get("auth")
+    """Return where and how to log in, by the keys of nodemailer. Raises ProviderError."""
+    host = (config.text("host") or "").strip()
+    wrong = problems(config.type, config.values)
+    if wrong:
+        raise ProviderError(f"{config.name}: {', '.join(wrong)}")
+    given = int(config.text("port") or 0)
+    # As in nodemailer, the port for TLS from the first byte means that, unless the configuration says otherwise.
+    secure = bool(flag(config.values.get("secure"))) or (config.values.get("secure") is None and given == _TLS_PORT)
+    auth, tls = config.values.get("auth"), config.values.get("tls")
     login = ProviderConfig(config.id, config.type, auth) if isinstance(auth, dict) else config
-    username = config.text("username") or login.text("user")
-    password = config.text("password") or login.text("pass")
-    return SmtpServer(host, number, secure, username, password, hello=hello)
+    tls = ProviderConfig(config.id, config.type, tls if isinstance(tls, dict) else {})
+    return SmtpServer(
+        host,
+        given or (_TLS_PORT if secure else _DEFAULT_PORT),
+        secure,
+        config.text("username") or login.text("user"),
+        config.text("password") or login.text("pass"),
+        hello=config.text("name") or hello,
+        require_tls=bool(flag(config.values.get("requireTLS"))),
+        ignore_tls=bool(flag(config.values.get("ignoreTLS"))),
+        verify=flag(tls.values.get("rejectUnauthorized", True)) is not False,
+        tls_name=tls.text("servername"),
+    )

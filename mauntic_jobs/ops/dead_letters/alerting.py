@@ -7,6 +7,7 @@ from mauntic_jobs.ops.dead_letters.fingerprints import normalised
 from mauntic_jobs.ops.dead_letters.groups import Group
 from mauntic_jobs.ops.dead_letters.look import Look
 from mauntic_jobs.ops.dead_letters.watch import Finding, Measure
+from mauntic_jobs.recovery.marker import look, read_marker
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.telemetry.alerts.ledger import close_alerts
 from mauntic_jobs.telemetry.alerts.notify import Notified, notify
@@ -15,8 +16,10 @@ from mauntic_jobs.telemetry.scrub import scrub
 
 def alert(box: Box, seen: Look) -> Notified:
     """Tell of the queues with findings, and of those that had some and have none any more."""
-    open_still = [f"{Cause.DEAD_LETTERS}:{key}" for key in still_open(seen)]
-    close_alerts(box.session, [Cause.DEAD_LETTERS], box.now, keep=open_still)
+    if look(read_marker(box.session, box.settings), box.redis, box.settings, box.now) is None:
+        # A Redis that has lost its data shows no dead letters, and ends no alert.
+        open_still = [f"{Cause.DEAD_LETTERS}:{key}" for key in still_open(seen)]
+        close_alerts(box.session, [Cause.DEAD_LETTERS], box.now, keep=open_still)
     return notify(box.session, box.settings, alerts_of(seen), box.now)
 
 

@@ -29,15 +29,20 @@ RUNNING_JOBS = (
     Grant("SELECT, INSERT, UPDATE", "TABLE", "journey.journey_executions"),
     Grant("INSERT", "TABLE", "journey.execution_logs"),
     Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.runs, mauntic_jobs.outbox, mauntic_jobs.schedules"),
-    Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.alerts"),
+    Grant(
+        "SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.alerts, mauntic_jobs.redis_marker, mauntic_jobs.rollup_days"
+    ),
+    Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.withheld, mauntic_jobs.late_events"),
+    Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.reported_days"),
     Grant("USAGE", "SEQUENCE", "mauntic_jobs.fencing_tokens"),
 )
 DELIVERING = (
     Grant("USAGE", "SCHEMA", "analytics, content, crm, delivery, mauntic_jobs"),
     Grant("SELECT", "TABLE", "crm.contacts, content.templates, delivery.provider_configs, delivery.sending_domains"),
+    Grant("SELECT", "TABLE", "crm.companies, crm.contact_companies, crm.segments, crm.segment_contacts"),
     Grant("SELECT, INSERT", "TABLE", "delivery.delivery_events, delivery.suppressions, analytics.contact_activity"),
     Grant("SELECT, UPDATE", "TABLE", "delivery.delivery_jobs"),
-    Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.deliveries"),
+    Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.deliveries, mauntic_jobs.redis_marker"),
 )
 
 

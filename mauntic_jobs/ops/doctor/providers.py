@@ -55,6 +55,23 @@ def _configurations(site: Site) -> Iterator[Finding]:
         yield ok(f"all are complete: {kinds}" if kinds else "none is configured")
 
 
+def _keys(site: Site) -> Iterator[Finding]:
+    unknown = Counter(f"{each.type} {name}" for each in _active(site) for name in each.unknown)
+    ignored = Counter(f"{each.type} {name}" for each in _active(site) for name in each.ignored)
+    if unknown:
+        yield warning(
+            f"keys that no provider of the type has, and what they ask for is not done: {_counts(unknown)}", _LIST
+        )
+    elif ignored:
+        yield ok(f"keys that change nothing: {_counts(ignored)}")
+    else:
+        yield ok("all keys are known")
+
+
+def _counts(names: Counter[str]) -> str:
+    return several([f"{name} ({count:,})" for name, count in names.most_common()])
+
+
 def _storage(site: Site) -> Iterator[Finding]:
     plain = [each for each in _active(site) if not each.encrypted]
     if plain:
@@ -112,6 +129,7 @@ CHECKS = tuple(
     for name, look in (
         ("key", _key),
         ("configurations", _configurations),
+        ("keys", _keys),
         ("storage", _storage),
         ("hosts", _hosts),
     )

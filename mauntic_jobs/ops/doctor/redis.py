@@ -10,6 +10,7 @@ from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, warning
 from mauntic_jobs.ops.doctor.queues import bases
 from mauntic_jobs.ops.doctor.skew import skew
+from mauntic_jobs.recovery.marker import look, read_marker
 from mauntic_jobs.stores.redis import open_redis
 
 _AREA = "redis"
@@ -104,6 +105,19 @@ def _clock(site: Site) -> Iterator[Finding]:
     yield skew(Service.REDIS, ask, site.now)
 
 
+def _loss(site: Site) -> Iterator[Finding]:
+    # Postgres is reached before; where it was not, its own checks say so.
+    session = getattr(site, "session", None)
+    marker = read_marker(session, site.settings) if session is not None else None
+    loss = look(marker, site.redis, site.settings, site.now())
+    if loss is not None:
+        yield error(loss.sentence.rstrip("."), "Run `mauntic-jobs recover`, which shows what it would restore")
+    elif marker is None:
+        yield ok("no look has marked it yet, by which a loss of its data would be noticed")
+    else:
+        yield ok("it has lost nothing since it was last looked at")
+
+
 def _info(site: Site, section: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = site.redis.command("INFO", section)
     return found
@@ -118,4 +132,5 @@ CHECKS = (
     Check(_AREA, "persistence", _persistence, Service.REDIS),
     Check(_AREA, "scripts", _scripts, Service.REDIS),
     Check(_AREA, "clock", _clock, Service.REDIS),
+    Check(_AREA, "loss", _loss, Service.REDIS),
 )

@@ -10,8 +10,9 @@ from mauntic_jobs.ops.monitor.slots import slots_missed
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts.alert import Alert
 from mauntic_jobs.telemetry.alerts.failures import failures
+from mauntic_jobs.telemetry.alerts.withheld import groups_withheld
 
 
 def check(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
-    """Return what is wrong: jobs that are overdue, have missed slots, or failed at last. Writes and sends nothing."""
-    return [*slots_missed(session, jobs, settings, now), *failures(session, jobs)]
+    """Return what is wrong: jobs that are overdue, missed slots, failed at last or withhold groups. Writes nothing."""
+    return [*slots_missed(session, jobs, settings, now), *failures(session, jobs), *groups_withheld(session)]

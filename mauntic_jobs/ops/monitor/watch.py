@@ -12,13 +12,17 @@ from mauntic_jobs.ops.monitor.clocks import second_clocks
 from mauntic_jobs.ops.monitor.consumers import consumers_stuck
 from mauntic_jobs.ops.monitor.deliveries import deliveries_deferred, deliveries_held
 from mauntic_jobs.ops.monitor.durations import runs_too_long
+from mauntic_jobs.ops.monitor.redis_loss import noticed_losses, redis_losses
 from mauntic_jobs.ops.monitor.slots import slots_missed
+from mauntic_jobs.recovery.marker import open_loss
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.stores.redis import RedisScripts, open_redis
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause
 from mauntic_jobs.telemetry.alerts.failures import failures
+from mauntic_jobs.telemetry.alerts.ledger import open_alerts
 from mauntic_jobs.telemetry.alerts.notify import Notified, record, tell
+from mauntic_jobs.telemetry.alerts.withheld import groups_withheld
 
 # Further back a failure has raised its alert already.
 _RECENT = timedelta(hours=25)
@@ -34,12 +38,16 @@ class Watched(NamedTuple):
 
 
 def watch_ledger(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> Notified:
-    """Tell of jobs that failed, are overdue or take too long; where nothing is wrong, at the price of one query."""
+    """Tell of jobs that failed, are overdue or take too long, and of a Redis that lost data as far as Postgres knows.
+
+    Where nothing is wrong, it takes one query.
+    """
     names = [job.name for job in jobs]
     if not session.row(_sql["trouble"], {"jobs": names, "since": now - _RECENT})["found"]:
         return Notified()
     looks = _of_jobs(session, jobs, settings, now)
     record(session, [alert for look in looks.values() for alert in look()], now, causes=list(looks), keys=names)
+    record(session, noticed_losses(session, settings), now, causes=[Cause.REDIS_LOST])
     return tell(session, settings, now)
 
 
@@ -56,10 +64,14 @@ def watch_all(
         Cause.SECOND_CLOCK: lambda: second_clocks(session, jobs, settings, now),
         Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
         Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),
-        Cause.CONSUMER_STUCK: lambda: _consumers(jobs, settings, now),
     }
-    if settings.redis_url is None:
-        del looks[Cause.CONSUMER_STUCK]
+    if settings.redis_url is not None:
+        looks[Cause.REDIS_LOST] = lambda: _with_redis(
+            settings, lambda redis: redis_losses(session, redis, settings, now)
+        )
+        looks[Cause.CONSUMER_STUCK] = lambda: _with_redis(
+            settings, lambda redis: consumers_stuck(redis, settings, jobs, now)
+        )
     found: list[Alert] = []
     for cause, look in looks.items():
         try:
@@ -71,12 +83,17 @@ def watch_all(
             complain(f"monitor: cannot tell of {cause}: {kind}{error}")
         else:
             found += alerts
+            if cause in _OF_REDIS and open_loss(session, settings):
+                # An empty Redis shows nothing that is wrong: it ends no alert.
+                open_alerts(session, alerts, now)
+                continue
             keys = [job.name for job in jobs] if cause in _OF_JOBS else None
             record(session, alerts, now, causes=[cause], keys=keys)
     return Watched(found, tell(session, settings, now))
 
 
 _OF_JOBS = (Cause.JOB_FAILED, Cause.SLOT_MISSED, Cause.RUN_TOO_LONG)
+_OF_REDIS = (Cause.CONSUMER_STUCK,)
 
 
 def _of_jobs(
@@ -84,11 +101,12 @@ def _of_jobs(
 ) -> dict[Cause, Callable[[], list[Alert]]]:
     return {
         Cause.JOB_FAILED: lambda: failures(session, jobs),
+        Cause.GROUPS_WITHHELD: lambda: groups_withheld(session),
         Cause.SLOT_MISSED: lambda: slots_missed(session, jobs, settings, now),
         Cause.RUN_TOO_LONG: lambda: runs_too_long(session, jobs, now),
     }
 
 
-def _consumers(jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
+def _with_redis(settings: Settings, look: Callable[[RedisScripts], list[Alert]]) -> list[Alert]:
     with closing(open_redis(settings)) as redis:
-        return consumers_stuck(redis, settings, jobs, now)
+        return look(redis)

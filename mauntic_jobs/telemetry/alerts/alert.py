@@ -16,6 +16,7 @@ class Cause(StrEnum):
 
     JOB_FAILED = "job failed"
     JOB_PARTIAL = "job partial"
+    GROUPS_WITHHELD = "groups withheld"
     SLOT_MISSED = "slot missed"
     RUN_TOO_LONG = "run too long"
     RESULT_IMPLAUSIBLE = "result implausible"
@@ -24,6 +25,7 @@ class Cause(StrEnum):
     DELIVERIES_DEFERRED = "deliveries deferred"
     CONSUMER_STUCK = "consumer stuck"
     SECOND_CLOCK = "second clock"
+    REDIS_LOST = "redis lost data"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+-- What the rebuilds of all rollups share. The temporary table mauntic_jobs_groups holds the groups of one bucket, with
+-- the columns organization_id, kind (an event type or a campaign's id), old_total, new_total, and `withheld`: why a group
+-- may not be written (`shrinks`, `too long`, `too large`), or null.
+
+-- capacity -- Read what the columns of a table can hold: the largest number and the longest text, null for no limit.
+SELECT min(CASE atttypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 END) AS largest,
+       min(CASE WHEN atttypid = 'varchar'::regtype AND atttypmod > 4 THEN atttypmod - 4 END) AS longest
+FROM pg_attribute
+WHERE attrelid = %(table)s::regclass AND attname = ANY (%(columns)s::name[]) AND NOT attisdropped
+
+-- release_gone -- Let the groups of organizations shrink that no longer exist: that have no event left in the bucket, and
+-- no contact, segment, journey, template, provider or sending domain at all.
+UPDATE pg_temp.mauntic_jobs_groups AS gone
+SET withheld = NULL
+WHERE gone.withheld = 'shrinks'
+  AND NOT EXISTS (
+      SELECT FROM pg_temp.mauntic_jobs_groups AS other
+      WHERE other.organization_id = gone.organization_id AND other.new_total > 0
+  )
+  AND NOT EXISTS (SELECT FROM crm.contacts AS own WHERE own.organization_id = gone.organization_id)
+  AND NOT EXISTS (SELECT FROM crm.segments AS own WHERE own.organization_id = gone.organization_id)
+  AND NOT EXISTS (SELECT FROM journey.journeys AS own WHERE own.organization_id = gone.organization_id)
+  AND NOT EXISTS (SELECT FROM content.templates AS own WHERE own.organization_id = gone.organization_id)
+  AND NOT EXISTS (SELECT FROM delivery.provider_configs AS own WHERE own.organization_id = gone.organization_id)
+  AND NOT EXISTS (SELECT FROM delivery.sending_domains AS own WHERE own.organization_id = gone.organization_id)
+
+-- withheld -- Sum up the withheld groups by reason and organization, those that lose most first; at most `limit` of each
+-- reason. `groups_in_all`, `old_in_all` and `new_in_all` are of all organizations with that reason.
+SELECT reason, organization_id, groups, kinds, old_total, new_total,
+       organizations, groups_in_all, old_in_all, new_in_all
+FROM (
+    SELECT by_organization.*,
+           count(*) OVER same_reason AS organizations,
+           sum(groups) OVER same_reason::bigint AS groups_in_all,
+           sum(old_total) OVER same_reason::bigint AS old_in_all,
+           sum(new_total) OVER same_reason::bigint AS new_in_all,
+           row_number() OVER (PARTITION BY reason ORDER BY old_total - new_total DESC, organization_id) AS place
+    FROM (
+        SELECT withheld AS reason, organization_id, count(*) AS groups, (array_agg(kind ORDER BY kind))[1:3] AS kinds,
+               sum(old_total)::bigint AS old_total, sum(new_total)::bigint AS new_total
+        FROM pg_temp.mauntic_jobs_groups
+        WHERE withheld IS NOT NULL
+        GROUP BY withheld, organization_id
+    ) AS by_organization
+    WINDOW same_reason AS (PARTITION BY reason)
+) AS ranked
+WHERE place <= %(limit)s
+ORDER BY reason, place
+
+-- settle_withheld -- Forget the withheld groups of a bucket that are no longer in question, as far as the run looked:
+-- `organizations` and `kinds` may be null for all.
+DELETE FROM mauntic_jobs.withheld AS known
+WHERE known.job = %(job)s AND known.bucket = %(bucket)s
+  AND (%(organizations)s::uuid[] IS NULL OR known.organization_id = ANY (%(organizations)s::uuid[]))
+  AND (%(kinds)s::text[] IS NULL OR known.kind = ANY (%(kinds)s::text[]))
+  AND NOT EXISTS (
+      SELECT FROM pg_temp.mauntic_jobs_groups AS found
+      WHERE found.withheld IS NOT NULL AND found.organization_id = known.organization_id AND found.kind = known.kind
+  )
+
+-- record_withheld -- Record the withheld groups of a bucket.
+INSERT INTO mauntic_jobs.withheld AS known
+    (job, bucket, organization_id, kind, reason, old_total, new_total, since)
+SELECT %(job)s, %(bucket)s, organization_id, kind, withheld, old_total, new_total, %(now)s
+FROM pg_temp.mauntic_jobs_groups
+WHERE withheld IS NOT NULL
+ON CONFLICT (job, bucket, organization_id, kind) DO UPDATE
+SET reason = excluded.reason, old_total = excluded.old_total, new_total = excluded.new_total
+
+-- forget -- Drop the comparison, so that the next bucket can be compared in the same transaction.
+DROP TABLE pg_temp.mauntic_jobs_groups
