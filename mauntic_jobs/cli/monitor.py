@@ -79,6 +79,9 @@ def watcher(jobs: Sequence[Job[Any]], settings: Settings, told: list[Notified]) 
         except MaunticJobsError as error:
             say(f"schedule: no alerts: {error}")
             return
+        except Exception as defect:  # noqa: BLE001 - what looks at runs must not end the clock that makes them
+            say(f"schedule: no alerts: {type(defect).__name__}: {defect}")
+            return
         say_untold(notified)
         told.append(notified)
 
@@ -125,6 +128,8 @@ def _look(settings: Settings, jobs: Sequence[Job[Any]]) -> tuple[Watched | None,
             return watch_all(session, jobs, settings, clock.now(), say), None
     except MaunticJobsError as error:
         return None, str(error)
+    except Exception as defect:  # noqa: BLE001 - it looks again, and /health tells of it meanwhile
+        return None, f"{type(defect).__name__}: {defect}"
 
 
 def _rows(alerts: Sequence[Alert]) -> list[Row]:

@@ -1,7 +1,9 @@
 -- The delivery ledger. Its leases and waits are judged by the database's clock, which all processes share.
 
 -- check -- Fail where there is no ledger, or where row-level security would hide rows that claims depend on.
-SELECT FROM mauntic_jobs.deliveries, delivery.suppressions, delivery.delivery_events, delivery.delivery_jobs LIMIT 0
+SELECT
+FROM mauntic_jobs.deliveries, delivery.suppressions, delivery.delivery_events, delivery.delivery_jobs, crm.contacts
+LIMIT 0
 
 -- claim -- Take deliveries in hand: migration 0009 says how.
 SELECT json_agg(answer) FROM mauntic_jobs.claim_deliveries(%(claims)s::json, %(lease)s::interval) AS answer

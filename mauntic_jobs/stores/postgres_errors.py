@@ -44,9 +44,7 @@ def unreadable_url(error: psycopg.Error, url: str) -> ConfigurationError:
     """Return the error for an address that cannot be read. It is not repeated: it may hold a password anywhere."""
     parameter = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
     if parameter and "@" not in url.partition("?")[2]:
-        return ConfigurationError(
-            f"DATABASE_URL cannot be used: {parameter[1]} is no parameter that Postgres knows. Take it out."
-        )
+        return ConfigurationError(f"Postgres knows no parameter {parameter[1]}. Check DATABASE_URL, and take it out.")
     return ConfigurationError(
         "DATABASE_URL is no address that Postgres understands. Check DATABASE_URL: write it as "
         "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, and percent-encode marks in the password, such as %40 for @."

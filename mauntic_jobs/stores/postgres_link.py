@@ -50,7 +50,7 @@ class PostgresLink:
 
         async def execute(connection: psycopg.AsyncConnection[Row]) -> list[Row]:
             try:
-                cursor = await connection.execute(in_transaction(query), parameters)
+                cursor = await connection.execute(in_transaction(query, brief=True), parameters)
             except psycopg.Error:
                 if not connection.closed:
                     await connection.rollback()

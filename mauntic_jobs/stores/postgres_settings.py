@@ -49,9 +49,19 @@ _BEFORE = (
 )
 
 
-def in_transaction(query: bytes) -> bytes:
-    """Return the statement in a transaction of its own with these settings, for one exchange with the server."""
-    return _BEFORE + query + b"\n;COMMIT"
+# For statements that are made for single messages, whose time the caller limits: only what their results depend on.
+_BEFORE_BRIEF = b"""BEGIN ISOLATION LEVEL READ COMMITTED;
+SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true),
+       set_config('IntervalStyle', 'postgres', true), set_config('row_security', 'off', true);
+"""
+
+
+def in_transaction(query: bytes, *, brief: bool = False) -> bytes:
+    """Return the statement in a transaction of its own with these settings, for one exchange with the server.
+
+    `brief` leaves out the timeouts.
+    """
+    return (_BEFORE_BRIEF if brief else _BEFORE) + query + b"\n;COMMIT"
 
 
 def skip_settings(cursor: "psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]") -> None:

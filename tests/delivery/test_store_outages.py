@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery import pipeline
+from mauntic_jobs.delivery.ledger_entries import Claimed, State
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.stores.postgres import connect
 from tests.delivery.crash import backlog, ended, start
@@ -73,6 +75,23 @@ def test_a_message_after_an_idle_connection_has_ended_is_sent_at_once(world: Wor
             wait_until(lambda: world.jobs_in("active") == [], "the end of its job")
             assert world.job(f"job{number}")["atm"] == "1"
         stopped(process)
+
+
+def test_a_claim_that_took_too_long_spends_no_attempt(
+    world: World, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, late = pipeline._problem, iter([True])
+
+    def late_once(claimed: Claimed, asked: float) -> tuple[State | None, str] | None:
+        return judge(claimed, asked - 60 if next(late, False) else asked)
+
+    monkeypatch.setattr(pipeline, "_problem", late_once)
+    world.provider(sink.host, sink.port)
+    world.add(world.message(), ids=["j1"])
+    world.deliver()
+    assert world.states() == {"d1": "sent"}
+    assert world.job("j1")["atm"] == "1"
+    assert world.reported == []
 
 
 @pytest.fixture

@@ -244,6 +244,20 @@ def test_a_redis_that_is_away_hides_nothing_else_and_ends_nothing(
     assert causes == ["redis lost data", "consumer stuck"]
 
 
+def test_a_defect_in_one_look_hides_nothing_else(
+    settings: Settings, ready: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("of the test")
+
+    look(settings, NOW - HOUR + MINUTE, HOURLY)
+    monkeypatch.setattr("mauntic_jobs.ops.monitor.watch.second_clocks", fail)
+    complaints: list[str] = []
+    watched = watch_all(ready, [HOURLY], settings, NOW + 6 * MINUTE, complaints.append)
+    assert [alert.cause for alert in watched.found] == [Cause.SLOT_MISSED]
+    assert complaints == ["monitor: cannot tell of second clock: KeyError: 'of the test'"]
+
+
 def test_a_lost_connection_to_postgres_ends_the_look(direct_settings: Settings) -> None:
     with connect(direct_settings) as session, connect(direct_settings) as other:
         own = session.row(b"SELECT pg_backend_pid() AS pid")

@@ -233,3 +233,20 @@ def test_an_upgrade_through_a_pool_of_one_says_at_once_what_to_do(
         pytest.raises(ConfigurationError, match="without the pooler"),
     ):
         upgrade(Settings(database_url=address + url.path), lambda _: None)
+
+
+def test_suppressions_that_a_policy_would_hide_keep_deliver_from_starting(
+    direct_settings: Settings, servers: Servers
+) -> None:
+    with connect(direct_settings) as session:
+        session.execute(b"ALTER TABLE delivery.suppressions ENABLE ROW LEVEL SECURITY")
+    schemas = "analytics, content, crm, delivery, journey, mauntic_jobs"
+    grants = (
+        f"GRANT USAGE ON SCHEMA {schemas} TO {{role}}",
+        f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA {schemas} TO {{role}}",
+    )
+    with role(direct_settings, *grants) as limited:
+        done = run_program("deliver", "--drain", settings=limited, REDIS_URL=servers.redis_url)
+    assert done.returncode == ExitCode.CONFIGURATION, done.stderr
+    assert "suppressions" in done.stderr
+    assert "BYPASSRLS" in done.stderr

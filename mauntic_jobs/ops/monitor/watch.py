@@ -76,10 +76,11 @@ def watch_all(
     for cause, look in looks.items():
         try:
             alerts = look()
-        except MaunticJobsError as error:
+        except Exception as error:
             if session.broken:
                 raise
-            complain(f"monitor: cannot tell of {cause}: {error}")
+            kind = "" if isinstance(error, MaunticJobsError) else f"{type(error).__name__}: "
+            complain(f"monitor: cannot tell of {cause}: {kind}{error}")
         else:
             found += alerts
             if cause in _OF_REDIS and open_loss(session, settings):
