@@ -42,6 +42,7 @@ _PLATFORM_WIDE = {
     "event_aggregates": "a job rebuilds days of all organizations, grouped by organization",
     "late_events": "a job counts events of all organizations, grouped by organization",
     "monthly_usage": "a job rebuilds months of all organizations, grouped by organization",
+    "rollup_days": "the sum of a day's rollups is one number, of all organizations",
     "segment_triggers": "a job lists the triggers of all organizations, each with its own",
     "stale_executions": "a job ends executions one by one, by their ids",
     "sending_domains": "a job lists the domains of all organizations, each with its own",
