@@ -118,11 +118,12 @@ def claim_json(n: int, claim: Claim, owner: str) -> bytes:
         "owner": owner,
         "ready": claim.ready,
         "transactional": message.is_transactional,
-        "domain": claim.allowance and claim.allowance.domain,
-        "most": claim.allowance and claim.allowance.most,
-        "day": claim.allowance and claim.allowance.start,
         "unknown_fields": claim.unknown_fields or None,
     }
+    if claim.allowance:
+        # The claim looks for `most` before it locks a domain.
+        allowance = claim.allowance
+        fields |= {"domain": allowance.domain, "most": allowance.most, "day": allowance.start}
     # The payload is JSON already, and by far the longest.
     return to_json(fields)[:-1] + b',"payload":' + claim.payload.encode() + b"}"
 

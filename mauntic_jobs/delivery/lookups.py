@@ -98,7 +98,7 @@ class Lookups:
         async def find(keys: list[_Key]) -> Sequence[Row | None]:
             wanted = list(set(keys))
             parameters = {"organizations": [each for each, _ in wanted], "ids": [each for _, each in wanted]}
-            rows = await self._postgres.rows(_sql[statement], parameters)
+            rows = await self._postgres.rows(_sql[statement], parameters, bare=True)
             by_key = {(row["organization_id"], row["id"]): row for row in rows}
             return [by_key.get(each) for each in keys]
 
