@@ -10,14 +10,14 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.warmup import daily_limit
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Job, Row
-from mauntic_jobs.jobs.warmup_daily_reset import WARMUP, dates, keys
+from mauntic_jobs.jobs.warmup_daily_reset import WARMUP
 from mauntic_jobs.ops.status_queues import QueueStatus, platform_queues, read_queues
 from mauntic_jobs.recovery.marker import Loss, look, read_marker
 from mauntic_jobs.scheduler.overview import Standing, read_overview
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session, connect
-from mauntic_jobs.stores.redis import RedisScripts, open_redis
-from mauntic_jobs.window import naive
+from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.window import Unit, naive
 
 # Deliveries of a state are counted up to here, alerts and domains looked at up to there.
 MOST_DELIVERIES = 100_000
@@ -108,13 +108,13 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
     A store that cannot be read is a problem of the result, and leaves the other's half. Without a Redis in the settings
     there are no queues, and that is no problem. Raises ConfigurationError if there is no database in them.
     """
-    status, warming_up, marker = Status(now), [], None
+    status, marker = Status(now), None
     try:
         with connect(settings) as session, session.transaction(_LIMITS):
             status.jobs = _jobs(session, jobs, settings, now)
             parameters = {"most": MOST_DELIVERIES, "since": now - FAILED_WITHIN}
             status.deliveries = session.rows(_sql["deliveries"], parameters)
-            warming_up = session.rows(_sql["domains"], {"created": naive(now - WARMUP), "most": _MOST_DOMAINS})
+            status.domains = [each for each in _domains(session, now) if each.sent >= _NEAR_LIMIT * each.limit]
             status.alerts = session.rows(_sql["alerts"], {"most": _MOST_ALERTS})
             marker = read_marker(session, settings)
             status.loss = marker.loss if marker else None
@@ -127,9 +127,6 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
         with closing(open_redis(settings)) as redis:
             status.loss = look(marker, redis, settings, now)
             status.queues = read_queues(redis, platform_queues(settings, jobs), now)
-            status.domains = [
-                each for each in _domains(redis, warming_up, now) if each.sent >= _NEAR_LIMIT * each.limit
-            ]
     except MaunticJobsError as error:
         status.problems["redis"] = error
     return status
@@ -156,21 +153,12 @@ def _late(session: Session, settings: Settings, now: datetime) -> list[LateEvent
     return sorted(late, key=lambda each: -each.share)
 
 
-def _domains(redis: RedisScripts, rows: Sequence[Row], now: datetime) -> list[Domain]:
-    """Return what the domains have sent today, as `warmup_count.lua` reckons it."""
-    today, _ = dates(now.date())
-    named = [keys(row["organization_id"], row["domain"]) for row in rows]
-    calls: list[Sequence[str]] = []
-    for counter, account in named:
-        calls += [["GET", counter], ["HMGET", account, "reset", today]]
-    answers = iter(redis.commands(calls))
+def _domains(session: Session, now: datetime) -> list[Domain]:
+    """Return the domains that are being warmed up, with what they have sent today, those near their limit first."""
+    asked = {"created": naive(now - WARMUP), "day": Unit.DAY.floor(now), "most": _MOST_DOMAINS}
     domains = []
-    for row in rows:
-        counter, (reset, counted) = next(answers), next(answers)
-        sent = int(counted or 0)
-        if reset in (None, today.encode()) and counter is not None and counter.isdigit():
-            sent = max(sent, int(counter))
+    for row in session.rows(_sql["domains"], asked):
         limit = daily_limit(row["created_at"].replace(tzinfo=UTC), now)
         if limit is not None:
-            domains.append(Domain(str(row["organization_id"]), row["domain"], sent, limit))
+            domains.append(Domain(str(row["organization_id"]), row["domain"], row["sent"], limit))
     return sorted(domains, key=lambda each: each.limit - each.sent)

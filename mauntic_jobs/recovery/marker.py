@@ -33,7 +33,7 @@ class Loss:
     def sentence(self) -> str:
         """What is known of it."""
         state = "was emptied" if self.kept_until is None else f"was set back to its state of {_shown(self.kept_until)}"
-        return f"Redis {state} after {_shown(self.since)}: jobs on its queues and warm-up counts are lost."
+        return f"Redis {state} after {_shown(self.since)}: jobs on its queues are lost."
 
 
 @dataclass(frozen=True)

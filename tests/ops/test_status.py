@@ -21,7 +21,6 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.jobs.warmup_daily_reset import keys
 from mauntic_jobs.ops.status import Status, read_status
 from mauntic_jobs.ops.status_findings import findings
 from mauntic_jobs.sql import statements
@@ -102,9 +101,16 @@ class Platform:
             name=name,
             at=naive(self.now - HOUR),
         )
-        counter, account = keys(organization(1), name)
-        self.ask("SET", counter, sent, "EX", 60)
-        self.ask("DEL", account)
+        self.write(
+            "INSERT INTO mauntic_jobs.deliveries"
+            " (organization_id, delivery_id, channel, state, queue_job, owner, domain, sending_at)"
+            " SELECT %(org)s, %(name)s || number, 'email', 'sent', 'j', gen_random_uuid(), %(name)s, %(at)s"
+            " FROM generate_series(1, %(sent)s) AS number",
+            org=organization(1),
+            name=name,
+            sent=sent,
+            at=self.now,
+        )
 
     def look(self) -> Status:
         return read_status(self.settings, list(JOBS.values()), self.now)
@@ -207,13 +213,17 @@ def test_domains_near_their_limit_are_named(platform: Platform) -> None:
     assert any("40 of 50" in line for line in lines(platform.look(), 120))
 
 
-def test_the_counter_of_a_day_that_is_over_does_not_count(platform: Platform) -> None:
+def test_what_the_node_engine_sent_today_counts_for_a_domain(platform: Platform) -> None:
     name = f"{uuid4().hex}.test"
-    platform.domain(name, 50)
-    _, account = keys(organization(1), name)
-    tomorrow = platform.now.date() + timedelta(days=1)
-    platform.ask("HSET", account, "reset", tomorrow.isoformat(), platform.now.date().isoformat(), 1)
+    platform.domain(name, 30)
+    event = (
+        "INSERT INTO delivery.delivery_events (job_id, organization_id, contact_id, channel, event_type, created_at)"
+        " SELECT gen_random_uuid(), %(org)s, gen_random_uuid(), 'email', 'sent', %(at)s FROM generate_series(1, 10)"
+    )
+    platform.write(event, org=organization(1), at=naive(platform.now - timedelta(days=2)))
     assert platform.look().domains == []
+    platform.write(event, org=organization(1), at=naive(platform.now))
+    assert [(each.name, each.sent) for each in platform.look().domains or []] == [(name, 40)]
 
 
 @pytest.mark.parametrize("store", ["postgres", "redis"])
