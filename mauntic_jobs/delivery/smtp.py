@@ -10,6 +10,7 @@ from mauntic_jobs.delivery.mime import Mime
 from mauntic_jobs.delivery.network import Network
 from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.smtp_login import Ended, Features, SmtpServer, log_on
+from mauntic_jobs.delivery.smtp_replies import Blame, blame_of
 from mauntic_jobs.delivery.smtp_wire import OK, LostError, Reply, Wire
 
 _GO_ON = range(300, 400)
@@ -17,7 +18,6 @@ _PERMANENT = range(500, 600)
 _SHUTTING_DOWN = 421
 # About the login, the encryption, the order of commands or the sender's server, whatever command they answer.
 _PROVIDER_CODES = frozenset({_SHUTTING_DOWN, 454, 503, 530, 534, 535, 538})
-_NO_MAILBOX = frozenset({550, 551, 553})
 # What fits into the buffers of the network, so that nobody can tell how much of it has arrived.
 _SMALL = 64 * 1024
 # As Postfix, Exim, Exchange, Sendmail, Google and Amazon name what they have queued.
@@ -132,7 +132,12 @@ class SmtpConnection:
         reason = f"the content was refused: {reply}"
         if reply.code in _PROVIDER_CODES:
             return Outcome(Verdict.PROVIDER, reason)
-        return Outcome(Verdict.PERMANENT if reply.code in _PERMANENT else Verdict.TEMPORARY, reason)
+        if reply.code not in _PERMANENT:
+            return Outcome(Verdict.TEMPORARY, reason)
+        blame = _blame_of(reply)
+        if blame is Blame.SENDER:
+            return Outcome(Verdict.PROVIDER, reason)
+        return Outcome(Verdict.PERMANENT, reason, reject=_reject_reason(blame, at_recipient=False))
 
     def _written(self, sender: str, recipient: str, mime: Mime) -> tuple[bytes, list[bytes]]:
         """Return the content as it goes over the wire, and the commands before it."""
@@ -206,8 +211,11 @@ class SmtpConnection:
             raise Ended(Verdict.PROVIDER, reason)
         if reply.code not in _PERMANENT:
             raise Ended(Verdict.TEMPORARY, reason)
-        bounced = at_recipient and _is_hard_bounce(reply)
-        raise Ended(Verdict.PERMANENT, reason, reject=RejectReason.BOUNCED if bounced else RejectReason.OTHER)
+        blame = _blame_of(reply)
+        if blame is Blame.SENDER or (blame is Blame.MAILBOX and what == _ENVELOPE[0]):
+            # The sender's account may send nothing like it here: the next provider may.
+            raise Ended(Verdict.PROVIDER, reason)
+        raise Ended(Verdict.PERMANENT, reason, reject=_reject_reason(blame, at_recipient=at_recipient))
 
     async def _ready_by(self, until: float) -> Wire:
         if self._wire is not None and self._wire.is_quiet and not self._aborted:
@@ -260,9 +268,12 @@ def _close_unused(opening: asyncio.Task[tuple[Wire, Features]]) -> None:
         opening.result()[0].abort()
 
 
-def _is_hard_bounce(reply: Reply) -> bool:
-    """Whether the address does not exist: by the enhanced code 5.1.x, or where there is none by the code."""
-    enhanced = reply.lines[0].split(" ", 1)[0] if reply.lines else ""
-    if enhanced.count(".") == 2 and enhanced.startswith("5."):  # noqa: PLR2004 - class.subject.detail
-        return enhanced.startswith("5.1.")
-    return reply.code in _NO_MAILBOX
+def _blame_of(reply: Reply) -> Blame:
+    return blame_of(" ".join(reply.lines)[:_LONGEST_REPLY])
+
+
+def _reject_reason(blame: Blame, *, at_recipient: bool) -> RejectReason:
+    if blame is Blame.POLICY:
+        return RejectReason.BLOCKED
+    # After the content servers say the same of what they do not like.
+    return RejectReason.BOUNCED if blame is Blame.MAILBOX and at_recipient else RejectReason.OTHER

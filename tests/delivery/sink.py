@@ -26,12 +26,16 @@ from typing import Any, NamedTuple, TypeVar
 _AT_RCPT = {
     "reject-550": "550 5.1.1 no such user",
     "policy-550": "550 5.7.1 refused by policy",
+    "relay-554": "554 5.7.1 <ann@example.com>: Relay access denied",
+    "sender-550": "550 5.1.0 <news@acme.test>: Sender address rejected: Domain not found",
+    "full-552": "552 5.2.2 mailbox full",
     "defer-451": "451 4.3.0 try again later",
     "shut-421": "421 4.3.2 shutting down",
 }
 _AFTER_DOT = {
     "data-451": "451 4.3.0 not now",
     "data-554": "554 5.6.0 content refused",
+    "data-unverified-554": "554 Message rejected: Email address is not verified",
     "data-421": "421 4.3.2 shutting down",
 }
 SCRIPTS = frozenset({
