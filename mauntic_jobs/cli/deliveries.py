@@ -16,6 +16,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery import desk
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.ledger_entries import State
+from mauntic_jobs.delivery.reconciliation import reconcile
 from mauntic_jobs.delivery.resending import Failed, count_failed, failed_deliveries, resend
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
@@ -159,7 +160,7 @@ def _print_resend(json: bool, result: Row) -> None:
 def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> None:
     """Put on the queues again what is owed and no job asks for, after Redis has lost data. Doubles nothing."""
     with connect(settings) as session, closing(open_redis(settings)) as redis:
-        done = desk.reconcile(session, redis, settings, clock.now())
+        done = reconcile(session, redis, settings, clock.now())
     if json:
         print_json(asdict(done))
         return

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.delivery.ledger_calls import claim
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 from tests.support import run_program
@@ -119,6 +120,35 @@ def test_reconcile_puts_back_what_redis_lost_and_nothing_twice(world: World, sin
     world.deliver()
     assert set(world.states().values()) == {"sent"}
     assert len(sink.messages()) == 5
+
+
+def test_what_fails_before_its_claim_is_queued_again_each_time(world: World, sink: Sink) -> None:
+    claim(world, world.key("d1"), payload=world.message())
+    world.write("UPDATE mauntic_jobs.deliveries SET state = 'claimed', until = NULL")
+    named = []
+    for _ in range(3):
+        first, second = (json.loads(program(world, "deliveries", "reconcile", "--json").stdout) for _ in range(2))
+        assert (first["owed"], first["queued"], second["queued"]) == (1, 1, 0)
+        (name,) = world.jobs_in("wait")
+        named.append(name)
+        world.ask("LREM", f"{world.base}:wait", 0, name)
+        world.ask("ZADD", f"{world.base}:failed", 1, name)
+    assert len(set(named)) == 3
+    assert json.loads(program(world, "deliveries", "reconcile", "--json").stdout)["queued"] == 1
+    world.provider(sink.host, sink.port)
+    world.deliver()
+    assert (world.states(), len(sink.messages())) == ({"d1": "sent"}, 1)
+
+
+def test_a_kill_after_the_addition_adds_no_second_job(world: World) -> None:
+    claim(world, world.key("d1"), payload=world.message())
+    world.write("UPDATE mauntic_jobs.deliveries SET state = 'claimed', until = NULL")
+    assert json.loads(program(world, "deliveries", "reconcile", "--json").stdout)["queued"] == 1
+    # As it was before the addition was noted.
+    world.write("UPDATE mauntic_jobs.deliveries SET queue_job = 'j1'")
+    assert json.loads(program(world, "deliveries", "reconcile", "--json").stdout)["queued"] == 0
+    (row,) = world.ledger()
+    assert world.jobs_in("wait") == [row["queue_job"]]
 
 
 def test_reconcile_closes_campaigns_whose_last_message_the_node_engine_counted(world: World) -> None:
