@@ -14,7 +14,7 @@ FROM mauntic_jobs.record_deliveries(
     %(results)s::json, %(resend_after)s::interval, %(record_activity)s::boolean
 ) AS answer
 
--- record_alone -- Write into the ledger alone what became of claimed deliveries: migration 0009 says how.
+-- record_alone -- Write into the ledger alone what became of claimed deliveries: migration 0016 says how.
 SELECT json_agg(answer)
 FROM mauntic_jobs.settle_deliveries(%(results)s::json, %(resend_after)s::interval, %(refused)s::text) AS answer
 
@@ -204,6 +204,7 @@ ORDER BY job.created_at
 -- standing -- How deliveries stand, by organization and id; and up to when they were created that may have been pruned.
 SELECT
     wanted.organization_id, wanted.delivery_id, delivery.state, delivery.fence, delivery.queue_job,
+    delivery.state = 'ambiguous' AND delivery.until IS NULL AS held,
     (SELECT before FROM mauntic_jobs.pruned WHERE part = 'deliveries') AS pruned_before
 FROM unnest(%(organizations)s::uuid[], %(deliveries)s::text[]) AS wanted (organization_id, delivery_id)
 LEFT JOIN mauntic_jobs.deliveries AS delivery

@@ -1,0 +1,117 @@
+-- Messages that are given up. This replaces a function of 0009.
+
+-- Write into the ledger, and nowhere else, what became of claimed deliveries. `results` is an array of objects with the
+-- columns below; a result counts only with the latest fence. `wait` is in seconds, null for no wait; `hold`: a human
+-- must decide. A result that is ambiguous is sent again once, except an SMS. What may have been sent before stays
+-- ambiguous, for a human, whatever stops it now. `refused` is the error with which Postgres refused what else is
+-- recorded of a final result, which is then owed; a result with `again` is one that was owed. A result with `given_up` is
+-- of a message that waits and shall wait no longer: it counts in every state but that of being sent. With `for_good` what
+-- may have been sent is not left to a human either, and the time of the last change stays what it was.
+CREATE OR REPLACE FUNCTION mauntic_jobs.settle_deliveries(results json, resend_after interval, refused text)
+RETURNS TABLE (
+    n int, recorded boolean, state text, held boolean, wait_seconds float8,
+    organization_id uuid, delivery_id text, fence bigint, channel text, reason text, job_id uuid, contact_id uuid,
+    address text, provider text, provider_message_id text, message_id text, possible_duplicate boolean,
+    campaign_id text, reject text, elsewhere boolean, tried_elsewhere boolean
+)
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH given AS MATERIALIZED (
+        SELECT result.*, owed.value AS as_given
+        FROM json_array_elements(results) AS owed (value)
+        CROSS JOIN LATERAL json_to_record(owed.value) AS result (
+            n int, organization_id uuid, delivery_id text, fence bigint, state text, reason text, wait float8,
+            provider_id uuid, provider text, provider_message_id text, attempts jsonb, campaign_id text, reject text,
+            elsewhere boolean, tried_elsewhere boolean, hold boolean, again boolean, given_up boolean, for_good boolean
+        )
+    ), judged AS (
+        SELECT
+            given.*, delivery.counted AS counted_before,
+            CASE
+                WHEN given.for_good THEN given.state
+                WHEN given.state IN ('failed', 'suppressed', 'expired') AND (
+                    delivery.possible_duplicate
+                    OR (given.given_up IS TRUE AND delivery.state IN ('ambiguous', 'sending'))
+                ) THEN 'ambiguous'
+                ELSE given.state
+            END AS new_state,
+            given.hold IS TRUE OR delivery.possible_duplicate OR delivery.resends > 0 OR delivery.channel = 'sms' AS held
+        FROM given
+        INNER JOIN mauntic_jobs.deliveries AS delivery
+            ON delivery.organization_id = given.organization_id AND delivery.delivery_id = given.delivery_id
+        ORDER BY given.organization_id, given.delivery_id
+    ), changed AS (
+        UPDATE mauntic_jobs.deliveries AS delivery
+        SET
+            state = judged.new_state,
+            until = CASE
+                WHEN judged.new_state = 'ambiguous' AND judged.held THEN NULL
+                WHEN judged.new_state = 'ambiguous' THEN greatest(delivery.sending_at, clock_timestamp()) + resend_after
+                ELSE clock_timestamp() + judged.wait * interval '1 second'
+            END,
+            reason = judged.reason,
+            provider_id = coalesce(judged.provider_id, delivery.provider_id),
+            provider = coalesce(judged.provider, delivery.provider),
+            provider_message_id = coalesce(judged.provider_message_id, delivery.provider_message_id),
+            attempts = CASE
+                WHEN judged.again THEN delivery.attempts
+                ELSE delivery.attempts || coalesce(judged.attempts, '[]')
+            END,
+            reject_reason = judged.reject,
+            payload = CASE WHEN judged.new_state IN ('sent', 'suppressed', 'expired') THEN NULL ELSE delivery.payload END,
+            counted = delivery.counted OR (
+                judged.new_state IN ('sent', 'failed', 'suppressed', 'expired') AND judged.elsewhere IS NOT TRUE
+            ),
+            unrecorded = CASE
+                WHEN refused IS NOT NULL AND judged.new_state IN ('sent', 'failed', 'suppressed', 'expired')
+                    THEN (judged.as_given::jsonb - 'attempts') || jsonb_build_object(
+                        'error', refused, 'counted_before', judged.counted_before
+                    )
+            END,
+            updated_at = CASE WHEN judged.for_good THEN delivery.updated_at ELSE clock_timestamp() END
+        FROM judged
+        WHERE
+            delivery.organization_id = judged.organization_id AND delivery.delivery_id = judged.delivery_id
+            AND delivery.fence = judged.fence
+            AND CASE
+                WHEN judged.again THEN delivery.unrecorded IS NOT NULL AND delivery.state = judged.new_state
+                WHEN judged.given_up THEN
+                    delivery.state IN ('claimed', 'deferred')
+                    OR (delivery.state = 'ambiguous' AND (judged.for_good OR delivery.until IS NOT NULL))
+                    OR (delivery.state = 'sending' AND delivery.until < clock_timestamp())
+                -- What waits, or is ambiguous already, changes only by what is known of it since.
+                ELSE
+                    delivery.state IN ('claimed', 'sending')
+                    OR (delivery.state = 'ambiguous' AND judged.new_state <> 'ambiguous')
+                    OR (delivery.state = 'deferred' AND judged.new_state = 'sent')
+            END
+        RETURNING delivery.*, judged.campaign_id, judged.elsewhere, judged.tried_elsewhere, judged.counted_before
+    )
+    SELECT
+        given.n, changed.fence IS NOT NULL AS recorded,
+        coalesce(changed.state, existing.state) AS state,
+        CASE
+            WHEN changed.fence IS NOT NULL THEN changed.state = 'ambiguous' AND changed.until IS NULL
+            ELSE existing.state = 'ambiguous' AND existing.until IS NULL
+        END AS held,
+        extract(EPOCH FROM CASE
+            WHEN changed.fence IS NOT NULL THEN changed.until
+            ELSE existing.until
+        END - clock_timestamp())::float8 AS wait_seconds,
+        changed.organization_id, changed.delivery_id, changed.fence, changed.channel, changed.reason, changed.job_id,
+        changed.contact_id, changed.address, changed.provider, changed.provider_message_id, changed.message_id,
+        changed.possible_duplicate, changed.campaign_id, changed.reject_reason AS reject,
+        changed.elsewhere IS TRUE AS elsewhere,
+        changed.tried_elsewhere IS TRUE AND NOT coalesce(
+            (given.as_given ->> 'counted_before')::boolean, changed.counted_before
+        ) AS tried_elsewhere
+    FROM given
+    LEFT JOIN changed ON changed.organization_id = given.organization_id AND changed.delivery_id = given.delivery_id
+    LEFT JOIN mauntic_jobs.deliveries AS existing
+        ON existing.organization_id = given.organization_id AND existing.delivery_id = given.delivery_id;
+END
+$$;
