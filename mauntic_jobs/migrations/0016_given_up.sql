@@ -1,4 +1,4 @@
--- Messages that are given up. This replaces a function of 0009.
+-- Messages that are given up, and suppressions that are written once. This replaces two functions of 0009.
 
 -- Write into the ledger, and nowhere else, what became of claimed deliveries. `results` is an array of objects with the
 -- columns below; a result counts only with the latest fence. `wait` is in seconds, null for no wait; `hold`: a human
@@ -113,5 +113,110 @@ BEGIN
     LEFT JOIN changed ON changed.organization_id = given.organization_id AND changed.delivery_id = given.delivery_id
     LEFT JOIN mauntic_jobs.deliveries AS existing
         ON existing.organization_id = given.organization_id AND existing.delivery_id = given.delivery_id;
+END
+$$;
+
+-- Write down what became of claimed deliveries, and everything that follows from it, once: `settle_deliveries` says
+-- what `results` holds. `elsewhere`: the Node engine has finished it, and has counted it; `tried_elsewhere`: it may
+-- have counted a failure of what has an end only now, which is taken back.
+CREATE OR REPLACE FUNCTION mauntic_jobs.record_deliveries(results json, resend_after interval, record_activity boolean)
+RETURNS TABLE (n int, recorded boolean, state text, held boolean, wait_seconds float8)
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH settled AS MATERIALIZED (
+        SELECT * FROM mauntic_jobs.settle_deliveries(results, resend_after, NULL)
+    ), changed AS MATERIALIZED (
+        SELECT * FROM settled WHERE recorded
+    ), events AS (
+        INSERT INTO delivery.delivery_events (
+            id, job_id, organization_id, contact_id, channel, event_type, provider_message_id, metadata, created_at
+        )
+        SELECT
+            mauntic_jobs.uuid_of(organization_id::text || ':' || delivery_id || ':' || fence || ':' || state),
+            coalesce(job_id, mauntic_jobs.uuid_of(organization_id::text || ':' || delivery_id)),
+            organization_id, contact_id, channel, state, left(provider_message_id, 255),
+            jsonb_strip_nulls(jsonb_build_object(
+                'engine', 'mauntic-jobs', 'deliveryId', delivery_id, 'messageId', message_id,
+                'provider', split_part(provider, ' ', 1), 'reason', reason, 'rejectReason', reject,
+                'possibleDuplicate', CASE WHEN possible_duplicate THEN true END
+            )),
+            clock_timestamp() AT TIME ZONE 'UTC'
+        FROM changed
+        WHERE state IN ('sent', 'failed') AND contact_id IS NOT NULL AND NOT elsewhere
+        ON CONFLICT (id) DO NOTHING
+    ), activity AS (
+        INSERT INTO analytics.contact_activity (
+            id, organization_id, contact_id, event_type, event_source, event_data, created_at
+        )
+        SELECT
+            mauntic_jobs.uuid_of(organization_id::text || ':' || delivery_id || ':sent'), organization_id, contact_id,
+            channel || '_sent', left(campaign_id, 100), jsonb_build_object('deliveryId', delivery_id),
+            clock_timestamp() AT TIME ZONE 'UTC'
+        FROM changed
+        WHERE record_activity AND state = 'sent' AND contact_id IS NOT NULL AND NOT elsewhere
+        ON CONFLICT (id) DO NOTHING
+    ), rejected AS (
+        -- By an id of the address' own: two processes that hear of it at once would both find it unknown.
+        INSERT INTO delivery.suppressions (id, organization_id, email, reason, source, created_at)
+        SELECT DISTINCT ON (organization_id, lower(address))
+            mauntic_jobs.uuid_of(organization_id::text || ':' || lower(address)), organization_id, lower(address),
+            CASE reject WHEN 'bounced' THEN 'bounce' WHEN 'spam' THEN 'complaint' ELSE 'unsubscribe' END,
+            'mauntic-jobs', clock_timestamp() AT TIME ZONE 'UTC'
+        FROM changed
+        WHERE reject IN ('bounced', 'spam', 'unsubscribed') AND channel <> 'push' AND NOT EXISTS (
+            SELECT FROM delivery.suppressions AS known
+            WHERE known.organization_id = changed.organization_id AND known.email = lower(changed.address)
+        )
+        ON CONFLICT (id) DO NOTHING
+    ), counted AS (
+        SELECT
+            organization_id, job_id, count(*) FILTER (WHERE state = 'sent' AND NOT elsewhere) AS sent,
+            count(*) FILTER (WHERE state <> 'sent' AND NOT elsewhere) - count(*) FILTER (
+                WHERE tried_elsewhere AND NOT elsewhere AND EXISTS (
+                    SELECT FROM delivery.delivery_events AS event
+                    WHERE
+                        event.contact_id = changed.contact_id AND event.organization_id = changed.organization_id
+                        AND event.job_id = changed.job_id AND event.channel = changed.channel
+                        AND event.event_type = 'failed'
+                        AND event.metadata ->> 'engine' IS DISTINCT FROM 'mauntic-jobs'
+                        -- Before it named itself, this engine wrote both.
+                        AND NOT coalesce(event.metadata ?& ARRAY['deliveryId', 'reason'], false)
+                )
+            ) AS failed
+        FROM changed
+        WHERE job_id IS NOT NULL AND state IN ('sent', 'failed', 'suppressed', 'expired')
+        GROUP BY organization_id, job_id
+    ), locked AS MATERIALIZED (
+        -- In one order, so that no two processes wait for each other.
+        SELECT job.id, job.organization_id
+        FROM delivery.delivery_jobs AS job
+        WHERE (job.organization_id, job.id) IN (SELECT organization_id, job_id FROM counted)
+        ORDER BY job.id
+        FOR NO KEY UPDATE
+    ), jobs AS (
+        UPDATE delivery.delivery_jobs AS job
+        SET
+            sent_count = job.sent_count + counted.sent,
+            failed_count = greatest(job.failed_count + counted.failed, 0),
+            status = CASE
+                WHEN job.sent_count + counted.sent + greatest(job.failed_count + counted.failed, 0) < job.recipient_count
+                    THEN 'sending'
+                WHEN job.failed_count + counted.failed <= 0 THEN 'sent'
+                WHEN job.sent_count + counted.sent = 0 THEN 'failed'
+                ELSE 'partial'
+            END,
+            completed_at = CASE
+                WHEN job.sent_count + counted.sent + greatest(job.failed_count + counted.failed, 0) >= job.recipient_count
+                    THEN coalesce(job.completed_at, clock_timestamp() AT TIME ZONE 'UTC')
+            END
+        FROM counted
+        INNER JOIN locked ON locked.id = counted.job_id AND locked.organization_id = counted.organization_id
+        WHERE job.id = counted.job_id AND job.organization_id = counted.organization_id
+    )
+    SELECT settled.n, settled.recorded, settled.state, settled.held, settled.wait_seconds FROM settled;
 END
 $$;

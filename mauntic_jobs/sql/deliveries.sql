@@ -8,7 +8,7 @@ LIMIT 0
 -- claim -- Take deliveries in hand: migration 0009 says how.
 SELECT json_agg(answer) FROM mauntic_jobs.claim_deliveries(%(claims)s::json, %(lease)s::interval) AS answer
 
--- record -- Write down what became of claimed deliveries: migration 0009 says how.
+-- record -- Write down what became of claimed deliveries: migration 0016 says how.
 SELECT json_agg(answer)
 FROM mauntic_jobs.record_deliveries(
     %(results)s::json, %(resend_after)s::interval, %(record_activity)s::boolean
