@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.delivery.ledger import RESEND_AFTER
 from mauntic_jobs.delivery.ledger_entries import State
 from mauntic_jobs.delivery.sending import clean
-from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.errors import ConfigurationError, MaunticJobsError
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.window import format_duration
 
 _WAITING = (State.CLAIMED, State.DEFERRED, State.AMBIGUOUS)
 
@@ -46,11 +48,31 @@ def give_up(
     return [refused.get((organization, delivery)) for organization, delivery, _ in jobs]
 
 
+def expire(session: Session, rows: Sequence[Row], age: timedelta) -> list[bool]:
+    """Give up deliveries that nothing has moved for `age`, for good; return of each whether it is expired now.
+
+    They are counted as failed. Of one that is `uncertain` a human could have decided, and has not.
+    """
+    waited = format_duration(age)
+    results = [
+        _result(
+            row,
+            State.EXPIRED,
+            f"given up: it may have been sent, and was not resolved within {waited}"
+            if row["uncertain"]
+            else f"given up: nothing has moved it for {waited}",
+            for_good=True,
+        )
+        for row in rows
+    ]
+    return settle(session, results, record_activity=False)
+
+
 def settle(session: Session, results: Sequence[dict[str, Any]], *, record_activity: bool) -> list[bool]:
     """Record results of deliveries in one statement; return of each whether it counts.
 
-    Where Postgres refuses that, it is tried with halves, and the one that is refused is recorded in the ledger alone:
-    `reconcile` records the rest.
+    Where Postgres refuses that, it is tried with halves, and the one that is refused is recorded in the ledger alone;
+    all are where the role may write nothing else. `reconcile` records the rest.
     """
     if not results:
         return []
@@ -63,7 +85,7 @@ def settle(session: Session, results: Sequence[dict[str, Any]], *, record_activi
     except MaunticJobsError as error:
         if error.transient:
             raise
-        if len(results) > 1:
+        if len(results) > 1 and not isinstance(error, ConfigurationError):
             middle = len(results) // 2
             halves = (results[:middle], results[middle:])
             return [each for half in halves for each in settle(session, half, record_activity=record_activity)]

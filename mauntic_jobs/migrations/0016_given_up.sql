@@ -1,4 +1,23 @@
--- Messages that are given up, and suppressions that are written once. This replaces two functions of 0009.
+-- Messages that are given up, a bound for their attempts, and suppressions that are written once. This replaces two
+-- functions of 0009.
+
+-- The first ten and the last forty of a delivery's attempts; the eleventh says how many were left out between them.
+CREATE FUNCTION mauntic_jobs.bounded_attempts(attempts jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT CASE
+        WHEN jsonb_array_length(attempts) <= 51 THEN attempts
+        ELSE (
+            SELECT
+                jsonb_agg(each.value ORDER BY each.n) FILTER (WHERE each.n <= 10)
+                || jsonb_build_object('omitted', (
+                    coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) + jsonb_array_length(attempts) - 50
+                ))
+                || jsonb_agg(each.value ORDER BY each.n) FILTER (WHERE each.n > jsonb_array_length(attempts) - 40)
+            FROM jsonb_array_elements(attempts) WITH ORDINALITY AS each (value, n)
+        )
+    END
+$$;
 
 -- Write into the ledger, and nowhere else, what became of claimed deliveries. `results` is an array of objects with the
 -- columns below; a result counts only with the latest fence. `wait` is in seconds, null for no wait; `hold`: a human
@@ -59,7 +78,7 @@ BEGIN
             provider_message_id = coalesce(judged.provider_message_id, delivery.provider_message_id),
             attempts = CASE
                 WHEN judged.again THEN delivery.attempts
-                ELSE delivery.attempts || coalesce(judged.attempts, '[]')
+                ELSE mauntic_jobs.bounded_attempts(delivery.attempts || coalesce(judged.attempts, '[]'))
             END,
             reject_reason = judged.reject,
             payload = CASE WHEN judged.new_state IN ('sent', 'suppressed', 'expired') THEN NULL ELSE delivery.payload END,

@@ -121,7 +121,7 @@ WHERE organization_id = %(organization)s AND lower(domain) = %(domain)s
 -- list -- The latest deliveries, of some states and one organization if these are given.
 SELECT
     delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
-    jsonb_array_length(attempts) AS attempts, reason
+    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts, reason
 FROM mauntic_jobs.deliveries
 WHERE
     (%(states)s::text[] IS NULL OR state = any(%(states)s::text[]))
