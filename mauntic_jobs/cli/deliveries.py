@@ -1,6 +1,7 @@
 """`deliveries`: the delivery ledger."""
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -86,7 +87,7 @@ def show_delivery(
     trace: list[Row] = [
         {"field": name, "value": _text(value)} for name, value in row.items() if name not in ("attempts", "events")
     ]
-    trace += [{"field": f"attempt {n}", "value": _line(each)} for n, each in enumerate(row["attempts"], 1)]
+    trace += _attempts(row["attempts"])
     trace += [{"field": "event", "value": _line(each)} for each in row["events"]]
     print_table(trace)
 
@@ -176,6 +177,23 @@ def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> Non
             "Campaigns of which neither the ledger nor a queue knows all messages; their producer must add them:"
         )
         print_table(done.missing)
+
+
+def _attempts(attempts: Sequence[Row]) -> list[Row]:
+    """Return the attempts of a delivery by their numbers, with how many the ledger has left out."""
+    trace: list[Row] = []
+    number = 1
+    for each in attempts:
+        if "omitted" in each:
+            last = number + each["omitted"] - 1
+            trace.append(
+                {"field": f"attempts {number} to {last}", "value": "left out: only the first and the last are kept"}
+            )
+            number = last
+        else:
+            trace.append({"field": f"attempt {number}", "value": _line(each)})
+        number += 1
+    return trace
 
 
 def _shown(row: Row, *, reveal: bool) -> Row:

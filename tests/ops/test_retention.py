@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.settlement import expire
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops import retention
 from mauntic_jobs.ops.retention import PARTS, ages, prune
@@ -113,11 +114,10 @@ def test_what_nothing_has_moved_expires_and_is_counted_once(session: Session) ->
 
 def test_what_was_taken_in_hand_meanwhile_does_not_expire(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     delivery(session, "d1", "deferred", timedelta(days=11))
-    real = retention.expire
 
     def overtaken(*arguments: Any) -> list[bool]:
         session.execute(b"UPDATE mauntic_jobs.deliveries SET fence = fence + 1")
-        return real(*arguments)
+        return expire(*arguments)
 
     monkeypatch.setattr(retention, "expire", overtaken)
     assert pruned(session) == {}
