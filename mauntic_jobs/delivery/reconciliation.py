@@ -19,6 +19,8 @@ from mauntic_jobs.stores.redis import RedisScripts
 
 _PAGE = 500
 _NO_ORGANIZATION = UUID(int=0)
+# The lists of a queue with jobs that no process has finished, and how each is read.
+_LISTS = {"wait": "LRANGE", "active": "LRANGE", "prioritized": "ZRANGE", "delayed": "ZRANGE"}
 # What the script answers of a job.
 _ALIVE, _ENDED = 1, -1
 
@@ -123,22 +125,22 @@ def _queued(redis: RedisScripts, settings: Settings) -> dict[str, int]:
     counts: dict[str, int] = {}
     for channel in CHANNELS:
         base = base_of(settings, channel)
-        ids = [each for name in ("wait", "active") for each in redis.command("LRANGE", f"{base}:{name}", 0, -1)]
-        ids += [
-            each for name in ("prioritized", "delayed") for each in redis.command("ZRANGE", f"{base}:{name}", 0, -1)
-        ]
-        names = [each.decode(errors="surrogateescape") for each in ids]
-        keys = [f"{base}:{name}" for name in names if not is_own_job(name)]
-        for data, made in _fields(redis, keys, "data", "ats"):
-            campaign = _campaign(data) if not made else None
-            if campaign is not None:
-                counts[campaign] = counts.get(campaign, 0) + 1
+        for name, command in _LISTS.items():
+            for page in _pages(redis, f"{base}:{name}", command):
+                keys = [f"{base}:{job}" for job in page if not is_own_job(job)]
+                for data, made in redis.commands(("HMGET", key, "data", "ats") for key in keys):
+                    campaign = _campaign(data) if not made else None
+                    if campaign is not None:
+                        counts[campaign] = counts.get(campaign, 0) + 1
     return counts
 
 
-def _fields(redis: RedisScripts, keys: Sequence[str], *names: str) -> Iterator[list[bytes | None]]:
-    for first in range(0, len(keys), _PAGE):
-        yield from redis.commands(("HMGET", key, *names) for key in keys[first : first + _PAGE])
+def _pages(redis: RedisScripts, key: str, command: str) -> Iterator[list[str]]:
+    """Yield the ids of a list of jobs in pages. What is added meanwhile moves some onto the next page as well."""
+    first, before = 0, set[bytes]()
+    while page := redis.command(command, key, first, first + _PAGE - 1):
+        yield [each.decode(errors="surrogateescape") for each in page if each not in before]
+        first, before = first + _PAGE, set(page)
 
 
 def _campaign(data: bytes | None) -> str | None:

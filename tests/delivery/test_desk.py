@@ -1,12 +1,16 @@
 """What a human does with the ledger: listing, showing, resolving, and putting right what Redis has lost."""
 
 import json
+from contextlib import closing
 from subprocess import CompletedProcess
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from mauntic_jobs import clock
+from mauntic_jobs.delivery import reconciliation
+from mauntic_jobs.stores.redis import open_redis
 from tests.delivery.ledger_calls import claim
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
@@ -172,6 +176,26 @@ def test_reconcile_names_campaigns_with_messages_missing(world: World) -> None:
     done = json.loads(program(world, "deliveries", "reconcile", "--json").stdout)
     ((known, queued),) = [(each["known"], each["queued"]) for each in done["missing"]]
     assert (known, queued) == (0, 1)
+
+
+def test_queues_are_read_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = world.campaign(9)
+    world.add(*(world.message(f"d{number}", jobId=str(job)) for number in range(5)))
+    monkeypatch.setattr(reconciliation, "_PAGE", 2)
+    lengths = []
+    with closing(open_redis(world.settings)) as redis:
+        real = redis.command
+
+        def counted(*words: Any) -> Any:
+            answer = real(*words)
+            if words[0] in ("LRANGE", "ZRANGE"):
+                lengths.append(len(answer))
+            return answer
+
+        monkeypatch.setattr(redis, "command", counted)
+        done = reconciliation.reconcile(world.session, redis, world.settings, clock.now())
+    assert [(each["known"], each["queued"]) for each in done.missing] == [(0, 5)]
+    assert sorted(set(lengths)) == [0, 1, 2]
 
 
 def test_enqueued_messages_are_delivered(world: World, sink: Sink) -> None:
