@@ -61,7 +61,7 @@ def list_deliveries(
         if count:
             rows, columns = desk.count_deliveries(session, organization), _COUNTS
         else:
-            rows, columns = desk.list_deliveries(session, state, organization, channel, limit), _COLUMNS
+            rows, columns = desk.list_deliveries(session, state, organization, channel, limit, clock.now()), _COLUMNS
             rows = [_shown(row, reveal=reveal) for row in rows]
     if json:
         print_json(rows)

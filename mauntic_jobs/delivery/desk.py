@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from mauntic_jobs.config import Settings
@@ -16,15 +16,30 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.stores.redis import RedisScripts
 
+_LOOKS_BACK = (timedelta(hours=1), timedelta(days=1), timedelta(days=7))
+
 _sql = statements("deliveries")
 
 
 def list_deliveries(
-    session: Session, states: Sequence[str] | None, organization: UUID | None, channel: str | None, limit: int
+    session: Session,
+    states: Sequence[str] | None,
+    organization: UUID | None,
+    channel: str | None,
+    limit: int,
+    now: datetime,
 ) -> list[Row]:
-    """Return the latest deliveries, of some states, an organization or a channel."""
-    parameters = {"organization": organization, "channel": channel, "limit": limit}
-    return session.rows(_sql["list"], {"states": list(states) if states else None, **parameters})
+    """Return the latest deliveries, of some states, an organization or a channel.
+
+    The last hour is looked at first, then more, so that a large ledger is not sorted for a few rows.
+    """
+    asked = {"states": list(states) if states else None, "organization": organization, "channel": channel}
+    rows: list[Row] = []
+    for since in (*(now - back for back in _LOOKS_BACK), None):
+        rows = session.rows(_sql["list"], {**asked, "limit": limit, "since": since})
+        if len(rows) == limit:
+            break
+    return rows
 
 
 def count_deliveries(session: Session, organization: UUID | None) -> list[Row]:

@@ -1,5 +1,5 @@
--- Messages that are given up, a bound for their attempts, and suppressions that are written once. This replaces two
--- functions of 0009.
+-- Messages that are given up, a bound for their attempts, suppressions that are written once, and indexes for what
+-- commands look up. This replaces two functions of 0009.
 
 -- The first ten and the last forty of a delivery's attempts; the eleventh says how many were left out between them.
 CREATE FUNCTION mauntic_jobs.bounded_attempts(attempts jsonb) RETURNS jsonb
@@ -245,3 +245,10 @@ CREATE INDEX runs_failed ON mauntic_jobs.runs (finished_at) WHERE status IN ('fa
 CREATE INDEX runs_succeeded ON mauntic_jobs.runs (job, window_start) WHERE status = 'succeeded';
 CREATE INDEX runs_covering ON mauntic_jobs.runs USING gist (tstzrange(window_start, window_end))
 WHERE status = 'succeeded';
+
+-- A campaign's messages, in the order in which failed ones are sent again.
+CREATE INDEX deliveries_of_campaign ON mauntic_jobs.deliveries (organization_id, job_id, delivery_id)
+WHERE job_id IS NOT NULL;
+-- The latest messages, for a list of them. It is small, and costs an update nothing.
+CREATE INDEX deliveries_by_time ON mauntic_jobs.deliveries USING brin (updated_at)
+WITH (pages_per_range = 32, autosummarize = on);

@@ -118,7 +118,7 @@ SELECT
 FROM delivery.sending_domains
 WHERE organization_id = %(organization)s AND lower(domain) = %(domain)s
 
--- list -- The latest deliveries, of some states and one organization if these are given.
+-- list -- The latest deliveries since an instant, of some states and one organization; each is for all if it is null.
 SELECT
     delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
     jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts, reason
@@ -127,6 +127,7 @@ WHERE
     (%(states)s::text[] IS NULL OR state = any(%(states)s::text[]))
     AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
     AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
+    AND (%(since)s::timestamptz IS NULL OR updated_at >= %(since)s::timestamptz)
 ORDER BY updated_at DESC
 LIMIT %(limit)s
 
