@@ -32,7 +32,8 @@ def prune_old(
 ) -> None:
     """Remove what is older than the settings retain_* say, in batches that keep nobody waiting.
 
-    Contact data goes first, rows later. Only the schema mauntic_jobs is touched, and nothing that is not settled.
+    Contact data goes first, rows later. Messages that nothing has moved for long expire. Only what is settled is
+    removed, and nothing from the platform's tables.
     """
     kept = ages(settings, dict(_part(text) for text in older_than or []))
     with connect(settings) as session:

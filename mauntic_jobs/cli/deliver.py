@@ -36,6 +36,8 @@ from mauntic_jobs.window import parse_duration
 _STUCK_SECONDS = 120
 _SUMMARY_SECONDS = 10.0
 _MOST_AT_ONCE = 1000
+# Longer numbers are not read: Python refuses to convert them.
+_MOST_DIGITS = 18
 _RECENT_LINES = 8
 
 
@@ -196,7 +198,7 @@ def _concurrency(settings: Settings, channels: list[str], given: list[str]) -> d
     # A comma works too, as in the environment there is one value.
     for text in ",".join(given).split(",") if given else []:
         name, mark, count = text.strip().partition("=")
-        if not mark or not count.isdigit() or not 0 < int(count) <= _MOST_AT_ONCE:
+        if not mark or not count.isdecimal() or len(count) > _MOST_DIGITS or not 0 < int(count) <= _MOST_AT_ONCE:
             raise UsageError(f"--concurrency {text} is not like email=5, with a number from 1 to {_MOST_AT_ONCE}.")
         if name not in CHANNELS:
             raise UsageError(f"--concurrency {text}: the channels are: {', '.join(CHANNELS)}.")

@@ -1,6 +1,7 @@
 """`deliveries`: the delivery ledger."""
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery import desk
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.ledger_entries import State
+from mauntic_jobs.delivery.reconciliation import reconcile
 from mauntic_jobs.delivery.resending import Failed, count_failed, failed_deliveries, resend
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
@@ -59,7 +61,7 @@ def list_deliveries(
         if count:
             rows, columns = desk.count_deliveries(session, organization), _COUNTS
         else:
-            rows, columns = desk.list_deliveries(session, state, organization, channel, limit), _COLUMNS
+            rows, columns = desk.list_deliveries(session, state, organization, channel, limit, clock.now()), _COLUMNS
             rows = [_shown(row, reveal=reveal) for row in rows]
     if json:
         print_json(rows)
@@ -85,7 +87,7 @@ def show_delivery(
     trace: list[Row] = [
         {"field": name, "value": _text(value)} for name, value in row.items() if name not in ("attempts", "events")
     ]
-    trace += [{"field": f"attempt {n}", "value": _line(each)} for n, each in enumerate(row["attempts"], 1)]
+    trace += _attempts(row["attempts"])
     trace += [{"field": "event", "value": _line(each)} for each in row["events"]]
     print_table(trace)
 
@@ -159,7 +161,7 @@ def _print_resend(json: bool, result: Row) -> None:
 def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> None:
     """Put on the queues again what is owed and no job asks for, after Redis has lost data. Doubles nothing."""
     with connect(settings) as session, closing(open_redis(settings)) as redis:
-        done = desk.reconcile(session, redis, settings, clock.now())
+        done = reconcile(session, redis, settings, clock.now())
     if json:
         print_json(asdict(done))
         return
@@ -175,6 +177,23 @@ def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> Non
             "Campaigns of which neither the ledger nor a queue knows all messages; their producer must add them:"
         )
         print_table(done.missing)
+
+
+def _attempts(attempts: Sequence[Row]) -> list[Row]:
+    """Return the attempts of a delivery by their numbers, with how many the ledger has left out."""
+    trace: list[Row] = []
+    number = 1
+    for each in attempts:
+        if "omitted" in each:
+            last = number + each["omitted"] - 1
+            trace.append(
+                {"field": f"attempts {number} to {last}", "value": "left out: only the first and the last are kept"}
+            )
+            number = last
+        else:
+            trace.append({"field": f"attempt {number}", "value": _line(each)})
+        number += 1
+    return trace
 
 
 def _shown(row: Row, *, reveal: bool) -> Row:

@@ -15,7 +15,8 @@ from mauntic_jobs.stores.bullmq import JOB_OPTIONS, QueueJob, add_jobs
 from mauntic_jobs.stores.redis import RedisScripts
 from mauntic_jobs.stores.redis_link import RedisLink
 
-_OWN_JOB = re.compile(r"d[0-9a-f]{24}-[0-9]+")
+# The second number is that of a repetition, where a job with the first alone has ended.
+_OWN_JOB = re.compile(r"(d[0-9a-f]{24}-[0-9]+)(?:-([0-9]+))?")
 _LISTS = {"waiting": "wait", "prioritized": "prioritized", "delayed": "delayed", "active": "active", "failed": "failed"}
 
 
@@ -44,6 +45,13 @@ def job_id_of(row: Row, fence: int) -> str:
     """Return the id of a job for a delivery, which BullMQ takes once for each claim."""
     name = f"{row['organization_id']}:{row['delivery_id']}"
     return f"d{sha256(name.encode()).hexdigest()[:24]}-{fence}"
+
+
+def next_job_id(row: Row, fence: int, job: str) -> str:
+    """Return the id of a job that asks for a delivery after `job`, which has ended or is lost."""
+    first = job_id_of(row, fence)
+    known = _OWN_JOB.fullmatch(job)
+    return f"{first}-{int(known[2] or 1) + 1}" if known and known[1] == first else first
 
 
 def is_own_job(name: str) -> bool:

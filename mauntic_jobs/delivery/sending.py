@@ -22,6 +22,8 @@ _SHORTEST_WAIT_SECONDS = 30.0
 _SHORT_LIMIT_SECONDS = 10.0
 # Where a provider does not say when it wants to be asked again.
 _UNSAID_LIMIT_SECONDS = 30.0
+# However long a provider says: afterwards it is asked again.
+_LONGEST_LIMIT_SECONDS = 86_400.0
 _LONGEST = 1_000
 # What is cut off is looked at too, so that nothing is hidden only in part.
 _LOOKED_AT = 4 * _LONGEST
@@ -115,7 +117,8 @@ class Sending:
             case Verdict.PROVIDER:
                 self.breaker.failed(key)
             case Verdict.RATE_LIMITED:
-                limit = _UNSAID_LIMIT_SECONDS if outcome.retry_after is None else max(outcome.retry_after, 0.1)
+                said = _UNSAID_LIMIT_SECONDS if outcome.retry_after is None else outcome.retry_after
+                limit = min(max(said, 0.1), _LONGEST_LIMIT_SECONDS)
                 self.breaker.limited(key, limit)
                 return limit
             case _:

@@ -10,6 +10,8 @@ from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.smtp_wire import OK, Reply, Wire
 
 _GO_ON = range(300, 400)
+# Longer numbers are not read: Python refuses to convert them.
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _features(reply: Reply) -> Features:
         eight_bit="8BITMIME" in names,
         utf8="SMTPUTF8" in names,
         pipelining="PIPELINING" in names,
-        size=int(size[0]) if size and size[0].isdigit() else 0,
+        size=int(size[0]) if size and size[0].isdecimal() and len(size[0]) <= _MOST_DIGITS else 0,
         starttls="STARTTLS" in names,
         auth=frozenset(names.get("AUTH", [])),
     )

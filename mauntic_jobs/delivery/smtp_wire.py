@@ -104,7 +104,7 @@ class Wire(asyncio.Protocol):
                 self._news = asyncio.get_running_loop().create_future()
                 await self._news
                 continue
-            if not line[:3].isdigit() or line[3:4] not in ("", " ", "-"):
+            if not line[:3].isdecimal() or line[3:4] not in ("", " ", "-"):
                 self.abort()
                 raise LostError(f"the server does not speak SMTP: {line[:80]!a}")
             self._lines.append(line[4:])

@@ -12,7 +12,7 @@ from typing import Any
 from mauntic_jobs.bullmq.queue import queue_of
 from mauntic_jobs.bullmq.schedules import Registration, ScheduledJob, register_scheduled_jobs
 from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.desk import reconcile
+from mauntic_jobs.delivery.reconciliation import reconcile
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.recovery.marker import Loss, close_loss, mark
 from mauntic_jobs.runner.outbox import publish

@@ -1,6 +1,7 @@
 """Removing what has become old, in small transactions: contact data first, the rows around it later.
 
-Only tables of the schema mauntic_jobs are touched, and of them only what is settled.
+Only what is settled is removed, and only from tables of the schema mauntic_jobs. Deliveries that nothing has moved for
+long are settled before, and counted in their campaigns.
 """
 
 import time
@@ -10,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.settlement import expire
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session
@@ -37,7 +39,12 @@ class Part:
     shortest: timedelta = timedelta(days=1)
 
 
+# Longer than any message waits for its provider or its warm-up.
+_UNSETTLED = Part("unsettled", "retain_contact_data", by_page=True, shortest=timedelta(days=7))
+
 PARTS = (
+    # First, so that what is settled here is settled for the others too.
+    _UNSETTLED,
     Part("contact_data", "retain_contact_data", by_page=True),
     Part("discarded_payloads", "retain_contact_data"),
     # Longer than any message waits: a second job for a delivery is known by its row.
@@ -71,7 +78,7 @@ def ages(settings: Settings, given: Mapping[str, timedelta]) -> dict[str, timede
     for part in PARTS:
         if given.get(part.name, part.shortest) < part.shortest:
             raise UsageError(f"{part.name} must be kept for {format_duration(part.shortest)} or longer.")
-    return {part.name: given.get(part.name, getattr(settings, part.setting)) for part in PARTS}
+    return {part.name: given.get(part.name, max(getattr(settings, part.setting), part.shortest)) for part in PARTS}
 
 
 def prune(
@@ -97,11 +104,20 @@ def prune(
             if dry_run or not ids:
                 rows += len(ids)
             else:
-                with session.transaction(_LIMITS):
-                    rows += session.execute(_sql[f"{part.name}_delete"], {"ids": ids, "before": before})
+                rows += _remove(session, part, {"ids": ids, "before": before}, kept[part.name])
             sleep(time.monotonic() - started)
             started = time.monotonic()
         yield Pruned(part.name, kept[part.name], rows)
+
+
+def _remove(session: Session, part: Part, which: Mapping[str, Any], age: timedelta) -> int:
+    if part is not _UNSETTLED:
+        with session.transaction(_LIMITS):
+            return session.execute(_sql[f"{part.name}_delete"], which)
+    with session.transaction(_LIMITS):
+        rows = session.rows(_sql["unsettled_rows"], which)
+    # By their fences: what has been taken in hand since stays open.
+    return sum(expire(session, rows, age))
 
 
 def _by_page(session: Session, part: Part, before: datetime) -> Iterator[list[Any]]:

@@ -1,6 +1,6 @@
 """The run that answers a slot of a job's cron line: the same request, whoever launches it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +14,8 @@ from mauntic_jobs.window import Window
 
 # How much later than a window the run that covers it may be for: more than any lateness grace.
 _LATEST_COVER = timedelta(days=7)
+# So many runs are read for each window.
+_MOST_COVERS = 1_000
 
 _sql = statements("schedules")
 
@@ -65,9 +67,27 @@ def with_remarks(request: Request, jobs: Mapping[str, Job[Any]]) -> Request:
 
 def uncovered(session: Session, window: Window, before: Job[Any], settings: Settings) -> str | None:
     """Return a remark if no run of the job has covered the window since it ended."""
-    asked = {"job": before.name, "end": window.end, "until": window.end + _LATEST_COVER}
-    for row in session.rows(_sql["covering"], asked):
-        covered = before.coverage(Window(row["window_start"], row["window_end"]), before.options(), settings)
-        if covered.start <= window.start and window.end <= covered.end:
-            return None
+    if not uncovered_windows(session, [window], before, settings):
+        return None
     return f"{before.name} has not covered all of {window} yet"
+
+
+def uncovered_windows(session: Session, windows: Sequence[Window], job: Job[Any], settings: Settings) -> list[Window]:
+    """Return those of the windows that no run of the job has covered since they ended; one query for all."""
+    if not windows:
+        return []
+    first, last = min(each.end for each in windows), max(each.end for each in windows)
+    asked = {"job": job.name, "end": first, "until": last + _LATEST_COVER, "most": _MOST_COVERS * len(windows)}
+    # Many runs cover the same buckets: of these the latest counts.
+    began: dict[Window, datetime] = {}
+    for row in session.rows(_sql["covering"], asked):
+        covered = job.coverage(Window(row["window_start"], row["window_end"]), job.options(), settings)
+        began[covered] = max(row["began"], began.get(covered, row["began"]))
+    return [
+        window
+        for window in windows
+        if not any(
+            covered.start <= window.start and window.end <= covered.end and at >= window.end
+            for covered, at in began.items()
+        )
+    ]

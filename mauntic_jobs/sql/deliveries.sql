@@ -8,13 +8,13 @@ LIMIT 0
 -- claim -- Take deliveries in hand: migration 0009 says how.
 SELECT json_agg(answer) FROM mauntic_jobs.claim_deliveries(%(claims)s::json, %(lease)s::interval) AS answer
 
--- record -- Write down what became of claimed deliveries: migration 0009 says how.
+-- record -- Write down what became of claimed deliveries: migration 0016 says how.
 SELECT json_agg(answer)
 FROM mauntic_jobs.record_deliveries(
     %(results)s::json, %(resend_after)s::interval, %(record_activity)s::boolean
 ) AS answer
 
--- record_alone -- Write into the ledger alone what became of claimed deliveries: migration 0009 says how.
+-- record_alone -- Write into the ledger alone what became of claimed deliveries: migration 0016 says how.
 SELECT json_agg(answer)
 FROM mauntic_jobs.settle_deliveries(%(results)s::json, %(resend_after)s::interval, %(refused)s::text) AS answer
 
@@ -118,15 +118,16 @@ SELECT
 FROM delivery.sending_domains
 WHERE organization_id = %(organization)s AND lower(domain) = %(domain)s
 
--- list -- The latest deliveries, of some states and one organization if these are given.
+-- list -- The latest deliveries since an instant, of some states and one organization; each is for all if it is null.
 SELECT
     delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
-    jsonb_array_length(attempts) AS attempts, reason
+    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts, reason
 FROM mauntic_jobs.deliveries
 WHERE
     (%(states)s::text[] IS NULL OR state = any(%(states)s::text[]))
     AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
     AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
+    AND (%(since)s::timestamptz IS NULL OR updated_at >= %(since)s::timestamptz)
 ORDER BY updated_at DESC
 LIMIT %(limit)s
 
@@ -204,6 +205,7 @@ ORDER BY job.created_at
 -- standing -- How deliveries stand, by organization and id; and up to when they were created that may have been pruned.
 SELECT
     wanted.organization_id, wanted.delivery_id, delivery.state, delivery.fence, delivery.queue_job,
+    delivery.state = 'ambiguous' AND delivery.until IS NULL AS held,
     (SELECT before FROM mauntic_jobs.pruned WHERE part = 'deliveries') AS pruned_before
 FROM unnest(%(organizations)s::uuid[], %(deliveries)s::text[]) AS wanted (organization_id, delivery_id)
 LEFT JOIN mauntic_jobs.deliveries AS delivery

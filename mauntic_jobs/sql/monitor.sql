@@ -1,16 +1,29 @@
--- What in the delivery ledger is worth an alert.
+-- What in the delivery ledger is worth an alert. Of each state at most `most` deliveries are looked at: those that have
+-- to be decided, or are due first.
 
 -- held -- Deliveries that have been ambiguous for long, by channel, and how many of them only a human can decide.
 SELECT channel, count(*) AS deliveries, count(*) FILTER (WHERE until IS NULL) AS held, min(updated_at) AS since
-FROM mauntic_jobs.deliveries
-WHERE state = 'ambiguous' AND updated_at <= %(before)s
+FROM (
+    SELECT channel, until, updated_at
+    FROM mauntic_jobs.deliveries
+    WHERE state = 'ambiguous'
+    ORDER BY until DESC
+    LIMIT %(most)s
+) AS uncertain
+WHERE updated_at <= %(before)s
 GROUP BY channel
 ORDER BY channel
 
 -- deferred -- Deliveries that were asked for long ago and wait for a provider that works, by channel. Those that wait for
--- their domain's warm-up are well.
+-- their domain's warm-up are well; they are due last, at the next midnight.
 SELECT channel, count(*) AS deliveries, count(DISTINCT organization_id) AS organizations, min(created_at) AS since
-FROM mauntic_jobs.deliveries
-WHERE state = 'deferred' AND reason NOT LIKE 'warm-up:%%' AND created_at <= %(before)s
+FROM (
+    SELECT channel, organization_id, created_at, reason
+    FROM mauntic_jobs.deliveries
+    WHERE state = 'deferred'
+    ORDER BY until
+    LIMIT %(most)s
+) AS waiting
+WHERE reason NOT LIKE 'warm-up:%%' AND created_at <= %(before)s
 GROUP BY channel
 ORDER BY channel

@@ -163,3 +163,17 @@ ON crm.contacts (organization_id, regexp_replace(phone, '[^0-9]', '', 'g'))
 
 -- contacts_by_phone_drop -- Drop it.
 DROP INDEX CONCURRENTLY IF EXISTS crm.mauntic_jobs_contacts_by_phone
+
+-- providers_by_channel -- Each process asks for an organization's providers twice a minute.
+CREATE INDEX CONCURRENTLY mauntic_jobs_providers_by_channel
+ON delivery.provider_configs (organization_id, channel)
+
+-- providers_by_channel_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS delivery.mauntic_jobs_providers_by_channel
+
+-- domains_by_name -- And for when the warm-up of a sending domain began.
+CREATE INDEX CONCURRENTLY mauntic_jobs_domains_by_name
+ON delivery.sending_domains (organization_id, lower(domain))
+
+-- domains_by_name_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS delivery.mauntic_jobs_domains_by_name

@@ -9,6 +9,21 @@ SELECT pg_relation_size('mauntic_jobs.deliveries') / current_setting('block_size
 INSERT INTO mauntic_jobs.pruned AS known (part, before) VALUES (%(part)s, %(before)s)
 ON CONFLICT (part) DO UPDATE SET before = greatest(known.before, EXCLUDED.before)
 
+-- unsettled_old -- Name deliveries, in a range of pages, that are not settled, and that nothing has moved for long.
+SELECT ctid::text AS id
+FROM mauntic_jobs.deliveries
+WHERE
+    ctid >= %(first)s::tid AND ctid < %(end)s::tid AND state IN ('claimed', 'sending', 'deferred', 'ambiguous')
+    AND updated_at < %(before)s AND (until IS NULL OR until < %(before)s)
+
+-- unsettled_rows -- Read those of them that have not moved since, but for rows that are in use.
+SELECT organization_id, delivery_id, fence, state IN ('ambiguous', 'sending') OR possible_duplicate AS uncertain
+FROM mauntic_jobs.deliveries
+WHERE
+    ctid = any(%(ids)s::tid[]) AND state IN ('claimed', 'sending', 'deferred', 'ambiguous')
+    AND updated_at < %(before)s AND (until IS NULL OR until < %(before)s)
+FOR UPDATE SKIP LOCKED
+
 -- contact_data_old -- Name settled deliveries, in a range of pages, whose contact data is old.
 SELECT ctid::text AS id
 FROM mauntic_jobs.deliveries

@@ -1,5 +1,6 @@
 """Discarding dead letters: never without a copy, never anything else."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from mauntic_jobs.ops.dead_letters.acting import Fate
 from mauntic_jobs.ops.dead_letters.box import Box
 from mauntic_jobs.runner import claim as claims
 from tests.dead_letters.failing import EMAIL, STEPS, fail_jobs, ids, program
+from tests.delivery.ledger_calls import claim, record
 from tests.delivery.world import World
 from tests.support import day, request
 
@@ -92,3 +94,63 @@ def test_a_discarded_run_stays_in_its_ledger_and_leaves_the_list(world: World) -
     assert [(row["queue"], row["job_id"], row["name"]) for row in kept(world)] == [
         ("run", str(claim.id), "generate-daily-reports")
     ]
+
+
+def owed(world: World, state: str, **fields: Any) -> None:
+    """Let the ledger owe the delivery of the failed job "a", of a campaign of its own, in a state."""
+    taken = claim(
+        world, world.key("d1"), job_id=str(world.campaign(1)), queue_job="a", payload=world.message("d1"), **fields
+    )
+    if state == "ambiguous":
+        record(world, taken, "ambiguous", world.key("d1"), wait=60)
+    elif state == "deferred":
+        record(world, taken, "deferred", world.key("d1"), wait=60)
+    elif state == "claimed":
+        world.write("UPDATE mauntic_jobs.deliveries SET state = 'claimed', until = NULL")
+    elif state == "lost":
+        world.write("UPDATE mauntic_jobs.deliveries SET until = clock_timestamp() - interval '1 second'")
+    fail_jobs(world, [("a", world.message("d1"), "the claim took too long")])
+
+
+def queued_again(world: World) -> int:
+    done = json.loads(program(world, "deliveries", "reconcile", "--json").stdout)
+    queued: int = done["queued"]
+    return queued
+
+
+@pytest.mark.parametrize(
+    ("state", "after"),
+    [("claimed", "failed"), ("deferred", "failed"), ("ambiguous", "ambiguous"), ("lost", "ambiguous")],
+)
+def test_what_was_discarded_is_owed_no_longer(world: World, state: str, after: str) -> None:
+    owed(world, state)
+    done = program(world, "dlq", "discard", f"{EMAIL}/a")
+    assert (done.exit_code, done.stdout) == (0, "1 discarded\n"), done.stderr
+    (row,) = world.ledger()
+    assert (row["state"], row["until"]) == (after, None)
+    assert row["reason"].startswith("discarded by ")
+    assert queued_again(world) == 0
+    (campaign,) = world.session.rows(b"SELECT failed_count, status FROM delivery.delivery_jobs")
+    assert (campaign["failed_count"], campaign["status"]) == ((1, "failed") if after == "failed" else (0, "queued"))
+
+
+def test_what_is_being_sent_is_not_discarded(world: World) -> None:
+    owed(world, "sending")
+    done = program(world, "dlq", "discard", f"{EMAIL}/a")
+    assert done.exit_code == 4
+    assert "it is being sent: look at it again in some minutes" in done.stderr
+    assert (world.states(), ids(world, "failed")) == ({"d1": "sending"}, ["a"])
+
+
+def test_a_delivery_that_another_job_asks_for_is_still_owed(world: World) -> None:
+    owed(world, "claimed")
+    assert queued_again(world) == 1
+    assert program(world, "dlq", "discard", f"{EMAIL}/a").exit_code == 0
+    assert (world.states(), len(ids(world, "wait"))) == ({"d1": "claimed"}, 1)
+
+
+@pytest.mark.parametrize("odd", ["a\x00b", "\ud800"])
+def test_an_id_that_no_ledger_can_hold_is_discarded_like_others(world: World, odd: str) -> None:
+    fail_jobs(world, [("a", {**world.message("d1"), "deliveryId": odd}, "x")])
+    assert program(world, "dlq", "discard", f"{EMAIL}/a").exit_code == 0
+    assert ids(world, "failed") == []

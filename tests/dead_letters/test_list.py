@@ -93,6 +93,24 @@ def test_runs_are_listed_until_their_window_is_covered(world: World) -> None:
     assert shown(world, "list", "--jobs") == []
 
 
+def test_a_run_is_covered_by_any_window_of_its_day_and_by_no_other(world: World) -> None:
+    hour = Window(utc("2026-10-02T09:00"), utc("2026-10-02T10:00"))
+    failed = failed_run(world, hour, name="aggregate-hourly")
+    for start, end in (("2026-10-03T07:00", "2026-10-03T08:00"), ("2026-10-01T22:00", "2026-10-01T23:00")):
+        succeeded_run(world, Window(utc(start), utc(end)), "aggregate-hourly")
+    assert [row["id"] for row in shown(world, "list", "--jobs")] == [f"run/{failed}"]
+    # The window that follows does not cover it, an earlier one of the same day does.
+    succeeded_run(world, Window(utc("2026-10-02T03:00"), utc("2026-10-02T04:00")), "aggregate-hourly")
+    assert shown(world, "list", "--jobs") == []
+
+
+def test_a_run_is_covered_by_the_first_window_of_the_next_day(world: World) -> None:
+    failed_run(world, Window(utc("2026-10-02T09:00"), utc("2026-10-02T10:00")), name="aggregate-hourly")
+    for start, end in (("2026-10-04T07:00", "2026-10-04T08:00"), ("2026-10-03T00:00", "2026-10-03T01:00")):
+        succeeded_run(world, Window(utc(start), utc(end)), "aggregate-hourly")
+    assert shown(world, "list", "--jobs") == []
+
+
 def test_a_letter_is_found_by_its_short_name_if_only_one_queue_has_it(world: World) -> None:
     fail_jobs(world, [("a", world.message(), "x")])
     assert shown(world, "show", "a")["id"] == f"{EMAIL}/a"

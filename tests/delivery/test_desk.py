@@ -1,12 +1,17 @@
 """What a human does with the ledger: listing, showing, resolving, and putting right what Redis has lost."""
 
 import json
+from contextlib import closing
 from subprocess import CompletedProcess
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from mauntic_jobs import clock
+from mauntic_jobs.delivery import reconciliation
+from mauntic_jobs.stores.redis import open_redis
+from tests.delivery.ledger_calls import claim
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 from tests.support import run_program
@@ -121,6 +126,35 @@ def test_reconcile_puts_back_what_redis_lost_and_nothing_twice(world: World, sin
     assert len(sink.messages()) == 5
 
 
+def test_what_fails_before_its_claim_is_queued_again_each_time(world: World, sink: Sink) -> None:
+    claim(world, world.key("d1"), payload=world.message())
+    world.write("UPDATE mauntic_jobs.deliveries SET state = 'claimed', until = NULL")
+    named = []
+    for _ in range(3):
+        first, second = (json.loads(program(world, "deliveries", "reconcile", "--json").stdout) for _ in range(2))
+        assert (first["owed"], first["queued"], second["queued"]) == (1, 1, 0)
+        (name,) = world.jobs_in("wait")
+        named.append(name)
+        world.ask("LREM", f"{world.base}:wait", 0, name)
+        world.ask("ZADD", f"{world.base}:failed", 1, name)
+    assert len(set(named)) == 3
+    assert json.loads(program(world, "deliveries", "reconcile", "--json").stdout)["queued"] == 1
+    world.provider(sink.host, sink.port)
+    world.deliver()
+    assert (world.states(), len(sink.messages())) == ({"d1": "sent"}, 1)
+
+
+def test_a_kill_after_the_addition_adds_no_second_job(world: World) -> None:
+    claim(world, world.key("d1"), payload=world.message())
+    world.write("UPDATE mauntic_jobs.deliveries SET state = 'claimed', until = NULL")
+    assert json.loads(program(world, "deliveries", "reconcile", "--json").stdout)["queued"] == 1
+    # As it was before the addition was noted.
+    world.write("UPDATE mauntic_jobs.deliveries SET queue_job = 'j1'")
+    assert json.loads(program(world, "deliveries", "reconcile", "--json").stdout)["queued"] == 0
+    (row,) = world.ledger()
+    assert world.jobs_in("wait") == [row["queue_job"]]
+
+
 def test_reconcile_closes_campaigns_whose_last_message_the_node_engine_counted(world: World) -> None:
     done, open_still = world.campaign(2), world.campaign(2)
     world.write(
@@ -142,6 +176,26 @@ def test_reconcile_names_campaigns_with_messages_missing(world: World) -> None:
     done = json.loads(program(world, "deliveries", "reconcile", "--json").stdout)
     ((known, queued),) = [(each["known"], each["queued"]) for each in done["missing"]]
     assert (known, queued) == (0, 1)
+
+
+def test_queues_are_read_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = world.campaign(9)
+    world.add(*(world.message(f"d{number}", jobId=str(job)) for number in range(5)))
+    monkeypatch.setattr(reconciliation, "_PAGE", 2)
+    lengths = []
+    with closing(open_redis(world.settings)) as redis:
+        real = redis.command
+
+        def counted(*words: Any) -> Any:
+            answer = real(*words)
+            if words[0] in ("LRANGE", "ZRANGE"):
+                lengths.append(len(answer))
+            return answer
+
+        monkeypatch.setattr(redis, "command", counted)
+        done = reconciliation.reconcile(world.session, redis, world.settings, clock.now())
+    assert [(each["known"], each["queued"]) for each in done.missing] == [(0, 5)]
+    assert sorted(set(lengths)) == [0, 1, 2]
 
 
 def test_enqueued_messages_are_delivered(world: World, sink: Sink) -> None:

@@ -410,6 +410,8 @@ def _elliptic() -> str:
         ({"serviceAccountKey": _key(private_key=_elliptic())}, "is not a private RSA key"),
         ({"ttlSeconds": -1}, "ttlSeconds is not a number from 0 to 2419200"),
         ({"ttlSeconds": 2_419_201}, "ttlSeconds is not a number from 0 to 2419200"),
+        ({"ttlSeconds": "\u00b2"}, "ttlSeconds is not a number from 0 to 2419200"),
+        ({"ttlSeconds": "9" * 5_000}, "ttlSeconds is not a number from 0 to 2419200"),
     ],
 )
 def test_a_configuration_that_cannot_work_says_why_without_its_key(changes: dict[str, Any], reason: str) -> None:

@@ -182,6 +182,9 @@ def test_a_status_means_the_same_whoever_answers(status: int, verdict: Verdict |
         ("soon", None),
         ("-3", None),
         ("", None),
+        ("\u00b2", None),
+        ("\u0667", 7.0),
+        ("9" * 5_000, float("inf")),
     ],
 )
 def test_both_forms_of_retry_after_are_read(text: str, seconds: float | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -13,7 +14,9 @@ from mauntic_jobs.cli.deliver import _health
 from mauntic_jobs.delivery.batches import Batcher
 from mauntic_jobs.delivery.breaker import Breaker
 from mauntic_jobs.delivery.cache import Cache
+from mauntic_jobs.delivery.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.queues import lengths
+from mauntic_jobs.delivery.sending import Sending
 from mauntic_jobs.delivery.stats import BUCKETS, ChannelStats, merged
 from mauntic_jobs.delivery.troubles import Troubles
 from mauntic_jobs.delivery.warmup import daily_limit
@@ -21,6 +24,17 @@ from mauntic_jobs.stores.redis_link import RedisLink
 from tests.delivery.world import World
 
 CREATED = datetime(2026, 10, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [(None, 30.0), (0.0, 0.1), (7.0, 7.0), (86_400.0, 86_400.0), (1e15, 86_400.0), (math.inf, 86_400.0)],
+)
+def test_a_provider_is_left_alone_for_a_day_at_most(said: float | None, kept: float) -> None:
+    sending = Sending(Breaker())
+    provider = (UUID(int=1), UUID(int=2))
+    assert sending._note(provider, Outcome(Verdict.RATE_LIMITED, "429", retry_after=said)) == kept
+    assert 0 < sending.breaker.limit(provider) <= kept
 
 
 def test_what_is_asked_during_a_call_is_one_call() -> None:

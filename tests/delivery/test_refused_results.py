@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.delivery.desk import reconcile, show_delivery
+from mauntic_jobs.delivery.desk import show_delivery
+from mauntic_jobs.delivery.reconciliation import reconcile
 from mauntic_jobs.stores.redis import open_redis
 from tests.delivery.sink import Sink
 from tests.delivery.world import World

@@ -121,6 +121,7 @@ def test_every_error_is_judged_by_its_status_and_field(api: FakeApi) -> None:
         ({"X-RateLimit-Reset": "1790855000"}, 0.0),
         ({"X-RateLimit-Reset": "1790856007", "Retry-After": "3"}, 3.0),
         ({"X-RateLimit-Reset": "soon"}, None),
+        ({"X-RateLimit-Reset": "9" * 4_000}, None),
         ({}, None),
     ],
 )

@@ -91,6 +91,9 @@ def test_nothing_is_sent_to_a_server_that_does_not_greet_well(sink: Sink) -> Non
     (outcome,) = send(sink, "ok@example.com")
     assert outcome.verdict is Verdict.PROVIDER
     assert "does not speak SMTP" in outcome.reason
+    sink.behaviour.greeting = "2\u00b20 welcome"
+    (outcome,) = send(sink, "ok@example.com")
+    assert outcome.verdict is Verdict.PROVIDER
 
 
 def test_a_server_that_is_not_there_is_of_no_use_to_any_message(sink: Sink) -> None:

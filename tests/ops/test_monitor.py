@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -16,6 +16,8 @@ from mauntic_jobs.catch_up import Which
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode, UnavailableError
+from mauntic_jobs.job import Row
+from mauntic_jobs.ops.monitor import deliveries as watched_deliveries
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.consumers import consumers_stuck
 from mauntic_jobs.ops.monitor.deliveries import deliveries_deferred, deliveries_held
@@ -85,6 +87,29 @@ def test_slots_that_were_passed_over_are_missed_until_they_are_made_up_for(setti
     assert slots_missed(ready, [HOURLY], settings, later) == []
 
 
+def test_slots_that_were_passed_over_cost_one_query_for_all(settings: Settings, ready: Session) -> None:
+    look(settings, NOW, HOURLY)
+    later = NOW + 20 * HOUR + MINUTE
+    look(settings, later, HOURLY)
+    asked: list[bytes] = []
+
+    class Counting:
+        def rows(self, query: bytes, parameters: Any = None) -> list[Row]:
+            asked.append(query)
+            return ready.rows(query, parameters)
+
+    def found() -> int:
+        asked.clear()
+        (alert,) = slots_missed(cast("Session", Counting()), [HOURLY], settings, later)
+        return int(str(alert.details["slots"]))
+
+    many, queries = found(), len(asked)
+    assert many > 10
+    for slot in range(1, many):
+        run(replace(slot_request(HOURLY, NOW + slot * HOUR, settings, Launcher.CLI, later), claim_slot=False))
+    assert (found(), len(asked)) == (1, queries)
+
+
 def _past_run(session: Session, seconds: float) -> None:
     session.execute(
         b"INSERT INTO mauntic_jobs.runs (job, window_start, window_end, launcher, host, pid, version, fencing_token,"
@@ -147,6 +172,22 @@ def test_deliveries_are_deferred_for_long_half_an_hour_after_they_were_asked_for
     assert (alert.key, alert.details["deliveries"], alert.details["organizations"]) == ("email", 1, 1)
     assert alert.action == "mauntic-jobs deliveries list --state deferred --channel email"
     assert "jane" not in str(alert)
+
+
+def test_so_many_deliveries_are_looked_at_and_those_that_are_due_first(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_deliveries, "_MOST", 3)
+    warm_up = {"state": "deferred", "reason": "warm-up: acme.test has sent its 50 messages of the day"}
+    for number in range(5):
+        _delivery(session, **warm_up, until=NOW + 12 * HOUR)
+        _delivery(session, state="deferred", reason="no provider works at present", until=NOW + number * MINUTE)
+        _delivery(session, state="ambiguous", until=NOW if number else None)
+    (deferred,) = deliveries_deferred(session, NOW + HOUR)
+    assert "no provider has taken 3 or more email messages" in deferred.summary
+    (held,) = deliveries_held(session, NOW + HOUR)
+    assert (held.details["deliveries"], held.details["held"]) == (3, 1)
+    assert "Of 3 or more email deliveries" in held.summary
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.settlement import expire
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops import retention
 from mauntic_jobs.ops.retention import PARTS, ages, prune
@@ -62,11 +63,11 @@ def test_contact_data_goes_first_and_a_hash_stays(session: Session) -> None:
     assert pruned(session, kept) == {}
 
 
-def test_settled_deliveries_go_when_they_are_old_and_open_ones_never(session: Session) -> None:
+def test_settled_deliveries_go_when_they_are_old(session: Session) -> None:
     for state in (*SETTLED, *OPEN):
         delivery(session, f"{state}-old", state, timedelta(days=10) + TICK)
         delivery(session, f"{state}-young", state, timedelta(days=10))
-    assert pruned(session)["deliveries"] == 4
+    assert pruned(session, {**DAYS, "unsettled": timedelta(days=100)})["deliveries"] == 4
     left = {row["delivery_id"] for row in session.rows(b"SELECT delivery_id FROM mauntic_jobs.deliveries")}
     assert left == {f"{state}-young" for state in SETTLED} | {
         f"{state}-{age}" for state in OPEN for age in ("old", "young")
@@ -75,12 +76,73 @@ def test_settled_deliveries_go_when_they_are_old_and_open_ones_never(session: Se
     assert (noted["part"], noted["before"]) == ("deliveries", NOW - timedelta(days=10))
 
 
+def test_what_nothing_has_moved_expires_and_is_counted_once(session: Session) -> None:
+    kept = {**DAYS, "deliveries": timedelta(days=50)}
+    campaign = session.row(
+        b"INSERT INTO delivery.delivery_jobs (organization_id, channel, status, recipient_count, sent_count,"
+        b" failed_count, idempotency_key) VALUES (%(org)s, 'email', 'sending', 5, 1, 0, 'k') RETURNING id",
+        {"org": organization(1)},
+    )["id"]
+    for state in OPEN:
+        delivery(session, f"{state}-old", state, timedelta(days=10) + TICK)
+        delivery(session, f"{state}-young", state, timedelta(days=10))
+        delivery(session, f"{state}-waits", state, timedelta(days=10) + TICK)
+    session.execute(
+        b"UPDATE mauntic_jobs.deliveries SET until = %(until)s WHERE delivery_id LIKE '%%-waits'",
+        {"until": NOW - timedelta(days=10)},
+    )
+    session.execute(
+        b"UPDATE mauntic_jobs.deliveries SET job_id = %(job)s, until = CASE WHEN state IN ('sending', 'deferred') THEN"
+        b" updated_at END, contact_id = gen_random_uuid() WHERE delivery_id LIKE '%%-old'",
+        {"job": campaign},
+    )
+    assert pruned(session, kept, dry_run=True) == {"unsettled": 4}
+    assert pruned(session, kept) == {"unsettled": 4, "contact_data": 4}
+    rows = session.rows(b"SELECT * FROM mauntic_jobs.deliveries WHERE state = 'expired' ORDER BY delivery_id")
+    assert [(row["delivery_id"], row["address"], row["payload"]) for row in rows] == [
+        (f"{state}-old", None, None) for state in sorted(OPEN)
+    ]
+    assert ["may have been sent" in row["reason"] for row in rows] == [True, False, False, True]
+    assert session.row(b"SELECT sent_count, failed_count, status FROM delivery.delivery_jobs") == {
+        "sent_count": 1,
+        "failed_count": 4,
+        "status": "partial",
+    }
+    assert session.row(b"SELECT count(*) FROM delivery.delivery_events")["count"] == 0
+    assert pruned(session, kept) == {}
+
+
+def test_what_was_taken_in_hand_meanwhile_does_not_expire(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    delivery(session, "d1", "deferred", timedelta(days=11))
+
+    def overtaken(*arguments: Any) -> list[bool]:
+        session.execute(b"UPDATE mauntic_jobs.deliveries SET fence = fence + 1")
+        return expire(*arguments)
+
+    monkeypatch.setattr(retention, "expire", overtaken)
+    assert pruned(session) == {}
+    assert session.row(b"SELECT state FROM mauntic_jobs.deliveries")["state"] == "deferred"
+
+
+def test_counts_that_the_role_may_not_write_are_owed(direct_settings: Settings, session: Session) -> None:
+    for name in ("d1", "d2"):
+        delivery(session, name, "claimed", timedelta(days=400))
+    rights = (*GRANTS, "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mauntic_jobs TO {role}")
+    with role(direct_settings, *rights) as own:
+        done = run_program("db", "prune", "--older-than", "deliveries=999d", "--json", settings=own)
+    assert done.returncode == 0, done.stderr
+    assert {each["part"]: each["rows"] for each in json.loads(done.stdout)["parts"]}["unsettled"] == 2
+    rows = session.rows(b"SELECT state, unrecorded IS NOT NULL AS owed, address FROM mauntic_jobs.deliveries")
+    assert rows == [{"state": "expired", "owed": True, "address": None}] * 2
+
+
 def test_a_large_table_is_gone_through_once_from_its_first_page_to_its_last(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_PAGES", 1)
     for number in range(100):
         delivery(session, f"d{number}", "sent" if number % 3 else "deferred", timedelta(days=11))
+    session.execute(b"UPDATE mauntic_jobs.deliveries SET until = %(now)s WHERE state = 'deferred'", {"now": NOW})
     assert session.row(b"SELECT pg_relation_size('mauntic_jobs.deliveries') / 8192 AS pages")["pages"] > 2
     assert pruned(session)["deliveries"] == 66
     assert session.row(b"SELECT count(*) FROM mauntic_jobs.deliveries")["count"] == 34
@@ -189,7 +251,7 @@ def test_a_role_that_may_touch_nothing_else_is_enough(direct_settings: Settings,
     with role(direct_settings, *GRANTS) as own:
         done = run_program("db", "prune", settings=own)
         assert done.returncode == 0, done.stderr
-        assert [line.split() for line in done.stdout.splitlines()[1:4:2]] == [
+        assert [line.split() for line in done.stdout.splitlines()[2:5:2]] == [
             ["contact_data", "30d", "1"],
             ["deliveries", "90d", "1"],
         ]
@@ -239,6 +301,7 @@ def test_a_prune_that_is_killed_has_done_what_it_did(session: Session, monkeypat
     ("given", "problem"),
     [
         ({"deliveries": timedelta(days=6)}, "deliveries must be kept for 7d or longer"),
+        ({"unsettled": timedelta(days=6)}, "unsettled must be kept for 7d or longer"),
         ({"runs": timedelta(hours=23)}, "runs must be kept for 1d or longer"),
         ({"contact_activity": timedelta(days=90)}, "nothing called contact_activity"),
     ],
@@ -254,4 +317,4 @@ def test_an_age_is_that_of_the_settings_unless_it_is_given() -> None:
     assert (kept["contact_data"], kept["discarded_payloads"], kept["runs"]) == tuple(
         timedelta(days=n) for n in (2, 2, 3)
     )
-    assert kept["deliveries"] == timedelta(days=90)
+    assert (kept["deliveries"], kept["unsettled"]) == (timedelta(days=90), timedelta(days=7))

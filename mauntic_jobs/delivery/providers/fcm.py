@@ -32,6 +32,8 @@ _RESERVED, _RESERVED_PREFIXES = ("from", "message_type", "gcm"), ("google.", "gc
 # As long as a message may be late on its way to FCM, unless `deliver --max-age` says otherwise.
 _TTL_SECONDS = 48 * 3600
 _LONGEST_TTL_SECONDS = 4 * 7 * 24 * 3600
+# Longer numbers are not read: Python refuses to convert them.
+_MOST_DIGITS = 18
 # Where it does not say, as its documentation has it.
 _LIMIT_SECONDS = 60.0
 # Once more with a new token only if the claim is still fresh enough for it.
@@ -171,7 +173,7 @@ def _ttl(config: ProviderConfig) -> int:
     text = config.text("ttlSeconds")
     if text is None:
         return _TTL_SECONDS
-    if not text.isdigit() or int(text) > _LONGEST_TTL_SECONDS:
+    if not text.isdecimal() or len(text) > _MOST_DIGITS or int(text) > _LONGEST_TTL_SECONDS:
         raise ProviderError(f"{config.name}: ttlSeconds is not a number from 0 to {_LONGEST_TTL_SECONDS}")
     return int(text)
 

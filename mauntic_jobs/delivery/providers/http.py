@@ -64,7 +64,7 @@ class Answer:
     def retry_after(self, now: datetime) -> float | None:
         """Return for how many seconds it wants to be left alone, from either form of Retry-After."""
         text = self.headers.get("retry-after", "").strip()
-        if text.isdigit():
+        if text.isdecimal():
             return float(text)
         with suppress(ValueError):
             until = parsedate_to_datetime(text)

@@ -102,6 +102,6 @@ def _reject(answer: Answer) -> RejectReason | None:
 
 def _reset(answer: Answer, now: datetime) -> float | None:
     """Return in how many seconds the limit ends, by X-RateLimit-Reset, which is in seconds since 1970."""
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
         return max(0.0, int(answer.headers.get("x-ratelimit-reset", "")) - now.timestamp())
     return None

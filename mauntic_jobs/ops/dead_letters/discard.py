@@ -1,4 +1,4 @@
-"""Discarding dead letters: a copy is committed in Postgres before a job leaves Redis."""
+"""Discarding dead letters: a copy, and the end of a delivery, are committed in Postgres before a job leaves Redis."""
 
 import getpass
 import json
@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NoReturn
 
+from mauntic_jobs.delivery.settlement import give_up
 from mauntic_jobs.ops.dead_letters import failed_set
 from mauntic_jobs.ops.dead_letters.acting import Fate, Outcome, answered
 from mauntic_jobs.ops.dead_letters.box import Box
+from mauntic_jobs.ops.dead_letters.failed_jobs import as_letter
 from mauntic_jobs.ops.dead_letters.letter import RUNS, DeadLetter
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits
@@ -20,7 +22,10 @@ _sql = statements("dead_letters")
 
 
 def discard(box: Box, letters: Sequence[DeadLetter]) -> list[Outcome]:
-    """Keep a copy of each letter and take it off the list; a run stays in its ledger. Repeating it changes nothing."""
+    """Keep a copy of each letter and take it off the list; a run stays in its ledger. Repeating it changes nothing.
+
+    A delivery that is owed is given up, so that nothing sends it; one that is being sent is refused.
+    """
     outcomes: list[Outcome] = []
     for queue, group in groupby(letters, lambda letter: letter.queue):
         portion = list(group)
@@ -36,8 +41,24 @@ def _remove(box: Box, queue: str, letters: Sequence[DeadLetter]) -> list[Outcome
     base = box.queue(queue).base
     stored = failed_set.read_jobs(box.redis, base, [(letter.score, letter.id.encode()) for letter in letters], ["data"])
     _keep(box, letters, [_as_json(job.fields.get("data")) for job in stored])
-    codes = failed_set.remove(box.redis, base, [(letter.id, letter.score) for letter in letters])
-    return [answered(letter, code) for letter, code in zip(letters, codes, strict=True)]
+    # Before the jobs leave, or a message that is owed would be put on its queue again.
+    refusals = _give_up(box, [as_letter(box.queue(queue), job) for job in stored])
+    outcomes = [Outcome(letter, Fate.REFUSED, refusals[letter.id]) for letter in letters if letter.id in refusals]
+    left = [letter for letter in letters if letter.id not in refusals]
+    codes = failed_set.remove(box.redis, base, [(letter.id, letter.score) for letter in left])
+    return outcomes + [answered(letter, code) for letter, code in zip(left, codes, strict=True)]
+
+
+def _give_up(box: Box, letters: Sequence[DeadLetter]) -> dict[str, str]:
+    """Settle the deliveries that letters ask for; return why letters must stay, by their ids."""
+    known = {letter.id: key for letter in letters if (key := letter.delivery_key)}
+    reasons = give_up(
+        box.session,
+        [(organization, delivery, job) for job, (organization, delivery) in known.items()],
+        f"discarded by {_who()}",
+        record_activity=box.settings.record_activity,
+    )
+    return {job: reason for job, reason in zip(known, reasons, strict=True) if reason}
 
 
 def _keep(box: Box, letters: Sequence[DeadLetter], payloads: Sequence[str | None]) -> None:

@@ -1,5 +1,6 @@
 """The dead letters of the ledger: runs that failed, or were lost, for a window that nobody has covered since."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from mauntic_jobs.config import Settings
@@ -12,6 +13,9 @@ from mauntic_jobs.stores.postgres import Limits, Session
 from mauntic_jobs.window import Window
 
 _LARGEST_ID = 2**63 - 1
+_PAGE = 500
+# The start and the end of a window, None where there is none.
+_Span = tuple[datetime | None, datetime | None]
 
 _sql = statements("dead_letters")
 
@@ -52,17 +56,51 @@ def _open_runs(
     parameters = {"id": run, "since": since, "until": until, "present": present}
     with session.transaction(Limits("mauntic-jobs dlq")):
         rows = session.rows(_sql["failed_runs"], parameters)
-    return [row for row in rows if not _covered(row, settings)]
+    left = [row for row in rows if not _covered(row, [(row["next_start"], row["next_end"])], settings)]
+    later = _later_windows(session, left, settings)
+    return [row for row in left if not _covered(row, later.get(row["id"], []), settings)]
 
 
-def _covered(row: Row, settings: Settings) -> bool:
+def _later_windows(session: Session, rows: Sequence[Row], settings: Settings) -> dict[int, list[_Span]]:
+    """Return the windows that have succeeded since each run, by its id, as far off as one that covers it can be."""
+    asked = [(row["id"], reach) for row in rows if (reach := _reach(row, settings))]
+    found: dict[int, list[_Span]] = {}
+    for first in range(0, len(asked), _PAGE):
+        page = asked[first : first + _PAGE]
+        columns = {
+            "ids": [run for run, _ in page],
+            "starts": [reach.start for _, reach in page],
+            "ends": [reach.end for _, reach in page],
+        }
+        with session.transaction(Limits("mauntic-jobs dlq")):
+            answers = session.rows(_sql["later_windows"], columns)
+        for row in answers:
+            found[row["id"]] = [
+                (datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in row["windows"]
+            ]
+    return found
+
+
+def _reach(row: Row, settings: Settings) -> Window | None:
+    """Return from when until when windows can cover a run's, or None if its job is not known."""
+    job = jobs().get(row["job"])
+    if job is None:
+        return None
+    covered = job.coverage(Window(row["window_start"], row["window_end"]), job.options(), settings)
+    # One unit for the window's own place in it, one for a job that rebuilds the unit before as well.
+    longest = 2 * (covered.end - covered.start)
+    return Window(row["window_start"] - longest, row["window_end"] + longest)
+
+
+def _covered(row: Row, later: Sequence[_Span], settings: Settings) -> bool:
     """Whether a later run has rebuilt the window as part of a larger one."""
     job = jobs().get(row["job"])
     if job is None:
         return False
-    for start, end in row["later"]:
-        window = Window(datetime.fromisoformat(start), datetime.fromisoformat(end))
-        covered = job.coverage(window, job.options(), settings)
+    for start, end in later:
+        if start is None or end is None:
+            continue
+        covered = job.coverage(Window(start, end), job.options(), settings)
         if covered.start <= row["window_start"] and row["window_end"] <= covered.end:
             return True
     return False

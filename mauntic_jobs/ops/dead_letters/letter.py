@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 # What the failed runs of the ledger are listed under, as if they were a queue.
 RUNS = "run"
@@ -46,6 +47,19 @@ class DeadLetter:
         if self.channel is None:
             return None
         return _text(self.payload, "deliveryId") or _text(self.payload, "idempotencyKey")
+
+    @property
+    def delivery_key(self) -> tuple[UUID, str] | None:
+        """The organization and the id by which the delivery ledger knows it, if it is a delivery that can be read."""
+        if not self.delivery or not self.organization:
+            return None
+        try:
+            organization = UUID(self.organization)
+            self.delivery.encode()
+        except ValueError:
+            return None
+        # The ledger has no such id: Postgres cannot hold it.
+        return None if "\x00" in self.delivery else (organization, self.delivery)
 
     def age(self, now: datetime) -> timedelta:
         """Return how long ago it was given up."""

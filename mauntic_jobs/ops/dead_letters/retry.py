@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
-from uuid import UUID
 
 from mauntic_jobs.delivery.reopening import Wish, reopen
 from mauntic_jobs.ops.dead_letters import failed_set
@@ -47,12 +46,8 @@ def _refused_deliveries(box: Box, letters: Sequence[DeadLetter]) -> Refusals:
 
 def _wish(letter: DeadLetter) -> Wish | None:
     """Return the delivery that a letter asks for; None if it is not one, or cannot be read and will fail again."""
-    if not letter.delivery or not letter.organization:
-        return None
-    try:
-        return Wish(UUID(letter.organization), letter.delivery, letter.id, letter.added_at)
-    except ValueError:
-        return None
+    key = letter.delivery_key
+    return Wish(*key, letter.id, letter.added_at) if key else None
 
 
 def _refused_slots(box: Box, letters: Sequence[DeadLetter]) -> Refusals:

@@ -10,18 +10,28 @@ from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
 # By then what is ambiguous was sent again, or the platform has heard of it, unless a human has to decide; and a
 # provider that is still in trouble will hardly get out of it by itself.
 _TOO_LONG = timedelta(minutes=30)
+# So many are looked at each minute, however many there are.
+_MOST = 10_000
 
 _sql = statements("monitor")
 
 
 def deliveries_held(session: Session, now: datetime) -> list[Alert]:
     """Return an alert for each channel with deliveries that have been held or ambiguous for more than 30 minutes."""
-    return [_held(row) for row in session.rows(_sql["held"], {"before": now - _TOO_LONG})]
+    return [_held(row) for row in session.rows(_sql["held"], _asked(now))]
 
 
 def deliveries_deferred(session: Session, now: datetime) -> list[Alert]:
     """Return an alert for each channel with deliveries that no provider has taken for 30 minutes."""
-    return [_deferred(row) for row in session.rows(_sql["deferred"], {"before": now - _TOO_LONG})]
+    return [_deferred(row) for row in session.rows(_sql["deferred"], _asked(now))]
+
+
+def _asked(now: datetime) -> dict[str, datetime | int]:
+    return {"before": now - _TOO_LONG, "most": _MOST}
+
+
+def _count(deliveries: int) -> str:
+    return f"{deliveries:,} or more" if deliveries >= _MOST else f"{deliveries:,}"
 
 
 def _held(row: Row) -> Alert:
@@ -30,7 +40,7 @@ def _held(row: Row) -> Alert:
         key=row["channel"],
         severity=Severity.ERROR,
         summary=(
-            f"Of {row['deliveries']:,} {row['channel']} deliveries nobody has known for 30 minutes whether "
+            f"Of {_count(row['deliveries'])} {row['channel']} deliveries nobody has known for 30 minutes whether "
             f"they were sent; {row['held']:,} wait for a human."
         ),
         action=f"mauntic-jobs deliveries list --state ambiguous --channel {row['channel']}",
@@ -44,7 +54,9 @@ def _deferred(row: Row) -> Alert:
         cause=Cause.DELIVERIES_DEFERRED,
         key=row["channel"],
         severity=Severity.ERROR,
-        summary=f"For 30 minutes no provider has taken {row['deliveries']:,} {row['channel']} messages of {whose}.",
+        summary=(
+            f"For 30 minutes no provider has taken {_count(row['deliveries'])} {row['channel']} messages of {whose}."
+        ),
         action=f"mauntic-jobs deliveries list --state deferred --channel {row['channel']}",
         details={
             "deliveries": row["deliveries"],

@@ -7,7 +7,7 @@ from typing import Any
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Job, Row
-from mauntic_jobs.runner.slots import uncovered
+from mauntic_jobs.runner.slots import uncovered_windows
 from mauntic_jobs.scheduler.plan import Plan
 from mauntic_jobs.scheduler.slots import read_plans
 from mauntic_jobs.sql import statements
@@ -34,8 +34,12 @@ def slots_missed(session: Session, jobs: Sequence[Job[Any]], settings: Settings,
 def _passed_over(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[list[Row]]:
     known = {job.name: job for job in jobs}
     rows = session.rows(_sql["missed"], {"jobs": list(known), "since": now - _REMEMBERED})
-    left = [row for row in rows if uncovered(session, _window(row), known[row["job"]], settings)]
-    return [list(group) for _, group in groupby(left, lambda row: row["job"])]
+    found = []
+    for name, group in groupby(rows, lambda row: str(row["job"])):
+        missed = list(group)
+        left = set(uncovered_windows(session, [_window(row) for row in missed], known[name], settings))
+        found.append([row for row in missed if _window(row) in left])
+    return [missed for missed in found if missed]
 
 
 def _window(row: Row) -> Window:

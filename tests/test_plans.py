@@ -1,0 +1,169 @@
+"""Plans of the statements that read large tables: none reads such a table from its beginning to its end."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Session, connect
+from tests.support import contact, organization
+
+# The tables that grow with the messages, the events, the runs and the tenants.
+LARGE = (
+    "mauntic_jobs.deliveries",
+    "mauntic_jobs.runs",
+    "delivery.delivery_events",
+    "delivery.provider_configs",
+    "delivery.sending_domains",
+)
+ROWS = 50_000_000
+NOW = datetime(2026, 11, 5, 10, tzinfo=UTC)
+NAMES = {"organization": organization(1), "delivery": "d1"}
+PAGE = {"organization": UUID(int=0), "delivery": "", "page": 500}
+FAILED = {"job": UUID(int=7), "reason": None}
+ALL = {"organization": None, "channel": None, "limit": 20}
+
+STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("deliveries", "providers", {"organization": organization(1), "channel": "email"}),
+    ("deliveries", "domain", {"organization": organization(1), "domain": "acme.test"}),
+    ("deliveries", "end_leases", {"resend_after": timedelta(minutes=2), "most": 500}),
+    ("deliveries", "evidence", {"most": 500}),
+    ("deliveries", "show", NAMES),
+    ("deliveries", "owed", PAGE),
+    ("deliveries", "unrecorded", PAGE),
+    ("deliveries", "campaigns", {}),
+    ("deliveries", "failed_reasons", FAILED),
+    ("deliveries", "failed_page", {**FAILED, "after": "", "page": 500}),
+    ("deliveries", "standing", {"organizations": [organization(1)], "deliveries": ["d1"]}),
+    ("deliveries", "list", {**ALL, "states": ["failed"], "since": None}),
+    ("deliveries", "list", {**ALL, "states": ["deferred"], "since": None}),
+    ("deliveries", "list", {**ALL, "states": None, "since": NOW}),
+    ("deliveries", "list", {**ALL, "states": ["sent"], "since": NOW}),
+    ("monitor", "held", {"before": NOW, "most": 10_000}),
+    ("monitor", "deferred", {"before": NOW, "most": 10_000}),
+    (
+        "dead_letters",
+        "failed_runs",
+        {"id": None, "since": NOW - timedelta(days=1), "until": NOW, "present": ["segment-trigger-eval"]},
+    ),
+    ("dead_letters", "later_windows", {"ids": [1], "starts": [NOW - timedelta(days=1)], "ends": [NOW]}),
+]
+
+
+ROW_OF_EACH = (
+    """
+    INSERT INTO mauntic_jobs.deliveries (
+        organization_id, delivery_id, channel, state, queue_job, owner, job_id, updated_at
+    )
+    SELECT
+        %(org)s, 'd' || n, 'email', CASE WHEN n %% 20 = 0 THEN 'failed' ELSE 'sent' END, 'j', gen_random_uuid(),
+        gen_random_uuid(), %(at)s - n * interval '1 minute'
+    FROM generate_series(1, 10000) AS n
+    """,
+    "ANALYZE mauntic_jobs.deliveries",
+    """
+    INSERT INTO mauntic_jobs.runs (
+        job, window_start, window_end, launcher, host, pid, version, fencing_token, status, finished_at
+    )
+    VALUES ('aggregate-hourly', %(at)s, %(at)s + interval '1 hour', 'cli', 'h', 1, '0', 1, 'succeeded', %(at)s)
+    """,
+    """
+    INSERT INTO delivery.delivery_events (job_id, organization_id, contact_id, channel, event_type, created_at)
+    VALUES (gen_random_uuid(), %(org)s, %(contact)s, 'email', 'sent', '2026-11-05')
+    """,
+    """
+    INSERT INTO delivery.provider_configs (organization_id, channel, provider_type, config)
+    VALUES (%(org)s, 'email', 'ses', '{}')
+    """,
+    """
+    INSERT INTO delivery.sending_domains (organization_id, domain, created_at)
+    VALUES (%(org)s, 'acme.test', '2026-11-05')
+    """,
+)
+
+
+@pytest.fixture
+def session(direct_settings: Settings) -> Iterator[Session]:
+    with connect(direct_settings) as opened:
+        _fill(opened)
+        yield opened
+
+
+def _fill(session: Session) -> None:
+    """Add rows to each of the large tables: the estimates of an empty one are 0, whatever the catalog says."""
+    for query in ROW_OF_EACH:
+        session.execute(query.encode(), {"org": organization(1), "contact": contact(1), "at": NOW})
+
+
+def large_scans(session: Session, query: bytes, parameters: dict[str, Any]) -> list[str]:
+    """Return the large tables that the plan of a query would read whole, if they had as many rows as `ROWS`."""
+    nodes = [node for node in plan(session, query, parameters) if node["Node Type"] == "Seq Scan"]
+    return [
+        node["Relation Name"] for node in nodes if node["Relation Name"] in {name.partition(".")[2] for name in LARGE}
+    ]
+
+
+def plan(session: Session, query: bytes, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the nodes of a query's plan, for large tables."""
+    for table in LARGE:
+        # The planner multiplies the rows a page that the catalog has with the pages that the table has.
+        session.execute(
+            b"UPDATE pg_class SET relpages = pg_relation_size(oid) / 8192, reltuples = %(rows)s"
+            b" WHERE oid = %(table)s::regclass"
+            b" OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = %(table)s::regclass)",
+            {"table": table, "rows": ROWS},
+        )
+    (found,) = session.row(b"EXPLAIN (FORMAT json) " + query, parameters)["QUERY PLAN"]
+    return list(_nodes(found["Plan"]))
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for each in node.get("Plans", []):
+        yield from _nodes(each)
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "parameters"), STATEMENTS, ids=[f"{file}.{name}" for file, name, _ in STATEMENTS]
+)
+def test_a_statement_reads_no_large_table_whole(
+    session: Session, file: str, name: str, parameters: dict[str, Any]
+) -> None:
+    assert large_scans(session, statements(file)[name], parameters) == []
+
+
+@pytest.mark.parametrize("table", LARGE)
+def test_a_table_that_is_read_whole_is_noticed(session: Session, table: str) -> None:
+    query = f"SELECT * FROM {table}".encode()
+    assert large_scans(session, query, {}) == [table.partition(".")[2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("campaigns", {}), ("failed_page", {**FAILED, "after": "", "page": 500})]
+)
+def test_of_a_tenant_only_the_messages_of_the_campaign_are_read(
+    session: Session, name: str, parameters: dict[str, Any]
+) -> None:
+    indexes = {node.get("Index Name") for node in plan(session, statements("deliveries")[name], parameters)}
+    assert "deliveries_of_campaign" in indexes
+
+
+def test_each_failed_run_is_looked_up_among_the_successes(session: Session) -> None:
+    session.execute(
+        b"INSERT INTO mauntic_jobs.runs (job, window_start, window_end, launcher, host, pid, version, fencing_token,"
+        b" status, finished_at) SELECT 'aggregate-hourly', %(at)s - n * interval '5 minutes',"
+        b" %(at)s - (n - 1) * interval '5 minutes', 'cli', 'h', 1, '0', 1,"
+        b" CASE WHEN n %% 100 = 0 THEN 'failed' ELSE 'succeeded' END, %(at)s FROM generate_series(1, 10000) AS n",
+        {"at": NOW},
+    )
+    session.execute_alone(b"VACUUM ANALYZE mauntic_jobs.runs")
+    asked = {"id": None, "since": None, "until": NOW, "present": ["segment-trigger-eval"]}
+    query = b"EXPLAIN (FORMAT json) " + statements("dead_letters")["failed_runs"]
+    (found,) = session.row(query, asked)["QUERY PLAN"]
+    nodes = list(_nodes(found["Plan"]))
+    assert {"runs_failed", "runs_succeeded", "runs_covering"} <= {node.get("Index Name") for node in nodes}
+    assert "Seq Scan" not in {node["Node Type"] for node in nodes if node.get("Relation Name") == "runs"}
