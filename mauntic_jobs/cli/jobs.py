@@ -86,6 +86,7 @@ def _register(app: typer.Typer, declared: Job[Any]) -> None:
         named = window_of(job, now, date, window, last, month, slot=slot, tell=tell)
         request = Request(
             job=job,
+            host_clock=clock.now if slot is not None and launcher is None else None,
             window=named.window,
             coverage=job.coverage(named.window, options, settings),
             options=options,

@@ -13,6 +13,7 @@ from mauntic_jobs import __version__
 from mauntic_jobs.errors import FencedError, LockedError, SlotClaimedError
 from mauntic_jobs.job import Overlap, Row
 from mauntic_jobs.runner.request import Request, Status
+from mauntic_jobs.runner.shared_time import MAX_SKEW, database_time, shared_time, skew_error
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session, json
 
@@ -42,15 +43,19 @@ class Claim:
 def acquire(session: Session, request: Request, attempt: int) -> Claim:
     """Claim the job for `request`, taking over from dead owners; under `Overlap.WAIT`, wait for live ones.
 
-    Raises LockedError, which names the owner, when another run is under way and the request does not wait, and
-    SlotClaimedError when the slot is another's.
+    Raises LockedError, which names the owner, when another run is under way and the request does not wait,
+    SlotClaimedError when the slot is another's, and ClockSkewError when it has not struck by the database's clock.
     """
+    if request.host_clock is not None:
+        shared_time(session, request.host_clock)
     waiting = False
     while True:
         claim = _try(session, request, attempt)
         if claim is not None:
             return claim
         _check_slot(session, request)
+        if _waited_for_slot(session, request):
+            continue
         owner = _owner(session, request)
         if request.overlap is not Overlap.WAIT:
             raise LockedError(f"{request.job.name} is being run by {owner}. Try again later, or add --overlap wait.")
@@ -158,6 +163,18 @@ def _check_slot(session: Session, request: Request) -> None:
     for run in session.rows(_sql["slot_claim"], slot):
         answer = f"run {run['id']} ({run['status']}, {run['launcher']} on {run['host']})"
         raise SlotClaimedError(f"Slot {request.slot:%Y-%m-%dT%H:%M}Z is answered by {answer}.")
+
+
+def _waited_for_slot(session: Session, request: Request) -> bool:
+    """Return whether the slot had not struck yet by the database's clock, after having waited for it."""
+    if not request.claim_slot or request.slot is None:
+        return False
+    there = database_time(session)
+    left = request.slot - there
+    if left > MAX_SKEW:
+        raise skew_error(there, left)
+    time.sleep(max(0.0, left.total_seconds()))
+    return left > timedelta()
 
 
 def _owner(session: Session, request: Request) -> str:

@@ -48,8 +48,8 @@ class Request:
     """One run to be made: `job` for `window`, with `coverage` the whole buckets that it rebuilds.
 
     `now` is the instant of asking. `slot` is the cron slot, if the run answers one; with `claim_slot` only if nobody
-    has claimed it. `remarks` go into the ledger. `tell` shows a sentence to whoever watches. `host` and `pid` name the
-    owner in the ledger.
+    has claimed it. With `host_clock` that is compared with the database's clock first. `remarks` go into the ledger.
+    `tell` shows a sentence to whoever watches. `host` and `pid` name the owner in the ledger.
     """
 
     job: Job[Any]
@@ -61,6 +61,7 @@ class Request:
     now: datetime
     slot: datetime | None = None
     claim_slot: bool = False
+    host_clock: Callable[[], datetime] | None = None
     remarks: Sequence[str] = ()
     overlap: Overlap = Overlap.SKIP
     dry_run: bool = False

@@ -10,6 +10,7 @@ from mauntic_jobs.catch_up import ON_TIME, CatchUp, Which
 from mauntic_jobs.cron import slots
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.request import Status
+from mauntic_jobs.runner.shared_time import MAX_SKEW
 from mauntic_jobs.window import format_duration
 
 # A record of how far slots are settled that lags behind by more is brought up to date without another reason.
@@ -47,7 +48,7 @@ class Plan:
     """What is to be done for a job: the slots to run, oldest first, and those to record as passed over.
 
     `settled` and `cron` are the record to be kept of it; `news` is whether that is worth writing. `waits_for` is the
-    run that is under way, if one is.
+    run that is under way, if one is. With `resets`, slots of the future are settled, which has to be taken back first.
     """
 
     job: Job[Any]
@@ -58,14 +59,18 @@ class Plan:
     cron: str
     news: bool
     waits_for: str | None = None
+    resets: bool = False
 
 
 def plan(job: Job[Any], state: SlotState, now: datetime) -> Plan:
-    """Return what is to be done for `job` at `now`, aware, in UTC.
+    """Return what is to be done for `job` at `now`, the database's time, aware, in UTC.
 
     A job that was never scheduled starts with the slot that has just struck, or after the latest that somebody claimed.
     When its cron line was changed, the slots of the old one are accounted for before those of the new one count.
     """
+    if state.settled is not None and state.settled > now + MAX_SKEW:
+        cron = state.cron or job.cron
+        return Plan(job, [], [], state.open, state.settled, cron, news=True, waits_for=state.running, resets=True)
     known = state.cron is not None and state.settled is not None
     start = state.settled if state.settled is not None else state.latest or now - ON_TIME
     struck = list(takewhile(lambda slot: slot <= now, slots(state.cron or job.cron, start)))

@@ -11,6 +11,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.runner.claim import release_dead
 from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.runner.shared_time import MAX_SKEW
 from mauntic_jobs.scheduler.plan import Plan, SlotState, plan
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session
@@ -20,7 +21,7 @@ _sql = statements("schedules")
 
 
 def read_plans(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Plan]:
-    """Return the plan of each job at `now`, by a single query."""
+    """Return the plan of each job at `now`, the database's time, by a single query."""
     wanted = {"jobs": [job.name for job in jobs], "takeover_after": settings.takeover_after}
     states = {row["job"]: _state(row) for row in session.rows(_sql["state"], wanted)}
     return [plan(job, states[job.name], now) for job in jobs]
@@ -28,10 +29,16 @@ def read_plans(session: Session, jobs: Sequence[Job[Any]], settings: Settings, n
 
 def record(
     session: Session, plans: Sequence[Plan], settings: Settings, launcher: Launcher, tell: Callable[[str], None]
-) -> None:
-    """Write down what the plans pass over, and how far the slots are settled; nothing where there is no news."""
+) -> bool:
+    """Write down what the plans pass over, and how far the slots are settled; nothing where there is no news.
+
+    Returns whether slots of the future were settled. That was taken back, and there may be more to do by now.
+    """
+    resets = [each for each in plans if each.resets]
+    for each in resets:
+        _reset(session, each, tell)
     for each in plans:
-        if not each.news:
+        if not each.news or each.resets:
             continue
         release_dead(session, each.job.name, settings.takeover_after, tell)
         with session.transaction(Limits("mauntic-jobs schedule")):
@@ -39,6 +46,19 @@ def record(
                 session.execute(_sql["pass_over"], _passed(each, settings, launcher))
             settled = {"job": each.job.name, "cron": each.cron, "settled": each.settled}
             session.execute(_sql["settle"], settled)
+    return bool(resets)
+
+
+def _reset(session: Session, each: Plan, tell: Callable[[str], None]) -> None:
+    voided = {"job": each.job.name, "tolerance": MAX_SKEW, "within": each.job.catch_up.within}
+    with session.transaction(Limits("mauntic-jobs schedule")):
+        reset = session.rows(_sql["reset"], voided)
+    for row in reset:
+        tell(
+            f"schedule: the slots of {each.job.name} were settled up to {each.settled:%Y-%m-%dT%H:%M}Z, which is yet "
+            f"to come: a clock was ahead. They are settled up to {row['settled']:%Y-%m-%dT%H:%M}Z now; later ones are "
+            "run at their time."
+        )
 
 
 def _state(row: Row) -> SlotState:

@@ -1,6 +1,9 @@
 -- The ledger of runs. Who holds a claim, and whether they are alive, is judged by the database's clock alone: it is the
 -- one clock that all hosts share, and a host whose own clock is off must not take over a run that is alive.
 
+-- time -- Read the database's clock.
+SELECT clock_timestamp() AS now
+
 -- release_dead -- Mark the runs of a job whose owner has been silent for too long as lost.
 UPDATE mauntic_jobs.runs
 SET status = 'lost', finished_at = clock_timestamp(), claims_slot = false,
@@ -13,13 +16,15 @@ SELECT pg_terminate_backend(pid)
 FROM pg_stat_activity
 WHERE application_name = %(name)s AND usename = current_user AND pid <> pg_backend_pid()
 
--- claim -- Start a run, unless an exclusive run of the job is under way or the slot is claimed: then no row comes back.
+-- claim -- Start a run, unless an exclusive run of the job is under way, or the slot is claimed or has not struck yet by
+-- the database's clock: then no row comes back.
 INSERT INTO mauntic_jobs.runs
     (job, slot, claims_slot, window_start, window_end, options, launcher, launcher_id, host, pid, version, attempt,
      exclusive, fencing_token, status)
-VALUES
-    (%(job)s, %(slot)s, %(claims_slot)s, %(window_start)s, %(window_end)s, %(options)s, %(launcher)s, %(launcher_id)s,
-     %(host)s, %(pid)s, %(version)s, %(attempt)s, %(exclusive)s, nextval('mauntic_jobs.fencing_tokens'), 'running')
+SELECT %(job)s, %(slot)s, %(claims_slot)s, %(window_start)s, %(window_end)s, %(options)s, %(launcher)s,
+       %(launcher_id)s, %(host)s, %(pid)s, %(version)s, %(attempt)s, %(exclusive)s,
+       nextval('mauntic_jobs.fencing_tokens'), 'running'
+WHERE NOT %(claims_slot)s OR %(slot)s::timestamptz <= clock_timestamp()
 ON CONFLICT DO NOTHING
 RETURNING id, fencing_token
 

@@ -20,7 +20,7 @@ LEFT JOIN LATERAL (
       AND (status <> 'running' OR heartbeat_at >= clock_timestamp() - %(takeover_after)s)
 ) AS claims ON true
 
--- pass_over -- Record slots that nobody is going to run, unless somebody has claimed them meanwhile.
+-- pass_over -- Record slots that have struck and are not going to be run, unless they were claimed meanwhile.
 INSERT INTO mauntic_jobs.runs
     (job, slot, claims_slot, window_start, window_end, launcher, launcher_id, host, pid, version, attempt, fencing_token,
      status, finished_at, error)
@@ -29,11 +29,30 @@ SELECT %(job)s, slot, true, window_start, window_end, %(launcher)s, %(launcher_i
 FROM unnest(
     %(slots)s::timestamptz[], %(starts)s::timestamptz[], %(ends)s::timestamptz[], %(statuses)s::text[], %(reasons)s::text[]
 ) AS passed (slot, window_start, window_end, status, reason)
+WHERE slot <= clock_timestamp()
 ON CONFLICT DO NOTHING
 
--- settle -- Move forward how far the slots of a job are settled. A line that was changed starts where the old one ended.
-INSERT INTO mauntic_jobs.schedules AS known (job, cron, settled) VALUES (%(job)s, %(cron)s, %(settled)s)
+-- settle -- Move forward how far the slots of a job are settled, never beyond the present. A line that was changed
+-- starts where the old one ended.
+INSERT INTO mauntic_jobs.schedules AS known (job, cron, settled)
+VALUES (%(job)s, %(cron)s, least(%(settled)s, clock_timestamp()))
 ON CONFLICT (job) DO UPDATE SET cron = EXCLUDED.cron, settled = greatest(known.settled, EXCLUDED.settled)
+
+-- reset -- Take back that slots of the future are settled. Claims made before their slot had struck are void, back to
+-- what is still caught up with, and their slots become due again; those passed over so early were never passed over.
+WITH early AS (
+    UPDATE mauntic_jobs.runs
+    SET claims_slot = false,
+        status = CASE WHEN status IN ('missed', 'superseded') THEN 'skipped' ELSE status END,
+        error = CASE WHEN status IN ('missed', 'superseded') THEN 'passed over by a clock that was ahead' ELSE error END
+    WHERE job = %(job)s AND claims_slot AND status <> 'running' AND slot > started_at + %(tolerance)s::interval
+      AND slot > clock_timestamp() - %(within)s::interval
+    RETURNING slot
+)
+UPDATE mauntic_jobs.schedules
+SET settled = least(clock_timestamp(), (SELECT min(slot) FROM early) - interval '1 microsecond')
+WHERE job = %(job)s AND settled > clock_timestamp()
+RETURNING settled
 
 -- overview -- For each job: its latest run that did something, its latest success, and what was passed over of late.
 SELECT wanted.job, last.id AS run, last.status, last.started_at, last.slot, last.error,

@@ -100,8 +100,13 @@ def test_a_record_that_lags_far_behind_is_brought_up_to_date() -> None:
 
 
 def test_a_clock_that_was_set_back_makes_nothing_due() -> None:
-    made = plan(HOURLY, _known(HOURLY, "2026-10-05T12:00"), utc("2026-10-05T11:00"))
-    assert (made.due, made.passed, made.news) == ([], [], False)
+    made = plan(HOURLY, _known(HOURLY, "2026-10-05T12:00"), utc("2026-10-05T11:59"))
+    assert (made.due, made.passed, made.news, made.resets) == ([], [], False, False)
+
+
+def test_slots_of_the_future_that_are_settled_are_taken_back_first() -> None:
+    made = plan(HOURLY, _known(HOURLY, "2026-10-05T12:00"), utc("2026-10-05T11:59") - MICROSECOND)
+    assert (made.due, made.passed, made.news, made.resets) == ([], [], True, True)
 
 
 def test_the_slots_of_a_changed_line_are_accounted_for_first() -> None:

@@ -24,11 +24,12 @@ _sql = statements("run_alerts")
 def slots_missed(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
     """Return an alert for each job with a slot that is overdue, or was passed over lately and not made up for."""
     plans = read_plans(session, jobs, settings, now)
+    ahead = [_settled_ahead(each) for each in plans if each.resets]
     overdue = [each for each in plans if each.due and now - each.due[0] > settings.overdue_after]
-    late = {each.job.name for each in overdue}
+    late = {each.job.name for each in plans if each in overdue or each.resets}
     passed = [rows for rows in _passed_over(session, jobs, settings, now) if rows[0]["job"] not in late]
     critical = {job.name: job.critical for job in jobs}
-    return [_overdue(each) for each in overdue] + [_missed(rows, critical) for rows in passed]
+    return ahead + [_overdue(each) for each in overdue] + [_missed(rows, critical) for rows in passed]
 
 
 def _passed_over(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[list[Row]]:
@@ -51,6 +52,20 @@ def _overdue(each: Plan) -> Alert:
         summary=f"{each.job.name} is overdue since {each.due[0]:%Y-%m-%d %H:%M} UTC: {slots} for a clock to run them.",
         action="mauntic-jobs schedule run",
         details={"slots": len(each.due), "since": each.due[0].isoformat()},
+    )
+
+
+def _settled_ahead(each: Plan) -> Alert:
+    return Alert(
+        cause=Cause.SLOT_MISSED,
+        key=each.job.name,
+        severity=Severity.ERROR if each.job.critical else Severity.WARNING,
+        summary=(
+            f"The slots of {each.job.name} are settled up to {each.settled:%Y-%m-%d %H:%M} UTC, which is yet to come: "
+            "a clock was ahead. The next look of a clock takes that back."
+        ),
+        action="mauntic-jobs schedule run",
+        details={"settled": each.settled.isoformat()},
     )
 
 
