@@ -160,8 +160,7 @@ class Worker:
     def _fail(
         self, consumer: QueueConsumer, taken: Taken, job: ReceivedJob | None, error: Exception, *, for_good: bool
     ) -> None:
-        # A text that no encoding can write would keep the job from ever ending.
-        reason = scrub(str(error) or type(error).__name__).encode(errors="replace").decode()
+        reason = scrub(str(error) or type(error).__name__)
         self._tell(f"{self.queue.name}: job {taken.id} failed: {reason}")
         if job is None or for_good or job.last_attempt:
             keep = {"count": -1} if job is None else job.kept(failed=True)
