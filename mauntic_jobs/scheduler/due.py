@@ -13,7 +13,7 @@ from mauntic_jobs.job import Job
 from mauntic_jobs.runner.request import Launcher, Report, Status
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.runner.shared_time import shared_time
-from mauntic_jobs.runner.slots import slot_request, with_remarks
+from mauntic_jobs.runner.slots import after_others, slot_request
 from mauntic_jobs.scheduler.plan import Passed, Plan, ordered, without
 from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.stores.postgres import Session, connect
@@ -125,7 +125,7 @@ class Round:
         if self.dry_run:
             return Report(job.name, window, Status.DRY_RUN)
         request = slot_request(job, slot, self.settings, Launcher.SCHEDULE, self.clock(), tell=self.tell)
-        return run(with_remarks(request, self.jobs))
+        return run(after_others(request, self.jobs))
 
 
 def _failure(defect: Exception) -> JobFailedError:
