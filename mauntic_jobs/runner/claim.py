@@ -18,6 +18,8 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session, json
 
 _POLL_SECONDS = 0.5
+# A slot whose runs were lost this often has failed: it would take down the next one, too.
+MAX_LOSSES = 3
 
 _sql = statements("runs")
 
@@ -68,7 +70,7 @@ def acquire(session: Session, request: Request, attempt: int) -> Claim:
 def release_dead(session: Session, job: str, takeover_after: timedelta, tell: Callable[[str], None]) -> None:
     """Mark the runs of a job whose owner has been silent for so long as lost, and end what they have open."""
     with session.transaction(Limits()):
-        dead = session.rows(_sql["release_dead"], {"job": job, "takeover_after": takeover_after})
+        dead = session.rows(_sql["release_dead"], _silent(job, takeover_after))
     _terminate(session, job, dead, tell)
 
 
@@ -124,11 +126,16 @@ def beat(session: Session, claim: Claim) -> bool:
 
 def _try(session: Session, request: Request, attempt: int) -> Claim | None:
     job, takeover_after = request.job.name, request.settings.takeover_after
+    claimed = {**_identity(request, attempt), "takeover_after": takeover_after}
     with session.transaction(Limits()):
-        dead = session.rows(_sql["release_dead"], {"job": job, "takeover_after": takeover_after})
-        row = next(iter(session.rows(_sql["claim"], _identity(request, attempt))), None)
+        dead = session.rows(_sql["release_dead"], _silent(job, takeover_after))
+        row = next(iter(session.rows(_sql["claim"], claimed)), None)
     _terminate(session, job, dead, request.tell)
     return Claim(row["id"], row["fencing_token"]) if row else None
+
+
+def _silent(job: str, takeover_after: timedelta) -> dict[str, Any]:
+    return {"job": job, "takeover_after": takeover_after, "losses": MAX_LOSSES}
 
 
 def _terminate(session: Session, job: str, dead: Sequence[Row], tell: Callable[[str], None]) -> None:

@@ -22,8 +22,9 @@ class SlotState:
     """What the database knows of a job's slots.
 
     `cron` and `settled` are None for a job that was never scheduled: the line whose slots are accounted for, and the
-    instant up to which they are settled. Of the slots after that, `done` have ended, whatever their result, and `open`
-    are being run. `latest` is the latest that was ever claimed; `running` says which run is under way, if one is.
+    instant up to which they are settled. Of the slots after that, `done` have ended, whatever their result, `open` are
+    being run, and `held` were lost repeatedly and wait for a while. `latest` is the latest that was ever claimed;
+    `running` says which run is under way, if one is.
     """
 
     cron: str | None = None
@@ -32,6 +33,7 @@ class SlotState:
     done: frozenset[datetime] = frozenset()
     open: frozenset[datetime] = frozenset()
     running: str | None = None
+    held: frozenset[datetime] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Plan:
 
     `settled` and `cron` are the record to be kept of it; `news` is whether that is worth writing. `waits_for` is the
     run that is under way, if one is. With `resets`, slots of the future are settled, which has to be taken back first.
+    `unseen` is whether no clock has ever looked at the job.
     """
 
     job: Job[Any]
@@ -60,6 +63,7 @@ class Plan:
     news: bool
     waits_for: str | None = None
     resets: bool = False
+    unseen: bool = False
 
 
 def plan(job: Job[Any], state: SlotState, now: datetime) -> Plan:
@@ -75,7 +79,8 @@ def plan(job: Job[Any], state: SlotState, now: datetime) -> Plan:
     start = state.settled if state.settled is not None else state.latest or now - ON_TIME
     struck = list(takewhile(lambda slot: slot <= now, slots(state.cron or job.cron, start)))
     left = [slot for slot in struck if slot not in state.done and slot not in state.open]
-    due, passed = _choose(job.catch_up, left, struck[-1], now) if left else ([], [])
+    chosen, passed = _choose(job.catch_up, left, struck[-1], now) if left else ([], [])
+    due = [slot for slot in chosen if slot not in state.held]
     accounted = state.done | {each.slot for each in passed}
     settled_slots = list(takewhile(lambda slot: slot in accounted, struck))
     changed = known and state.cron != job.cron and len(settled_slots) == len(struck)
@@ -89,6 +94,7 @@ def plan(job: Job[Any], state: SlotState, now: datetime) -> Plan:
         cron=job.cron if changed or not known else state.cron or job.cron,
         news=not known or changed or bool(due or passed) or len(settled_slots) > _LONGEST_LAG,
         waits_for=state.running,
+        unseen=state.settled is None and state.latest is None,
     )
 
 

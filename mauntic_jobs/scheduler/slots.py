@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from mauntic_jobs import __version__
@@ -17,12 +17,16 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session
 from mauntic_jobs.window import Window
 
+# For how long a slot waits that was lost for the second time; meanwhile later ones are run.
+_PAUSE_AFTER_LOSS = timedelta(minutes=5)
+
 _sql = statements("schedules")
 
 
 def read_plans(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Plan]:
     """Return the plan of each job at `now`, the database's time, by a single query."""
-    wanted = {"jobs": [job.name for job in jobs], "takeover_after": settings.takeover_after}
+    names = [job.name for job in jobs]
+    wanted = {"jobs": names, "takeover_after": settings.takeover_after, "pause": _PAUSE_AFTER_LOSS}
     states = {row["job"]: _state(row) for row in session.rows(_sql["state"], wanted)}
     return [plan(job, states[job.name], now) for job in jobs]
 
@@ -61,10 +65,22 @@ def _reset(session: Session, each: Plan, tell: Callable[[str], None]) -> None:
         )
 
 
+def installed_at(session: Session) -> datetime:
+    """Return when the first migration was applied, aware, in UTC."""
+    at: datetime = session.row(_sql["installed"])["at"]
+    return at
+
+
 def _state(row: Row) -> SlotState:
     running = None if row["running"] is None else f"run {row['running']} on {row['running_on']}"
     return SlotState(
-        row["cron"], row["settled"], row["latest"], frozenset(row["done"]), frozenset(row["open"]), running
+        row["cron"],
+        row["settled"],
+        row["latest"],
+        frozenset(row["done"]),
+        frozenset(row["open"]),
+        running,
+        frozenset(row["held"]),
     )
 
 

@@ -1,24 +1,40 @@
 -- The slots of the jobs' cron lines: which are settled, which are claimed, and who claims them.
 
 -- state -- For each job: how far its slots are settled, which ones after that are claimed, and whether a run is under way.
--- The claim of a dead owner does not count. This is all that is asked when nothing is due.
+-- The claim of a dead owner does not count. A slot whose run was lost more than once is held for some minutes. This is all that is asked when nothing is due.
 SELECT wanted.job, schedules.cron, schedules.settled,
        (SELECT max(slot) FROM mauntic_jobs.runs WHERE runs.job = wanted.job AND claims_slot) AS latest,
        coalesce(claims.done, '{}') AS done,
        coalesce(claims.open, '{}') AS open,
+       coalesce(losses.held, '{}') AS held,
        owner.id AS running, owner.host AS running_on
 FROM unnest(%(jobs)s::text[]) AS wanted (job)
 LEFT JOIN mauntic_jobs.schedules ON schedules.job = wanted.job
 LEFT JOIN mauntic_jobs.runs AS owner
     ON owner.job = wanted.job AND owner.status = 'running' AND owner.exclusive
-    AND owner.heartbeat_at >= clock_timestamp() - %(takeover_after)s
+    AND owner.heartbeat_at >= clock_timestamp() - coalesce(owner.takeover_after, %(takeover_after)s)
 LEFT JOIN LATERAL (
     SELECT array_agg(slot) FILTER (WHERE status <> 'running') AS done,
            array_agg(slot) FILTER (WHERE status = 'running') AS open
     FROM mauntic_jobs.runs
     WHERE runs.job = schedules.job AND claims_slot AND slot > schedules.settled
-      AND (status <> 'running' OR heartbeat_at >= clock_timestamp() - %(takeover_after)s)
+      AND (
+          status <> 'running' OR heartbeat_at >= clock_timestamp() - coalesce(takeover_after, %(takeover_after)s)
+      )
 ) AS claims ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(slot) AS held
+    FROM (
+        SELECT slot
+        FROM mauntic_jobs.runs
+        WHERE runs.job = schedules.job AND slot > schedules.settled AND status = 'lost' AND launcher <> 'cli'
+        GROUP BY slot
+        HAVING max(finished_at) > clock_timestamp() - (count(*) - 1) * %(pause)s::interval
+    ) AS lost
+) AS losses ON true
+
+-- installed -- Read when the first migration was applied.
+SELECT min(applied_at) AS at FROM mauntic_jobs.migrations
 
 -- pass_over -- Record slots that have struck and are not going to be run, unless they were claimed meanwhile.
 INSERT INTO mauntic_jobs.runs
