@@ -6,10 +6,11 @@ from itertools import groupby
 from typing import Any
 
 from mauntic_jobs.config import Settings
+from mauntic_jobs.cron import next_slot
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.runner.slots import uncovered
 from mauntic_jobs.scheduler.plan import Plan
-from mauntic_jobs.scheduler.slots import read_plans
+from mauntic_jobs.scheduler.slots import installed_at, read_plans
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
@@ -17,6 +18,8 @@ from mauntic_jobs.window import Window
 
 # For so long somebody is reminded of slots that were passed over, unless they are made up for.
 _REMEMBERED = timedelta(days=1)
+# After the first `db upgrade` a clock is expected to be set up within this.
+_SETTING_UP = timedelta(days=1)
 
 _sql = statements("run_alerts")
 
@@ -29,7 +32,8 @@ def slots_missed(session: Session, jobs: Sequence[Job[Any]], settings: Settings,
     late = {each.job.name for each in plans if each in overdue or each.resets}
     passed = [rows for rows in _passed_over(session, jobs, settings, now) if rows[0]["job"] not in late]
     critical = {job.name: job.critical for job in jobs}
-    return ahead + [_overdue(each) for each in overdue] + [_missed(rows, critical) for rows in passed]
+    never = _never_run(session, [each.job for each in plans if each.unseen], now)
+    return ahead + never + [_overdue(each) for each in overdue] + [_missed(rows, critical) for rows in passed]
 
 
 def _passed_over(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[list[Row]]:
@@ -67,6 +71,28 @@ def _settled_ahead(each: Plan) -> Alert:
         action="mauntic-jobs schedule run",
         details={"settled": each.settled.isoformat()},
     )
+
+
+def _never_run(session: Session, unseen: Sequence[Job[Any]], now: datetime) -> list[Alert]:
+    if not unseen:
+        return []
+    expected = installed_at(session) + _SETTING_UP
+    first = [(job, next_slot(job.cron, expected)) for job in unseen]
+    return [
+        Alert(
+            cause=Cause.SLOT_MISSED,
+            key=job.name,
+            severity=Severity.ERROR if job.critical else Severity.WARNING,
+            summary=(
+                f"{job.name} has never been run, and no clock has looked at it: its slot of {slot:%Y-%m-%d %H:%M} UTC "
+                "has passed since `db upgrade`."
+            ),
+            action="mauntic-jobs schedule run",
+            details={"since": slot.isoformat()},
+        )
+        for job, slot in first
+        if slot <= now
+    ]
 
 
 def _missed(rows: Sequence[Row], critical: Mapping[str, bool]) -> Alert:
