@@ -51,7 +51,7 @@ class Plan:
 
     `settled` and `cron` are the record to be kept of it; `news` is whether that is worth writing. `waits_for` is the
     run that is under way, if one is. With `resets`, slots of the future are settled, which has to be taken back first.
-    `unseen` is whether no clock has ever looked at the job.
+    `unseen` is whether no clock has ever looked at the job, `changed` whether its cron line is a new one from here on.
     """
 
     job: Job[Any]
@@ -64,6 +64,7 @@ class Plan:
     waits_for: str | None = None
     resets: bool = False
     unseen: bool = False
+    changed: bool = False
 
 
 def plan(job: Job[Any], state: SlotState, now: datetime) -> Plan:
@@ -84,13 +85,14 @@ def plan(job: Job[Any], state: SlotState, now: datetime) -> Plan:
     accounted = state.done | {each.slot for each in passed}
     settled_slots = list(takewhile(lambda slot: slot in accounted, struck))
     changed = known and state.cron != job.cron and len(settled_slots) == len(struck)
-    settled = now if changed else (settled_slots or [start])[-1]
     return Plan(
         job=job,
         due=due,
         passed=passed,
         open=state.open,
-        settled=settled,
+        # The slots of a new line count from the last one of the old line: another clock may go by either.
+        settled=(settled_slots or [start])[-1],
+        changed=changed,
         cron=job.cron if changed or not known else state.cron or job.cron,
         news=not known or changed or bool(due or passed) or len(settled_slots) > _LONGEST_LAG,
         waits_for=state.running,

@@ -36,8 +36,9 @@ def record(
 ) -> bool:
     """Write down what the plans pass over, and how far the slots are settled; nothing where there is no news.
 
-    Returns whether slots of the future were settled. That was taken back, and there may be more to do by now.
+    Returns whether there may be more to do by now: slots of the future were settled, or a cron line was changed.
     """
+    set_by = f"{launcher} on {settings.launcher_id or socket.gethostname()}"
     resets = [each for each in plans if each.resets]
     for each in resets:
         _reset(session, each, tell)
@@ -48,9 +49,9 @@ def record(
         with session.transaction(Limits("mauntic-jobs schedule")):
             if each.passed:
                 session.execute(_sql["pass_over"], _passed(each, settings, launcher))
-            settled = {"job": each.job.name, "cron": each.cron, "settled": each.settled}
+            settled = {"job": each.job.name, "cron": each.cron, "settled": each.settled, "set_by": set_by}
             session.execute(_sql["settle"], settled)
-    return bool(resets)
+    return any(each.resets or each.changed for each in plans)
 
 
 def _reset(session: Session, each: Plan, tell: Callable[[str], None]) -> None:

@@ -33,6 +33,12 @@ LEFT JOIN LATERAL (
     ) AS lost
 ) AS losses ON true
 
+-- taking_turns -- List the jobs whose cron line was changed back and forth within a day.
+SELECT job, cron, set_by, previous_cron, previous_by, returns
+FROM mauntic_jobs.schedules
+WHERE job = any(%(jobs)s::text[]) AND returns >= 2 AND changed_at > clock_timestamp() - interval '1 day'
+ORDER BY job
+
 -- installed -- Read when the first migration was applied.
 SELECT min(applied_at) AS at FROM mauntic_jobs.migrations
 
@@ -50,9 +56,21 @@ ON CONFLICT DO NOTHING
 
 -- settle -- Move forward how far the slots of a job are settled, never beyond the present. A line that was changed
 -- starts where the old one ended.
-INSERT INTO mauntic_jobs.schedules AS known (job, cron, settled)
-VALUES (%(job)s, %(cron)s, least(%(settled)s, clock_timestamp()))
-ON CONFLICT (job) DO UPDATE SET cron = EXCLUDED.cron, settled = greatest(known.settled, EXCLUDED.settled)
+-- Who changed it, and how often it was changed back at once, is kept.
+INSERT INTO mauntic_jobs.schedules AS known (job, cron, settled, set_by)
+VALUES (%(job)s, %(cron)s, least(%(settled)s, clock_timestamp()), %(set_by)s)
+ON CONFLICT (job) DO UPDATE
+SET cron = EXCLUDED.cron, settled = greatest(known.settled, EXCLUDED.settled),
+    set_by = CASE WHEN known.cron = EXCLUDED.cron THEN known.set_by ELSE EXCLUDED.set_by END,
+    previous_cron = CASE WHEN known.cron = EXCLUDED.cron THEN known.previous_cron ELSE known.cron END,
+    previous_by = CASE WHEN known.cron = EXCLUDED.cron THEN known.previous_by ELSE known.set_by END,
+    changed_at = CASE WHEN known.cron = EXCLUDED.cron THEN known.changed_at ELSE clock_timestamp() END,
+    returns = CASE
+        WHEN known.cron = EXCLUDED.cron THEN known.returns
+        WHEN known.previous_cron = EXCLUDED.cron AND known.changed_at > clock_timestamp() - interval '1 day'
+            THEN known.returns + 1
+        ELSE 0
+    END
 
 -- reset -- Take back that slots of the future are settled. Claims made before their slot had struck are void, back to
 -- what is still caught up with, and their slots become due again; those passed over so early were never passed over.

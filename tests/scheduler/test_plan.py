@@ -114,7 +114,7 @@ def test_the_slots_of_a_changed_line_are_accounted_for_first() -> None:
     made = plan(changed, _known(HOURLY, "2026-10-05T09:00"), utc("2026-10-05T10:30"))
     assert (_times(made.due), made.cron) == (["05 10:00"], HOURLY.cron)
     made = plan(changed, _known(HOURLY, "2026-10-05T09:00", "2026-10-05T10:00"), utc("2026-10-05T10:31"))
-    assert (made.due, made.cron, made.settled, made.news) == ([], "*/10 * * * *", utc("2026-10-05T10:31"), True)
+    assert (made.due, made.cron, made.settled, made.news) == ([], "*/10 * * * *", utc("2026-10-05T10:00"), True)
 
 
 def test_no_number_of_missed_slots_is_too_many() -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ClockSkewError, MaunticJobsError
 from mauntic_jobs.job import Job
-from mauntic_jobs.ops.monitor.clocks import second_clocks
+from mauntic_jobs.ops.monitor.clocks import lines_taking_turns, second_clocks
 from mauntic_jobs.ops.monitor.consumers import consumers_stuck
 from mauntic_jobs.ops.monitor.deliveries import deliveries_deferred, deliveries_held
 from mauntic_jobs.ops.monitor.durations import runs_too_long
@@ -78,7 +78,7 @@ def watch_all(
     """
     looks: dict[Cause, Callable[[], list[Alert]]] = {
         **_of_jobs(session, jobs, settings, now),
-        Cause.SECOND_CLOCK: lambda: second_clocks(session, jobs, settings, now),
+        Cause.SECOND_CLOCK: lambda: second_clocks(session, jobs, settings, now) + lines_taking_turns(session, jobs),
         Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
         Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),
     }
