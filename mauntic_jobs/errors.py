@@ -1,6 +1,7 @@
 """The errors a command can end with: each is a sentence that says what is wrong and what to do, and an exit code."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from enum import IntEnum
 from typing import Any, ClassVar
 
@@ -40,6 +41,14 @@ class ConfigurationError(MaunticJobsError):
     """The installation is not set up for what was asked."""
 
     exit_code = ExitCode.CONFIGURATION
+
+
+class ClockSkewError(ConfigurationError):
+    """The host's clock differs too much from the database's. `there` is the database's time, aware, in UTC."""
+
+    def __init__(self, message: str, there: datetime) -> None:
+        super().__init__(message)
+        self.there = there
 
 
 class UnavailableError(MaunticJobsError):

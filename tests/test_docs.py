@@ -138,7 +138,10 @@ def test_the_documented_permissions_are_enough_to_run_every_job(direct_settings:
         report = run(request(settings, window, name, now=now))
         assert report.error is None
         done[name] = {counter for counter, count in report.counters.items() if count}
-    assert [report.error for report in Round(JOBS, settings, lambda: now, print).run()] == [None, None]
+    assert [report.error for report in Round(JOBS, settings, lambda: now, print, read_time=lambda *_: now).run()] == [
+        None,
+        None,
+    ]
     with connect(settings) as session:
         standings = read_overview(session, list(JOBS.values()), settings, now)
         alert = Alert(Cause.JOB_FAILED, "aggregate-hourly", Severity.INFO, "It failed.", "Look.")

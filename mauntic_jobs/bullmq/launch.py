@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
@@ -11,17 +12,21 @@ from pydantic import ValidationError
 from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import latest_slot
-from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.errors import ClockSkewError, ExitCode, MaunticJobsError
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.children import start_slot, stop_all
 from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.stores.bullmq_job import GiveBackError, ReceivedJob, UnrecoverableError
+from mauntic_jobs.stores.postgres import connect
 
 _DONE = {ExitCode.DONE, ExitCode.PARTIAL, ExitCode.ALERT_UNDELIVERABLE}
 # What may be otherwise a little later. The others need somebody to look, and four attempts would not change them.
 _PASSING = {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER, ExitCode.TIMEOUT}
 # A service manager may send a signal to all processes at once: the run has rolled back, and its slot is free.
 _ASKED_TO_STOP = {ExitCode.INTERRUPTED, ExitCode.TERMINATED}
+# How long it counts that the host's clock was seen to agree with the database's.
+_CHECKED_SECONDS = 30
 
 
 class SlotLauncher:
@@ -32,11 +37,34 @@ class SlotLauncher:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
+        self._checked_at = float("-inf")
         self._lock = Lock()
+
+    def check_clock(self) -> None:
+        """Compare the host's clock with the database's, unless that was done a moment ago. Raises ClockSkewError."""
+        if time.monotonic() - self._checked_at > _CHECKED_SECONDS:
+            self._compare_clocks()
+
+    def _compare_clocks(self) -> None:
+        self._checked_at = float("-inf")
+        try:
+            with connect(self._settings) as session:
+                shared_time(session, clock.now)
+        except ClockSkewError:
+            raise
+        except MaunticJobsError:
+            # The run says that the database is away.
+            return
+        self._checked_at = time.monotonic()
 
     def __call__(self, received: ReceivedJob) -> dict[str, Any]:
         """Run the slot, and return how the run ended. Raises for a run that failed, by what may come of another try."""
         job = self._job_called(received.name)
+        try:
+            self._compare_clocks()
+        except ClockSkewError as error:
+            # The worker takes no other before the clocks agree.
+            raise GiveBackError from error
         # BullMQ's clock may strike at other times than ours.
         slot = latest_slot(job.cron, received.due)
         if slot > clock.now():

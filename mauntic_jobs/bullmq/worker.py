@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from mauntic_jobs import clock
 from mauntic_jobs.bullmq.iteration import milliseconds, next_iteration
 from mauntic_jobs.bullmq.queue import Queue
-from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.errors import ConfigurationError, MaunticJobsError
 from mauntic_jobs.stores.bullmq_consumer import QueueConsumer
 from mauntic_jobs.stores.bullmq_job import GiveBackError, ReceivedJob, UnrecoverableError, received
 from mauntic_jobs.stores.bullmq_scripts import LOCK_GONE, LOCK_MILLISECONDS, Taken
@@ -33,27 +33,38 @@ _RECOVERY_SECONDS = 30
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
 # How long `stop` waits for a Redis that does not answer.
 _STOP_SECONDS = 2.0
+# How long nothing is taken before it is asked again whether jobs may be taken.
+_REFUSED_SECONDS = 30.0
 
 
-def create_worker(queue: Queue, handler: JobHandler, *, tell: Callable[[str], None] = lambda _: None) -> "Worker":
+def create_worker(
+    queue: Queue,
+    handler: JobHandler,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+    check: Callable[[], None] = lambda: None,
+) -> "Worker":
     """Return a worker that hands the queue's jobs to `handler`, one at a time; its `run` works until `stop`.
 
     Jobs without attempts or backoff get the platform's: four attempts, after 1 s, 2 s and 4 s. `tell` gets sentences
-    about what goes wrong.
+    about what goes wrong. `check` is called before a job is taken: while it raises ConfigurationError, none is.
     """
-    return Worker(queue, handler, tell)
+    return Worker(queue, handler, tell, check)
 
 
 class Worker:
     """Works on one queue, one job at a time. `busy_with` is the id of the job at hand; `trouble` what is in the way."""
 
-    def __init__(self, queue: Queue, handler: JobHandler, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, queue: Queue, handler: JobHandler, tell: Callable[[str], None], check: Callable[[], None]
+    ) -> None:
         self.queue = queue
         self.busy_with: str | None = None
         self.trouble: str | None = None
         self.looked_at: datetime = clock.now()
         self._handler = handler
         self._tell = tell
+        self._check = check
         self._stopping = Event()
         self._taking = RLock()
         self._pause = 0.0
@@ -86,6 +97,8 @@ class Worker:
             if time.monotonic() - recovered > _RECOVERY_SECONDS:
                 consumer.recover(_now())
                 recovered = time.monotonic()
+            if self._refused(until_empty=until_empty):
+                continue
             taken = self._take(consumer)
             if taken is not None:
                 self._process(consumer, taken)
@@ -94,6 +107,18 @@ class Worker:
             else:
                 until_due = (consumer.next_due - _now()) / 1000 if consumer.next_due else _WAIT_SECONDS
                 consumer.wait(min(max(until_due, 0.01), _WAIT_SECONDS))
+
+    def _refused(self, *, until_empty: bool) -> bool:
+        """Return whether no job may be taken, after having waited for that to pass."""
+        try:
+            self._check()
+        except ConfigurationError as error:
+            if until_empty:
+                raise
+            self._set_trouble(str(error))
+            self._stopping.wait(_REFUSED_SECONDS)
+            return True
+        return False
 
     def _take(self, consumer: QueueConsumer) -> Taken | None:
         # Under a lock, so that whoever has called `stop` can see whether a job is at hand.
@@ -135,8 +160,7 @@ class Worker:
     def _fail(
         self, consumer: QueueConsumer, taken: Taken, job: ReceivedJob | None, error: Exception, *, for_good: bool
     ) -> None:
-        # A text that no encoding can write would keep the job from ever ending.
-        reason = scrub(str(error) or type(error).__name__).encode(errors="replace").decode()
+        reason = scrub(str(error) or type(error).__name__)
         self._tell(f"{self.queue.name}: job {taken.id} failed: {reason}")
         if job is None or for_good or job.last_attempt:
             keep = {"count": -1} if job is None else job.kept(failed=True)

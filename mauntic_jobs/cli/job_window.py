@@ -31,11 +31,13 @@ def window_of(
     month: str | None = None,
     *,
     slot: str | None = None,
+    launched: bool = False,
     tell: Callable[[str], None] = silent,
 ) -> NamedWindow:
     """Return the window that the options name, and its slot if they name that or nothing: then the latest decides.
 
-    `tell` gets to know of a window that has not ended.
+    `tell` gets to know of a window that has not ended. With `launched` the slot is one that a launcher has decided on,
+    maybe by a cron line that has been changed since.
 
     Raises UsageError for options that contradict each other and for windows that have not begun.
     """
@@ -52,7 +54,10 @@ def window_of(
         chosen = _parse_month(month)
     else:
         named = slot is not None and slot.strip().lower() != "latest"
-        at = _parse_slot(job, str(slot), now) if named else latest_slot(job.cron, now)
+        if launched:
+            at = parse_instant(str(slot))
+        else:
+            at = _parse_slot(job, str(slot), now) if named else latest_slot(job.cron, now)
         return NamedWindow(Window.before(at, job.unit), at)
     if chosen.start >= now:
         raise UsageError(f"The window {chosen} is in the future: it is {naive(now):%Y-%m-%dT%H:%M}Z now.")

@@ -19,7 +19,7 @@ from mauntic_jobs.jobs.plugins import RESERVED
 from mauntic_jobs.jobs.registry import broken_jobs, jobs
 from mauntic_jobs.runner.backfill import exit_code, run_all, split
 from mauntic_jobs.runner.request import Launcher, Report, Request, silent
-from mauntic_jobs.runner.slots import with_remarks
+from mauntic_jobs.runner.slots import after_others
 from mauntic_jobs.window import Unit
 
 _WINDOW = "Window (at most one)"
@@ -83,9 +83,10 @@ def _register(app: typer.Typer, declared: Job[Any]) -> None:
         job = declared.configured(settings)
         options = job_options.validated(job.options, own)
         tell = silent if quiet else say
-        named = window_of(job, now, date, window, last, month, slot=slot, tell=tell)
+        named = window_of(job, now, date, window, last, month, slot=slot, launched=launcher is not None, tell=tell)
         request = Request(
             job=job,
+            host_clock=clock.now if slot is not None and launcher is None else None,
             window=named.window,
             coverage=job.coverage(named.window, options, settings),
             options=options,
@@ -99,7 +100,7 @@ def _register(app: typer.Typer, declared: Job[Any]) -> None:
             tell=tell,
         )
         if request.claim_slot:
-            request = with_remarks(request, jobs())
+            request = after_others(request, jobs())
         shown = Shown(json=json, quiet=quiet, skip_ok=skip_ok)
         raise typer.Exit(_run(request, shown, waits=overlap is None))
 

@@ -15,8 +15,10 @@ from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.watch import Watched, watch_all, watch_ledger
+from mauntic_jobs.runner.shared_time import compared
 from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.telemetry.alerts.alert import Alert
+from mauntic_jobs.telemetry.alerts.clock_skew import clock_skew
 from mauntic_jobs.telemetry.alerts.notify import Notified
 from mauntic_jobs.telemetry.health import serve_health
 from mauntic_jobs.window import parse_duration
@@ -43,7 +45,8 @@ def run_monitor(
         _stay(settings, jobs, seconds)
         return
     with connect(settings) as session:
-        watched = watch_all(session, jobs, settings, clock.now(), say)
+        there, skew = compared(session, clock.now)
+        watched = watch_all(session, jobs, settings, there, say, skew)
     if json:
         print_json({"alerts": _rows(watched.found), **_as_json(watched.notified)})
     else:
@@ -60,7 +63,9 @@ def check_jobs(settings: Settings, *, json: JsonOutput = False) -> None:
     """
     jobs = list(scheduled_jobs(settings).values())
     with connect(settings) as session:
-        wrong = check(session, jobs, settings, clock.now())
+        there, skew = compared(session, clock.now)
+        wrong = [clock_skew(skew, settings)] if skew is not None else []
+        wrong += check(session, jobs, settings, there)
     if json:
         print_json(_rows(wrong))
     elif wrong:
@@ -75,7 +80,8 @@ def watcher(jobs: Sequence[Job[Any]], settings: Settings, told: list[Notified]) 
 
     def watch(session: Session) -> None:
         try:
-            notified = watch_ledger(session, jobs, settings, clock.now())
+            there, skew = compared(session, clock.now)
+            notified = watch_ledger(session, jobs, settings, there, skew)
         except MaunticJobsError as error:
             say(f"schedule: no alerts: {error}")
             return
@@ -125,7 +131,8 @@ def _stay(settings: Settings, jobs: Sequence[Job[Any]], seconds: float) -> None:
 def _look(settings: Settings, jobs: Sequence[Job[Any]]) -> tuple[Watched | None, str | None]:
     try:
         with connect(settings) as session:
-            return watch_all(session, jobs, settings, clock.now(), say), None
+            there, skew = compared(session, clock.now)
+            return watch_all(session, jobs, settings, there, say, skew), None
     except MaunticJobsError as error:
         return None, str(error)
     except Exception as defect:  # noqa: BLE001 - it looks again, and /health tells of it meanwhile

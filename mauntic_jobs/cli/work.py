@@ -71,7 +71,9 @@ class _Member:
 
     def __init__(self, jobs: Sequence[Job[Any]], settings: Settings) -> None:
         self.launcher = SlotLauncher(jobs, settings)
-        self.worker: Worker = create_worker(queue_of(jobs[0], settings), self.launcher, tell=say)
+        self.worker: Worker = create_worker(
+            queue_of(jobs[0], settings), self.launcher, tell=say, check=self.launcher.check_clock
+        )
         self.error: Exception | None = None
         self._thread: Thread | None = None
 

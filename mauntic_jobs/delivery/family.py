@@ -105,6 +105,8 @@ class Family:
         context = get_context("spawn")
         reader, writer = context.Pipe(duplex=False)
         process = context.Process(target=self._target, args=(self._settings, self._plan, writer))
+        # Without it Python looks for the modules that it starts with in the working directory first.
+        os.environ["PYTHONSAFEPATH"] = "1"
         process.start()
         # So that the child's end of the pipe is the only one.
         writer.close()

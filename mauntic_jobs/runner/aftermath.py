@@ -5,10 +5,18 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
-from mauntic_jobs.errors import ExitCode, FencedError, MaunticJobsError, SlotClaimedError, UnavailableError
+from mauntic_jobs.errors import (
+    ClockSkewError,
+    ExitCode,
+    FencedError,
+    MaunticJobsError,
+    SlotClaimedError,
+    UnavailableError,
+)
 from mauntic_jobs.runner.request import Launcher, Report, Request
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.telemetry.alerts.clock_skew import clock_skew, host_key
 from mauntic_jobs.telemetry.alerts.failures import failures
 from mauntic_jobs.telemetry.alerts.notify import record, tell
 from mauntic_jobs.telemetry.alerts.withheld import groups_withheld
@@ -41,6 +49,8 @@ def tell_end(connected: Callable[[], Session], request: Request, report: Report,
         return report
     try:
         session = connected()
+        if request.host_clock is not None or isinstance(report.error, ClockSkewError):
+            now = _recorded_skew(session, request, report, now)
         found = failures(session, [request.job])
         if report.error is None and request.slot is not None:
             found += _doubts(request, report)
@@ -57,6 +67,15 @@ def tell_end(connected: Callable[[], Session], request: Request, report: Report,
     for channel, problem in told.broken.items():
         request.tell(f"{request.job.name}: alert channel {channel}: {problem}")
     return replace(report, untold=told.untold)
+
+
+def _recorded_skew(session: Session, request: Request, report: Report, now: datetime) -> datetime:
+    """Write down whether this host's clock is wrong; return the present instant, by the clock that is right."""
+    skew = report.error if isinstance(report.error, ClockSkewError) else None
+    found = [] if skew is None else [clock_skew(skew, request.settings)]
+    now = now if skew is None else skew.there
+    record(session, found, now, causes=[Cause.CLOCK_SKEW], keys=[host_key(request.settings)])
+    return now
 
 
 def _concerns_anybody(request: Request, report: Report) -> bool:

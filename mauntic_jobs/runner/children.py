@@ -23,7 +23,9 @@ def start_slot(
 
     What it prints goes where the output of this process goes, unless `stdout` says otherwise.
     """
-    command = [sys.executable, "-m", "mauntic_jobs", job, "--slot", slot.isoformat(), "--launcher", launcher.value]
+    # Without -P the working directory would come first on the path of modules.
+    program = [sys.executable, "-P", "-m", "mauntic_jobs"]
+    command = [*program, job, "--slot", slot.isoformat(), "--launcher", launcher.value]
     return subprocess.Popen(
         [*command, *more],
         env={**os.environ, **_as_environment(settings)},

@@ -13,10 +13,13 @@ from mauntic_jobs import __version__
 from mauntic_jobs.errors import FencedError, LockedError, SlotClaimedError
 from mauntic_jobs.job import Overlap, Row
 from mauntic_jobs.runner.request import Request, Status
+from mauntic_jobs.runner.shared_time import MAX_SKEW, database_time, shared_time, skew_error
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session, json
 
 _POLL_SECONDS = 0.5
+# A slot whose runs were lost this often has failed: it would take down the next one, too.
+MAX_LOSSES = 3
 
 _sql = statements("runs")
 
@@ -42,15 +45,19 @@ class Claim:
 def acquire(session: Session, request: Request, attempt: int) -> Claim:
     """Claim the job for `request`, taking over from dead owners; under `Overlap.WAIT`, wait for live ones.
 
-    Raises LockedError, which names the owner, when another run is under way and the request does not wait, and
-    SlotClaimedError when the slot is another's.
+    Raises LockedError, which names the owner, when another run is under way and the request does not wait,
+    SlotClaimedError when the slot is another's, and ClockSkewError when it has not struck by the database's clock.
     """
+    if request.host_clock is not None:
+        shared_time(session, request.host_clock)
     waiting = False
     while True:
         claim = _try(session, request, attempt)
         if claim is not None:
             return claim
         _check_slot(session, request)
+        if _waited_for_slot(session, request):
+            continue
         owner = _owner(session, request)
         if request.overlap is not Overlap.WAIT:
             raise LockedError(f"{request.job.name} is being run by {owner}. Try again later, or add --overlap wait.")
@@ -63,7 +70,7 @@ def acquire(session: Session, request: Request, attempt: int) -> Claim:
 def release_dead(session: Session, job: str, takeover_after: timedelta, tell: Callable[[str], None]) -> None:
     """Mark the runs of a job whose owner has been silent for so long as lost, and end what they have open."""
     with session.transaction(Limits()):
-        dead = session.rows(_sql["release_dead"], {"job": job, "takeover_after": takeover_after})
+        dead = session.rows(_sql["release_dead"], _silent(job, takeover_after))
     _terminate(session, job, dead, tell)
 
 
@@ -119,11 +126,16 @@ def beat(session: Session, claim: Claim) -> bool:
 
 def _try(session: Session, request: Request, attempt: int) -> Claim | None:
     job, takeover_after = request.job.name, request.settings.takeover_after
+    claimed = {**_identity(request, attempt), "takeover_after": takeover_after}
     with session.transaction(Limits()):
-        dead = session.rows(_sql["release_dead"], {"job": job, "takeover_after": takeover_after})
-        row = next(iter(session.rows(_sql["claim"], _identity(request, attempt))), None)
+        dead = session.rows(_sql["release_dead"], _silent(job, takeover_after))
+        row = next(iter(session.rows(_sql["claim"], claimed)), None)
     _terminate(session, job, dead, request.tell)
     return Claim(row["id"], row["fencing_token"]) if row else None
+
+
+def _silent(job: str, takeover_after: timedelta) -> dict[str, Any]:
+    return {"job": job, "takeover_after": takeover_after, "losses": MAX_LOSSES}
 
 
 def _terminate(session: Session, job: str, dead: Sequence[Row], tell: Callable[[str], None]) -> None:
@@ -158,6 +170,18 @@ def _check_slot(session: Session, request: Request) -> None:
     for run in session.rows(_sql["slot_claim"], slot):
         answer = f"run {run['id']} ({run['status']}, {run['launcher']} on {run['host']})"
         raise SlotClaimedError(f"Slot {request.slot:%Y-%m-%dT%H:%M}Z is answered by {answer}.")
+
+
+def _waited_for_slot(session: Session, request: Request) -> bool:
+    """Return whether the slot had not struck yet by the database's clock, after having waited for it."""
+    if not request.claim_slot or request.slot is None:
+        return False
+    there = database_time(session)
+    left = request.slot - there
+    if left > MAX_SKEW:
+        raise skew_error(there, left)
+    time.sleep(max(0.0, left.total_seconds()))
+    return left > timedelta()
 
 
 def _owner(session: Session, request: Request) -> str:

@@ -48,8 +48,9 @@ class Request:
     """One run to be made: `job` for `window`, with `coverage` the whole buckets that it rebuilds.
 
     `now` is the instant of asking. `slot` is the cron slot, if the run answers one; with `claim_slot` only if nobody
-    has claimed it. `remarks` go into the ledger. `tell` shows a sentence to whoever watches. `host` and `pid` name the
-    owner in the ledger.
+    has claimed it. With `host_clock` that is compared with the database's clock first. `befores` are the jobs that
+    should have covered the window before: what they have not covered goes into the ledger. `tell` shows a sentence to
+    whoever watches. `host` and `pid` name the owner in the ledger.
     """
 
     job: Job[Any]
@@ -61,7 +62,8 @@ class Request:
     now: datetime
     slot: datetime | None = None
     claim_slot: bool = False
-    remarks: Sequence[str] = ()
+    host_clock: Callable[[], datetime] | None = None
+    befores: Sequence[Job[Any]] = ()
     overlap: Overlap = Overlap.SKIP
     dry_run: bool = False
     tell: Callable[[str], None] = silent

@@ -26,6 +26,7 @@ from mauntic_jobs.runner.numbers import leave_numbers
 from mauntic_jobs.runner.outbox import publish
 from mauntic_jobs.runner.plausible import judged
 from mauntic_jobs.runner.request import Report, Request, Status
+from mauntic_jobs.runner.slots import read_remarks
 from mauntic_jobs.stores.postgres import Limits, Session, open_session
 from mauntic_jobs.stores.redis import RedisScripts, open_redis
 from mauntic_jobs.telemetry.heartbeats import Heartbeats
@@ -67,6 +68,7 @@ class _Run:
         self._refusal: RefusedError | None = None
         self._committed = False
         self._last_error = ""
+        self._remarks: list[str] | None = None
         self._heartbeat = ExitStack()
 
     def attempted(self) -> Report:
@@ -174,13 +176,15 @@ class _Run:
             if status is Status.FAILED and self._refusal is not None:
                 raise self._refusal
         redis = self._connected_redis()
+        if self._remarks is None:
+            self._remarks = read_remarks(session, request)
         with session.transaction(self._limits(claim.name)):
             for bucket in request.coverage.split(request.job.bucket):
                 lock_bucket(session, request.job.name, bucket if request.job.bucket else None)
             result = request.job.run(self._context(session, redis), request.coverage)
             if result.refusal is None:
                 written = self._written = judged(session, request, result)
-                problems = scrub("; ".join([*request.remarks, *written.problems])) or None
+                problems = scrub("; ".join([*self._remarks, *written.problems])) or None
                 claims.succeed(session, claim, written.counters, problems)
             else:
                 self._refusal = result.refusal

@@ -9,7 +9,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Job, JobOptions, Overlap
 from mauntic_jobs.runner.request import Launcher, Request, silent
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.window import Window
 
 # How much later than a window the run that covers it may be for: more than any lateness grace.
@@ -49,20 +49,18 @@ def slot_request(
     )
 
 
-def with_remarks(request: Request, jobs: Mapping[str, Job[Any]]) -> Request:
-    """Return the request with a remark for each job that should have covered its window before, and has not.
+def after_others(request: Request, jobs: Mapping[str, Job[Any]]) -> Request:
+    """Return the request with those of `jobs` that should have covered its window before."""
+    return replace(request, befores=[jobs[name] for name in request.job.after if name in jobs])
 
-    Raises UnavailableError.
-    """
-    befores = [jobs[name] for name in request.job.after if name in jobs]
-    if not befores:
-        return request
-    with connect(request.settings) as session:
-        found = [uncovered(session, request.window, before, request.settings) for before in befores]
+
+def read_remarks(session: Session, request: Request) -> list[str]:
+    """Return a remark for each job that should have covered the window before, and has not; show them, too."""
+    found = [uncovered(session, request.window, before, request.settings) for before in request.befores]
     remarks = [remark for remark in found if remark]
     for remark in remarks:
         request.tell(f"{request.job.name} {request.window}: {remark}")
-    return replace(request, remarks=[*request.remarks, *remarks])
+    return remarks
 
 
 def uncovered(session: Session, window: Window, before: Job[Any], settings: Settings) -> str | None:

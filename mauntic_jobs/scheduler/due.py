@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import JobFailedError, LockedError, MaunticJobsError, UnavailableError
+from mauntic_jobs.cron import slots
+from mauntic_jobs.errors import ClockSkewError, JobFailedError, LockedError, MaunticJobsError, UnavailableError
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.request import Launcher, Report, Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.runner.slots import slot_request, with_remarks
+from mauntic_jobs.runner.shared_time import shared_time
+from mauntic_jobs.runner.slots import after_others, slot_request
 from mauntic_jobs.scheduler.plan import Passed, Plan, ordered, without
 from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.stores.postgres import Session, connect
@@ -24,7 +26,8 @@ class Round:
 
     `clock` gives the present instant, aware, in UTC. `passed` gets what was passed over, by job; `tell` what is worth
     saying on the way. With `dry_run` nothing is run and nothing written. `watch` looks at the ledger when nothing is
-    due any more, and must not raise.
+    due any more, or the clocks disagree, and must not raise. `read_time` gives the instant that decides what is due:
+    the database's time, once it has been compared with the clock's.
     """
 
     jobs: Mapping[str, Job[Any]]
@@ -33,12 +36,14 @@ class Round:
     tell: Callable[[str], None]
     dry_run: bool = False
     watch: Callable[[Session], None] = lambda _: None
+    read_time: Callable[[Session, Callable[[], datetime]], datetime] = shared_time
     passed: list[tuple[str, Passed]] = field(default_factory=list)
 
     def run(self) -> Iterator[Report]:
         """Run what is due, in the order of the data, and what falls due meanwhile; yield how each run ended.
 
-        Raises UnavailableError if the database cannot be asked. A run that loses it for good ends the round too.
+        Raises UnavailableError if the database cannot be asked, and ClockSkewError if its clock is not the host's. A
+        run that loses the database for good ends the round too.
         """
         tried: set[tuple[str, datetime]] = set()
         while True:
@@ -65,19 +70,44 @@ class Round:
         while True:
             try:
                 with connect(self.settings) as session:
-                    plans = read_plans(session, list(self.jobs.values()), self.settings, self.clock())
-                    left = [without(each, tried) for each in plans]
-                    if not self.dry_run:
-                        record(session, plans, self.settings, Launcher.SCHEDULE, self.tell)
-                        if not any(each.due for each in left):
-                            self.watch(session)
+                    left, pause = self._read(session, tried)
+                if pause is None:
                     return left
+                time.sleep(pause)
             except MaunticJobsError as error:
                 delay = next(delays, None) if error.transient else None
                 if delay is None:
                     raise
                 self.tell(f"schedule: the next attempt follows in {format_duration(delay)}: {error}")
                 time.sleep(delay.total_seconds())
+
+    def _read(self, session: Session, tried: set[tuple[str, datetime]]) -> tuple[list[Plan], float | None]:
+        """Return the plans without what was tried, and for how many seconds to wait before asking again, if at all."""
+        try:
+            now = self.read_time(session, self.clock)
+        except ClockSkewError:
+            if not self.dry_run:
+                self.watch(session)
+            raise
+        plans = read_plans(session, list(self.jobs.values()), self.settings, now)
+        left = [without(each, tried) for each in plans]
+        if self.dry_run:
+            return left, None
+        if record(session, plans, self.settings, Launcher.SCHEDULE, self.tell):
+            return left, 0.0
+        if any(each.due for each in left):
+            return left, None
+        pause = self._until_struck(now)
+        if pause is None:
+            self.watch(session)
+        return left, pause
+
+    def _until_struck(self, now: datetime) -> float | None:
+        """Return in how many seconds the database's clock strikes a slot that the host's clock has struck already."""
+        here = self.clock()
+        coming = [next(slots(job.cron, now)) for job in self.jobs.values()] if here > now else []
+        struck = [slot for slot in coming if slot <= here]
+        return (max(struck) - now).total_seconds() if struck else None
 
     def _answered(self, job: Job[Any], slot: datetime, owner: str | None) -> Report:
         try:
@@ -95,7 +125,7 @@ class Round:
         if self.dry_run:
             return Report(job.name, window, Status.DRY_RUN)
         request = slot_request(job, slot, self.settings, Launcher.SCHEDULE, self.clock(), tell=self.tell)
-        return run(with_remarks(request, self.jobs))
+        return run(after_others(request, self.jobs))
 
 
 def _failure(defect: Exception) -> JobFailedError:

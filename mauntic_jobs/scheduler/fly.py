@@ -121,7 +121,7 @@ done
 # The clock. `fly deploy` leaves machines alone that it has not made, so this one is replaced by hand.
 app={services[0].name}
 fly machine list --app "$app" --json |
-    python3 -c 'import json, sys; [print(m["id"]) for m in json.load(sys.stdin) if m["name"] == "{_HOURLY}"]' |
+    python3 -I -c 'import json, sys; [print(m["id"]) for m in json.load(sys.stdin) if m["name"] == "{_HOURLY}"]' |
     while read -r machine; do
         fly machine destroy "$machine" --force --app "$app"
     done

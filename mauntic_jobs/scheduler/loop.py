@@ -16,6 +16,7 @@ from mauntic_jobs.errors import ExitCode, MaunticJobsError
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.children import Children
 from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.scheduler.plan import Plan, ordered
 from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.stores.postgres import connect
@@ -72,7 +73,9 @@ class Loop:
     def run(self) -> ExitCode:
         """Run until SIGTERM or SIGINT, then let runs end; DONE, or TRY_LATER if some had to be stopped."""
         with self._wakeup() as wakeup, serve_health(self._settings.port, self._health, metrics=self._metrics):
-            self._tell(f"schedule: {len(self._jobs)} jobs, the next slot is {self._next():%Y-%m-%dT%H:%M}Z")
+            self._tell(
+                f"schedule: {len(self._jobs)} jobs, the next slot is {self._next(self._clock()):%Y-%m-%dT%H:%M}Z"
+            )
             while not self._signals:
                 before, self._awake_at = self._awake_at, self._clock()
                 ended = self._reap()
@@ -89,8 +92,10 @@ class Loop:
         now = self._clock()
         try:
             with connect(self._settings) as session:
-                plans = read_plans(session, list(self._jobs.values()), self._settings, now)
-                record(session, plans, self._settings, Launcher.LOOP, self._tell)
+                there = shared_time(session, self._clock)
+                now = self._clock()
+                plans = read_plans(session, list(self._jobs.values()), self._settings, there)
+                again = record(session, plans, self._settings, Launcher.LOOP, self._tell)
         except MaunticJobsError as error:
             if self._trouble is None:
                 self._tell(f"schedule: cannot look up what is due, and goes on trying: {error}")
@@ -105,7 +110,9 @@ class Loop:
                 self._tell(f"{each.job.name} {passed.slot:%Y-%m-%dT%H:%M}Z {passed.status}: {passed.reason}")
         self._start(plans, now)
         waiting = any((each.due or each.open) and each.job.name not in self._children for each in plans)
-        self._look_at = min(self._next(), now + _AGAIN) if waiting else self._next()
+        # The database's clock strikes later than the host's, or earlier, by the difference between the two.
+        following = self._next(there) + (now - there)
+        self._look_at = now if again else min(following, now + _AGAIN) if waiting else following
 
     def _watch_beside(self) -> None:
         """Watch after each look, and while something runs: beside the loop, because telling of it takes its time."""
@@ -139,8 +146,7 @@ class Loop:
                 self._retry_at[name] = self._clock() + _AGAIN
         return ended
 
-    def _next(self) -> datetime:
-        now = self._clock()
+    def _next(self, now: datetime) -> datetime:
         return min(next_slot(job.cron, now) for job in self._jobs.values())
 
     def _drain(self, wakeup: int) -> ExitCode:

@@ -10,6 +10,7 @@ from mauntic_jobs.catch_up import ON_TIME, CatchUp, Which
 from mauntic_jobs.cron import slots
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.request import Status
+from mauntic_jobs.runner.shared_time import MAX_SKEW
 from mauntic_jobs.window import format_duration
 
 # A record of how far slots are settled that lags behind by more is brought up to date without another reason.
@@ -21,8 +22,9 @@ class SlotState:
     """What the database knows of a job's slots.
 
     `cron` and `settled` are None for a job that was never scheduled: the line whose slots are accounted for, and the
-    instant up to which they are settled. Of the slots after that, `done` have ended, whatever their result, and `open`
-    are being run. `latest` is the latest that was ever claimed; `running` says which run is under way, if one is.
+    instant up to which they are settled. Of the slots after that, `done` have ended, whatever their result, `open` are
+    being run, and `held` were lost repeatedly and wait for a while. `latest` is the latest that was ever claimed;
+    `running` says which run is under way, if one is.
     """
 
     cron: str | None = None
@@ -31,6 +33,7 @@ class SlotState:
     done: frozenset[datetime] = frozenset()
     open: frozenset[datetime] = frozenset()
     running: str | None = None
+    held: frozenset[datetime] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Plan:
     """What is to be done for a job: the slots to run, oldest first, and those to record as passed over.
 
     `settled` and `cron` are the record to be kept of it; `news` is whether that is worth writing. `waits_for` is the
-    run that is under way, if one is.
+    run that is under way, if one is. With `resets`, slots of the future are settled, which has to be taken back first.
+    `unseen` is whether no clock has ever looked at the job, `changed` whether its cron line is a new one from here on.
     """
 
     job: Job[Any]
@@ -58,32 +62,41 @@ class Plan:
     cron: str
     news: bool
     waits_for: str | None = None
+    resets: bool = False
+    unseen: bool = False
+    changed: bool = False
 
 
 def plan(job: Job[Any], state: SlotState, now: datetime) -> Plan:
-    """Return what is to be done for `job` at `now`, aware, in UTC.
+    """Return what is to be done for `job` at `now`, the database's time, aware, in UTC.
 
     A job that was never scheduled starts with the slot that has just struck, or after the latest that somebody claimed.
     When its cron line was changed, the slots of the old one are accounted for before those of the new one count.
     """
+    if state.settled is not None and state.settled > now + MAX_SKEW:
+        cron = state.cron or job.cron
+        return Plan(job, [], [], state.open, state.settled, cron, news=True, waits_for=state.running, resets=True)
     known = state.cron is not None and state.settled is not None
     start = state.settled if state.settled is not None else state.latest or now - ON_TIME
     struck = list(takewhile(lambda slot: slot <= now, slots(state.cron or job.cron, start)))
     left = [slot for slot in struck if slot not in state.done and slot not in state.open]
-    due, passed = _choose(job.catch_up, left, struck[-1], now) if left else ([], [])
+    chosen, passed = _choose(job.catch_up, left, struck[-1], now) if left else ([], [])
+    due = [slot for slot in chosen if slot not in state.held]
     accounted = state.done | {each.slot for each in passed}
     settled_slots = list(takewhile(lambda slot: slot in accounted, struck))
     changed = known and state.cron != job.cron and len(settled_slots) == len(struck)
-    settled = now if changed else (settled_slots or [start])[-1]
     return Plan(
         job=job,
         due=due,
         passed=passed,
         open=state.open,
-        settled=settled,
+        # The slots of a new line count from the last one of the old line: another clock may go by either.
+        settled=(settled_slots or [start])[-1],
+        changed=changed,
         cron=job.cron if changed or not known else state.cron or job.cron,
         news=not known or changed or bool(due or passed) or len(settled_slots) > _LONGEST_LAG,
         waits_for=state.running,
+        unseen=state.settled is None and state.latest is None,
     )
 
 

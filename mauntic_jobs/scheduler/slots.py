@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from mauntic_jobs import __version__
@@ -11,40 +11,77 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.runner.claim import release_dead
 from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.runner.shared_time import MAX_SKEW
 from mauntic_jobs.scheduler.plan import Plan, SlotState, plan
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session
 from mauntic_jobs.window import Window
 
+# For how long a slot waits that was lost for the second time; meanwhile later ones are run.
+_PAUSE_AFTER_LOSS = timedelta(minutes=5)
+
 _sql = statements("schedules")
 
 
 def read_plans(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Plan]:
-    """Return the plan of each job at `now`, by a single query."""
-    wanted = {"jobs": [job.name for job in jobs], "takeover_after": settings.takeover_after}
+    """Return the plan of each job at `now`, the database's time, by a single query."""
+    names = [job.name for job in jobs]
+    wanted = {"jobs": names, "takeover_after": settings.takeover_after, "pause": _PAUSE_AFTER_LOSS}
     states = {row["job"]: _state(row) for row in session.rows(_sql["state"], wanted)}
     return [plan(job, states[job.name], now) for job in jobs]
 
 
 def record(
     session: Session, plans: Sequence[Plan], settings: Settings, launcher: Launcher, tell: Callable[[str], None]
-) -> None:
-    """Write down what the plans pass over, and how far the slots are settled; nothing where there is no news."""
+) -> bool:
+    """Write down what the plans pass over, and how far the slots are settled; nothing where there is no news.
+
+    Returns whether there may be more to do by now: slots of the future were settled, or a cron line was changed.
+    """
+    set_by = f"{launcher} on {settings.launcher_id or socket.gethostname()}"
+    resets = [each for each in plans if each.resets]
+    for each in resets:
+        _reset(session, each, tell)
     for each in plans:
-        if not each.news:
+        if not each.news or each.resets:
             continue
         release_dead(session, each.job.name, settings.takeover_after, tell)
         with session.transaction(Limits("mauntic-jobs schedule")):
             if each.passed:
                 session.execute(_sql["pass_over"], _passed(each, settings, launcher))
-            settled = {"job": each.job.name, "cron": each.cron, "settled": each.settled}
+            settled = {"job": each.job.name, "cron": each.cron, "settled": each.settled, "set_by": set_by}
             session.execute(_sql["settle"], settled)
+    return any(each.resets or each.changed for each in plans)
+
+
+def _reset(session: Session, each: Plan, tell: Callable[[str], None]) -> None:
+    voided = {"job": each.job.name, "tolerance": MAX_SKEW, "within": each.job.catch_up.within}
+    with session.transaction(Limits("mauntic-jobs schedule")):
+        reset = session.rows(_sql["reset"], voided)
+    for row in reset:
+        tell(
+            f"schedule: the slots of {each.job.name} were settled up to {each.settled:%Y-%m-%dT%H:%M}Z, which is yet "
+            f"to come: a clock was ahead. They are settled up to {row['settled']:%Y-%m-%dT%H:%M}Z now; later ones are "
+            "run at their time."
+        )
+
+
+def installed_at(session: Session) -> datetime:
+    """Return when the first migration was applied, aware, in UTC."""
+    at: datetime = session.row(_sql["installed"])["at"]
+    return at
 
 
 def _state(row: Row) -> SlotState:
     running = None if row["running"] is None else f"run {row['running']} on {row['running_on']}"
     return SlotState(
-        row["cron"], row["settled"], row["latest"], frozenset(row["done"]), frozenset(row["open"]), running
+        row["cron"],
+        row["settled"],
+        row["latest"],
+        frozenset(row["done"]),
+        frozenset(row["open"]),
+        running,
+        frozenset(row["held"]),
     )
 
 

@@ -1,25 +1,42 @@
 -- The ledger of runs. Who holds a claim, and whether they are alive, is judged by the database's clock alone: it is the
 -- one clock that all hosts share, and a host whose own clock is off must not take over a run that is alive.
 
--- release_dead -- Mark the runs of a job whose owner has been silent for too long as lost.
-UPDATE mauntic_jobs.runs
-SET status = 'lost', finished_at = clock_timestamp(), claims_slot = false,
-    error = format('no sign of life from process %%s on %%s since %%s', pid, host, heartbeat_at)
-WHERE job = %(job)s AND status = 'running' AND heartbeat_at < clock_timestamp() - %(takeover_after)s
-RETURNING id, fencing_token, host, pid
+-- time -- Read the database's clock.
+SELECT clock_timestamp() AS now
+
+-- release_dead -- Mark the runs of a job whose owner has been silent for too long, by the owner's own measure, as lost.
+-- Their slots are free again; one that was lost too often has failed, so that it is not in the way of later ones.
+UPDATE mauntic_jobs.runs AS dead
+SET status = CASE WHEN losses.last THEN 'failed' ELSE 'lost' END, finished_at = clock_timestamp(),
+    claims_slot = losses.last,
+    error = format('no sign of life from process %%s on %%s since %%s', dead.pid, dead.host, dead.heartbeat_at)
+        || CASE WHEN losses.last THEN format('; lost %%s times, and given up', losses.before + 1) ELSE '' END
+FROM mauntic_jobs.runs AS silent
+CROSS JOIN LATERAL (
+    SELECT count(*) AS before, silent.claims_slot AND count(*) >= %(losses)s - 1 AS last
+    FROM mauntic_jobs.runs AS earlier
+    WHERE earlier.job = silent.job AND earlier.slot = silent.slot AND earlier.status = 'lost'
+      AND earlier.launcher <> 'cli'
+) AS losses
+WHERE dead.id = silent.id AND silent.job = %(job)s AND dead.status = 'running'
+  AND dead.heartbeat_at < clock_timestamp() - coalesce(dead.takeover_after, %(takeover_after)s)
+  AND silent.status = 'running'
+RETURNING dead.id, dead.fencing_token, dead.host, dead.pid
 
 -- terminate -- End what the lost run still has open in the database, so that its locks are free.
 SELECT pg_terminate_backend(pid)
 FROM pg_stat_activity
 WHERE application_name = %(name)s AND usename = current_user AND pid <> pg_backend_pid()
 
--- claim -- Start a run, unless an exclusive run of the job is under way or the slot is claimed: then no row comes back.
+-- claim -- Start a run, unless an exclusive run of the job is under way, or the slot is claimed or has not struck yet by
+-- the database's clock: then no row comes back.
 INSERT INTO mauntic_jobs.runs
     (job, slot, claims_slot, window_start, window_end, options, launcher, launcher_id, host, pid, version, attempt,
-     exclusive, fencing_token, status)
-VALUES
-    (%(job)s, %(slot)s, %(claims_slot)s, %(window_start)s, %(window_end)s, %(options)s, %(launcher)s, %(launcher_id)s,
-     %(host)s, %(pid)s, %(version)s, %(attempt)s, %(exclusive)s, nextval('mauntic_jobs.fencing_tokens'), 'running')
+     exclusive, takeover_after, fencing_token, status)
+SELECT %(job)s, %(slot)s, %(claims_slot)s, %(window_start)s, %(window_end)s, %(options)s, %(launcher)s,
+       %(launcher_id)s, %(host)s, %(pid)s, %(version)s, %(attempt)s, %(exclusive)s,
+       %(takeover_after)s, nextval('mauntic_jobs.fencing_tokens'), 'running'
+WHERE NOT %(claims_slot)s OR %(slot)s::timestamptz <= clock_timestamp()
 ON CONFLICT DO NOTHING
 RETURNING id, fencing_token
 

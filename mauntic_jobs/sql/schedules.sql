@@ -1,26 +1,48 @@
 -- The slots of the jobs' cron lines: which are settled, which are claimed, and who claims them.
 
 -- state -- For each job: how far its slots are settled, which ones after that are claimed, and whether a run is under way.
--- The claim of a dead owner does not count. This is all that is asked when nothing is due.
+-- The claim of a dead owner does not count. A slot whose run was lost more than once is held for some minutes. This is all that is asked when nothing is due.
 SELECT wanted.job, schedules.cron, schedules.settled,
        (SELECT max(slot) FROM mauntic_jobs.runs WHERE runs.job = wanted.job AND claims_slot) AS latest,
        coalesce(claims.done, '{}') AS done,
        coalesce(claims.open, '{}') AS open,
+       coalesce(losses.held, '{}') AS held,
        owner.id AS running, owner.host AS running_on
 FROM unnest(%(jobs)s::text[]) AS wanted (job)
 LEFT JOIN mauntic_jobs.schedules ON schedules.job = wanted.job
 LEFT JOIN mauntic_jobs.runs AS owner
     ON owner.job = wanted.job AND owner.status = 'running' AND owner.exclusive
-    AND owner.heartbeat_at >= clock_timestamp() - %(takeover_after)s
+    AND owner.heartbeat_at >= clock_timestamp() - coalesce(owner.takeover_after, %(takeover_after)s)
 LEFT JOIN LATERAL (
     SELECT array_agg(slot) FILTER (WHERE status <> 'running') AS done,
            array_agg(slot) FILTER (WHERE status = 'running') AS open
     FROM mauntic_jobs.runs
     WHERE runs.job = schedules.job AND claims_slot AND slot > schedules.settled
-      AND (status <> 'running' OR heartbeat_at >= clock_timestamp() - %(takeover_after)s)
+      AND (
+          status <> 'running' OR heartbeat_at >= clock_timestamp() - coalesce(takeover_after, %(takeover_after)s)
+      )
 ) AS claims ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(slot) AS held
+    FROM (
+        SELECT slot
+        FROM mauntic_jobs.runs
+        WHERE runs.job = schedules.job AND slot > schedules.settled AND status = 'lost' AND launcher <> 'cli'
+        GROUP BY slot
+        HAVING max(finished_at) > clock_timestamp() - (count(*) - 1) * %(pause)s::interval
+    ) AS lost
+) AS losses ON true
 
--- pass_over -- Record slots that nobody is going to run, unless somebody has claimed them meanwhile.
+-- taking_turns -- List the jobs whose cron line was changed back and forth within a day.
+SELECT job, cron, set_by, previous_cron, previous_by, returns
+FROM mauntic_jobs.schedules
+WHERE job = any(%(jobs)s::text[]) AND returns >= 2 AND changed_at > clock_timestamp() - interval '1 day'
+ORDER BY job
+
+-- installed -- Read when the first migration was applied.
+SELECT min(applied_at) AS at FROM mauntic_jobs.migrations
+
+-- pass_over -- Record slots that have struck and are not going to be run, unless they were claimed meanwhile.
 INSERT INTO mauntic_jobs.runs
     (job, slot, claims_slot, window_start, window_end, launcher, launcher_id, host, pid, version, attempt, fencing_token,
      status, finished_at, error)
@@ -29,11 +51,42 @@ SELECT %(job)s, slot, true, window_start, window_end, %(launcher)s, %(launcher_i
 FROM unnest(
     %(slots)s::timestamptz[], %(starts)s::timestamptz[], %(ends)s::timestamptz[], %(statuses)s::text[], %(reasons)s::text[]
 ) AS passed (slot, window_start, window_end, status, reason)
+WHERE slot <= clock_timestamp()
 ON CONFLICT DO NOTHING
 
--- settle -- Move forward how far the slots of a job are settled. A line that was changed starts where the old one ended.
-INSERT INTO mauntic_jobs.schedules AS known (job, cron, settled) VALUES (%(job)s, %(cron)s, %(settled)s)
-ON CONFLICT (job) DO UPDATE SET cron = EXCLUDED.cron, settled = greatest(known.settled, EXCLUDED.settled)
+-- settle -- Move forward how far the slots of a job are settled, never beyond the present. A line that was changed
+-- starts where the old one ended.
+-- Who changed it, and how often it was changed back at once, is kept.
+INSERT INTO mauntic_jobs.schedules AS known (job, cron, settled, set_by)
+VALUES (%(job)s, %(cron)s, least(%(settled)s, clock_timestamp()), %(set_by)s)
+ON CONFLICT (job) DO UPDATE
+SET cron = EXCLUDED.cron, settled = greatest(known.settled, EXCLUDED.settled),
+    set_by = CASE WHEN known.cron = EXCLUDED.cron THEN known.set_by ELSE EXCLUDED.set_by END,
+    previous_cron = CASE WHEN known.cron = EXCLUDED.cron THEN known.previous_cron ELSE known.cron END,
+    previous_by = CASE WHEN known.cron = EXCLUDED.cron THEN known.previous_by ELSE known.set_by END,
+    changed_at = CASE WHEN known.cron = EXCLUDED.cron THEN known.changed_at ELSE clock_timestamp() END,
+    returns = CASE
+        WHEN known.cron = EXCLUDED.cron THEN known.returns
+        WHEN known.previous_cron = EXCLUDED.cron AND known.changed_at > clock_timestamp() - interval '1 day'
+            THEN known.returns + 1
+        ELSE 0
+    END
+
+-- reset -- Take back that slots of the future are settled. Claims made before their slot had struck are void, back to
+-- what is still caught up with, and their slots become due again; those passed over so early were never passed over.
+WITH early AS (
+    UPDATE mauntic_jobs.runs
+    SET claims_slot = false,
+        status = CASE WHEN status IN ('missed', 'superseded') THEN 'skipped' ELSE status END,
+        error = CASE WHEN status IN ('missed', 'superseded') THEN 'passed over by a clock that was ahead' ELSE error END
+    WHERE job = %(job)s AND claims_slot AND status <> 'running' AND slot > started_at + %(tolerance)s::interval
+      AND slot > clock_timestamp() - %(within)s::interval
+    RETURNING slot
+)
+UPDATE mauntic_jobs.schedules
+SET settled = least(clock_timestamp(), (SELECT min(slot) FROM early) - interval '1 microsecond')
+WHERE job = %(job)s AND settled > clock_timestamp()
+RETURNING settled
 
 -- overview -- For each job: its latest run that did something, its latest success, and what was passed over of late.
 SELECT wanted.job, last.id AS run, last.status, last.started_at, last.slot, last.error,

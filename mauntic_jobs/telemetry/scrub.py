@@ -38,8 +38,9 @@ _ENCODED = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/]{12,}={0,2}")
 
 
 def scrub(text: str) -> str:
-    """Return `text` without what must not leave the process, cut to 2,000 characters."""
-    text = text[:_LOOKED_AT]
+    """Return `text` without what must not leave the process, cut to 2,000 characters, as any store can hold it."""
+    # Postgres has no NUL, and no encoding writes half of a surrogate pair.
+    text = text[:_LOOKED_AT].replace("\0", "?").encode(errors="replace").decode()
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     text = _ENCODED.sub(_undecoded, text)

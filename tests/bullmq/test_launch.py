@@ -1,12 +1,22 @@
 """The job of a package that a job of a BullMQ queue stands for."""
 
+from contextlib import closing
+from datetime import timedelta
+from threading import Thread
+
 import pytest
 
 from mauntic_jobs import clock
-from mauntic_jobs.bullmq import ReceivedJob, UnrecoverableError
+from mauntic_jobs.bullmq import GiveBackError, Queue, ReceivedJob, UnrecoverableError, create_worker
 from mauntic_jobs.bullmq.launch import SlotLauncher
 from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import ClockSkewError, ConfigurationError
 from mauntic_jobs.jobs.registry import JOBS
+from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
+from mauntic_jobs.stores.postgres import connect
+from tests.bullmq.queues import ids_in, now_ms
+from tests.support import wait_until
 
 
 def test_where_several_jobs_share_a_queue_the_name_decides() -> None:
@@ -14,3 +24,38 @@ def test_where_several_jobs_share_a_queue_the_name_decides() -> None:
     received = ReceivedJob("1", "something-else", {}, clock.now(), 0, 4, {})
     with pytest.raises(UnrecoverableError, match=f"this queue is for {first.name}, {second.name}"):
         SlotLauncher([first, second], Settings())(received)
+
+
+def test_a_worker_whose_clock_is_off_gives_jobs_back_and_takes_none(
+    direct_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = SlotLauncher([JOBS["aggregate-hourly"]], direct_settings)
+    launcher.check_clock()
+    right = clock.now
+    monkeypatch.setattr(clock, "now", lambda: right() + timedelta(hours=26))
+    with pytest.raises(GiveBackError):
+        launcher(ReceivedJob("1", "aggregate-hourly", {}, clock.now(), 0, 4, {}))
+    with pytest.raises(ClockSkewError, match="1d2h ahead of the database's"):
+        launcher.check_clock()
+    with connect(direct_settings) as session:
+        assert list_runs(session) == []
+
+
+def test_while_jobs_may_not_be_taken_none_is(queue: Queue) -> None:
+    with closing(queue.connect()) as redis:
+        add_jobs(redis, queue.prefix, [QueueJob(queue.name, "one", "any", {})], now_ms())
+    refusal = ConfigurationError("the clock is wrong")
+
+    def refuse() -> None:
+        raise refusal
+
+    said: list[str] = []
+    worker = create_worker(queue, lambda _: None, tell=said.append, check=refuse)
+    thread = Thread(target=worker.run)
+    thread.start()
+    wait_until(lambda: worker.trouble, "the refusal")
+    worker.stop()
+    thread.join()
+    assert (ids_in(queue, "wait"), said) == (["one"], [f"{queue.name}: goes on trying: the clock is wrong"])
+    with pytest.raises(ConfigurationError):
+        create_worker(queue, lambda _: None, check=refuse).run(until_empty=True)

@@ -12,7 +12,9 @@ from uuid import uuid4
 
 import pytest
 
+from mauntic_jobs import clock
 from mauntic_jobs.catch_up import Which
+from mauntic_jobs.cli.monitor import watcher
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode, UnavailableError
@@ -324,18 +326,16 @@ def _asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return asked
 
 
-def test_with_nothing_due_and_nothing_wrong_the_clock_makes_one_more_query(
+def test_with_nothing_due_and_nothing_wrong_the_clock_makes_two_more_queries(
     direct_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look(direct_settings, NOW + MINUTE, HOURLY)
-
-    def watch(session: Session) -> None:
-        watch_ledger(session, [HOURLY], direct_settings, NOW + 2 * MINUTE)
-
-    asked = _asked(monkeypatch)
-    round_ = Round({"hourly": HOURLY}, direct_settings, lambda: NOW + 2 * MINUTE, pytest.fail, watch=watch)
+    yearly = replace(HOURLY, cron="0 0 1 1 *")
+    watch = watcher([yearly], direct_settings, [])
+    round_ = Round({"hourly": yearly}, direct_settings, clock.now, pytest.fail, watch=watch)
     assert list(round_.run()) == []
-    assert len(asked) == 2
+    asked = _asked(monkeypatch)
+    assert list(round_.run()) == []
+    assert len(asked) == 4, "the time and the slots, then the time and the alerts"
 
 
 def test_the_loop_watches_after_each_look_and_while_something_runs(direct_settings: Settings) -> None:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import pytest
 
+from mauntic_jobs import clock
 from mauntic_jobs.catch_up import Which, parse_catch_up
 from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import slots
@@ -20,9 +21,10 @@ from mauntic_jobs.runner.ledger import list_runs
 from mauntic_jobs.runner.request import Launcher, Status
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.runner.slots import slot_request
+from mauntic_jobs.scheduler.due import Round
 from mauntic_jobs.scheduler.overview import read_overview
 from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import Window, naive
+from mauntic_jobs.window import Window
 from tests.scheduler.ticking import TABLE, failing, look, ticking, ticks
 from tests.support import Event, add_events, contact, day, organization, request, utc
 
@@ -72,7 +74,7 @@ def test_a_second_look_finds_nothing_and_writes_nothing(settings: Settings, read
     assert [ready.rows(b"SELECT xmin, * FROM mauntic_jobs." + table) for table in (b"runs", b"schedules")] == before
 
 
-def test_with_nothing_due_there_is_one_query(
+def test_with_nothing_due_there_are_two_queries(
     direct_settings: Settings, monkeypatch: pytest.MonkeyPatch, servers: object
 ) -> None:
     asked: list[bytes] = []
@@ -87,11 +89,12 @@ def test_with_nothing_due_there_is_one_query(
         monkeypatch.setattr(Session, name, ask)
 
     assert servers
-    look(direct_settings, utc("2026-10-05T00:30"), *JOBS.values())
+    jobs = {job.name: replace(job, cron="0 0 1 1 *") for job in JOBS.values()}
+    assert list(Round(jobs, direct_settings, clock.now, lambda _: None).run()) == []
     for name in ("rows", "execute", "transaction"):
         counted(name)
-    assert look(direct_settings, utc("2026-10-05T00:31"), *JOBS.values())[0] == []
-    assert len(asked) == 1
+    assert list(Round(jobs, direct_settings, clock.now, lambda _: None).run()) == []
+    assert len(asked) == 2, "the database's time, and the slots"
 
 
 def test_a_dry_run_tells_what_is_due_and_writes_nothing(settings: Settings, ready: Session) -> None:
@@ -113,9 +116,10 @@ def test_the_real_ledger_bears_weeks_of_downtime_clock_steps_and_three_launchers
     with ThreadPoolExecutor(3) as pool:
         while now < end:
             now += timedelta(minutes=random.randint(1, 60 * random.choice([1, 2, 12, 48])))
-            at = now + random.choice([timedelta()] * 6 + [timedelta(hours=1), timedelta(hours=-1)])
-            moments = [at + timedelta(milliseconds=each) for each in range(random.choice([1, 3]))]
-            looks = [pool.submit(look, settings, moment, EVERY, LATEST) for moment in moments]
+            # Hosts whose clocks are hours off do not look at all.
+            off = random.choice([timedelta()] * 6 + [timedelta(seconds=50), timedelta(seconds=-50)])
+            moments = [now + timedelta(milliseconds=each) for each in range(random.choice([1, 3]))]
+            looks = [pool.submit(look, settings, moment + off, EVERY, LATEST, there=moment) for moment in moments]
             for each in looks:
                 # Of two that want the same job at once, the later one leaves the slot to the earlier.
                 assert {report.exit_code for report in each.result()[0]} <= {ExitCode.DONE, ExitCode.TRY_LATER}
@@ -259,9 +263,10 @@ def test_the_run_after_midnight_aggregates_the_day(
 
 def test_a_run_of_the_day_while_it_lasted_does_not_count(settings: Settings, ready: Session) -> None:
     daily = JOBS["generate-daily-reports"]
-    run(request(settings, day(f"{naive(utc('2126-10-04')):%Y-%m-%d}")))
-    look(settings, utc("2126-10-04T22:30"), daily)
-    look(settings, utc("2126-10-05T02:00:10"), daily, JOBS["aggregate-hourly"])
+    run(request(settings, day("2026-10-04")))
+    ready.execute(b"UPDATE mauntic_jobs.runs SET started_at = '2026-10-04 12:00Z'")
+    look(settings, utc("2026-10-04T22:30"), daily)
+    look(settings, utc("2026-10-05T02:00:10"), daily, JOBS["aggregate-hourly"])
     error = list_runs(ready, job=daily.name)[0]["error"]
     assert error is not None
     assert "has not covered" in error

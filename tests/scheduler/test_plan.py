@@ -100,8 +100,13 @@ def test_a_record_that_lags_far_behind_is_brought_up_to_date() -> None:
 
 
 def test_a_clock_that_was_set_back_makes_nothing_due() -> None:
-    made = plan(HOURLY, _known(HOURLY, "2026-10-05T12:00"), utc("2026-10-05T11:00"))
-    assert (made.due, made.passed, made.news) == ([], [], False)
+    made = plan(HOURLY, _known(HOURLY, "2026-10-05T12:00"), utc("2026-10-05T11:59"))
+    assert (made.due, made.passed, made.news, made.resets) == ([], [], False, False)
+
+
+def test_slots_of_the_future_that_are_settled_are_taken_back_first() -> None:
+    made = plan(HOURLY, _known(HOURLY, "2026-10-05T12:00"), utc("2026-10-05T11:59") - MICROSECOND)
+    assert (made.due, made.passed, made.news, made.resets) == ([], [], True, True)
 
 
 def test_the_slots_of_a_changed_line_are_accounted_for_first() -> None:
@@ -109,7 +114,7 @@ def test_the_slots_of_a_changed_line_are_accounted_for_first() -> None:
     made = plan(changed, _known(HOURLY, "2026-10-05T09:00"), utc("2026-10-05T10:30"))
     assert (_times(made.due), made.cron) == (["05 10:00"], HOURLY.cron)
     made = plan(changed, _known(HOURLY, "2026-10-05T09:00", "2026-10-05T10:00"), utc("2026-10-05T10:31"))
-    assert (made.due, made.cron, made.settled, made.news) == ([], "*/10 * * * *", utc("2026-10-05T10:31"), True)
+    assert (made.due, made.cron, made.settled, made.news) == ([], "*/10 * * * *", utc("2026-10-05T10:00"), True)
 
 
 def test_no_number_of_missed_slots_is_too_many() -> None:

@@ -12,14 +12,22 @@ from typing import Any
 import pytest
 
 from mauntic_jobs.cron import slots
+from mauntic_jobs.errors import ClockSkewError
 from mauntic_jobs.job import Job
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.request import Status
+from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.scheduler.plan import Plan, SlotState, plan
+from mauntic_jobs.stores.postgres import Session
 from tests.support import utc
 
 _START, _END = utc("2020-01-01T00:30"), utc("2030-01-01T00:30")
 _LAUNCHERS = 3
+_STEPS = [
+    sign * step
+    for step in (timedelta(seconds=59), timedelta(seconds=61), timedelta(hours=1), timedelta(hours=73))
+    for sign in (1, -1)
+]
 
 
 class _Ledger:
@@ -58,16 +66,34 @@ class _Ledger:
         self.runs[slot] += 1
 
 
+def _agreed(there: datetime, skew: timedelta) -> datetime | None:
+    """Return the instant at which a host looks whose clock is off by `skew`, if it does."""
+    try:
+        return shared_time(_Database(there), lambda: there + skew)
+    except ClockSkewError:
+        return None
+
+
+class _Database(Session):
+    """What tells the time, in place of a connection."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+
+    def row(self, *_: object) -> dict[str, Any]:
+        return {"now": self._now}
+
+
 def _simulate(job: Job[Any], random: Random) -> _Ledger:
     ledger, real = _Ledger(), _START
-    skew = timedelta()
     while real < _END:
         # Mostly an hourly clock that comes when it likes; sometimes hours or weeks of nobody.
         away = random.choice([1, 1, 1, 1, 3, 30, 300, 3000] if job.unit == "hour" else [5, 20, 700, 3000])
         real += timedelta(minutes=random.randint(1, 60 * away))
-        skew = random.choice([timedelta()] * 18 + [timedelta(hours=1), timedelta(hours=-1)])
+        skew = random.choice([timedelta()] * 12 + _STEPS)
         together = random.choice([1, 1, 1, _LAUNCHERS])
-        plans = [plan(job, ledger.state(), real + skew + timedelta(milliseconds=number)) for number in range(together)]
+        moments = [_agreed(real + timedelta(milliseconds=number), skew) for number in range(together)]
+        plans = [plan(job, ledger.state(), moment) for moment in moments if moment is not None]
         random.shuffle(plans)
         for made in plans:
             ledger.record(made)

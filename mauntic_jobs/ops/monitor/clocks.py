@@ -5,10 +5,37 @@ from datetime import datetime
 from typing import Any
 
 from mauntic_jobs.config import Settings
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import Job, Row
 from mauntic_jobs.scheduler.overview import read_overview
+from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
+
+_sql = statements("schedules")
+
+
+def lines_taking_turns(session: Session, jobs: Sequence[Job[Any]]) -> list[Alert]:
+    """Return an alert for each job that two clocks schedule by different cron lines."""
+    rows = session.rows(_sql["taking_turns"], {"jobs": [job.name for job in jobs]})
+    return [_taking_turns(row) for row in rows]
+
+
+def _taking_turns(row: Row) -> Alert:
+    one, other = (
+        f"`{row[line]}` ({row[clock] or 'of an earlier version'})"
+        for line, clock in (("cron", "set_by"), ("previous_cron", "previous_by"))
+    )
+    return Alert(
+        cause=Cause.SECOND_CLOCK,
+        key=row["job"],
+        severity=Severity.WARNING,
+        summary=(
+            f"{row['job']} has two cron lines that take turns: {one} and {other}. The slots of both are run; give all "
+            "clocks the same settings under `jobs`."
+        ),
+        action="mauntic-jobs config show",
+        details={"changes": row["returns"]},
+    )
 
 
 def second_clocks(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:

@@ -6,10 +6,11 @@ from itertools import groupby
 from typing import Any
 
 from mauntic_jobs.config import Settings
+from mauntic_jobs.cron import next_slot
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.runner.slots import uncovered_windows
 from mauntic_jobs.scheduler.plan import Plan
-from mauntic_jobs.scheduler.slots import read_plans
+from mauntic_jobs.scheduler.slots import installed_at, read_plans
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
@@ -17,6 +18,8 @@ from mauntic_jobs.window import Window
 
 # For so long somebody is reminded of slots that were passed over, unless they are made up for.
 _REMEMBERED = timedelta(days=1)
+# After the first `db upgrade` a clock is expected to be set up within this.
+_SETTING_UP = timedelta(days=1)
 
 _sql = statements("run_alerts")
 
@@ -24,11 +27,13 @@ _sql = statements("run_alerts")
 def slots_missed(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
     """Return an alert for each job with a slot that is overdue, or was passed over lately and not made up for."""
     plans = read_plans(session, jobs, settings, now)
+    ahead = [_settled_ahead(each) for each in plans if each.resets]
     overdue = [each for each in plans if each.due and now - each.due[0] > settings.overdue_after]
-    late = {each.job.name for each in overdue}
+    late = {each.job.name for each in plans if each in overdue or each.resets}
     passed = [rows for rows in _passed_over(session, jobs, settings, now) if rows[0]["job"] not in late]
     critical = {job.name: job.critical for job in jobs}
-    return [_overdue(each) for each in overdue] + [_missed(rows, critical) for rows in passed]
+    never = _never_run(session, [each.job for each in plans if each.unseen], now)
+    return ahead + never + [_overdue(each) for each in overdue] + [_missed(rows, critical) for rows in passed]
 
 
 def _passed_over(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[list[Row]]:
@@ -56,6 +61,42 @@ def _overdue(each: Plan) -> Alert:
         action="mauntic-jobs schedule run",
         details={"slots": len(each.due), "since": each.due[0].isoformat()},
     )
+
+
+def _settled_ahead(each: Plan) -> Alert:
+    return Alert(
+        cause=Cause.SLOT_MISSED,
+        key=each.job.name,
+        severity=Severity.ERROR if each.job.critical else Severity.WARNING,
+        summary=(
+            f"The slots of {each.job.name} are settled up to {each.settled:%Y-%m-%d %H:%M} UTC, which is yet to come: "
+            "a clock was ahead. The next look of a clock takes that back."
+        ),
+        action="mauntic-jobs schedule run",
+        details={"settled": each.settled.isoformat()},
+    )
+
+
+def _never_run(session: Session, unseen: Sequence[Job[Any]], now: datetime) -> list[Alert]:
+    if not unseen:
+        return []
+    expected = installed_at(session) + _SETTING_UP
+    first = [(job, next_slot(job.cron, expected)) for job in unseen]
+    return [
+        Alert(
+            cause=Cause.SLOT_MISSED,
+            key=job.name,
+            severity=Severity.ERROR if job.critical else Severity.WARNING,
+            summary=(
+                f"{job.name} has never been run, and no clock has looked at it: its slot of {slot:%Y-%m-%d %H:%M} UTC "
+                "has passed since `db upgrade`."
+            ),
+            action="mauntic-jobs schedule run",
+            details={"since": slot.isoformat()},
+        )
+        for job, slot in first
+        if slot <= now
+    ]
 
 
 def _missed(rows: Sequence[Row], critical: Mapping[str, bool]) -> Alert:

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.errors import ClockSkewError, MaunticJobsError
 from mauntic_jobs.job import Job
-from mauntic_jobs.ops.monitor.clocks import second_clocks
+from mauntic_jobs.ops.monitor.clocks import lines_taking_turns, second_clocks
 from mauntic_jobs.ops.monitor.consumers import consumers_stuck
 from mauntic_jobs.ops.monitor.deliveries import deliveries_deferred, deliveries_held
 from mauntic_jobs.ops.monitor.durations import runs_too_long
@@ -19,6 +19,7 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.stores.redis import RedisScripts, open_redis
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause
+from mauntic_jobs.telemetry.alerts.clock_skew import clock_skew, host_key
 from mauntic_jobs.telemetry.alerts.failures import failures
 from mauntic_jobs.telemetry.alerts.ledger import open_alerts
 from mauntic_jobs.telemetry.alerts.notify import Notified, record, tell
@@ -37,31 +38,47 @@ class Watched(NamedTuple):
     notified: Notified
 
 
-def watch_ledger(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> Notified:
+def watch_ledger(
+    session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime, skew: ClockSkewError | None = None
+) -> Notified:
     """Tell of jobs that failed, are overdue or take too long, and of a Redis that lost data as far as Postgres knows.
 
-    Where nothing is wrong, it takes one query.
+    `skew` says that this host's clock is wrong; `now` is the database's time. Where nothing is wrong, it takes one
+    query.
     """
     names = [job.name for job in jobs]
-    if not session.row(_sql["trouble"], {"jobs": names, "since": now - _RECENT})["found"]:
+    if skew is None and not session.row(_sql["trouble"], {"jobs": names, "since": now - _RECENT})["found"]:
         return Notified()
+    record_skew(session, settings, now, skew)
     looks = _of_jobs(session, jobs, settings, now)
     record(session, [alert for look in looks.values() for alert in look()], now, causes=list(looks), keys=names)
     record(session, noticed_losses(session, settings), now, causes=[Cause.REDIS_LOST])
     return tell(session, settings, now)
 
 
+def record_skew(session: Session, settings: Settings, now: datetime, skew: ClockSkewError | None) -> list[Alert]:
+    """Write down that this host's clock is wrong, or that it is right again; return the alert, if there is one."""
+    found = [] if skew is None else [clock_skew(skew, settings)]
+    record(session, found, now, causes=[Cause.CLOCK_SKEW], keys=[host_key(settings)])
+    return found
+
+
 def watch_all(
-    session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime, complain: Callable[[str], None]
+    session: Session,
+    jobs: Sequence[Job[Any]],
+    settings: Settings,
+    now: datetime,
+    complain: Callable[[str], None],
+    skew: ClockSkewError | None = None,
 ) -> Watched:
     """Look at everything, and tell of what was found and of what is over.
 
-    Where one look fails, `complain` gets to know, and what was known of it stays. Raises UnavailableError if it is
-    Postgres that cannot be asked.
+    `skew` says that this host's clock is wrong; `now` is the database's time. Where one look fails, `complain` gets to
+    know, and what was known of it stays. Raises UnavailableError if it is Postgres that cannot be asked.
     """
     looks: dict[Cause, Callable[[], list[Alert]]] = {
         **_of_jobs(session, jobs, settings, now),
-        Cause.SECOND_CLOCK: lambda: second_clocks(session, jobs, settings, now),
+        Cause.SECOND_CLOCK: lambda: second_clocks(session, jobs, settings, now) + lines_taking_turns(session, jobs),
         Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
         Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),
     }
@@ -72,7 +89,7 @@ def watch_all(
         looks[Cause.CONSUMER_STUCK] = lambda: _with_redis(
             settings, lambda redis: consumers_stuck(redis, settings, jobs, now)
         )
-    found: list[Alert] = []
+    found = record_skew(session, settings, now, skew)
     for cause, look in looks.items():
         try:
             alerts = look()

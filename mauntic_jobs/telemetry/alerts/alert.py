@@ -25,6 +25,7 @@ class Cause(StrEnum):
     DELIVERIES_DEFERRED = "deliveries deferred"
     CONSUMER_STUCK = "consumer stuck"
     SECOND_CLOCK = "second clock"
+    CLOCK_SKEW = "clock skew"
     REDIS_LOST = "redis lost data"
 
 

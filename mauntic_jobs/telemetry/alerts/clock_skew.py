@@ -1,0 +1,24 @@
+"""Alert for a host whose clock differs from the database's."""
+
+import socket
+
+from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import ClockSkewError
+from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
+
+
+def host_key(settings: Settings) -> str:
+    """Return the name of this host, which alerts about its clock are about."""
+    return settings.launcher_id or socket.gethostname()
+
+
+def clock_skew(error: ClockSkewError, settings: Settings) -> Alert:
+    """Return the alert for the clock of this host."""
+    return Alert(
+        cause=Cause.CLOCK_SKEW,
+        key=host_key(settings),
+        severity=Severity.ERROR,
+        summary=str(error),
+        action="timedatectl",
+        details={"database_time": error.there.isoformat(timespec="seconds")},
+    )
