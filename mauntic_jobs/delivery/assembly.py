@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.breaker import Breaker
-from mauntic_jobs.delivery.consumer import Consumer, Report, Tell, Work
+from mauntic_jobs.delivery.consumer import Consumer, Report, Work
 from mauntic_jobs.delivery.decision import Decision
 from mauntic_jobs.delivery.email import EmailWriter
 from mauntic_jobs.delivery.fairness import Fairness
@@ -19,6 +19,7 @@ from mauntic_jobs.delivery.providers.directory import Directory
 from mauntic_jobs.delivery.providers.factories import factories
 from mauntic_jobs.delivery.providers.http import HttpClient
 from mauntic_jobs.delivery.push import PushWriter
+from mauntic_jobs.delivery.queue_calls import Tell
 from mauntic_jobs.delivery.queues import base_of, policy_of
 from mauntic_jobs.delivery.sending import Sending
 from mauntic_jobs.delivery.sms import SmsWriter

@@ -1,7 +1,6 @@
 """Taking jobs from a BullMQ queue, many at a time, and settling each as is decided of its message."""
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -9,34 +8,29 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.acknowledgement import acknowledgement
-from mauntic_jobs.delivery.backoff import Backoff
 from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
 from mauntic_jobs.delivery.doorbell import Doorbell
 from mauntic_jobs.delivery.draining import Drain
 from mauntic_jobs.delivery.gate import Gate
 from mauntic_jobs.delivery.marks import SECONDS_KEPT
 from mauntic_jobs.delivery.outage import Outage
+from mauntic_jobs.delivery.queue_calls import QueueCalls, Tell, now_milliseconds
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.errors import JobFailedError, MaunticJobsError, is_outage
-from mauntic_jobs.lua import script
 from mauntic_jobs.stores import bullmq_scripts as scripts
-from mauntic_jobs.stores.bullmq import official_script
 from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, received
-from mauntic_jobs.stores.bullmq_scripts import JOB_GONE, LOCK_GONE, LOCK_MILLISECONDS, ScriptCall, Taken
+from mauntic_jobs.stores.bullmq_scripts import Taken
 from mauntic_jobs.stores.redis_link import RedisLink
 from mauntic_jobs.telemetry.logs import bound
 
 # What is done with a job and its data; an exception fails the attempt.
 Process = Callable[[ReceivedJob, str], Awaitable[Decision]]
-# Hears of trouble, by what it is with, and with None that it is over; and of each job that was not delivered.
-Tell = Callable[[str, Exception | None], None]
+# Hears of each job that was not delivered.
 Report = Callable[[str, str, str], None]
 
-_RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
 # A drain waits for what dead consumers held, and looks for it more often.
 _RECOVERY_SECONDS, _DRAIN_RECOVERY_SECONDS = 30.0, 1.0
 # How often it is looked how many jobs have others beside them.
@@ -75,6 +69,7 @@ class Consumer:
         self._stopping = False
         # A connection of its own: it is blocked while it waits for a job.
         self._bell = Doorbell(f"{work.base}:marker", waiting, tell)
+        self._calls = QueueCalls(work.base, redis, tell)
         self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
         self._gate = Gate(work.concurrency)
@@ -90,8 +85,8 @@ class Consumer:
     async def run(self, *, until_empty: bool = False) -> None:
         """Work until `stop` is called and what was taken is settled, or with `until_empty` until the drain is over."""
         interval = _DRAIN_RECOVERY_SECONDS if until_empty else _RECOVERY_SECONDS
-        work = [self._bell.listen(), self._renew(), self._recover(interval), *([self._empty()] if until_empty else [])]
-        helpers = [asyncio.create_task(each) for each in work]
+        work = [self._bell.listen(), self._calls.renew(lambda: self._held), self._calls.recover(interval)]
+        helpers = [asyncio.create_task(each) for each in (*work, *([self._empty()] if until_empty else []))]
         try:
             await self._work_in_slots()
         finally:
@@ -128,7 +123,7 @@ class Consumer:
         """Put back whatever is still held, after `run` has been cancelled."""
         calls = [scripts.give_back(self._work.base, token, job) for job, token in self._held.items()]
         self._held = {}
-        await asyncio.gather(*(self._run(call) for call in calls))
+        await asyncio.gather(*(self._calls.run(call) for call in calls))
 
     async def _slot(self) -> None:
         token = uuid4().hex
@@ -142,7 +137,8 @@ class Consumer:
             else:
                 await self._outage.wait()
                 rings = self._bell.rings
-                taken = self._taken(await self._patiently(lambda: self._take(token), until_stopped=True), token)
+                answer = await self._calls.until_answered(lambda: self._take(token), unless=lambda: self._stopping)
+                taken = self._taken(answer, token)
                 if taken is not None:
                     # There may be more than one.
                     self._bell.ring(1)
@@ -169,12 +165,12 @@ class Consumer:
                     self._bell.ring(1)
 
     async def _take(self, token: str) -> Any:
-        return await self._run(scripts.take(self._work.base, token, _now()))
+        return await self._calls.run(scripts.take(self._work.base, token, now_milliseconds()))
 
     def _taken(self, answer: Any, token: str) -> Taken | None:
         taken = scripts.taken(answer)
         if taken is None:
-            due = scripts.next_due(answer, _now())
+            due = scripts.next_due(answer, now_milliseconds())
             self._bell.next_due = self._bell.next_due if due is None else due / 1000
             return None
         self._held[taken.id] = token
@@ -241,59 +237,9 @@ class Consumer:
         async def acknowledge() -> Any:
             if isinstance(decision, Done) and decision.mark:
                 self._redis.begin("SET", *decision.mark, "EX", SECONDS_KEPT)
-            answer = await self._run(call(_now()))
-            if scripts.code(answer) == LOCK_GONE:
-                await self._redis.command(*scripts.lock_again(self._work.base, token, taken.id))
-                answer = await self._run(call(_now()))
-            if scripts.code(answer) == JOB_GONE:
-                await self._forget(taken.id)
-            return answer
+            return await self._calls.settle(taken.id, token, call)
 
-        return await self._patiently(acknowledge)
-
-    async def _forget(self, job: str) -> None:
-        """Let go of a job that somebody has removed meanwhile."""
-        keys = [f"{self._work.base}:{name}" for name in (job, "active", "stalled", f"{job}:lock")]
-        await self._redis.script(script("forget_job"), keys, [job])
-
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(_RENEWAL_SECONDS)
-            calls = [scripts.extend(self._work.base, token, job) for job, token in self._held.items()]
-            await self._tolerantly(*calls)
-
-    async def _recover(self, interval: float) -> None:
-        while True:
-            await self._tolerantly(scripts.recover(self._work.base, _now(), int(interval * 1000)))
-            await asyncio.sleep(interval * random.uniform(1.0, 1.1))  # noqa: S311 - to keep processes apart
-
-    async def _tolerantly(self, *calls: ScriptCall) -> None:
-        """Make calls of which none matters by itself: they are made again anyhow."""
-        for answer in await asyncio.gather(*(self._run(call) for call in calls), return_exceptions=True):
-            if isinstance(answer, Exception):
-                self._tell("redis", answer)
-
-    async def _patiently(self, call: Callable[[], Awaitable[Any]], *, until_stopped: bool = False) -> Any:
-        """Make a call until Redis answers, or with `until_stopped` until it need not any more; then it is None."""
-        backoff = Backoff()
-        while True:
-            try:
-                answer = await call()
-            except MaunticJobsError as error:
-                if until_stopped and self._stopping:
-                    return None
-                self._tell("redis", error)
-                await backoff.pause()
-            else:
-                self._tell("redis", None)
-                return answer
-
-    async def _run(self, call: ScriptCall) -> Any:
-        return await self._redis.script(official_script(call.script), call.keys, call.arguments)
+        return await self._calls.until_answered(acknowledge, unless=lambda: False)
 
 
 _NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", GiveBack: "given back"}
-
-
-def _now() -> int:
-    return int(clock.now().timestamp() * 1000)
