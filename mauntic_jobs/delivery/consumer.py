@@ -133,6 +133,8 @@ class Consumer:
                 with bound(queue=self._work.base):
                     taken = await self._handle(taken, token)
             elif self._stopping or self._surplus() > 0:
+                # What woke this one may have been meant for a job that no other slot hears of.
+                self._bell.ring(1)
                 return
             else:
                 await self._outage.wait()
