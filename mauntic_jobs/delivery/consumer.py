@@ -1,6 +1,7 @@
 """Taking jobs from a BullMQ queue, many at a time, and settling each as is decided of its message."""
 
 import asyncio
+import errno
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -22,7 +23,7 @@ from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.errors import JobFailedError, MaunticJobsError, is_outage
 from mauntic_jobs.stores import bullmq_scripts as scripts
 from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, received
-from mauntic_jobs.stores.bullmq_scripts import Taken
+from mauntic_jobs.stores.bullmq_scripts import Taken, printable_id
 from mauntic_jobs.stores.redis_link import RedisLink
 from mauntic_jobs.telemetry.logs import bound
 
@@ -35,6 +36,9 @@ Report = Callable[[str, str, str], None]
 _RECOVERY_SECONDS, _DRAIN_RECOVERY_SECONDS = 30.0, 1.0
 # How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
+# Errors of a process or a machine that has no descriptors or no memory left, and the pause that they give a job.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_EXHAUSTED_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class Consumer:
         while True:
             if taken is not None:
                 with bound(queue=self._work.base):
-                    taken = await self._handle(taken, token)
+                    taken = await self._survive(taken, token)
             elif self._stopping or self._surplus() > 0:
                 # What woke this one may have been meant for a job that no other slot hears of.
                 self._bell.ring(1)
@@ -139,8 +143,7 @@ class Consumer:
             else:
                 await self._outage.wait()
                 rings = self._bell.rings
-                answer = await self._calls.until_answered(lambda: self._take(token), unless=lambda: self._stopping)
-                taken = self._taken(answer, token)
+                taken = await self._fetch(token)
                 if taken is not None:
                     # There may be more than one.
                     self._bell.ring(1)
@@ -166,6 +169,17 @@ class Consumer:
                     # A rate limit, or another's death, does not ring.
                     self._bell.ring(1)
 
+    async def _fetch(self, token: str) -> Taken | None:
+        """Take a job as soon as Redis answers. An answer that cannot be read is reported, and none was taken."""
+        try:
+            answer = await self._calls.until_answered(lambda: self._take(token), unless=lambda: self._stopping)
+            taken = self._taken(answer, token)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the slot goes on
+            self._tell(self._work.base, error)
+            return None
+        self._tell(self._work.base, None)
+        return taken
+
     async def _take(self, token: str) -> Any:
         return await self._calls.run(scripts.take(self._work.base, token, now_milliseconds()))
 
@@ -180,6 +194,22 @@ class Consumer:
         self._stats.moved = time.monotonic()
         return taken
 
+    async def _survive(self, taken: Taken, token: str) -> Taken | None:
+        """Handle a job, and fail it if that raises an error: a fault of one job costs that job, and no other."""
+        try:
+            return await self._handle(taken, token)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the slot goes on
+            reason = clean(f"{type(error).__name__}: {error}")
+        following = None
+        try:
+            following = self._taken(await self._settle(taken, None, Fail(reason), token), token)
+        except Exception as error:  # noqa: BLE001 - its lock runs out, and it is taken again
+            reason += clean(f"; it stays active until its lock runs out: {type(error).__name__}: {error}")
+        self._release(taken, token)
+        self._stats.settle("failed", 0.0)
+        self._report("failed", printable_id(taken.id), reason)
+        return following
+
     async def _handle(self, taken: Taken, token: str) -> Taken | None:
         """Do all there is to do for a job, and return the next one if there is one."""
         failpoints.reach("taken")
@@ -191,15 +221,18 @@ class Consumer:
         failpoints.reach("before-ack")
         answer = await self._settle(taken, job, decision, token)
         failpoints.reach("after-ack")
+        self._release(taken, token)
+        what = decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
+        self._stats.settle(what, time.monotonic() - began)
+        if isinstance(decision, Fail | Retry) or (isinstance(decision, Defer) and not decision.quiet):
+            self._report(what, printable_id(taken.id), decision.reason)
+        return self._taken(answer, token)
+
+    def _release(self, taken: Taken, token: str) -> None:
         # A Redis that was rolled back may have handed it out again meanwhile.
         if self._held.get(taken.id) == token:
             del self._held[taken.id]
         self._stats.active = len(self._held)
-        what = decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
-        self._stats.settle(what, time.monotonic() - began)
-        if isinstance(decision, Fail | Retry) or (isinstance(decision, Defer) and not decision.quiet):
-            self._report(what, taken.id, decision.reason)
-        return self._taken(answer, token)
 
     async def _decide(self, taken: Taken) -> tuple[ReceivedJob | None, Decision]:
         try:
@@ -227,6 +260,9 @@ class Consumer:
             self._outage.note(error)
             return None
         except Exception as error:  # noqa: BLE001 - one job's fault is not to end the others
+            if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+                # The process has too much open: that is not the job's fault.
+                return Defer(_EXHAUSTED_SECONDS, clean(str(error)))
             return Retry(clean(f"{type(error).__name__}: {error}"))
         self._outage.note(None)
         return decision

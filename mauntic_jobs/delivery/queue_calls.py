@@ -27,6 +27,10 @@ class QueueCalls:
         self._base = base
         self._redis = redis
         self._tell = tell
+        # Read now: later there may be no file left to open.
+        for name in scripts.SCRIPTS:
+            official_script(name)
+        script("forget_job")
 
     async def run(self, call: ScriptCall) -> Any:
         """Make a call once; return its answer."""
