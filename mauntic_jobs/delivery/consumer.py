@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.acknowledgement import acknowledgement
+from mauntic_jobs.delivery.background import keep_running
 from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
 from mauntic_jobs.delivery.doorbell import Doorbell
 from mauntic_jobs.delivery.draining import Drain
@@ -89,8 +90,16 @@ class Consumer:
     async def run(self, *, until_empty: bool = False) -> None:
         """Work until `stop` is called and what was taken is settled, or with `until_empty` until the drain is over."""
         interval = _DRAIN_RECOVERY_SECONDS if until_empty else _RECOVERY_SECONDS
-        work = [self._bell.listen(), self._calls.renew(lambda: self._held), self._calls.recover(interval)]
-        helpers = [asyncio.create_task(each) for each in (*work, *([self._empty()] if until_empty else []))]
+        background: dict[str, Callable[[], Awaitable[None]]] = {
+            "the wait for jobs": self._bell.listen,
+            "the renewal of locks": lambda: self._calls.renew(lambda: self._held),
+            "the recovery of jobs": lambda: self._calls.recover(interval),
+            **({"the end of the drain": self._empty} if until_empty else {}),
+        }
+        helpers = [
+            asyncio.create_task(keep_running(f"{self._work.base}: {name}", work, self._say))
+            for name, work in background.items()
+        ]
         try:
             await self._work_in_slots()
         finally:
@@ -114,6 +123,9 @@ class Consumer:
     def _surplus(self) -> int:
         """Return how many slots there are too many; below zero, how many there are too few."""
         return len(self._slots) - self._gate.most
+
+    def _say(self, text: str) -> None:
+        self._tell(self._work.base, MaunticJobsError(text))
 
     def stop(self) -> None:
         """Take no further job."""
