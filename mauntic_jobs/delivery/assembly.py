@@ -18,6 +18,7 @@ from mauntic_jobs.delivery.pipeline import Pipeline
 from mauntic_jobs.delivery.providers.directory import Directory
 from mauntic_jobs.delivery.providers.factories import factories
 from mauntic_jobs.delivery.providers.http import HttpClient
+from mauntic_jobs.delivery.providers.idle import IdleConnections
 from mauntic_jobs.delivery.push import PushWriter
 from mauntic_jobs.delivery.queue_calls import Tell
 from mauntic_jobs.delivery.queues import base_of, policy_of
@@ -49,6 +50,7 @@ class Crew:
     ledger: Ledger
     redis: RedisLink
     consumers: list[Consumer]
+    idle: IdleConnections
 
 
 @asynccontextmanager
@@ -81,7 +83,8 @@ async def connected(
         fairness = {name: Fairness(count) for name, count in plan.concurrency.items()}
         client = HttpClient(timeout=settings.send_timeout.total_seconds())
         stack.push_async_callback(client.close)
-        directory = Directory(found, factories(settings, client), key, say)
+        idle = IdleConnections()
+        directory = Directory(found, factories(settings, client, idle), key, say)
         stack.push_async_callback(directory.close)
         # Exchanges are by channel themselves, whichever channel's numbers keep them.
         observe = next(iter(stats.values())).exchange
@@ -100,7 +103,7 @@ async def connected(
             Consumer(_work(settings, plan, name, pipeline, fairness[name]), shared, redis(), own, tell, report)
             for name, own in stats.items()
         ]
-        yield Crew(pipeline, directory, ledger, shared, consumers)
+        yield Crew(pipeline, directory, ledger, shared, consumers, idle)
 
 
 def _work(settings: Settings, plan: Plan, channel: str, pipeline: Pipeline, fairness: Fairness) -> Work:
