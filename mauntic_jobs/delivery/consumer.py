@@ -3,9 +3,8 @@
 import asyncio
 import errno
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +20,7 @@ from mauntic_jobs.delivery.outage import Outage
 from mauntic_jobs.delivery.queue_calls import QueueCalls, Tell, now_milliseconds
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.delivery.work import Work
 from mauntic_jobs.errors import JobFailedError, MaunticJobsError, is_outage
 from mauntic_jobs.stores import bullmq_scripts as scripts
 from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, received
@@ -28,8 +28,6 @@ from mauntic_jobs.stores.bullmq_scripts import Taken, printable_id
 from mauntic_jobs.stores.redis_link import RedisLink
 from mauntic_jobs.telemetry.logs import bound
 
-# What is done with a job and its data; an exception fails the attempt.
-Process = Callable[[ReceivedJob, str], Awaitable[Decision]]
 # Hears of each job that was not delivered.
 Report = Callable[[str, str, str], None]
 
@@ -40,24 +38,6 @@ _LOOK_SECONDS = 0.25
 # Errors of a process or a machine that has no descriptors or no memory left, and the pause that they give a job.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _EXHAUSTED_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Work:
-    """A queue, by its prefix and name, how many of its jobs are worked on at once, and how.
-
-    `aside` says how many of those in hand have others worked on beside them. With `until_empty`, jobs that cannot be
-    taken yet are waited for as long as others are settled, and then for `drain_seconds`.
-
-    `policy` holds the options of jobs without their own, in BullMQ's terms.
-    """
-
-    base: str
-    concurrency: int
-    policy: Mapping[str, Any]
-    process: Process
-    aside: Callable[[], int] = lambda: 0
-    drain_seconds: float = 10.0
 
 
 class Consumer:
@@ -152,6 +132,8 @@ class Consumer:
                 # What woke this one may have been meant for a job that no other slot hears of.
                 self._bell.ring(1)
                 return
+            elif self._work.is_held():
+                await asyncio.sleep(_LOOK_SECONDS)
             else:
                 await self._outage.wait()
                 rings = self._bell.rings
@@ -281,7 +263,7 @@ class Consumer:
 
     async def _settle(self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str) -> Any:
         """Acknowledge a job, again and again until it is; return the answer, which may bring the next job along."""
-        more = not self._stopping and self._surplus() <= 0
+        more = not (self._stopping or self._work.is_held()) and self._surplus() <= 0
         call = acknowledgement(self._work.base, token, taken.id, job, decision, more=more)
 
         async def acknowledge() -> Any:

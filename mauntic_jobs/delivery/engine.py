@@ -76,6 +76,7 @@ class Engine:
             self.ready = self._is_connected = True
             background = {
                 "the sweep of leases": lambda: self._sweep(crew),
+                "the watch of the clocks": crew.clocks.run,
                 "the sweep of idle connections": crew.idle.sweep,
                 "the look at the queues": lambda: self._measure(crew),
                 "the watch for a loss of Redis' data": lambda: watch_redis(self.settings, self.say),

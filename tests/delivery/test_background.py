@@ -6,12 +6,13 @@ import pytest
 
 from mauntic_jobs.delivery import background
 from mauntic_jobs.delivery.background import keep_running
-from mauntic_jobs.delivery.consumer import Consumer, Work
+from mauntic_jobs.delivery.consumer import Consumer
 from mauntic_jobs.delivery.decision import Decision, Done
 from mauntic_jobs.delivery.doorbell import Doorbell
 from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.delivery.queue_calls import QueueCalls
 from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.delivery.work import Work
 from mauntic_jobs.stores.bullmq import JOB_OPTIONS
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.redis_link import RedisLink

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from mauntic_jobs.delivery.acknowledgement import acknowledgement
-from mauntic_jobs.delivery.consumer import Consumer, Work
+from mauntic_jobs.delivery.consumer import Consumer
 from mauntic_jobs.delivery.decision import Decision, Done
 from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.delivery.work import Work
 from mauntic_jobs.stores.bullmq import JOB_OPTIONS
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.bullmq_scripts import printable_id

@@ -8,10 +8,11 @@ from uuid import uuid4
 import pytest
 
 from mauntic_jobs.delivery import doorbell
-from mauntic_jobs.delivery.consumer import Consumer, Work
+from mauntic_jobs.delivery.consumer import Consumer
 from mauntic_jobs.delivery.decision import Decision, Done
 from mauntic_jobs.delivery.fairness import Exchange, Fairness
 from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.delivery.work import Work
 from mauntic_jobs.stores.bullmq import JOB_OPTIONS
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.redis_link import RedisLink
