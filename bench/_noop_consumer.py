@@ -6,9 +6,10 @@ import os
 import uvloop
 
 from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.consumer import Consumer, Work
+from mauntic_jobs.delivery.consumer import Consumer
 from mauntic_jobs.delivery.decision import Decision, Done
 from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.delivery.work import Work
 from mauntic_jobs.stores.bullmq import JOB_OPTIONS
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.redis_link import RedisLink

@@ -109,6 +109,12 @@ class FencedError(MaunticJobsError):
     exit_code = ExitCode.TRY_LATER
 
 
+class HostClockError(MaunticJobsError):
+    """The clock of this host is too far from the clock of a store to decide anything by it."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
 class SlotClaimedError(MaunticJobsError):
     """Another run answers this slot, or has answered it: there is nothing left to do."""
 

@@ -19,6 +19,7 @@ from mauntic_jobs.cli.deliver_screen import show_screen
 from mauntic_jobs.cli.output import say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.assembly import Plan
+from mauntic_jobs.delivery.background import keep_running
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.engine import Engine
 from mauntic_jobs.delivery.family import Family, begin_child, tell_parent
@@ -29,6 +30,7 @@ from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
 from mauntic_jobs.stores.event_loop import new_event_loop
 from mauntic_jobs.stores.postgres import database_url
 from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.telemetry import stderr
 from mauntic_jobs.telemetry.health import serve_health
 from mauntic_jobs.telemetry.logs import emit, stay, structured
 from mauntic_jobs.window import parse_duration
@@ -39,6 +41,7 @@ _MOST_AT_ONCE = 1000
 # Longer numbers are not read: Python refuses to convert them.
 _MOST_DIGITS = 18
 _RECENT_LINES = 8
+_LAST_LINES_SECONDS = 0.5
 
 
 def register_deliver(app: typer.Typer) -> None:
@@ -84,8 +87,9 @@ def deliver(
         source = Engine(settings, plan, log.say, log.report)
     beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]
     checks = _health(source), lambda: (source.ready, {"ready": source.ready})
-    with serve_health(settings.port, checks[0], ready=checks[1], metrics=lambda: exposition(source.stats)):
-        _run(source, beside)
+    health = serve_health(settings.port, checks[0], ready=checks[1], metrics=lambda: exposition(source.stats))
+    with stderr.in_background(), health:
+        _run(source, beside, log.say)
     if source.left:
         raise typer.Exit(ExitCode.TRY_LATER)
 
@@ -95,23 +99,26 @@ def _deliver_as_child(settings: Settings, plan: Plan, writer: Connection, *, qui
     stay(settings)
     log = _Log(quiet=quiet)
     engine = Engine(settings, plan, log.say, log.report)
-    try:
-        _run(engine, [lambda: tell_parent(writer, engine, log.recent)])
-    except MaunticJobsError as error:
-        _Log().say(str(error))
-        sys.exit(error.exit_code)
+    with stderr.in_background():
+        try:
+            _run(engine, [lambda: tell_parent(writer, engine, log.recent)], log.say)
+        except MaunticJobsError as error:
+            _Log().say(str(error))
+            sys.exit(error.exit_code)
     if engine.left:
         sys.exit(ExitCode.TRY_LATER)
 
 
-def _run(source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+def _run(
+    source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]], say: Callable[[str], None]
+) -> None:
     """Run until it ends or is told to stop; a second signal ends the process at once."""
 
     def stop(number: signal.Signals) -> None:
         if source.stopping:
             for child in active_children():
                 child.kill()
-            sys.stderr.flush()
+            stderr.flush(_LAST_LINES_SECONDS)
             os._exit(128 + number)
         source.stop()
 
@@ -119,7 +126,7 @@ def _run(source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, A
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop, number)
-        tasks = [asyncio.create_task(each()) for each in beside]
+        tasks = [asyncio.create_task(keep_running("the report", each, say)) for each in beside]
         try:
             await source.run()
         finally:
@@ -158,6 +165,9 @@ class _Log:
                 before[name] = now
 
     def _note(self, level: str, event: str, **details: Any) -> None:
+        dropped = stderr.take_dropped()
+        if dropped:
+            self._note("warning", f"lines that stderr did not take, and that were dropped: {dropped:,}")
         if self._quiet:
             self.recent.append(" ".join([event, *map(str, details.values())]))
         elif structured():

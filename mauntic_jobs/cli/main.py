@@ -1,5 +1,6 @@
 """The command `mauntic-jobs`: cron calls it every minute, so that only what is called is imported."""
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -72,5 +73,8 @@ def _root(
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Ids of jobs may be any bytes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     first = sys.argv[1] if len(sys.argv) > 1 and _COMPLETION not in os.environ else None
     application(only=first)(prog_name="mauntic-jobs")

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.telemetry.logs import emit, structured
+from mauntic_jobs.telemetry.stderr import write_line
 
 
 def say(message: str, level: str = "info") -> None:
@@ -15,7 +16,7 @@ def say(message: str, level: str = "info") -> None:
     if structured():
         emit(level, message)
     else:
-        print(message, file=sys.stderr, flush=True)
+        write_line(message)
 
 
 def print_line(text: str) -> None:

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.breaker import Breaker
-from mauntic_jobs.delivery.consumer import Consumer, Report, Tell, Work
+from mauntic_jobs.delivery.clock_watch import ClockWatch
+from mauntic_jobs.delivery.consumer import Consumer, Report
 from mauntic_jobs.delivery.decision import Decision
 from mauntic_jobs.delivery.email import EmailWriter
 from mauntic_jobs.delivery.fairness import Fairness
@@ -18,12 +19,15 @@ from mauntic_jobs.delivery.pipeline import Pipeline
 from mauntic_jobs.delivery.providers.directory import Directory
 from mauntic_jobs.delivery.providers.factories import factories
 from mauntic_jobs.delivery.providers.http import HttpClient
+from mauntic_jobs.delivery.providers.idle import IdleConnections
 from mauntic_jobs.delivery.push import PushWriter
+from mauntic_jobs.delivery.queue_calls import Tell
 from mauntic_jobs.delivery.queues import base_of, policy_of
 from mauntic_jobs.delivery.sending import Sending
 from mauntic_jobs.delivery.sms import SmsWriter
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.delivery.warmup import Warmup
+from mauntic_jobs.delivery.work import Work
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.postgres_link import PostgresLink
 from mauntic_jobs.stores.redis_link import RedisLink
@@ -48,6 +52,8 @@ class Crew:
     ledger: Ledger
     redis: RedisLink
     consumers: list[Consumer]
+    idle: IdleConnections
+    clocks: ClockWatch
 
 
 @asynccontextmanager
@@ -75,12 +81,15 @@ async def connected(
         ledger = Ledger(postgres(), postgres(), record_activity=settings.record_activity, tell=tell)
         found, shared = postgres(), redis()
         await asyncio.gather(ledger.check(), shared.command("PING"))
+        clocks = ClockWatch(found, shared, tell)
+        await clocks.look()
         lookups = Lookups(found)
         key = settings.encryption_key.get_secret_value() if settings.encryption_key else None
         fairness = {name: Fairness(count) for name, count in plan.concurrency.items()}
         client = HttpClient(timeout=settings.send_timeout.total_seconds())
         stack.push_async_callback(client.close)
-        directory = Directory(found, factories(settings, client), key, say)
+        idle = IdleConnections()
+        directory = Directory(found, factories(settings, client, idle), key, say)
         stack.push_async_callback(directory.close)
         # Exchanges are by channel themselves, whichever channel's numbers keep them.
         observe = next(iter(stats.values())).exchange
@@ -96,15 +105,20 @@ async def connected(
             max_age=plan.max_age,
         )
         consumers = [
-            Consumer(_work(settings, plan, name, pipeline, fairness[name]), shared, redis(), own, tell, report)
+            Consumer(_work(settings, plan, name, pipeline, fairness[name], clocks), shared, redis(), own, tell, report)
             for name, own in stats.items()
         ]
-        yield Crew(pipeline, directory, ledger, shared, consumers)
+        yield Crew(pipeline, directory, ledger, shared, consumers, idle, clocks)
 
 
-def _work(settings: Settings, plan: Plan, channel: str, pipeline: Pipeline, fairness: Fairness) -> Work:
+def _work(
+    settings: Settings, plan: Plan, channel: str, pipeline: Pipeline, fairness: Fairness, clocks: ClockWatch
+) -> Work:
     def process(job: ReceivedJob, data: str) -> Awaitable[Decision]:
         return pipeline.process(job, data, channel)
 
     base, policy = base_of(settings, channel), policy_of(settings, channel)
-    return Work(base, plan.concurrency[channel], policy, process, fairness.aside, plan.drain_timeout.total_seconds())
+    return Work(
+        *(base, plan.concurrency[channel], policy, process, fairness.aside, lambda: clocks.is_wrong),
+        drain_seconds=plan.drain_timeout.total_seconds(),
+    )

@@ -1,64 +1,43 @@
 """Taking jobs from a BullMQ queue, many at a time, and settling each as is decided of its message."""
 
 import asyncio
-import random
+import errno
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.acknowledgement import acknowledgement
-from mauntic_jobs.delivery.backoff import Backoff
+from mauntic_jobs.delivery.background import keep_running
 from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
 from mauntic_jobs.delivery.doorbell import Doorbell
 from mauntic_jobs.delivery.draining import Drain
 from mauntic_jobs.delivery.gate import Gate
 from mauntic_jobs.delivery.marks import SECONDS_KEPT
 from mauntic_jobs.delivery.outage import Outage
+from mauntic_jobs.delivery.queue_calls import QueueCalls, Tell, now_milliseconds
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.delivery.work import Work
 from mauntic_jobs.errors import JobFailedError, MaunticJobsError, is_outage
-from mauntic_jobs.lua import script
 from mauntic_jobs.stores import bullmq_scripts as scripts
-from mauntic_jobs.stores.bullmq import official_script
 from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, received
-from mauntic_jobs.stores.bullmq_scripts import JOB_GONE, LOCK_GONE, LOCK_MILLISECONDS, ScriptCall, Taken
+from mauntic_jobs.stores.bullmq_scripts import Taken, printable_id
 from mauntic_jobs.stores.redis_link import RedisLink
 from mauntic_jobs.telemetry.logs import bound
 
-# What is done with a job and its data; an exception fails the attempt.
-Process = Callable[[ReceivedJob, str], Awaitable[Decision]]
-# Hears of trouble, by what it is with, and with None that it is over; and of each job that was not delivered.
-Tell = Callable[[str, Exception | None], None]
+# Hears of each job that was not delivered.
 Report = Callable[[str, str, str], None]
 
-_RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
 # A drain waits for what dead consumers held, and looks for it more often.
 _RECOVERY_SECONDS, _DRAIN_RECOVERY_SECONDS = 30.0, 1.0
 # How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class Work:
-    """A queue, by its prefix and name, how many of its jobs are worked on at once, and how.
-
-    `aside` says how many of those in hand have others worked on beside them. With `until_empty`, jobs that cannot be
-    taken yet are waited for as long as others are settled, and then for `drain_seconds`.
-
-    `policy` holds the options of jobs without their own, in BullMQ's terms.
-    """
-
-    base: str
-    concurrency: int
-    policy: Mapping[str, Any]
-    process: Process
-    aside: Callable[[], int] = lambda: 0
-    drain_seconds: float = 10.0
+# Errors of a process or a machine that has no descriptors or no memory left, and the pause that they give a job.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_EXHAUSTED_SECONDS = 30.0
 
 
 class Consumer:
@@ -75,6 +54,7 @@ class Consumer:
         self._stopping = False
         # A connection of its own: it is blocked while it waits for a job.
         self._bell = Doorbell(f"{work.base}:marker", waiting, tell)
+        self._calls = QueueCalls(work.base, redis, tell)
         self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
         self._gate = Gate(work.concurrency)
@@ -90,8 +70,16 @@ class Consumer:
     async def run(self, *, until_empty: bool = False) -> None:
         """Work until `stop` is called and what was taken is settled, or with `until_empty` until the drain is over."""
         interval = _DRAIN_RECOVERY_SECONDS if until_empty else _RECOVERY_SECONDS
-        work = [self._bell.listen(), self._renew(), self._recover(interval), *([self._empty()] if until_empty else [])]
-        helpers = [asyncio.create_task(each) for each in work]
+        background: dict[str, Callable[[], Awaitable[None]]] = {
+            "the wait for jobs": self._bell.listen,
+            "the renewal of locks": lambda: self._calls.renew(lambda: self._held),
+            "the recovery of jobs": lambda: self._calls.recover(interval),
+            **({"the end of the drain": self._empty} if until_empty else {}),
+        }
+        helpers = [
+            asyncio.create_task(keep_running(f"{self._work.base}: {name}", work, self._say))
+            for name, work in background.items()
+        ]
         try:
             await self._work_in_slots()
         finally:
@@ -116,6 +104,9 @@ class Consumer:
         """Return how many slots there are too many; below zero, how many there are too few."""
         return len(self._slots) - self._gate.most
 
+    def _say(self, text: str) -> None:
+        self._tell(self._work.base, MaunticJobsError(text))
+
     def stop(self) -> None:
         """Take no further job."""
         self._stopping = True
@@ -128,7 +119,7 @@ class Consumer:
         """Put back whatever is still held, after `run` has been cancelled."""
         calls = [scripts.give_back(self._work.base, token, job) for job, token in self._held.items()]
         self._held = {}
-        await asyncio.gather(*(self._run(call) for call in calls))
+        await asyncio.gather(*(self._calls.run(call) for call in calls))
 
     async def _slot(self) -> None:
         token = uuid4().hex
@@ -136,13 +127,17 @@ class Consumer:
         while True:
             if taken is not None:
                 with bound(queue=self._work.base):
-                    taken = await self._handle(taken, token)
+                    taken = await self._survive(taken, token)
             elif self._stopping or self._surplus() > 0:
+                # What woke this one may have been meant for a job that no other slot hears of.
+                self._bell.ring(1)
                 return
+            elif self._work.is_held():
+                await asyncio.sleep(_LOOK_SECONDS)
             else:
                 await self._outage.wait()
                 rings = self._bell.rings
-                taken = self._taken(await self._patiently(lambda: self._take(token), until_stopped=True), token)
+                taken = await self._fetch(token)
                 if taken is not None:
                     # There may be more than one.
                     self._bell.ring(1)
@@ -168,19 +163,46 @@ class Consumer:
                     # A rate limit, or another's death, does not ring.
                     self._bell.ring(1)
 
+    async def _fetch(self, token: str) -> Taken | None:
+        """Take a job as soon as Redis answers. An answer that cannot be read is reported, and none was taken."""
+        try:
+            answer = await self._calls.until_answered(lambda: self._take(token), unless=lambda: self._stopping)
+            taken = self._taken(answer, token)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the slot goes on
+            self._tell(self._work.base, error)
+            return None
+        self._tell(self._work.base, None)
+        return taken
+
     async def _take(self, token: str) -> Any:
-        return await self._run(scripts.take(self._work.base, token, _now()))
+        return await self._calls.run(scripts.take(self._work.base, token, now_milliseconds()))
 
     def _taken(self, answer: Any, token: str) -> Taken | None:
         taken = scripts.taken(answer)
         if taken is None:
-            due = scripts.next_due(answer, _now())
+            due = scripts.next_due(answer, now_milliseconds())
             self._bell.next_due = self._bell.next_due if due is None else due / 1000
             return None
         self._held[taken.id] = token
         self._stats.active = len(self._held)
         self._stats.moved = time.monotonic()
         return taken
+
+    async def _survive(self, taken: Taken, token: str) -> Taken | None:
+        """Handle a job, and fail it if that raises an error: a fault of one job costs that job, and no other."""
+        try:
+            return await self._handle(taken, token)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the slot goes on
+            reason = clean(f"{type(error).__name__}: {error}")
+        following = None
+        try:
+            following = self._taken(await self._settle(taken, None, Fail(reason), token), token)
+        except Exception as error:  # noqa: BLE001 - its lock runs out, and it is taken again
+            reason += clean(f"; it stays active until its lock runs out: {type(error).__name__}: {error}")
+        self._release(taken, token)
+        self._stats.settle("failed", 0.0)
+        self._report("failed", printable_id(taken.id), reason)
+        return following
 
     async def _handle(self, taken: Taken, token: str) -> Taken | None:
         """Do all there is to do for a job, and return the next one if there is one."""
@@ -193,15 +215,18 @@ class Consumer:
         failpoints.reach("before-ack")
         answer = await self._settle(taken, job, decision, token)
         failpoints.reach("after-ack")
+        self._release(taken, token)
+        what = decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
+        self._stats.settle(what, time.monotonic() - began)
+        if isinstance(decision, Fail | Retry) or (isinstance(decision, Defer) and not decision.quiet):
+            self._report(what, printable_id(taken.id), decision.reason)
+        return self._taken(answer, token)
+
+    def _release(self, taken: Taken, token: str) -> None:
         # A Redis that was rolled back may have handed it out again meanwhile.
         if self._held.get(taken.id) == token:
             del self._held[taken.id]
         self._stats.active = len(self._held)
-        what = decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
-        self._stats.settle(what, time.monotonic() - began)
-        if isinstance(decision, Fail | Retry) or (isinstance(decision, Defer) and not decision.quiet):
-            self._report(what, taken.id, decision.reason)
-        return self._taken(answer, token)
 
     async def _decide(self, taken: Taken) -> tuple[ReceivedJob | None, Decision]:
         try:
@@ -229,71 +254,24 @@ class Consumer:
             self._outage.note(error)
             return None
         except Exception as error:  # noqa: BLE001 - one job's fault is not to end the others
+            if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+                # The process has too much open: that is not the job's fault.
+                return Defer(_EXHAUSTED_SECONDS, clean(str(error)))
             return Retry(clean(f"{type(error).__name__}: {error}"))
         self._outage.note(None)
         return decision
 
     async def _settle(self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str) -> Any:
         """Acknowledge a job, again and again until it is; return the answer, which may bring the next job along."""
-        more = not self._stopping and self._surplus() <= 0
+        more = not (self._stopping or self._work.is_held()) and self._surplus() <= 0
         call = acknowledgement(self._work.base, token, taken.id, job, decision, more=more)
 
         async def acknowledge() -> Any:
             if isinstance(decision, Done) and decision.mark:
                 self._redis.begin("SET", *decision.mark, "EX", SECONDS_KEPT)
-            answer = await self._run(call(_now()))
-            if scripts.code(answer) == LOCK_GONE:
-                await self._redis.command(*scripts.lock_again(self._work.base, token, taken.id))
-                answer = await self._run(call(_now()))
-            if scripts.code(answer) == JOB_GONE:
-                await self._forget(taken.id)
-            return answer
+            return await self._calls.settle(taken.id, token, call)
 
-        return await self._patiently(acknowledge)
-
-    async def _forget(self, job: str) -> None:
-        """Let go of a job that somebody has removed meanwhile."""
-        keys = [f"{self._work.base}:{name}" for name in (job, "active", "stalled", f"{job}:lock")]
-        await self._redis.script(script("forget_job"), keys, [job])
-
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(_RENEWAL_SECONDS)
-            calls = [scripts.extend(self._work.base, token, job) for job, token in self._held.items()]
-            await self._tolerantly(*calls)
-
-    async def _recover(self, interval: float) -> None:
-        while True:
-            await self._tolerantly(scripts.recover(self._work.base, _now(), int(interval * 1000)))
-            await asyncio.sleep(interval * random.uniform(1.0, 1.1))  # noqa: S311 - to keep processes apart
-
-    async def _tolerantly(self, *calls: ScriptCall) -> None:
-        """Make calls of which none matters by itself: they are made again anyhow."""
-        for answer in await asyncio.gather(*(self._run(call) for call in calls), return_exceptions=True):
-            if isinstance(answer, Exception):
-                self._tell("redis", answer)
-
-    async def _patiently(self, call: Callable[[], Awaitable[Any]], *, until_stopped: bool = False) -> Any:
-        """Make a call until Redis answers, or with `until_stopped` until it need not any more; then it is None."""
-        backoff = Backoff()
-        while True:
-            try:
-                answer = await call()
-            except MaunticJobsError as error:
-                if until_stopped and self._stopping:
-                    return None
-                self._tell("redis", error)
-                await backoff.pause()
-            else:
-                self._tell("redis", None)
-                return answer
-
-    async def _run(self, call: ScriptCall) -> Any:
-        return await self._redis.script(official_script(call.script), call.keys, call.arguments)
+        return await self._calls.until_answered(acknowledge, unless=lambda: False)
 
 
 _NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", GiveBack: "given back"}
-
-
-def _now() -> int:
-    return int(clock.now().timestamp() * 1000)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.assembly import Crew, Plan, connected
+from mauntic_jobs.delivery.background import keep_running
 from mauntic_jobs.delivery.consumer import Report
 from mauntic_jobs.delivery.queues import base_of, lengths
 from mauntic_jobs.delivery.redis_watch import watch_redis
@@ -73,10 +74,14 @@ class Engine:
     async def _run(self) -> None:
         async with connected(self.settings, self.plan, self.stats, self._troubles.tell, self.say, self.report) as crew:
             self.ready = self._is_connected = True
-            beside = [
-                asyncio.create_task(each)
-                for each in (self._sweep(crew), self._measure(crew), watch_redis(self.settings, self.say))
-            ]
+            background = {
+                "the sweep of leases": lambda: self._sweep(crew),
+                "the watch of the clocks": crew.clocks.run,
+                "the sweep of idle connections": crew.idle.sweep,
+                "the look at the queues": lambda: self._measure(crew),
+                "the watch for a loss of Redis' data": lambda: watch_redis(self.settings, self.say),
+            }
+            beside = [asyncio.create_task(keep_running(name, work, self.say)) for name, work in background.items()]
             working = asyncio.ensure_future(self._work(crew))
             stopped = asyncio.create_task(self._stop.wait())
             try:
@@ -90,7 +95,7 @@ class Engine:
                 for task in (*beside, stopped, working):
                     task.cancel()
                 await asyncio.gather(*beside, stopped, working, return_exceptions=True)
-            await self._hand_back(crew)
+                await self._hand_back(crew)
             for channel, consumer in zip(self.stats, crew.consumers, strict=True):
                 for reason in consumer.left:
                     self.left = True

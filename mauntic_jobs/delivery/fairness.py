@@ -17,6 +17,8 @@ _SHARE = 5
 # How long at least each of its messages takes its place: one that fails at once would be followed by the next at once.
 _PACE_SECONDS = 0.25
 _OTHERS_SECONDS = 60.0
+# Turns of an organization alone come more often than its places get free: a turn that finds no free place is lost.
+_TURNS_A_PLACE = 4
 _SHORTEST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 300.0
 _MOST_KEPT = 10_000
 
@@ -73,6 +75,8 @@ class Fairness:
             lane.free_at = now + _PACE_SECONDS / most
             return 0.0
         pace = max(lane.seconds, _PACE_SECONDS) / most
+        if self._is_alone(organization, now):
+            pace /= _TURNS_A_PLACE
         lane.next_turn = min(max(lane.next_turn, now) + pace, now + _LONGEST_WAIT_SECONDS)
         return max(lane.next_turn - now, _SHORTEST_WAIT_SECONDS) * random.uniform(1.0, 1.1)  # noqa: S311 - to spread
 

@@ -5,6 +5,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.assembly import Plan
 from mauntic_jobs.delivery.engine import Engine
+from mauntic_jobs.delivery.report_pipe import ReportReceiver, ReportSender
 from mauntic_jobs.delivery.stats import ChannelStats, merged
 from mauntic_jobs.errors import ExitCode, UnavailableError
 
@@ -112,7 +114,7 @@ class Family:
         writer.close()
         self._processes[number] = process
         loop = asyncio.get_running_loop()
-        loop.add_reader(reader.fileno(), self._read, number, reader)
+        loop.add_reader(reader.fileno(), self._read, number, reader.fileno(), ReportReceiver(reader.fileno()))
         try:
             await self._ended(process)
         finally:
@@ -123,16 +125,17 @@ class Family:
             self._gone.append({name: own.without_present() for name, own in left.items()})
         return process.exitcode or 0
 
-    def _read(self, number: int, reader: Connection) -> None:
+    def _read(self, number: int, descriptor: int, receiver: ReportReceiver) -> None:
         try:
-            report: Report = reader.recv()
+            reports: list[Report] = receiver.receive()
         except (EOFError, OSError):
-            asyncio.get_running_loop().remove_reader(reader.fileno())
+            asyncio.get_running_loop().remove_reader(descriptor)
             return
-        self._reports[number] = report
-        for text in report.said:
-            self._say(text)
-        self._were_ready = self._were_ready or report.ready
+        for report in reports:
+            self._reports[number] = report
+            for text in report.said:
+                self._say(text)
+            self._were_ready = self._were_ready or report.ready
 
     async def _ended(self, process: SpawnProcess) -> None:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
@@ -159,18 +162,24 @@ def begin_child() -> None:
 async def tell_parent(writer: Connection, engine: Engine, said: deque[str]) -> None:
     """Report to the process that looks after this one, until cancelled; stop the engine if that process has died.
 
-    What has been `said` is taken out and passed on.
+    What has been `said` is taken out and passed on. A parent that does not read, because it was stopped, gets what
+    finds room, and holds nothing up.
     """
+    sender = ReportSender(writer.fileno())
     try:
         while True:
-            writer.send(Report(engine.stats, engine.ready, engine.trouble, _taken(said)))
+            _offer(sender, engine, said, ready=engine.ready)
             await asyncio.sleep(_REPORT_SECONDS)
     except asyncio.CancelledError:
-        writer.send(Report(engine.stats, said=_taken(said)))
+        with suppress(OSError):  # there is no one left to report to
+            _offer(sender, engine, said, ready=False)
         raise
     except OSError:
         engine.stop()
 
 
-def _taken(said: deque[str]) -> tuple[str, ...]:
-    return tuple(said.popleft() for _ in range(len(said)))
+def _offer(sender: ReportSender, engine: Engine, said: deque[str], *, ready: bool) -> None:
+    lines = tuple(said)
+    if sender.offer(Report(engine.stats, ready, engine.trouble, lines)):
+        for _ in lines:
+            said.popleft()

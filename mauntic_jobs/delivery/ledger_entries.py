@@ -12,6 +12,7 @@ from mauntic_jobs.delivery.outcome import RejectReason
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.warmup import Allowance
 from mauntic_jobs.job import Row
+from mauntic_jobs.stores.bullmq_scripts import printable_id
 
 
 class State(StrEnum):
@@ -111,7 +112,7 @@ def claim_json(n: int, claim: Claim, owner: str) -> bytes:
         "contact_id": message.contact_id,
         "address": claim.address,
         "written": claim.written,
-        "queue_job": claim.queue_job,
+        "queue_job": printable_id(claim.queue_job),
         "provider_id": claim.provider_id,
         "provider": claim.provider,
         "message_id": claim.message_id,

@@ -69,8 +69,9 @@ class Warmup:
 
     def __init__(self, redis: RedisLink) -> None:
         self._redis = redis
+        self._script = script("warmup_count")
 
     async def count(self, allowance: Allowance) -> None:
         """Count a message that went out, or may have."""
         arguments: list[Word] = [*dates(Unit.DAY.floor(allowance.start).date()), 1]
-        await self._redis.script(script("warmup_count"), keys(allowance.organization, allowance.domain), arguments)
+        await self._redis.script(self._script, keys(allowance.organization, allowance.domain), arguments)

@@ -120,7 +120,7 @@ def _next(answers: Sequence[Any]) -> str | None:
     """Return the id of the job that is taken next."""
     waiting, prioritized = answers[-2], answers[-1]
     job = waiting or next(iter(prioritized), None)
-    return None if job is None else job.decode()
+    return None if job is None else job.decode(errors="surrogateescape")
 
 
 def _ready_since(fields: Sequence[bytes | None]) -> datetime | None:

@@ -5,6 +5,9 @@ SELECT
 FROM mauntic_jobs.deliveries, delivery.suppressions, delivery.delivery_events, delivery.delivery_jobs, crm.contacts
 LIMIT 0
 
+-- clock -- Tell the time of the server, in seconds since 1970.
+SELECT extract(epoch FROM clock_timestamp())::float8 AS seconds
+
 -- claim -- Take deliveries in hand: migration 0009 says how.
 SELECT json_agg(answer) FROM mauntic_jobs.claim_deliveries(%(claims)s::json, %(lease)s::interval) AS answer
 

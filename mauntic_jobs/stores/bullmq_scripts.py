@@ -14,6 +14,12 @@ import msgpack
 # As long as Node's workers.
 LOCK_MILLISECONDS = 30_000
 
+# Scripts that a consumer calls.
+SCRIPTS = (
+    *("moveToActive-11", "moveToFinished-14", "moveToDelayed-11", "moveJobFromActiveToWait-9", "extendLock-2"),
+    *("moveStalledJobsToWait-9", "updateJobScheduler-12"),
+)
+
 # The answers of a script that finds no such job, and one without a lock.
 JOB_GONE, LOCK_GONE = -1, -2
 
@@ -47,7 +53,13 @@ def taken(answer: Any) -> Taken | None:
     if not isinstance(answer, list) or not isinstance(answer[0], list):
         return None
     words = [word.decode(errors="replace") for word in answer[0]]
-    return Taken(answer[1].decode(), dict(zip(words[::2], words[1::2], strict=True)))
+    # An id may be any bytes; the connections write it as it was read.
+    return Taken(answer[1].decode(errors="surrogateescape"), dict(zip(words[::2], words[1::2], strict=True)))
+
+
+def printable_id(job: str) -> str:
+    """Return a job's id as text for logs and for Postgres: bytes that are not UTF-8 are written as escapes."""
+    return job.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def next_due(answer: Any, now: int) -> int | None:

@@ -38,7 +38,7 @@ class RedisScripts:
             for batch in _batches(calls):
                 pipeline = self._client.pipeline(transaction=False)
                 for keys, arguments in batch:
-                    pipeline.evalsha(digest, len(keys), *keys, *arguments)
+                    pipeline.evalsha(digest, len(keys), *encoded(keys), *encoded(arguments))
                 # The driver's own error would repeat the arguments, which can be anybody's data.
                 answers = pipeline.execute(raise_on_error=False)
                 for (keys, _), answer in zip(batch, answers, strict=True):
@@ -54,7 +54,7 @@ class RedisScripts:
         from redis.exceptions import RedisError
 
         try:
-            return self._client.execute_command(*words)
+            return self._client.execute_command(words[0], *encoded(words[1:]))
         except (RedisError, OSError) as error:
             raise translated(error, self._shown_url) from error
 
@@ -64,7 +64,7 @@ class RedisScripts:
 
         pipeline = self._client.pipeline(transaction=False)
         for words in calls:
-            pipeline.execute_command(*words)
+            pipeline.execute_command(words[0], *encoded(words[1:]))
         try:
             answers: list[Any] = pipeline.execute(raise_on_error=False)
         except (RedisError, OSError) as error:
@@ -100,6 +100,11 @@ def open_redis(settings: Settings) -> RedisScripts:
             "together, and nothing in their names keeps them on one node. Use a Redis that is no cluster."
         )
     return RedisScripts(client, masked(url))
+
+
+def encoded(words: Sequence[Any]) -> list[Any]:
+    """Return the words of a command with texts as bytes. Ids of jobs may be any bytes, and are written as read."""
+    return [word.encode(errors="surrogateescape") if isinstance(word, str) else word for word in words]
 
 
 def checked_url(settings: Settings) -> str:

@@ -15,7 +15,7 @@ from hiredis import pack_command
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.masking import masked
-from mauntic_jobs.stores.redis import ANSWER_SECONDS, checked_url, connection_options, translated
+from mauntic_jobs.stores.redis import ANSWER_SECONDS, checked_url, connection_options, encoded, translated
 
 _FEW = 4
 
@@ -212,7 +212,10 @@ class _Wire(asyncio.Protocol):
 
 def _pack(words: tuple[Word, ...]) -> bytes:
     """Return a command as Redis reads it."""
-    packed: bytes = pack_command(words)  # type: ignore[arg-type]  # its stub means a tuple of one
+    try:
+        packed: bytes = pack_command(words)  # type: ignore[arg-type]  # its stub means a tuple of one
+    except UnicodeEncodeError:
+        packed = pack_command(tuple(encoded(words)))
     return packed
 
 

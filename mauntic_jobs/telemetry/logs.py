@@ -15,6 +15,7 @@ from typing import Any
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.telemetry.scrub import scrub
+from mauntic_jobs.telemetry.stderr import write_line
 
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("bound", default=MappingProxyType({}))
 
@@ -78,7 +79,7 @@ def _logger() -> Any:
             self._proxy_to_logger("msg", event, level=level, **details)
 
     return structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr),
+        _Lines(),
         wrapper_class=Logger,
         processors=[
             structlog.processors.TimeStamper(fmt="iso"),
@@ -86,6 +87,13 @@ def _logger() -> Any:
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
         ],
     )
+
+
+class _Lines:
+    """What structlog writes to."""
+
+    def msg(self, text: str) -> None:
+        write_line(text)
 
 
 def _scrubbed(_logger: Any, _method: str, event: Any) -> Any:

@@ -202,3 +202,21 @@ def test_the_limit_of_a_warm_up_is_exact_across_processes(ready: World, sink: Si
     ready.hurry()
     ready.deliver()
     assert len(sink.messages()) == 50
+
+
+def test_a_stderr_that_nobody_reads_or_that_is_closed_ends_nothing(ready: World, sink: Sink) -> None:
+    failing = [ready.message(f"d{n}", emailAddress=f"reject-550+{n}@example.com") for n in range(20)]
+    ready.add(*failing)
+    process = start(ready)
+    assert process.stderr is not None
+    process.stderr.close()
+    try:
+        wait_until(lambda: Counter(ready.states().values())["failed"] == 20, "the failures, which are reported")
+        ready.add(ready.message("good"))
+        wait_until(sink.messages, "the message")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(30)
+        assert process.stdout is not None
+        process.stdout.close()
+    assert status == 0

@@ -6,10 +6,11 @@ from contextlib import suppress
 
 import pytest
 
-from mauntic_jobs.delivery.consumer import Consumer, Work
+from mauntic_jobs.delivery.consumer import Consumer
 from mauntic_jobs.delivery.decision import Decision, Done
 from mauntic_jobs.delivery.gate import Gate
 from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.delivery.work import Work
 from mauntic_jobs.stores.bullmq import JOB_OPTIONS
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.redis_link import RedisLink

@@ -12,8 +12,9 @@ import pytest
 from mauntic_jobs.delivery.mime import Mime
 from mauntic_jobs.delivery.network import Network, parse_networks
 from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
-from mauntic_jobs.delivery.providers import smtp as smtp_provider
+from mauntic_jobs.delivery.providers import idle as idle_connections
 from mauntic_jobs.delivery.providers.config import ProviderConfig
+from mauntic_jobs.delivery.providers.idle import IdleConnections
 from mauntic_jobs.delivery.providers.smtp import SmtpProvider
 from mauntic_jobs.delivery.smtp import SmtpConnection
 from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
@@ -132,13 +133,13 @@ def test_a_kept_connection_that_the_server_has_closed_is_opened_again(sink: Sink
 def test_a_kept_connection_that_the_network_may_have_forgotten_is_not_used_again(
     sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smtp_provider, "_IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(idle_connections, "IDLE_SECONDS", 0.1)
     with running_proxy(sink.host, sink.port) as proxy:
         values = {"host": "127.0.0.1", "port": proxy.port, "from": "news@acme.test"}
         config = ProviderConfig(uuid4(), "custom_smtp", values)
 
         async def run() -> list[Outcome]:
-            provider = SmtpProvider(config, HERE, hello="here.example", timeout=2)
+            provider = SmtpProvider(config, HERE, hello="here.example", timeout=2, idle=IdleConnections())
             outcomes = [await provider.send(EMAIL)]
             await asyncio.to_thread(proxy.forget_all)
             await asyncio.sleep(0.2)

@@ -6,6 +6,7 @@ import pytest
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.network import Network
+from mauntic_jobs.delivery.providers.idle import IdleConnections
 from mauntic_jobs.delivery.providers.smtp import SmtpProvider
 from mauntic_jobs.ops.providers import ConfiguredProvider, list_providers
 from tests.delivery.sink import Sink
@@ -38,7 +39,9 @@ def test_a_configuration_is_read_as_it_is_meant(case: Case, world: World) -> Non
     if provider.config and not problem:
         assert {name: provider.config.values[name] for name in answer.get("values", {})} == answer.get("values", {})
         if provider.type == "custom_smtp":
-            server = SmtpProvider(provider.config, Network(()), hello="here.test", timeout=1)._server
+            server = SmtpProvider(
+                provider.config, Network(()), hello="here.test", timeout=1, idle=IdleConnections()
+            )._server
             assert {name: getattr(server, name) for name in answer.get("server", {})} == answer.get("server", {})
 
 

@@ -8,6 +8,7 @@ from mauntic_jobs.delivery.network import Network, parse_networks
 from mauntic_jobs.delivery.providers import fcm, google_token, postmark, sendgrid, ses, twilio
 from mauntic_jobs.delivery.providers.config import ProviderConfig
 from mauntic_jobs.delivery.providers.http import HttpClient
+from mauntic_jobs.delivery.providers.idle import IdleConnections
 from mauntic_jobs.delivery.providers.provider import Provider
 from mauntic_jobs.delivery.providers.smtp import SmtpProvider
 
@@ -15,8 +16,14 @@ from mauntic_jobs.delivery.providers.smtp import SmtpProvider
 Factory = Callable[[ProviderConfig], Provider]
 
 
-def factories(settings: Settings, client: HttpClient) -> Mapping[tuple[str, str], Factory]:
-    """Return what makes providers, by channel and type; those over HTTP use the connections of `client`."""
+def factories(
+    settings: Settings, client: HttpClient, idle: IdleConnections | None = None
+) -> Mapping[tuple[str, str], Factory]:
+    """Return what makes providers, by channel and type.
+
+    Those over HTTP use the connections of `client`, those over SMTP keep theirs in `idle`.
+    """
+    kept = IdleConnections() if idle is None else idle
     network = Network(parse_networks(settings.allowed_networks), loopback=settings.embedded)
 
     def api(kind: str, default: str) -> str:
@@ -24,7 +31,7 @@ def factories(settings: Settings, client: HttpClient) -> Mapping[tuple[str, str]
 
     hello, timeout = getfqdn(), settings.send_timeout.total_seconds()
     return {
-        ("email", "custom_smtp"): lambda config: SmtpProvider(config, network, hello=hello, timeout=timeout),
+        ("email", "custom_smtp"): lambda config: SmtpProvider(config, network, hello=hello, timeout=timeout, idle=kept),
         ("email", "postmark"): lambda config: postmark.PostmarkProvider(config, client, api("postmark", postmark.API)),
         ("email", "sendgrid"): lambda config: sendgrid.SendGridProvider(config, client, api("sendgrid", sendgrid.API)),
         ("email", "ses"): lambda config: ses.SesProvider(config, client, api("ses", ses.API)),

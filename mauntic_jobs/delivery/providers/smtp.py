@@ -1,6 +1,5 @@
 """A tenant's own SMTP server."""
 
-import asyncio
 from dataclasses import replace
 
 from mauntic_jobs.delivery.addresses import AddressError, parse_address
@@ -8,32 +7,33 @@ from mauntic_jobs.delivery.mime import Email, Mime, build
 from mauntic_jobs.delivery.network import Network
 from mauntic_jobs.delivery.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError
+from mauntic_jobs.delivery.providers.idle import IdleConnections
 from mauntic_jobs.delivery.providers.keys import flag, problems
 from mauntic_jobs.delivery.smtp import SmtpConnection
 from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
 
 _DEFAULT_PORT = 587
 _TLS_PORT = 465
-_IDLE_SECONDS = 30
 
 
 class SmtpProvider:
-    """Sends emails over kept connections, as many as are sent at once."""
+    """Sends emails over kept connections, as many as are sent at once. `idle` are those of the whole process."""
 
-    def __init__(self, config: ProviderConfig, network: Network, *, hello: str, timeout: float) -> None:
+    def __init__(
+        self, config: ProviderConfig, network: Network, *, hello: str, timeout: float, idle: IdleConnections
+    ) -> None:
         self.config = config
         self.sender = _sender(config)
         self._server = _server(config, hello)
         self._network = network
         self._timeout = timeout
-        self._idle: list[SmtpConnection] = []
+        self._idle = idle
         self._busy: set[SmtpConnection] = set()
         self._closed = False
 
     async def send(self, message: Email) -> Outcome:
         """Send an email; what the server or the network does is in the outcome. Raises HeaderError."""
-        # Networks forget connections that are idle, and tell neither side: an old one is not used again.
-        connection = self._idle.pop() if self._idle and not self._is_stale(self._idle[-1]) else self._connection()
+        connection = self._idle.take(self) or self._connection()
         self._busy.add(connection)
 
         def compose(features: Features) -> Mime:
@@ -46,8 +46,7 @@ class SmtpProvider:
             if self._closed:
                 await connection.close()
             else:
-                self._idle.append(connection)
-                await self._close_stale()
+                self._idle.put(self, connection)
         # Webhooks name an email by its Message-ID: a server's queue id is not known outside of it.
         return (
             replace(outcome, provider_message_id=message.message_id) if outcome.verdict is Verdict.ACCEPTED else outcome
@@ -69,19 +68,10 @@ class SmtpProvider:
     async def close(self) -> None:
         """Close the connections that are not in use now, and the others when they are done."""
         self._closed = True
-        idle, self._idle = self._idle, []
-        await asyncio.gather(*(connection.close() for connection in idle))
+        await self._idle.close(self)
 
     def _connection(self) -> SmtpConnection:
         return SmtpConnection(self._server, self._network, timeout=self._timeout)
-
-    async def _close_stale(self) -> None:
-        # The last one used is taken first, so those in front have been idle for longest.
-        if self._is_stale(self._idle[0]):
-            await self._idle.pop(0).close()
-
-    def _is_stale(self, connection: SmtpConnection) -> bool:
-        return connection.idle_since + _IDLE_SECONDS < asyncio.get_running_loop().time()
 
 
 def _sender(config: ProviderConfig) -> str | None:

@@ -75,11 +75,11 @@ def read_jobs(
 ) -> list[FailedJob]:
     """Return the fields of jobs, given as the time of failure and the id of each."""
     groups = [jobs[start : start + _AT_ONCE] for start in range(0, len(jobs), _AT_ONCE)]
-    calls = [([f"{base}:{job.decode()}" for _, job in group], list(fields)) for group in groups]
+    calls = [([f"{base}:{job.decode(errors='surrogateescape')}" for _, job in group], list(fields)) for group in groups]
     rows = [row for answer in redis.run(script("job_fields"), calls) for row in answer]
     return [
         FailedJob(
-            job.decode(),
+            job.decode(errors="surrogateescape"),
             failed_at,
             {name: value.decode(errors="replace") for name, value in zip(fields, row, strict=True) if value},
         )

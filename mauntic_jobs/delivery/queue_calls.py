@@ -1,0 +1,90 @@
+"""Calls to one BullMQ queue that outlast a Redis that is away."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from mauntic_jobs import clock
+from mauntic_jobs.delivery.backoff import Backoff
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.lua import script
+from mauntic_jobs.stores import bullmq_scripts as scripts
+from mauntic_jobs.stores.bullmq import official_script
+from mauntic_jobs.stores.bullmq_scripts import JOB_GONE, LOCK_GONE, LOCK_MILLISECONDS, ScriptCall
+from mauntic_jobs.stores.redis_link import RedisLink
+
+# Hears of trouble, by what it is with, and with None that it is over.
+Tell = Callable[[str, Exception | None], None]
+
+_RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
+
+
+class QueueCalls:
+    """The calls of a consumer. `base` is the queue's prefix and name."""
+
+    def __init__(self, base: str, redis: RedisLink, tell: Tell) -> None:
+        self._base = base
+        self._redis = redis
+        self._tell = tell
+        # Read now: later there may be no file left to open.
+        for name in scripts.SCRIPTS:
+            official_script(name)
+        script("forget_job")
+
+    async def run(self, call: ScriptCall) -> Any:
+        """Make a call once; return its answer."""
+        return await self._redis.script(official_script(call.script), call.keys, call.arguments)
+
+    async def settle(self, job: str, token: str, call: Callable[[int], ScriptCall]) -> Any:
+        """Make the call, of a time in milliseconds since 1970, that settles a job, though its lock has run out."""
+        answer = await self.run(call(now_milliseconds()))
+        if scripts.code(answer) == LOCK_GONE:
+            await self._redis.command(*scripts.lock_again(self._base, token, job))
+            answer = await self.run(call(now_milliseconds()))
+        if scripts.code(answer) == JOB_GONE:
+            await self._forget(job)
+        return answer
+
+    async def until_answered(self, call: Callable[[], Awaitable[Any]], *, unless: Callable[[], bool]) -> Any:
+        """Make a call until Redis answers, or until it fails when it is not needed any more; then return None."""
+        backoff = Backoff()
+        while True:
+            try:
+                answer = await call()
+            except MaunticJobsError as error:
+                if unless():
+                    return None
+                self._tell("redis", error)
+                await backoff.pause()
+            else:
+                self._tell("redis", None)
+                return answer
+
+    async def renew(self, held: Callable[[], Mapping[str, str]]) -> None:
+        """Renew the locks of the jobs that are held, by their ids with their tokens, until cancelled."""
+        while True:
+            await asyncio.sleep(_RENEWAL_SECONDS)
+            await self._tolerantly(*(scripts.extend(self._base, token, job) for job, token in held().items()))
+
+    async def recover(self, seconds: float) -> None:
+        """Put back the jobs of dead consumers, once in so many seconds, until cancelled."""
+        while True:
+            await self._tolerantly(scripts.recover(self._base, now_milliseconds(), int(seconds * 1000)))
+            await asyncio.sleep(seconds * random.uniform(1.0, 1.1))  # noqa: S311 - to keep processes apart
+
+    async def _tolerantly(self, *calls: ScriptCall) -> None:
+        """Make calls of which none matters by itself: they are made again anyhow."""
+        for answer in await asyncio.gather(*(self.run(call) for call in calls), return_exceptions=True):
+            if isinstance(answer, Exception):
+                self._tell("redis", answer)
+
+    async def _forget(self, job: str) -> None:
+        """Let go of a job that another program has removed meanwhile."""
+        keys = [f"{self._base}:{name}" for name in (job, "active", "stalled", f"{job}:lock")]
+        await self._redis.script(script("forget_job"), keys, [job])
+
+
+def now_milliseconds() -> int:
+    """Return the time in milliseconds since 1970."""
+    return int(clock.now().timestamp() * 1000)

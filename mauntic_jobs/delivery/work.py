@@ -1,0 +1,32 @@
+"""Description of the work on one queue: which jobs, how many at once, and what is done with each."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mauntic_jobs.delivery.decision import Decision
+from mauntic_jobs.stores.bullmq_job import ReceivedJob
+
+# What is done with a job and its data; an exception fails the attempt.
+Process = Callable[[ReceivedJob, str], Awaitable[Decision]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A queue, by its prefix and name, how many of its jobs are worked on at once, and how.
+
+    `aside` says how many of those in hand have others worked on beside them. With `until_empty`, jobs that cannot be
+    taken yet are waited for as long as others are settled, and then for `drain_seconds`.
+
+    As long as `is_held` says so, nothing is taken.
+
+    `policy` holds the options of jobs without their own, in BullMQ's terms.
+    """
+
+    base: str
+    concurrency: int
+    policy: Mapping[str, Any]
+    process: Process
+    aside: Callable[[], int] = lambda: 0
+    is_held: Callable[[], bool] = lambda: False
+    drain_seconds: float = 10.0
