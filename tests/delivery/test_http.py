@@ -144,6 +144,72 @@ def test_an_exchange_that_is_aborted_says_how_far_it_came(api: FakeApi) -> None:
     assert len(api.taken) == 1
 
 
+def test_a_hundred_exchanges_that_hang_take_no_place_from_another_provider(api: FakeApi) -> None:
+    with running_api(lambda taken: Reply(body=taken.body)) as healthy:
+        api.answer = lambda _: Fault.FREEZE
+
+        async def run() -> int:
+            client = HttpClient(timeout=60)
+            hung, well = Exchanges(client), Exchanges(client)
+            hanging = [asyncio.ensure_future(hung.make(request(api))) for _ in range(100)]
+            while len(api.taken) < 100:  # noqa: ASYNC110 - no bell rings
+                await asyncio.sleep(0.05)
+            answer = await asyncio.wait_for(well.make(request(healthy)), 10)
+            hung.abort()
+            await asyncio.gather(*hanging, return_exceptions=True)
+            await client.close()
+            return answer.status
+
+        assert run_on_loop(run()) == 200
+
+
+def test_what_waits_for_a_place_of_its_provider_is_put_off_and_says_nothing_of_its_health(api: FakeApi) -> None:
+    api.answer = lambda _: Fault.FREEZE
+
+    async def run() -> list[Verdict]:
+        client = HttpClient(timeout=2, places=2)
+        exchanges = Exchanges(client)
+        asked = await asyncio.gather(*(exchanges.make(request(api)) for _ in range(3)), return_exceptions=True)
+        await client.close()
+        return [each.outcome.verdict for each in asked if isinstance(each, ExchangeError)]
+
+    assert run_on_loop(run()) == [Verdict.UNKNOWN, Verdict.UNKNOWN, Verdict.RATE_LIMITED]
+    assert len(api.taken) == 2
+
+
+def test_a_place_that_gets_free_in_time_is_used_with_all_of_the_time(api: FakeApi) -> None:
+    async def run() -> list[int]:
+        client = HttpClient(timeout=5, places=1)
+        exchanges = Exchanges(client)
+        answers = await asyncio.gather(*(exchanges.make(request(api)) for _ in range(10)))
+        await client.close()
+        return [answer.status for answer in answers]
+
+    assert run_on_loop(run()) == [200] * 10
+    assert api.connections == 1
+
+
+def test_what_waits_for_a_place_ends_when_it_is_aborted(api: FakeApi) -> None:
+    async def run() -> list[Verdict]:
+        loop, taken = asyncio.get_running_loop(), asyncio.Event()
+
+        def answer(_: Taken) -> Fault:
+            loop.call_soon_threadsafe(taken.set)
+            return Fault.FREEZE
+
+        api.answer = answer
+        client = HttpClient(timeout=60, places=1)
+        exchanges = Exchanges(client)
+        asked = [asyncio.ensure_future(exchanges.make(request(api))) for _ in range(2)]
+        await taken.wait()
+        exchanges.abort()
+        ended = await asyncio.gather(*asked, return_exceptions=True)
+        await client.close()
+        return [each.outcome.verdict for each in ended if isinstance(each, ExchangeError)]
+
+    assert run_on_loop(asyncio.wait_for(run(), 30)) == [Verdict.UNKNOWN, Verdict.TEMPORARY]
+
+
 def test_a_credential_that_no_header_can_hold_is_not_repeated_in_the_reason(api: FakeApi) -> None:
     (answer,) = ask(Request(api.url, {"x-key": "secret\r\nx-evil: 1"}, b"x"))
     outcome = failure(answer).outcome

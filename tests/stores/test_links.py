@@ -264,3 +264,19 @@ def test_a_redis_connection_that_ended_while_idle_spends_no_command(servers: Ser
             return answer
 
         assert run_on_loop(run()) == b"PONG"
+
+
+def test_texts_are_utf_8_whatever_encoding_the_environment_asks_for(
+    direct_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+
+    async def run() -> Any:
+        link = PostgresLink(direct_settings)
+        # The link sends bytes as they are: the server must take them for UTF-8.
+        query = b"SELECT json_build_array(%(text)s::text, octet_length(%(text)s::text))"
+        answer = await link.json(query, {"text": "jörg".encode()})
+        await link.close()
+        return answer
+
+    assert run_on_loop(run()) == ["jörg", 5]

@@ -18,6 +18,10 @@ from mauntic_jobs.delivery.outcome import Outcome, Verdict
 _LARGEST_ANSWER = 256 * 1024
 # Providers close what is idle for longer than a minute or so; a connection that is just being closed is a risk.
 _IDLE_SECONDS = 15.0
+_MAX_IDLE = 100
+# How long an exchange waits for a place, as a share of the time that it has itself: both together end before the
+# message's lease.
+_WAIT_SHARE = 0.5
 _ELSEWHERE, _FAULTS = range(300, 400), range(500, 600)
 _AGENT = f"mauntic-jobs/{__version__}"
 
@@ -73,11 +77,15 @@ class Answer:
 
 
 class HttpClient:
-    """The connections of a process to all its providers over HTTP, kept and shared. It repeats nothing."""
+    """The connections of a process to all its providers over HTTP, kept and shared. It repeats nothing.
 
-    def __init__(self, *, timeout: float, connections: int = 100) -> None:
+    Each provider may have `places` exchanges at once. All of them together have no limit but the concurrency: one
+    provider that hangs takes nothing from the others.
+    """
+
+    def __init__(self, *, timeout: float, places: int = 100) -> None:
         self.timeout = timeout
-        self._connections = connections
+        self.places = places
         self._wire: httpx2.AsyncClient | None = None
 
     @property
@@ -85,8 +93,8 @@ class HttpClient:
         """The client. It is made when the first provider over HTTP is, and reads the machine's certificates then."""
         if self._wire is None:
             limits = httpx2.Limits(
-                max_connections=self._connections,
-                max_keepalive_connections=self._connections,
+                max_connections=None,
+                max_keepalive_connections=_MAX_IDLE,
                 keepalive_expiry=_IDLE_SECONDS,
             )
             self._wire = httpx2.AsyncClient(timeout=None, limits=limits, follow_redirects=False)
@@ -99,10 +107,15 @@ class HttpClient:
 
 
 class Exchanges:
-    """The exchanges of one provider, each within `timeout` seconds in all; `abort` ends them."""
+    """The exchanges of one provider, each within `timeout` seconds in all; `abort` ends them.
+
+    One that finds no place waits for half of that before its own time begins. Then it is put off, which says nothing of
+    the provider's health.
+    """
 
     def __init__(self, client: HttpClient) -> None:
         self._wire, self._timeout = client.wire, client.timeout
+        self._places, self._count = asyncio.Semaphore(client.places), client.places
         self._tasks: set[asyncio.Task[Answer]] = set()
         self._aborted = False
 
@@ -112,7 +125,7 @@ class Exchanges:
         if self._aborted:
             raise ExchangeError(Verdict.TEMPORARY, "stopped")
         # A task of its own, so that it can be ended without ending the caller.
-        task = asyncio.ensure_future(exchange.run())
+        task = asyncio.ensure_future(self._run(exchange))
         self._tasks.add(task)
         try:
             return await task
@@ -123,6 +136,23 @@ class Exchanges:
             raise ExchangeError(exchange.verdict_if_stopped, "stopped") from None
         finally:
             self._tasks.discard(task)
+
+    async def _run(self, exchange: "_Exchange") -> Answer:
+        # A free place costs no timer.
+        await (self._place() if self._places.locked() else self._places.acquire())
+        try:
+            return await exchange.run()
+        finally:
+            self._places.release()
+
+    async def _place(self) -> bool:
+        wait = self._timeout * _WAIT_SHARE
+        try:
+            async with asyncio.timeout(wait):
+                return await self._places.acquire()
+        except TimeoutError:
+            reason = f"{self._count} exchanges with this provider are under way, and no place was free for {wait:g} s"
+            raise ExchangeError(Verdict.RATE_LIMITED, reason, retry_after=wait) from None
 
     def abort(self) -> None:
         """End all exchanges now."""
