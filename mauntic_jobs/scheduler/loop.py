@@ -29,6 +29,8 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _LONGEST_NAP = timedelta(seconds=10)
 # When something stands in the way of a slot, or the database is away, the loop looks again after this.
 _AGAIN = timedelta(seconds=30)
+# A run that ends before it has claimed its slot would do so again: each time the loop waits twice as long, up to this.
+_LONGEST_PAUSE = timedelta(minutes=5)
 # While something runs, the ledger is watched this often.
 _WATCH_EVERY = timedelta(minutes=5)
 # Exit codes of runs that say that they have answered their slot.
@@ -66,6 +68,7 @@ class Loop:
         self._children = Children(settings, Launcher.LOOP, *(["--json"] if structured() else []))
         self._trouble: str | None = None
         self._retry_at: dict[str, datetime] = {}
+        self._pauses: dict[str, timedelta] = {}
         self._ended: dict[str, datetime] = {}
         self._awake_at = self._look_at = clock()
         self._signals = 0
@@ -125,10 +128,14 @@ class Loop:
     def _start(self, plans: list[Plan], now: datetime) -> None:
         busy = {each.job.name for each in plans if each.waits_for or each.job.name in self._children}
         waiting: set[str] = set(busy)
+        for each in plans:
+            ended = self._ended.pop(each.job.name, None)
+            if ended in each.due:
+                # The ledger knows of no run of it: its process ended before it had claimed the slot, and would again.
+                self._hold(each.job.name, now)
+            elif ended is not None:
+                self._pauses.pop(each.job.name, None)
         for job, slot in ordered(plans):
-            # The ledger knows of no run of it: its process ended before it had claimed the slot, and would again.
-            if self._ended.pop(job.name, None) == slot:
-                self._retry_at[job.name] = now + _AGAIN
             held = {name for name, until in self._retry_at.items() if until > now}
             # What comes after other jobs waits for those that are under way or due before it.
             if job.name not in waiting | held and not waiting.intersection(job.after):
@@ -143,8 +150,14 @@ class Loop:
                 self._retry_at.pop(name, None)
                 self._ended[name] = slot
             else:
-                self._retry_at[name] = self._clock() + _AGAIN
+                self._hold(name, self._clock())
         return ended
+
+    def _hold(self, name: str, now: datetime) -> None:
+        """Start no run of a job for a while, which grows from one time to the next."""
+        before = self._pauses.get(name)
+        self._pauses[name] = _AGAIN if before is None else min(before * 2, _LONGEST_PAUSE)
+        self._retry_at[name] = now + self._pauses[name]
 
     def _next(self, now: datetime) -> datetime:
         return min(next_slot(job.cron, now) for job in self._jobs.values())

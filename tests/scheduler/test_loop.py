@@ -194,23 +194,33 @@ def test_jobs_run_side_by_side_but_what_comes_after_another_waits_for_it(
     assert first["aggregate-hourly"]["finished_at"] <= first["generate-daily-reports"]["started_at"]
 
 
-def test_a_run_that_ends_before_it_claims_its_slot_is_not_started_again_at_once(
-    direct_settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("code", [0, 1, 2, 75])
+def test_a_run_that_ends_before_it_claims_its_slot_is_started_again_ever_more_rarely(
+    direct_settings: Settings, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     started = []
 
     def start(*_: object, **__: object) -> subprocess.Popen[bytes]:
-        started.append(process := subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"]))
+        started.append(process := subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"]))
         return process
 
     monkeypatch.setattr("mauntic_jobs.runner.children.start_slot", start)
-    job = replace(JOBS["aggregate-hourly"], cron="* * * * *")
+    job = replace(JOBS["aggregate-hourly"], cron="0 0 * * *")
+    now = [clock.now()]
+    monkeypatch.setattr("mauntic_jobs.scheduler.loop.shared_time", lambda *_: now[0])
     with connect(direct_settings) as session:
-        _leave_due(session, 1)
-    loop = Loop({job.name: job}, direct_settings, clock.now, lambda _: None, timedelta(seconds=1))
-    for _ in range(5):
+        settled = latest_slot(job.cron, now[0]) - timedelta(days=1)
+        session.execute(_SETTLED, {"job": job.name, "cron": job.cron, "at": settled})
+    loop = Loop({job.name: job}, direct_settings, lambda: now[0], lambda _: None, timedelta(seconds=1))
+    begun = now[0]
+    times = []
+    for _ in range(120):
+        before = len(started)
         loop._look()
-        if started:
+        if len(started) > before:
             started[-1].wait()
-        loop._reap()
-    assert len(started) == 1
+            times.append((now[0] - begun).total_seconds())
+            assert loop._reap()
+            loop._look()
+        now[0] += timedelta(seconds=10)
+    assert times == [0, 30, 90, 210, 450, 750, 1050], code
