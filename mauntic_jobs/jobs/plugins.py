@@ -28,6 +28,7 @@ RESERVED = frozenset(
         "monitor",
         "outbox",
         "providers",
+        "recover",
         "runs",
         "schedule",
         "status",

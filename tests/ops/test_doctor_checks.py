@@ -154,7 +154,7 @@ def test_a_database_without_the_platform_is_two_errors(empty_database: Settings)
     errors = {each.check: each.what for each in found if each.severity is Severity.ERROR}
     assert set(errors) == {"platform", "migrations"}
     assert (
-        "analytics.campaign_daily_stats, analytics.contact_activity, analytics.event_aggregates and 6"
+        "analytics.campaign_daily_stats, analytics.contact_activity, analytics.event_aggregates and 9"
         in errors["platform"]
     )
     assert {each.what for each in found if each.severity is Severity.NOT_CHECKED and each.area == "providers"} == {

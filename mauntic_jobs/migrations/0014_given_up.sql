@@ -246,9 +246,9 @@ CREATE INDEX runs_succeeded ON mauntic_jobs.runs (job, window_start) WHERE statu
 CREATE INDEX runs_covering ON mauntic_jobs.runs USING gist (tstzrange(window_start, window_end))
 WHERE status = 'succeeded';
 
--- A campaign's messages, in the order in which failed ones are sent again.
-CREATE INDEX deliveries_of_campaign ON mauntic_jobs.deliveries (organization_id, job_id, delivery_id)
-WHERE job_id IS NOT NULL;
+-- A campaign's failed messages, in the order in which they are sent again. Messages that are sent cost it nothing.
+CREATE INDEX deliveries_failed_of_campaign ON mauntic_jobs.deliveries (organization_id, job_id, delivery_id)
+WHERE state = 'failed';
 -- The latest messages, for a list of them. It is small, and costs an update nothing.
 CREATE INDEX deliveries_by_time ON mauntic_jobs.deliveries USING brin (updated_at)
 WITH (pages_per_range = 32, autosummarize = on);
