@@ -41,6 +41,9 @@ def enqueue(
     ] = None,
     subject: Annotated[str | None, typer.Option(metavar="TEXT", help="Instead of the template's.")] = None,
     body: Annotated[str | None, typer.Option(metavar="TEXT", help="Text or HTML, instead of a template.")] = None,
+    transactional: Annotated[
+        bool, typer.Option("--transactional", help="Send it also to a contact that has unsubscribed.")
+    ] = False,
     count: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="How many messages.")] = 1,
 ) -> None:
     """Put test messages on a delivery queue the way a campaign does; of one, print the delivery id."""
@@ -56,6 +59,7 @@ def enqueue(
         "templateId": str(template) if template else None,
         "subject": subject,
         "body": body,
+        "transactional": transactional or None,
     }
     given = {name: value for name, value in message.items() if value is not None}
     with closing(open_redis(settings)) as redis:

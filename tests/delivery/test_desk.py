@@ -198,6 +198,16 @@ def test_queues_are_read_in_pages(world: World, monkeypatch: pytest.MonkeyPatch)
     assert sorted(set(lengths)) == [0, 1, 2]
 
 
+def test_a_transactional_test_message_reaches_a_contact_that_has_unsubscribed(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port)
+    world.contact(email="ann@example.com", status="unsubscribed")
+    words = ("enqueue", "email", "--to", "ann@example.com", "--body", "x", "--organization", str(world.organization))
+    for more in ((), ("--transactional",)):
+        assert program(world, *words, "--subject", "s", *more).returncode == 0
+        world.deliver()
+    assert sorted(row["state"] for row in world.ledger()) == ["sent", "suppressed"]
+
+
 def test_enqueued_messages_are_delivered(world: World, sink: Sink) -> None:
     world.provider(sink.host, sink.port)
     template = world.template(subject="Hi", body_html="<p>Hi</p>")
