@@ -122,6 +122,10 @@ def test_a_message_is_in_the_journal_before_it_is_answered_for(tmp_path: Path, f
     [
         ("reject-550", (550, b"5.1.1 no such user")),
         ("policy-550", (550, b"5.7.1 refused by policy")),
+        ("relay-554", (554, b"5.7.1 <ann@example.com>: Relay access denied")),
+        ("sender-550", (550, b"5.1.0 <news@acme.test>: Sender address rejected: Domain not found")),
+        ("full-552", (552, b"5.2.2 mailbox full")),
+        ("data-unverified-554", (554, b"Message rejected: Email address is not verified")),
         ("defer-451", (451, b"4.3.0 try again later")),
         ("data-421", (421, b"4.3.2 shutting down")),
         ("data-451", (451, b"4.3.0 not now")),

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.migrations.platform import SCHEMAS
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.finding import Finding, error, ok, plural, several, warning
 from mauntic_jobs.ops.doctor.grants import DELIVERING, lacking
@@ -23,7 +24,8 @@ _doctor_sql = statements("doctor")
 def _recording(site: Site) -> Iterator[Finding]:
     """Claim and record a message of an organization that does not exist, and roll it back."""
     functions = site.session.row(_doctor_sql["delivery_functions"])
-    if lacking(site.session, DELIVERING) or not functions["present"] or functions["read_only"]:
+    hidden = site.session.rows(_doctor_sql["row_security"], {"schemas": [*SCHEMAS, "mauntic_jobs"]})
+    if lacking(site.session, DELIVERING) or hidden or not functions["present"] or functions["read_only"]:
         # A finding of its own.
         return
     try:

@@ -19,6 +19,6 @@ def clock_skew(error: ClockSkewError, settings: Settings) -> Alert:
         key=host_key(settings),
         severity=Severity.ERROR,
         summary=str(error),
-        action="timedatectl",
+        action="mauntic-jobs doctor",
         details={"database_time": error.there.isoformat(timespec="seconds")},
     )
