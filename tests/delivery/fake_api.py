@@ -12,7 +12,7 @@ from typing import Any
 
 import h11
 
-from tests.delivery.sink import in_tasks, running_loop
+from tests.delivery.sink import end_server, in_tasks, running_loop
 
 
 class Fault(Enum):
@@ -130,13 +130,7 @@ def running_api(answer: Answering, *, tls: ssl.SSLContext | None = None) -> Iter
         return await asyncio.start_server(in_tasks(api.serve), "127.0.0.1", 0, ssl=tls)
 
     async def stop(server: asyncio.Server) -> None:
-        server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        # Transports that were aborted close their sockets in the next turn of the loop.
-        await asyncio.sleep(0)
+        await end_server(server)
 
     with running_loop("api") as run:
         server = run(start())

@@ -189,6 +189,24 @@ async def cancel_others() -> None:
     await cancel(task for task in asyncio.all_tasks() if task is not asyncio.current_task())
 
 
+async def end_server(server: asyncio.Server) -> None:
+    """Close a server and all its connections.
+
+    A connection that was accepted already must begin before the server is closed, or nothing closes its socket.
+    """
+    for listening in server.sockets:
+        asyncio.get_running_loop().remove_reader(listening.fileno())
+    await _run_what_is_ready()
+    server.close()
+    await cancel_others()
+    await _run_what_is_ready()
+
+
+async def _run_what_is_ready() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 async def close(writer: asyncio.StreamWriter) -> None:
     """Close a connection, within a while even when its other end does not read."""
     writer.close()
@@ -280,8 +298,7 @@ class _Server:
 
     async def stop(self) -> None:
         if self._server is not None:
-            self._server.close()
-        await cancel_others()
+            await end_server(self._server)
         self.journal.close()
 
     def script(self, address: str) -> str | None:
