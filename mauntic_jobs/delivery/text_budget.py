@@ -7,7 +7,7 @@ from time import thread_time
 
 from mauntic_jobs.errors import JobFailedError
 
-# A message of 100 kB takes a fifth of it.
+# Several times what HTML of 100 kB takes.
 MAX_TEXT_SECONDS = 0.05
 
 
