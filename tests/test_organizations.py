@@ -33,8 +33,7 @@ _OF_ALL = {
     "outbox.due": "what is to be published, whose it is does not matter; executions are found by their ids",
     "outbox.unmoved": "what was published, whose it is does not matter; executions are found by their ids",
     "recovery.under_way": "an operator's view of the whole platform, grouped by organization",
-    "deliveries.failed_reasons": "an operator names a campaign; the messages are those of its organization",
-    "deliveries.failed_page": "an operator names a campaign; the messages are those of its organization",
+    "deliveries.campaign_owner": "an operator names a campaign, and asks whose it is",
 }
 # Files whose statements are about the whole platform.
 _PLATFORM_WIDE = {

@@ -42,6 +42,8 @@ _MOST_AT_ONCE = 1000
 _MOST_DIGITS = 18
 _RECENT_LINES = 8
 _LAST_LINES_SECONDS = 0.5
+# Of outcomes that nothing puts right by itself.
+_LEVELS = {"failed": "error", "expired": "warning"}
 
 
 def register_deliver(app: typer.Typer) -> None:
@@ -151,7 +153,7 @@ class _Log:
 
     def report(self, what: str, job: str, reason: str) -> None:
         """Tell of a job that was not delivered."""
-        self._note("error" if what == "failed" else "info", what, queue_job=job, reason=reason)
+        self._note(_LEVELS.get(what, "info"), what, queue_job=job, reason=reason)
 
     async def summarize(self, source: Engine | Family) -> None:
         """Say what has been done, every ten seconds in which something was."""

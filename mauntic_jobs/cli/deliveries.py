@@ -1,28 +1,24 @@
 """`deliveries`: the delivery ledger."""
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.job_output import progress
+from mauntic_jobs.cli.deliveries_resend import register_resend
+from mauntic_jobs.cli.options import Channel, Org, checked_channel
 from mauntic_jobs.cli.output import plural, print_json, print_line, print_table
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery import desk
-from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.ledger_entries import State
 from mauntic_jobs.delivery.reconciliation import reconcile
-from mauntic_jobs.delivery.resending import Failed, count_failed, failed_deliveries, resend
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.masking import masked
-from mauntic_jobs.ops.pace import Pace, parse_rate
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.stores.redis import open_redis
 
@@ -30,7 +26,6 @@ app = new_app("The delivery ledger: what became of each message, and what a huma
 
 Delivery = Annotated[str, typer.Argument(metavar="ID", help="Its delivery id, from `deliveries list`.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show addresses and contents as they are.")]
-Organization = Annotated[UUID | None, typer.Option(metavar="UUID", help="Only of this organization.")]
 
 _STATES = [state.value for state in State]
 _COUNTS = ["channel", "state", "deliveries", "oldest", "latest"]
@@ -44,8 +39,8 @@ def list_deliveries(
     state: Annotated[
         list[str] | None, typer.Option(metavar="STATE", help=f"{', '.join(_STATES)}; may be repeated.")
     ] = None,
-    organization: Organization = None,
-    channel: Annotated[str | None, typer.Option(metavar="CHANNEL", help="email, sms or push.")] = None,
+    org: Org = None,
+    channel: Channel = None,
     count: Annotated[bool, typer.Option("--count", help="Only how many there are of each channel and state.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
     reveal: Reveal = False,
@@ -55,13 +50,12 @@ def list_deliveries(
     unknown = [each for each in state or [] if each not in _STATES]
     if unknown:
         raise UsageError(f"There is no state {', '.join(unknown)}. It is one of {', '.join(_STATES)}.")
-    if channel is not None and channel not in CHANNELS:
-        raise UsageError(f"There is no channel {channel}. The channels are: {', '.join(CHANNELS)}.")
+    checked_channel(channel)
     with connect(settings) as session:
         if count:
-            rows, columns = desk.count_deliveries(session, organization), _COUNTS
+            rows, columns = desk.count_deliveries(session, org), _COUNTS
         else:
-            rows, columns = desk.list_deliveries(session, state, organization, channel, limit, clock.now()), _COLUMNS
+            rows, columns = desk.list_deliveries(session, state, org, channel, limit, clock.now()), _COLUMNS
             rows = [_shown(row, reveal=reveal) for row in rows]
     if json:
         print_json(rows)
@@ -74,13 +68,13 @@ def show_delivery(
     settings: Settings,
     delivery: Delivery,
     *,
-    organization: Organization = None,
+    org: Org = None,
     reveal: Reveal = False,
     json: JsonOutput = False,
 ) -> None:
     """Show everything that is known of one delivery: its state, its attempts, and what the platform has heard of it."""
     with connect(settings) as session:
-        row = _shown(desk.show_delivery(session, delivery, organization), reveal=reveal)
+        row = _shown(desk.show_delivery(session, delivery, org), reveal=reveal)
     if json:
         print_json(row)
         return
@@ -99,62 +93,22 @@ def resolve_delivery(
     *,
     sent: Annotated[bool, typer.Option("--sent", help="It was sent: the provider has it.")] = False,
     resend: Annotated[bool, typer.Option("--resend", help="Send it, at the risk that it has been sent.")] = False,
-    organization: Organization = None,
+    org: Org = None,
 ) -> None:
-    """Decide about a delivery that is ambiguous, or send one again that has failed."""
+    """Decide about a delivery that is ambiguous, or send one again that has failed or expired."""
     if sent == resend:
         raise UsageError("Say either --sent or --resend.")
     with connect(settings) as session:
         if sent:
-            desk.resolve_sent(session, delivery, organization, record_activity=settings.record_activity)
+            desk.resolve_sent(session, delivery, org, record_activity=settings.record_activity)
             print_line(f"{delivery} is recorded as sent")
             return
         with closing(open_redis(settings)) as redis:
-            desk.resolve_resend(session, redis, settings, delivery, organization, clock.now())
+            desk.resolve_resend(session, redis, settings, delivery, org, clock.now())
         print_line(f"{delivery} is on its queue again")
 
 
-@command(app, "resend", example="mauntic-jobs deliveries resend --job 7b0e1c2a-3d4e-4f60-8a7b-9c0d1e2f3a4b --dry-run")
-def resend_deliveries(
-    settings: Settings,
-    *,
-    job: Annotated[UUID, typer.Option(metavar="UUID", help="The campaign: a row of delivery.delivery_jobs.")],
-    state: Annotated[str, typer.Option(metavar="STATE", help="failed, and no other.")] = State.FAILED.value,
-    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Only those whose reason contains it.")] = None,
-    rate: Annotated[str, typer.Option(metavar="RATE", help="How fast they are queued: 5/s, 300/m.")] = "50/s",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show how many there are, by reason.")] = False,
-    json: JsonOutput = False,
-) -> None:
-    """Send a campaign's failed messages again, and no others: what was sent stays sent, what is ambiguous is left."""
-    if state != State.FAILED:
-        raise UsageError(f"Only failed messages are sent again here; for one that is {state}: deliveries resolve.")
-    which, pace = Failed(job, reason), Pace(parse_rate(rate))
-    with connect(settings) as session, closing(open_redis(settings)) as redis:
-        found = count_failed(session, which)
-        total, gone = (sum(row[name] for row in found) for name in ("deliveries", "gone"))
-        if dry_run:
-            _print_resend(json, {"failed": total, "without_content": gone, "reasons": found})
-            return
-        fates: Counter[str | None] = Counter()
-        with progress(total - gone, "resend", quiet=json or total == gone) as advance:
-            for rows in failed_deliveries(session, which, pace.portion):
-                pace.wait(len(rows))
-                fates.update(resend(session, redis, settings, rows, clock.now()))
-                for _ in rows:
-                    advance()
-    queued = fates.pop(None, 0)
-    refusals = [{"reason": why, "deliveries": count} for why, count in fates.most_common()]
-    _print_resend(json, {"queued": queued, "refused": fates.total(), "without_content": gone, "reasons": refusals})
-
-
-def _print_resend(json: bool, result: Row) -> None:
-    if json:
-        print_json(result)
-        return
-    reasons = result.pop("reasons", [])
-    print_line(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.items()))
-    if reasons:
-        print_table(reasons)
+register_resend(app)
 
 
 @command(app, "reconcile", example="mauntic-jobs deliveries reconcile")

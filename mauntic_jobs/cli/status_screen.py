@@ -28,6 +28,7 @@ _STATES = {
     "deferred": "deferred",
     "warming_up": "waiting for warm-up",
     "failed": f"failed within {FAILED_WITHIN // timedelta(hours=1)}h",
+    "expired": f"expired within {FAILED_WITHIN // timedelta(hours=1)}h",
 }
 
 
@@ -111,7 +112,7 @@ def _deliveries(status: Status) -> "Text":
     counts: dict[str, int] = {}
     for row in status.deliveries or []:
         counts[row["state"]] = counts.get(row["state"], 0) + row["deliveries"]
-    style = {"held": _URGENT, "deferred": _NOTABLE}
+    style = {"held": _URGENT, "deferred": _NOTABLE, "expired": _NOTABLE}
     line = Text("deliveries  ")
     for state, meaning in _STATES.items():
         if counts.get(state):

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The message needs no more. `mark` is the key that tells the Node engine so, and its value."""
+    """The message needs no more. `mark` is the key that tells the Node engine so, and its value.
+
+    `reason` is for the log, empty where there is nothing to log.
+    """
 
     value: str
     mark: tuple[str, str] | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """Once more after so many seconds, which spends no attempt; nothing is said of it if `quiet`."""
+    """Once more after so many seconds, which spends no attempt; nothing is logged about it if `quiet`."""
 
     seconds: float
     reason: str

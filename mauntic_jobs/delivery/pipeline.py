@@ -28,13 +28,14 @@ from mauntic_jobs.errors import JobFailedError, MaunticJobsError
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.redis_link import RedisLink
 from mauntic_jobs.telemetry.logs import bind
-from mauntic_jobs.window import Unit
+from mauntic_jobs.window import Unit, format_duration
 
 _NO_PROVIDER_SECONDS = 300.0
 _WARMUP_JITTER_SECONDS = 1800.0
 # Longer than this after it was asked for, a claim may be seen as dead by others.
 _FRESH_SECONDS = 30.0
 _WARMUP_REASON = "warm-up"
+_HOUR = timedelta(hours=1)
 _FAILURES = (Verdict.TEMPORARY, Verdict.PROVIDER, Verdict.UNKNOWN)
 _OPEN = (State.CLAIMED, State.DEFERRED, State.AMBIGUOUS)
 _UNSENT = (Verdict.TEMPORARY, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
@@ -87,8 +88,9 @@ class Pipeline:
     async def _process(self, order: Order) -> Decision:
         # Asked for at once, and needed only when there is something to send.
         asked = self._redis.begin("GET", key_of(order.message.key))
-        if clock.now() - (order.job.retried or order.job.due) > self._max_age and await asked is None:
-            decision = await self._expire(order)
+        age = clock.now() - (order.job.retried or order.job.due)
+        if age > self._max_age and await asked is None:
+            decision = await self._expire(order, age)
             if decision is not None:
                 return decision
         draft, problem = None, ""
@@ -134,14 +136,16 @@ class Pipeline:
                 reason = f"{key_of(order.message.key)} in Redis has a value that the Node engine does not write"
                 return await self._close(order, State.AMBIGUOUS, reason, hold=True)
 
-    async def _expire(self, order: Order) -> Decision | None:
+    async def _expire(self, order: Order, age: timedelta) -> Decision | None:
         """Give up a message that is too old. None if it was tried in time, or only waited for its domain's warm-up."""
         claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
         if not claimed.granted:
             return await self._standing(order, claimed)
         if order.job.attempts_made or (claimed.reason or "").startswith(_WARMUP_REASON):
             return None
-        return await self._record(order, claimed.fence, State.EXPIRED, "it is older than messages may become")
+        hours, most = age // _HOUR, format_duration(self._max_age)
+        reason = f"it was {hours:,} h old when its turn came (limit {most})"
+        return await self._record(order, claimed.fence, State.EXPIRED, reason)
 
     async def _deliver(self, order: Order, draft: Draft, chosen: Chosen) -> Decision:
         organization = order.message.organization_id

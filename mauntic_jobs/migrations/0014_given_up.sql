@@ -81,7 +81,10 @@ BEGIN
                 ELSE mauntic_jobs.bounded_attempts(delivery.attempts || coalesce(judged.attempts, '[]'))
             END,
             reject_reason = judged.reject,
-            payload = CASE WHEN judged.new_state IN ('sent', 'suppressed', 'expired') THEN NULL ELSE delivery.payload END,
+            payload = CASE
+                WHEN judged.new_state IN ('sent', 'suppressed') OR judged.for_good THEN NULL
+                ELSE delivery.payload
+            END,
             counted = delivery.counted OR (
                 judged.new_state IN ('sent', 'failed', 'suppressed', 'expired') AND judged.elsewhere IS NOT TRUE
             ),

@@ -111,6 +111,10 @@ def _of_deliveries(status: Status) -> Iterator[Finding]:
     if deferred:
         text = f"{deferred:,} deferred for want of a provider that works"
         yield Finding("deliveries", text, "mauntic-jobs deliveries list --state deferred")
+    expired = sum(row["deliveries"] for row in status.deliveries or [] if row["state"] == "expired")
+    if expired:
+        text = f"{expired:,} expired within a day: older than --max-age when their turn came, and not sent"
+        yield Finding("deliveries", text, "mauntic-jobs deliveries list --state expired")
 
 
 def _late(late: Sequence[LateEvents]) -> Iterator[Finding]:

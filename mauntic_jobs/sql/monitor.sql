@@ -27,3 +27,15 @@ FROM (
 WHERE reason NOT LIKE 'warm-up:%%' AND created_at <= %(before)s
 GROUP BY channel
 ORDER BY channel
+
+-- expired -- Deliveries that have expired since an instant, by channel: nothing was sent.
+SELECT channel, count(*) AS deliveries, count(DISTINCT organization_id) AS organizations, min(updated_at) AS since
+FROM (
+    SELECT channel, organization_id, updated_at
+    FROM mauntic_jobs.deliveries
+    WHERE state = 'expired' AND updated_at >= %(since)s
+    ORDER BY updated_at DESC
+    LIMIT %(most)s
+) AS expired
+GROUP BY channel
+ORDER BY channel

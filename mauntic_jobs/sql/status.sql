@@ -26,7 +26,8 @@ LEFT JOIN LATERAL (
 ) AS recent ON true
 
 -- deliveries -- How many deliveries wait, by channel and state, and since when; of each state at most `most` are counted.
--- `held` is what a human must decide, `warming_up` what waits for a domain's next day; `failed` are those since `since`.
+-- `held` is what a human must decide, `warming_up` what waits for a domain's next day; `failed` and `expired` are those
+-- since `since`.
 SELECT channel, state, count(*) AS deliveries, min(updated_at) AS oldest, min(until) AS next
 FROM (
     (
@@ -47,6 +48,9 @@ FROM (
     ) UNION ALL (
         SELECT channel, state, updated_at, until
         FROM mauntic_jobs.deliveries WHERE state = 'failed' AND updated_at >= %(since)s LIMIT %(most)s
+    ) UNION ALL (
+        SELECT channel, state, updated_at, until
+        FROM mauntic_jobs.deliveries WHERE state = 'expired' AND updated_at >= %(since)s LIMIT %(most)s
     )
 ) AS open
 GROUP BY channel, state

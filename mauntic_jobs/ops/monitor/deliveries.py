@@ -1,4 +1,4 @@
-"""Deliveries that are stuck: nobody knows whether they were sent, or no provider takes them."""
+"""Deliveries that need an operator: ambiguous for long, refused by every provider, or expired."""
 
 from datetime import datetime, timedelta
 
@@ -10,6 +10,9 @@ from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
 # By then what is ambiguous was sent again, or the platform has heard of it, unless a human has to decide; and a
 # provider that is still in trouble will hardly get out of it by itself.
 _TOO_LONG = timedelta(minutes=30)
+# A few expire where a producer adds old messages; more have waited for a `deliver` that was down.
+_MAX_EXPIRED = 10
+_EXPIRED_WITHIN = timedelta(days=1)
 # So many are looked at each minute, however many there are.
 _MOST = 10_000
 
@@ -24,6 +27,12 @@ def deliveries_held(session: Session, now: datetime) -> list[Alert]:
 def deliveries_deferred(session: Session, now: datetime) -> list[Alert]:
     """Return an alert for each channel with deliveries that no provider has taken for 30 minutes."""
     return [_deferred(row) for row in session.rows(_sql["deferred"], _asked(now))]
+
+
+def deliveries_expired(session: Session, now: datetime) -> list[Alert]:
+    """Return an alert for each channel of which more than 10 deliveries have expired within a day."""
+    rows = session.rows(_sql["expired"], {"since": now - _EXPIRED_WITHIN, "most": _MOST})
+    return [_expired(row) for row in rows if row["deliveries"] > _MAX_EXPIRED]
 
 
 def _asked(now: datetime) -> dict[str, datetime | int]:
@@ -49,13 +58,13 @@ def _held(row: Row) -> Alert:
 
 
 def _deferred(row: Row) -> Alert:
-    whose = "1 organization" if row["organizations"] == 1 else f"{row['organizations']:,} organizations"
     return Alert(
         cause=Cause.DELIVERIES_DEFERRED,
         key=row["channel"],
         severity=Severity.ERROR,
         summary=(
-            f"For 30 minutes no provider has taken {_count(row['deliveries'])} {row['channel']} messages of {whose}."
+            f"For 30 minutes no provider has taken {_count(row['deliveries'])} {row['channel']} messages of "
+            f"{_organizations(row)}."
         ),
         action=f"mauntic-jobs deliveries list --state deferred --channel {row['channel']}",
         details={
@@ -64,3 +73,25 @@ def _deferred(row: Row) -> Alert:
             "since": row["since"].isoformat(),
         },
     )
+
+
+def _expired(row: Row) -> Alert:
+    return Alert(
+        cause=Cause.DELIVERIES_EXPIRED,
+        key=row["channel"],
+        severity=Severity.ERROR,
+        summary=(
+            f"{_count(row['deliveries'])} {row['channel']} messages of {_organizations(row)} expired within 24 h "
+            f"(limit {_MAX_EXPIRED}): they were older than --max-age when their turn came, and were not sent."
+        ),
+        action=f"mauntic-jobs deliveries resend --state expired --since 24h --channel {row['channel']} --dry-run",
+        details={
+            "deliveries": row["deliveries"],
+            "organizations": row["organizations"],
+            "since": row["since"].isoformat(),
+        },
+    )
+
+
+def _organizations(row: Row) -> str:
+    return "1 organization" if row["organizations"] == 1 else f"{row['organizations']:,} organizations"
