@@ -15,6 +15,7 @@ from mauntic_jobs.delivery.email import EmailWriter
 from mauntic_jobs.delivery.fairness import Fairness
 from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.delivery.lookups import Lookups
+from mauntic_jobs.delivery.pauses import Pauses
 from mauntic_jobs.delivery.pipeline import Pipeline
 from mauntic_jobs.delivery.providers.directory import Directory
 from mauntic_jobs.delivery.providers.factories import factories
@@ -54,6 +55,7 @@ class Crew:
     consumers: list[Consumer]
     idle: IdleConnections
     clocks: ClockWatch
+    pauses: Pauses
 
 
 @asynccontextmanager
@@ -91,6 +93,7 @@ async def connected(
         idle = IdleConnections()
         directory = Directory(found, factories(settings, client, idle), key, say)
         stack.push_async_callback(directory.close)
+        breaker = Breaker()
         # Exchanges are by channel themselves, whichever channel's numbers keep them.
         observe = next(iter(stats.values())).exchange
         pipeline = Pipeline(
@@ -98,7 +101,7 @@ async def connected(
             lookups=lookups,
             directory=directory,
             warmup=Warmup(shared),
-            sending=Sending(Breaker(), observe),
+            sending=Sending(breaker, observe),
             redis=shared,
             writers={"email": EmailWriter(lookups), "sms": SmsWriter(lookups), "push": PushWriter(lookups)},
             fairness=fairness,
@@ -108,7 +111,8 @@ async def connected(
             Consumer(_work(settings, plan, name, pipeline, fairness[name], clocks), shared, redis(), own, tell, report)
             for name, own in stats.items()
         ]
-        yield Crew(pipeline, directory, ledger, shared, consumers, idle, clocks)
+        pauses = Pauses(found, breaker, directory.describe, tell, say)
+        yield Crew(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses)
 
 
 def _work(

@@ -152,7 +152,8 @@ class Pipeline:
         providers = self._sending.usable(organization, chosen.usable)
         if not providers:
             wait = _jittered(self._sending.wait(organization, chosen.usable))
-            return await self._close(order, State.DEFERRED, "no provider works at present", wait=wait)
+            reason = self._sending.refusals(organization, chosen.usable) or "no provider works at present"
+            return await self._close(order, State.DEFERRED, clean(reason), wait=wait)
         return await self._attempt(order, draft, providers, await self._allowance(draft, order))
 
     async def _attempt(

@@ -80,6 +80,11 @@ class Sending:
         limits = [limit for key in keys if (limit := self.breaker.limit(key))]
         return min([*waits, *limits], default=_SHORTEST_WAIT_SECONDS)
 
+    def refusals(self, organization: UUID, providers: Sequence[Provider]) -> str:
+        """Return why each of the providers is left alone, with the name of its configuration."""
+        found = {each.config.name: self.breaker.refusal((organization, each.config.id)) for each in providers}
+        return "; ".join(f"{name}: {refusal}" for name, refusal in found.items() if refusal is not None)
+
     async def send(self, organization: UUID, channel: str, providers: Sequence[Provider], content: Any) -> Sent:
         """Send the content of a channel over the first of the providers that takes it."""
         began = time.monotonic()
@@ -115,11 +120,11 @@ class Sending:
             case Verdict.ACCEPTED | Verdict.PERMANENT:
                 self.breaker.succeeded(key)
             case Verdict.PROVIDER:
-                self.breaker.failed(key)
+                self.breaker.failed(key, outcome.reason, clock.now())
             case Verdict.RATE_LIMITED:
                 said = _UNSAID_LIMIT_SECONDS if outcome.retry_after is None else outcome.retry_after
                 limit = min(max(said, 0.1), _LONGEST_LIMIT_SECONDS)
-                self.breaker.limited(key, limit)
+                self.breaker.limited(key, limit, outcome.reason, clock.now())
                 return limit
             case _:
                 pass

@@ -2,3 +2,22 @@
 -- Messages that are sent cost these indexes nothing.
 CREATE INDEX deliveries_expired ON mauntic_jobs.deliveries (organization_id, delivery_id) WHERE state = 'expired';
 CREATE INDEX deliveries_expired_by_time ON mauntic_jobs.deliveries (updated_at) WHERE state = 'expired';
+
+-- Providers that the circuit breakers of delivering processes leave alone, for operators and for the other processes. Who
+-- deletes a row closes the breakers of all processes.
+CREATE TABLE mauntic_jobs.provider_pauses (
+    organization_id uuid NOT NULL,
+    provider_id uuid NOT NULL,
+    channel text NOT NULL,
+    provider text NOT NULL,
+    reason text NOT NULL,
+    tries int NOT NULL,
+    since timestamptz NOT NULL,
+    until timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, provider_id)
+);
+
+COMMENT ON COLUMN mauntic_jobs.provider_pauses.reason IS 'the latest refusal, without credentials';
+COMMENT ON COLUMN mauntic_jobs.provider_pauses.tries IS 'refusals in a row, as the process that wrote last counts them';
+COMMENT ON COLUMN mauntic_jobs.provider_pauses.since IS 'when the first of them was';
+COMMENT ON COLUMN mauntic_jobs.provider_pauses.until IS 'when the provider is tried again';

@@ -303,6 +303,26 @@ WHERE
 ORDER BY delivery.delivery_id
 LIMIT %(page)s
 
+-- waiting -- Messages of an organization and a channel that wait for a provider, a page after the last one given; those that
+-- wait for their domain's warm-up do not.
+SELECT organization_id, delivery_id, fence, queue_job, until
+FROM mauntic_jobs.deliveries
+WHERE
+    state = 'deferred' AND organization_id = %(organization)s AND channel = %(channel)s
+    AND reason NOT LIKE 'warm-up:%%' AND until > %(before)s
+    AND (until, delivery_id) > (%(after)s::timestamptz, %(delivery)s)
+ORDER BY until, delivery_id
+LIMIT %(page)s
+
+-- release -- Let messages that wait be claimed at once.
+UPDATE mauntic_jobs.deliveries AS delivery
+SET until = clock_timestamp(), updated_at = clock_timestamp()
+FROM unnest(%(deliveries)s::text[], %(fences)s::bigint[]) AS waiting (delivery_id, fence)
+WHERE
+    delivery.organization_id = %(organization)s AND delivery.delivery_id = waiting.delivery_id
+    AND delivery.fence = waiting.fence AND delivery.state = 'deferred'
+RETURNING delivery.queue_job
+
 -- close_campaigns -- Complete the campaigns whose messages are all counted, whichever engine counted the last.
 UPDATE delivery.delivery_jobs
 SET

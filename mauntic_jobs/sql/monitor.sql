@@ -14,9 +14,11 @@ WHERE updated_at <= %(before)s
 GROUP BY channel
 ORDER BY channel
 
--- deferred -- Deliveries that were asked for long ago and wait for a provider that works, by channel. Those that wait for
--- their domain's warm-up are well; they are due last, at the next midnight.
-SELECT channel, count(*) AS deliveries, count(DISTINCT organization_id) AS organizations, min(created_at) AS since
+-- deferred -- Deliveries that were asked for long ago and wait for a provider that works, by channel, with the most common
+-- reason. Those that wait for their domain's warm-up are well; they are due last, at the next midnight.
+SELECT
+    channel, count(*) AS deliveries, count(DISTINCT organization_id) AS organizations, min(created_at) AS since,
+    mode() WITHIN GROUP (ORDER BY reason) AS reason
 FROM (
     SELECT channel, organization_id, created_at, reason
     FROM mauntic_jobs.deliveries

@@ -91,3 +91,26 @@ FROM mauntic_jobs.alerts
 WHERE closed_at IS NULL
 ORDER BY opened_at DESC
 LIMIT %(most)s
+
+-- pauses -- Providers that are paused by circuit breakers, the longest first, and how many messages wait for one of their
+-- organization and channel, of at most `most`. A pause that has ended and for which nothing waits is left out.
+WITH waiting AS MATERIALIZED (
+    SELECT organization_id, channel, count(*) AS deliveries
+    FROM (
+        SELECT organization_id, channel
+        FROM mauntic_jobs.deliveries
+        WHERE
+            state = 'deferred' AND reason NOT LIKE 'warm-up:%%'
+            AND EXISTS (SELECT FROM mauntic_jobs.provider_pauses)
+        LIMIT %(most)s
+    ) AS deferred
+    GROUP BY organization_id, channel
+)
+SELECT
+    pause.organization_id, pause.provider_id, pause.channel, pause.provider, pause.reason, pause.tries, pause.since,
+    pause.until, coalesce(waiting.deliveries, 0) AS held
+FROM mauntic_jobs.provider_pauses AS pause
+LEFT JOIN waiting ON waiting.organization_id = pause.organization_id AND waiting.channel = pause.channel
+WHERE waiting.deliveries > 0 OR pause.until > %(ended)s
+ORDER BY pause.since, pause.provider
+LIMIT %(most_pauses)s

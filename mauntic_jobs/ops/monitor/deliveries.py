@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from mauntic_jobs.job import Row
+from mauntic_jobs.ops.masking import masked_text, shortened
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
@@ -15,6 +16,7 @@ _MAX_EXPIRED = 10
 _EXPIRED_WITHIN = timedelta(days=1)
 # So many are looked at each minute, however many there are.
 _MOST = 10_000
+_REASON_LENGTH = 300
 
 _sql = statements("monitor")
 
@@ -64,7 +66,7 @@ def _deferred(row: Row) -> Alert:
         severity=Severity.ERROR,
         summary=(
             f"For 30 minutes no provider has taken {_count(row['deliveries'])} {row['channel']} messages of "
-            f"{_organizations(row)}."
+            f"{_organizations(row)}. Most common reason: {shortened(masked_text(row['reason']), _REASON_LENGTH)}"
         ),
         action=f"mauntic-jobs deliveries list --state deferred --channel {row['channel']}",
         details={
