@@ -148,3 +148,15 @@ class Job(Generic[OptionsT]):
         """Return the job as the settings want it scheduled."""
         own = settings.jobs.get(self.name, JobSettings())
         return replace(self, cron=own.cron or self.cron, catch_up=own.catch_up or self.catch_up)
+
+
+def as_arguments(options: Mapping[str, Any]) -> list[str]:
+    """Return a job's options, by their field names, as arguments of its command; one that is false is left out."""
+    arguments: list[str] = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            arguments.append(flag)
+        elif value is not False:
+            arguments += [f"{flag}={each}" for each in (value if isinstance(value, list) else [value])]
+    return arguments

@@ -12,12 +12,12 @@ from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
 from mauntic_jobs.cli.job_output import progress
 from mauntic_jobs.cli.options import Channel, Org, checked_channel
-from mauntic_jobs.cli.output import plural, print_json, print_line, print_table
+from mauntic_jobs.cli.output import plural, print_json, print_line, print_table, say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.ledger_entries import State
 from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.delivery.resending import UNSENT, Unsent, count_unsent, resend, unsent_deliveries
-from mauntic_jobs.errors import UsageError
+from mauntic_jobs.errors import Interrupted, UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.fingerprints import fingerprint
 from mauntic_jobs.ops.masking import masked_text
@@ -83,12 +83,16 @@ def resend_deliveries(
             return
         fates: Counter[str | None] = Counter()
         organizations = sorted({row["organization_id"] for row in found})
-        with progress(total - gone, "resend", quiet=json or total == gone) as advance:
-            for rows in unsent_deliveries(session, which, organizations, pace.portion):
-                pace.wait(len(rows))
-                fates.update(resend(session, redis, settings, which.state, rows, clock.now()))
-                for _ in rows:
-                    advance()
+        try:
+            with progress(total - gone, "resend", quiet=json or total == gone) as advance:
+                for rows in unsent_deliveries(session, which, organizations, pace.portion):
+                    pace.wait(len(rows))
+                    fates.update(resend(session, redis, settings, which.state, rows, clock.now()))
+                    for _ in rows:
+                        advance()
+        except Interrupted as signal:
+            say(f"resend: {signal} after {fates.total():,} of {total - gone:,}. Run it again for the rest.", "warning")
+            raise typer.Exit(signal.exit_code) from None
     queued = fates.pop(None, 0)
     refusals = [{"reason": why, "deliveries": count} for why, count in fates.most_common()]
     _print({"queued": queued, "refused": fates.total(), "without_content": gone}, refusals, json=json)

@@ -12,8 +12,9 @@ from mauntic_jobs.cli.command import JsonOutput, command, set_signature
 from mauntic_jobs.cli.job_output import Shown, print_reports, progress, show
 from mauntic_jobs.cli.job_window import window_of
 from mauntic_jobs.cli.output import say
+from mauntic_jobs.cli.stopped import stopped_text
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import ConfigurationError, ExitCode
+from mauntic_jobs.errors import ConfigurationError, ExitCode, Interrupted
 from mauntic_jobs.job import Job, Overlap
 from mauntic_jobs.jobs.plugins import RESERVED
 from mauntic_jobs.jobs.registry import broken_jobs, jobs
@@ -118,14 +119,21 @@ def _run(request: Request, shown: Shown, *, waits: bool) -> ExitCode:
         overlap = Overlap.WAIT if waits else request.overlap
         parts = [replace(part, launcher=Launcher.BACKFILL, overlap=overlap) for part in parts]
     reports: list[Report] = []
+    stopped: Interrupted | None = None
     with progress(len(parts), request.job.name, quiet=shown.quiet) as advance:
-        for report in run_all(parts):
-            reports.append(report)
-            show(report, shown)
-            advance()
-    if len(reports) < len(parts):
-        say(f"{request.job.name}: stopped; {len(parts) - len(reports)} of {len(parts)} runs were not begun")
-    code = exit_code(reports, skip_ok=shown.skip_ok)
+        try:
+            for report in run_all(parts):
+                reports.append(report)
+                show(report, shown)
+                advance()
+        except Interrupted as signal:
+            stopped = signal
+    left = parts[len(reports) :]
+    if stopped is not None:
+        say(stopped_text(request, stopped, reports, left), "warning")
+    elif left:
+        say(f"{request.job.name}: ended early; {len(left)} of {len(parts)} runs were not begun")
+    code = exit_code(reports, skip_ok=shown.skip_ok) if stopped is None else stopped.exit_code
     if shown.json:
         print_reports(request, reports, code)
     return code

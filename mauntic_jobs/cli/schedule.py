@@ -12,12 +12,12 @@ from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.job_output import Shown, as_json, show
 from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.monitor import watch_beside, watcher
-from mauntic_jobs.cli.output import print_json, print_table, say
+from mauntic_jobs.cli.output import plural, print_json, print_table, say
 from mauntic_jobs.cli.schedule_bullmq import register_bullmq
 from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.schedule_list import as_json as standing_as_json, print_overview
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.errors import ExitCode, Interrupted
 from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.backfill import exit_code
 from mauntic_jobs.runner.request import Report
@@ -90,9 +90,15 @@ def run_due(
     looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run, watch=watch_ledger)
     shown = Shown(json=json, quiet=quiet, skip_ok=False)
     reports: list[Report] = []
-    for report in looked.run():
-        reports.append(report)
-        show(report, shown)
+    try:
+        for report in looked.run():
+            reports.append(report)
+            show(report, shown)
+    except Interrupted as signal:
+        ended = f"{plural(len(reports), 'run')} ended before"
+        say(f"schedule: {signal}; {ended}. What is left is due again. To go on: mauntic-jobs schedule run", "warning")
+        _print_round(looked, reports, shown, signal.exit_code)
+        raise typer.Exit(signal.exit_code) from None
     broken = name_broken_jobs()
     untold = any(each.untold for each in told)
     code = exit_code(reports) or (ExitCode.PARTIAL if broken else ExitCode.DONE)
@@ -111,5 +117,5 @@ def _print_round(looked: Round, reports: Sequence[Report], shown: Shown, code: E
         ]
         runs = [{"job": report.job, **as_json(report)} for report in reports]
         print_json({"exit_code": code, "runs": runs, "passed_over": passed_over})
-    elif not reports and not shown.quiet:
+    elif not reports and not shown.quiet and not code:
         say("nothing is due")

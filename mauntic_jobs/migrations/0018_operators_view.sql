@@ -21,3 +21,11 @@ COMMENT ON COLUMN mauntic_jobs.provider_pauses.reason IS 'the latest refusal, wi
 COMMENT ON COLUMN mauntic_jobs.provider_pauses.tries IS 'refusals in a row, as the process that wrote last counts them';
 COMMENT ON COLUMN mauntic_jobs.provider_pauses.since IS 'when the first of them was';
 COMMENT ON COLUMN mauntic_jobs.provider_pauses.until IS 'when the provider is tried again';
+
+-- A run that was stopped by a signal has not failed: nobody needs to look at it, and its slot is due again.
+ALTER TABLE mauntic_jobs.runs
+    DROP CONSTRAINT runs_status_check,
+    ADD CONSTRAINT runs_status_check
+        CHECK (status IN ('running', 'succeeded', 'failed', 'stopped', 'skipped', 'lost', 'missed', 'superseded'));
+UPDATE mauntic_jobs.runs SET status = 'stopped'
+WHERE status = 'failed' AND NOT claims_slot AND error LIKE 'stopped by signal %';

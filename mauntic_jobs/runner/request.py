@@ -32,6 +32,7 @@ class Status(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    STOPPED = "stopped"
     SKIPPED = "skipped"
     LOST = "lost"
     MISSED = "missed"

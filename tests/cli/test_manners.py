@@ -332,7 +332,7 @@ def test_markup_and_long_lines_are_printed_as_they_are(used: Settings) -> None:
     text = "[bold]no[/bold] [id] :smile: \\[x] " + "long " * 100 + "end"
     with connect(used) as session:
         claim = claims.acquire(session, request(used, day("2026-10-05")), 1)
-        claims.fail(session, claim, text, gives_up=False)
+        claims.fail(session, claim, text)
     assert _done("runs", "list", settings=used).stdout.splitlines()[1].endswith(text)
     assert text in _done("runs", "show", "1", settings=used).stdout
     assert json.loads(_done("runs", "show", "1", "--json", settings=used).stdout)["error"] == text

@@ -37,7 +37,7 @@ def test_queues_and_runs_are_counted_and_only_those_over_a_threshold_are_read(
     fail_jobs(world, [("new1", {}, "y 1"), ("new2", {}, "y 2")])
     fail_jobs(world, [("step", {}, "z")], queue=STEPS)
     claim = claims.acquire(world.session, request(world.settings, day("2026-10-01"), "generate-daily-reports"), 1)
-    claims.fail(world.session, claim, "it broke", gives_up=False)
+    claims.fail(world.session, claim, "it broke")
     seen = look(box(), FEW)
     counts = {each.queue: (each.depth, each.growth) for each in seen.standings if each.depth}
     assert counts == {EMAIL: (3, 2), STEPS: (1, 1), "run": (1, 1)}

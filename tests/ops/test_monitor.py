@@ -360,7 +360,7 @@ def test_the_clock_tells_of_a_failure_that_its_own_process_could_not(
     settings: Settings, ready: Session, inbox: Receiver
 ) -> None:
     claim = claims.acquire(ready, slot_request(HOURLY, NOW, settings, Launcher.LOOP, NOW), 1)
-    claims.fail(ready, claim, "its process died before it could tell", gives_up=False)
+    claims.fail(ready, claim, "its process died before it could tell")
     told = _told_by(settings, inbox)
     ready.execute(b"UPDATE mauntic_jobs.runs SET started_at = %(at)s", {"at": NOW})
     for minute in range(3):

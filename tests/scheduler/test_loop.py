@@ -96,7 +96,7 @@ def test_a_run_that_outlasts_the_drain_is_stopped_and_its_slot_is_due_again(
         _, errors = loop.communicate()
     assert loop.returncode == ExitCode.TRY_LATER
     assert "stopped aggregate-hourly, whose slots are due again" in errors
-    (stopped,) = _runs(session, "failed")
+    (stopped,) = _runs(session, "stopped")
     assert (stopped["claims_slot"], stopped["error"]) == (False, "stopped by signal 15")
     loop = _start(settings)
     wait_until(lambda: stopped["slot"] in {row["slot"] for row in _runs(session, "succeeded")}, "the run made up for")
