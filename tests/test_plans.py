@@ -54,6 +54,8 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("deliveries", "list", {**ALL, "states": ["sent"], "since": NOW}),
     ("monitor", "held", {"before": NOW, "most": 10_000}),
     ("monitor", "deferred", {"before": NOW, "most": 10_000}),
+    ("monitor", "refused", {"since": NOW, "classes": ["bounced"], "fewest": 20}),
+    ("monitor", "sent", {"since": NOW, "organizations": [organization(1)]}),
     ("monitor", "expired", {"since": NOW, "most": 10_000}),
     (
         "dead_letters",

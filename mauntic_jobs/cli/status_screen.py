@@ -28,6 +28,7 @@ _STATES = {
     "deferred": "deferred",
     "warming_up": "waiting for warm-up",
     "failed": f"failed within {FAILED_WITHIN // timedelta(hours=1)}h",
+    "refused": f"refused for their recipients within {FAILED_WITHIN // timedelta(hours=1)}h",
     "expired": f"expired within {FAILED_WITHIN // timedelta(hours=1)}h",
 }
 

@@ -27,6 +27,10 @@ class RejectReason(StrEnum):
     OTHER = "other"
 
 
+# They put the address on the suppression list: the recipient is at fault, and the sender's installation is not.
+SUPPRESSING = (RejectReason.BOUNCED, RejectReason.SPAM, RejectReason.UNSUBSCRIBED)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A verdict and its reason, a sentence without secrets.

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.outcome import SUPPRESSING
 from mauntic_jobs.delivery.warmup import daily_limit
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Job, Row
@@ -116,7 +117,7 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
     try:
         with connect(settings) as session, session.transaction(_LIMITS):
             status.jobs = _jobs(session, jobs, settings, now)
-            parameters = {"most": MOST_DELIVERIES, "since": now - FAILED_WITHIN}
+            parameters = {"most": MOST_DELIVERIES, "since": now - FAILED_WITHIN, "recipients": list(SUPPRESSING)}
             status.deliveries = session.rows(_sql["deliveries"], parameters)
             status.pauses = _pauses(session, now)
             status.domains = [each for each in _domains(session, now) if each.sent >= _NEAR_LIMIT * each.limit]

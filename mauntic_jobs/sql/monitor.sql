@@ -41,3 +41,18 @@ FROM (
 ) AS expired
 GROUP BY channel
 ORDER BY channel
+
+-- refused -- Messages that failed since an instant because of their recipients, by organization, channel and class; not
+-- fewer than `fewest`.
+SELECT organization_id, channel, reject_reason, count(*) AS deliveries
+FROM mauntic_jobs.deliveries
+WHERE state = 'failed' AND updated_at >= %(since)s AND reject_reason = any(%(classes)s::text[])
+GROUP BY organization_id, channel, reject_reason
+HAVING count(*) >= %(fewest)s
+ORDER BY deliveries DESC, organization_id, channel, reject_reason
+
+-- sent -- Messages that some organizations have sent since an instant, by channel.
+SELECT organization_id, channel, count(*) AS deliveries
+FROM mauntic_jobs.deliveries
+WHERE state = 'sent' AND updated_at >= %(since)s AND organization_id = any(%(organizations)s::uuid[])
+GROUP BY organization_id, channel

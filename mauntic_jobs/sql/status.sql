@@ -27,7 +27,7 @@ LEFT JOIN LATERAL (
 
 -- deliveries -- How many deliveries wait, by channel and state, and since when; of each state at most `most` are counted.
 -- `held` is what a human must decide, `warming_up` what waits for a domain's next day; `failed` and `expired` are those
--- since `since`.
+-- since `since`, `refused` those of them that failed because of their recipients.
 SELECT channel, state, count(*) AS deliveries, min(updated_at) AS oldest, min(until) AS next
 FROM (
     (
@@ -46,7 +46,9 @@ FROM (
         SELECT channel, state, updated_at, until
         FROM mauntic_jobs.deliveries WHERE state = 'claimed' LIMIT %(most)s
     ) UNION ALL (
-        SELECT channel, state, updated_at, until
+        SELECT
+            channel, CASE WHEN reject_reason = any(%(recipients)s::text[]) THEN 'refused' ELSE 'failed' END AS state,
+            updated_at, until
         FROM mauntic_jobs.deliveries WHERE state = 'failed' AND updated_at >= %(since)s LIMIT %(most)s
     ) UNION ALL (
         SELECT channel, state, updated_at, until

@@ -41,6 +41,16 @@ def a_dead_letter_is_left_lying(site: Site) -> Iterator[None]:
     site.deliver()
 
 
+@_incident(Cause.RECIPIENTS_REFUSED)
+def a_list_of_addresses_that_do_not_exist(site: Site) -> Iterator[None]:
+    site.world.add(*(site.world.message(f"d{n}", emailAddress=f"reject-550-{n}@example.com") for n in range(25)))
+    site.sink.behaviour.recipients |= {f"reject-550-{n}": "reject-550" for n in range(25)}
+    site.deliver()
+    yield
+    site.age()
+    site.age()
+
+
 @_incident(Cause.DELIVERIES_HELD, status="a human must decide")
 def nobody_knows_whether_mail_was_sent(site: Site) -> Iterator[None]:
     site.world.add(site.world.message(emailAddress="drop-after-dot@any.example"))

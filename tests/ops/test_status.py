@@ -325,7 +325,8 @@ def test_millions_of_settled_deliveries_are_not_read(platform: Platform) -> None
         session.execute(b"ANALYZE mauntic_jobs.deliveries")
         query = b"EXPLAIN " + statements("status")["deliveries"]
         plan = "\n".join(
-            row["QUERY PLAN"] for row in session.rows(query, {"most": 100_000, "since": platform.now - HOUR})
+            row["QUERY PLAN"]
+            for row in session.rows(query, {"most": 100_000, "since": platform.now - HOUR, "recipients": ["bounced"]})
         )
     assert "Seq Scan" not in plan
 

@@ -1,4 +1,4 @@
-"""When dead letters are too many, become too many, or lie too long: judged queue by queue against thresholds."""
+"""Thresholds of dead letters, queue by queue: too many, too many new ones, or too old."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,12 +28,16 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Standing:
-    """How many dead letters a queue has, how many of them are recent, and when the oldest of them failed."""
+    """How many dead letters a queue has, how many of them are recent, and when the oldest of them failed.
+
+    `recipients` are further letters, which failed because of their recipients; None where that was not looked at.
+    """
 
     queue: str
     depth: int
     growth: int
     oldest: datetime | None
+    recipients: int | None = None
 
 
 @dataclass(frozen=True)
