@@ -88,8 +88,9 @@ class JobResult:
     `implausible` is the runner's to say: `Job.measure` is far from what it usually is. It exits 3 as well.
 
     `withheld` counts groups that a guard kept from being written; `problems` name them, and the job keeps a record of
-    them until they are settled. A `refusal` means that there was nothing else: the run fails with it, and what the job
-    wrote about it is committed nevertheless.
+    them until they are settled. `summary` has a row for each bucket and reason: `bucket`, `reason`, `groups`,
+    `organizations`, `old_total`, `new_total`. A `refusal` means that there was nothing else: the run fails with it, and
+    what the job wrote about it is committed nevertheless.
     """
 
     counters: Mapping[str, int]
@@ -98,6 +99,7 @@ class JobResult:
     problems: Sequence[str] = ()
     implausible: bool = False
     withheld: int = 0
+    summary: Sequence[Row] = ()
     refusal: RefusedError | None = None
 
 

@@ -9,7 +9,7 @@ import typer
 from mauntic_jobs import clock
 from mauntic_jobs.cli import job_options
 from mauntic_jobs.cli.command import JsonOutput, command, set_signature
-from mauntic_jobs.cli.job_output import Shown, print_reports, progress, show
+from mauntic_jobs.cli.job_output import Shown, print_reports, progress, show, show_withheld
 from mauntic_jobs.cli.job_window import window_of
 from mauntic_jobs.cli.output import say
 from mauntic_jobs.cli.stopped import stopped_text
@@ -118,6 +118,7 @@ def _run(request: Request, shown: Shown, *, waits: bool) -> ExitCode:
     if len(parts) > 1:
         overlap = Overlap.WAIT if waits else request.overlap
         parts = [replace(part, launcher=Launcher.BACKFILL, overlap=overlap) for part in parts]
+        shown = replace(shown, one_of_many=True)
     reports: list[Report] = []
     stopped: Interrupted | None = None
     with progress(len(parts), request.job.name, quiet=shown.quiet) as advance:
@@ -129,6 +130,8 @@ def _run(request: Request, shown: Shown, *, waits: bool) -> ExitCode:
         except Interrupted as signal:
             stopped = signal
     left = parts[len(reports) :]
+    if shown.one_of_many and reports:
+        show_withheld(reports, shown)
     if stopped is not None:
         say(stopped_text(request, stopped, reports, left), "warning")
     elif left:

@@ -19,6 +19,16 @@ def say(message: str, level: str = "info") -> None:
         write_line(message)
 
 
+def say_done(message: str) -> None:
+    """Tell the person at the terminal that something is done: in green, where there are colors."""
+    if structured() or not sys.stderr.isatty():
+        say(message)
+        return
+    from rich.text import Text
+
+    print_rich(Text(message, "green"), to_stderr=True)
+
+
 def print_line(text: str) -> None:
     """Print one line of data."""
     print(text, flush=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from typing import Annotated
 
 import typer
@@ -18,6 +19,7 @@ from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.schedule_list import as_json as standing_as_json, print_overview
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, Interrupted
+from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.backfill import exit_code
 from mauntic_jobs.runner.request import Report
@@ -93,7 +95,8 @@ def run_due(
     try:
         for report in looked.run():
             reports.append(report)
-            show(report, shown)
+            if not dry_run:
+                show(report, shown)
     except Interrupted as signal:
         ended = f"{plural(len(reports), 'run')} ended before"
         say(f"schedule: {signal}; {ended}. What is left is due again. To go on: mauntic-jobs schedule run", "warning")
@@ -103,13 +106,26 @@ def run_due(
     untold = any(each.untold for each in told)
     code = exit_code(reports) or (ExitCode.PARTIAL if broken else ExitCode.DONE)
     code = code or (ExitCode.ALERT_UNDELIVERABLE if untold else ExitCode.DONE)
+    if dry_run and reports and not json:
+        print_table([_planned(looked, report) for report in reports])
     _print_round(looked, reports, shown, code)
     raise typer.Exit(code)
 
 
+def _planned(looked: Round, report: Report) -> Row:
+    """Return what a rehearsal shows of a slot: the data that its run covers, as whole buckets."""
+    job = looked.jobs[report.job]
+    covers = job.coverage(report.window, job.options(), looked.settings)
+    waits = "" if report.error is None else str(report.error)
+    return {"job": report.job, "window": str(report.window), "covers": str(covers), "waits": waits}
+
+
 def _print_round(looked: Round, reports: Sequence[Report], shown: Shown, code: ExitCode) -> None:
-    for name, passed in looked.passed:
-        say(f"{name} {passed.slot:%Y-%m-%dT%H:%M}Z {passed.status}: {passed.reason}")
+    groups = groupby(looked.passed, lambda item: (item[0], item[1].status, item[1].reason))
+    for (name, status, reason), group in groups:
+        found = [passed.slot for _, passed in group]
+        last = f" to {found[-1]:%Y-%m-%dT%H:%M}Z ({len(found):,} slots)" if len(found) > 1 else ""
+        say(f"{name} {found[0]:%Y-%m-%dT%H:%M}Z{last} {status}: {reason}")
     if shown.json:
         passed_over = [
             {"job": name, "slot": passed.slot, "status": passed.status, "reason": passed.reason}

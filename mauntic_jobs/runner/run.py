@@ -207,7 +207,6 @@ class _Run:
     def _unpublished(self, written: JobResult, error: MaunticJobsError) -> JobResult:
         problem = f"what the run committed is not on its queue yet: {error} The next run publishes it, or "
         problem += "`mauntic-jobs outbox publish` does."
-        self._request.tell(f"{self._request.job.name}: {problem}")
         return replace(written, partial=True, problems=[*written.problems, problem])
 
     def _rehearse(self) -> JobResult:
@@ -270,5 +269,6 @@ class _Run:
             implausible=result.implausible,
             withheld=result.withheld,
             problems=result.problems,
+            summary=error.summary if isinstance(error, RefusedError) else result.summary,
             error=error,
         )
