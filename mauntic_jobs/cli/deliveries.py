@@ -10,15 +10,15 @@ import typer
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.deliveries_resend import register_resend
-from mauntic_jobs.cli.options import Channel, Org, checked_channel
-from mauntic_jobs.cli.output import plural, print_json, print_line, print_table
+from mauntic_jobs.cli.options import Channel, Org, Wide, checked_channel
+from mauntic_jobs.cli.output import plural, print_fields, print_json, print_line, print_table
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery import desk
 from mauntic_jobs.delivery.ledger_entries import State
 from mauntic_jobs.delivery.reconciliation import reconcile
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
-from mauntic_jobs.ops.masking import masked
+from mauntic_jobs.ops.masking import masked, shortened
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.stores.redis import open_redis
 
@@ -26,6 +26,16 @@ app = new_app("The delivery ledger: what became of each message, and what a huma
 
 Delivery = Annotated[str, typer.Argument(metavar="ID", help="Its delivery id, from `deliveries list`.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show addresses and contents as they are.")]
+
+# What `show` prints, what an operator asks first standing first; `--json` has everything.
+_SHOWN = (
+    *("delivery_id", "organization_id", "channel", "state", "reason", "reject_reason", "until", "possible_duplicate"),
+    *("address", "contact_id", "job_id", "created_at", "updated_at", "sending_at", "provider", "message_id"),
+    *("provider_message_id", "resends", "queue_job", "unrecorded"),
+)
+# The HTML of a message would be pages.
+_VALUE_LENGTH, _FOLDED_LENGTH = 200, 60
+Field = tuple[str, Any]
 
 _STATES = [state.value for state in State]
 _COUNTS = ["channel", "state", "deliveries", "oldest", "latest"]
@@ -44,6 +54,7 @@ def list_deliveries(
     count: Annotated[bool, typer.Option("--count", help="Only how many there are of each channel and state.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
     reveal: Reveal = False,
+    wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:
     """List deliveries, those that changed last first."""
@@ -60,7 +71,7 @@ def list_deliveries(
     if json:
         print_json(rows)
     else:
-        print_table([{name: row[name] for name in columns} for row in rows], columns=columns)
+        print_table([{name: row[name] for name in columns} for row in rows], columns=columns, wide=wide)
 
 
 @command(app, "show", example="mauntic-jobs deliveries show 7f3c2f --json")
@@ -78,12 +89,9 @@ def show_delivery(
     if json:
         print_json(row)
         return
-    trace: list[Row] = [
-        {"field": name, "value": _text(value)} for name, value in row.items() if name not in ("attempts", "events")
-    ]
-    trace += _attempts(row["attempts"])
-    trace += [{"field": "event", "value": _line(each)} for each in row["events"]]
-    print_table(trace)
+    fields: list[Field] = [(name, row[name]) for name in _SHOWN if row.get(name) not in (None, "")]
+    fields += [(f"payload.{name}", _folded(value)) for name, value in (row["payload"] or {}).items()]
+    print_fields([*fields, *_attempts(row["attempts"]), *(("event", _line(each)) for each in row["events"])])
 
 
 @command(app, "resolve", example="mauntic-jobs deliveries resolve 7f3c2f --sent")
@@ -133,19 +141,17 @@ def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> Non
         print_table(done.missing)
 
 
-def _attempts(attempts: Sequence[Row]) -> list[Row]:
+def _attempts(attempts: Sequence[Row]) -> list[Field]:
     """Return the attempts of a delivery by their numbers, with how many the ledger has left out."""
-    trace: list[Row] = []
+    trace: list[Field] = []
     number = 1
     for each in attempts:
         if "omitted" in each:
             last = number + each["omitted"] - 1
-            trace.append(
-                {"field": f"attempts {number} to {last}", "value": "left out: only the first and the last are kept"}
-            )
+            trace.append((f"attempts {number} to {last}", "left out: only the first and the last are kept"))
             number = last
         else:
-            trace.append({"field": f"attempt {number}", "value": _line(each)})
+            trace.append((f"attempt {number}", _line(each)))
         number += 1
     return trace
 
@@ -156,14 +162,12 @@ def _shown(row: Row, *, reveal: bool) -> Row:
     return {**row, **masked(named, reveal=reveal)}
 
 
-def _text(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case dict():
-            return _line(value)
-        case _:
-            return str(value)
+def _folded(value: Any) -> str:
+    """Return a value of a payload on one line; of a long one its beginning and its length."""
+    text = shortened(value, 10 * _VALUE_LENGTH)
+    if len(text) <= _VALUE_LENGTH:
+        return text
+    return f"{text[:_FOLDED_LENGTH]}… ({len(str(value)):,} characters, whole with --json)"
 
 
 def _line(value: Row) -> str:

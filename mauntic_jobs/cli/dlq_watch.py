@@ -83,7 +83,7 @@ def _look(
                     "dead_letters": each.depth,
                     "recent": each.growth,
                     "oldest": ago(each.oldest, now) if each.oldest else None,
-                    "recipients": each.recipients,
+                    "refused_recipients": each.recipients,
                 }
                 for each in seen.standings
             ]

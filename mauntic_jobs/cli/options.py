@@ -11,6 +11,8 @@ from mauntic_jobs.errors import UsageError
 Org = Annotated[UUID | None, typer.Option("--org", metavar="UUID", help="Only of this organization.")]
 Channel = Annotated[str | None, typer.Option("--channel", metavar="CHANNEL", help="email, sms or push.")]
 
+Wide = Annotated[bool, typer.Option("--wide", help="Show ids and columns whole, however long the lines become.")]
+
 
 def checked_channel(channel: str | None) -> str | None:
     """Return the channel. Raises UsageError if there is none of this name."""

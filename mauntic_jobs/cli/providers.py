@@ -12,7 +12,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.options import Org
+from mauntic_jobs.cli.options import Org, Wide
 from mauntic_jobs.cli.output import plural, print_json, print_line, print_table, say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.providers.keys import TYPES
@@ -33,6 +33,7 @@ def list_all(
     settings: Settings,
     *,
     org: Org = None,
+    wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:
     """Show each provider, in the order in which they are tried, and what is wrong with its configuration.
@@ -48,7 +49,7 @@ def list_all(
         say("no provider is configured")
     for organization, own in groupby(providers, lambda provider: provider.organization):
         print_line(f"organization {organization}")
-        print_table((_row(provider) for provider in own), unbroken=("provider", "type"))
+        print_table((_row(provider) for provider in own), wide=wide)
 
 
 @command(app, "check", example="mauntic-jobs providers check --org 7b0e1c2a-3d4e-4f60-8a7b-9c0d1e2f3a4b")
@@ -64,6 +65,7 @@ def check(
         bool, typer.Option("--retry-now", help="Let what waits for those that work be sent, at --rate.")
     ] = False,
     rate: Annotated[str, typer.Option(metavar="RATE", help="With --retry-now: 5/s, 300/m.")] = "50/s",
+    wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:
     """Log in at each active provider without sending anything, and say what is wrong. Exit code 1 if anything is."""
@@ -85,7 +87,7 @@ def check(
         say("no provider is active")
     for organization, own in groupby(checks if not json else [], lambda each: each.provider.organization):
         print_line(f"organization {organization}")
-        print_table(({**_who(each.provider), **_result(each)} for each in own), unbroken=("provider", "type"))
+        print_table(({**_who(each.provider), **_result(each)} for each in own), wide=wide)
     if released is not None and not json:
         print_line(f"{plural(released.total, 'message')} released")
         for provider in released.paused_again:

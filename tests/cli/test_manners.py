@@ -297,13 +297,13 @@ def test_the_runs_are_listed_latest_first(used: Settings) -> None:
 
 def test_a_run_is_shown_with_everything_that_is_known(used: Settings) -> None:
     _done(JOB, *DAY, "--grace", "0s", settings=used)
-    shown = dict(line.split(maxsplit=1) for line in _done("runs", "show", "1", settings=used).stdout.splitlines()[1:])
+    shown = dict(line.split(maxsplit=1) for line in _done("runs", "show", "1", settings=used).stdout.splitlines())
     row = json.loads(_done("runs", "show", "1", "--json", settings=used).stdout)
-    assert set(shown) == set(row)
+    assert set(shown) == {name for name, value in row.items() if value not in (None, "", {})}
     assert (row["id"], row["job"], row["status"], row["launcher"]) == (1, JOB, "succeeded", "cli")
     assert row["window_start"] == "2026-10-05T00:00:00+00:00"
     assert row["counters"]["inserted"] == 1
-    assert (shown["status"], shown["error"].strip()) == ("succeeded", "-")
+    assert shown["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])

@@ -134,7 +134,7 @@ def platform(direct_settings: Settings, servers: Servers) -> Platform:
 def lines(status: Status, width: int) -> list[str]:
     console = Console(width=width, color_system=None, highlight=False)
     with console.capture() as capture:
-        console.print(screen(status))
+        console.print(screen(status, width))
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
