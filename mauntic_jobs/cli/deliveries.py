@@ -9,6 +9,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.completion import states
 from mauntic_jobs.cli.deliveries_resend import register_resend
 from mauntic_jobs.cli.options import Channel, Org, Wide, checked_channel
 from mauntic_jobs.cli.output import plural, print_fields, print_json, print_line, print_table
@@ -47,7 +48,8 @@ def list_deliveries(
     settings: Settings,
     *,
     state: Annotated[
-        list[str] | None, typer.Option(metavar="STATE", help=f"{', '.join(_STATES)}; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="STATE", help=f"{', '.join(_STATES)}; may be repeated.", autocompletion=states),
     ] = None,
     org: Org = None,
     channel: Channel = None,

@@ -10,6 +10,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
+from mauntic_jobs.cli.completion import states
 from mauntic_jobs.cli.job_output import progress
 from mauntic_jobs.cli.options import Channel, Org, checked_channel
 from mauntic_jobs.cli.output import plural, print_json, print_line, print_table, say
@@ -46,7 +47,7 @@ def resend_deliveries(
     settings: Settings,
     *,
     state: Annotated[
-        str, typer.Option(metavar="STATE", help="failed (of one campaign) or expired.")
+        str, typer.Option(metavar="STATE", help="failed (of one campaign) or expired.", autocompletion=states)
     ] = State.FAILED.value,
     campaign: Annotated[
         UUID | None, typer.Option(metavar="UUID", help="Only of this row of delivery.delivery_jobs.")

@@ -5,11 +5,16 @@ from uuid import UUID
 
 import typer
 
+from mauntic_jobs.cli.completion import channels, organizations
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.errors import UsageError
 
-Org = Annotated[UUID | None, typer.Option("--org", metavar="UUID", help="Only of this organization.")]
-Channel = Annotated[str | None, typer.Option("--channel", metavar="CHANNEL", help="email, sms or push.")]
+Org = Annotated[
+    UUID | None, typer.Option("--org", metavar="UUID", help="Only of this organization.", autocompletion=organizations)
+]
+Channel = Annotated[
+    str | None, typer.Option("--channel", metavar="CHANNEL", help="email, sms or push.", autocompletion=channels)
+]
 
 Wide = Annotated[bool, typer.Option("--wide", help="Show ids and columns whole, however long the lines become.")]
 

@@ -6,6 +6,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.completion import job_names, statuses
 from mauntic_jobs.cli.options import Wide
 from mauntic_jobs.cli.output import counted, print_fields, print_json, print_table
 from mauntic_jobs.config import Settings
@@ -26,8 +27,10 @@ _RECORDED = [status.value for status in Status if status is not Status.DRY_RUN]
 def list_runs(
     settings: Settings,
     *,
-    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.")] = None,
-    status: Annotated[str | None, typer.Option(metavar="STATUS", help=f"One of {', '.join(_RECORDED)}.")] = None,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.", autocompletion=job_names)] = None,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", help=f"One of {', '.join(_RECORDED)}.", autocompletion=statuses)
+    ] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 24h: begun no longer ago.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
     wide: Wide = False,

@@ -10,6 +10,7 @@ import typer
 from mauntic_jobs import clock
 from mauntic_jobs.cli import schedule_export
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.completion import job_names
 from mauntic_jobs.cli.job_output import Shown, as_json, show
 from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.monitor import watch_beside, watcher
@@ -54,7 +55,7 @@ def next_slots(
     settings: Settings,
     *,
     number: Annotated[int, typer.Option("--number", "-n", min=1, max=100_000, metavar="N", help="How many.")] = 10,
-    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.")] = None,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.", autocompletion=job_names)] = None,
     json: JsonOutput = False,
 ) -> None:
     """Show the coming slots. Needs no database."""

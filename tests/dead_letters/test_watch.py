@@ -44,7 +44,7 @@ def test_queues_and_runs_are_counted_and_only_those_over_a_threshold_are_read(
     assert [(each.queue, each.measure.value) for each in seen.findings] == [(EMAIL, "depth"), (EMAIL, "growth")]
     (found,) = alerts_of(seen)
     assert (list(seen.groups), found.severity, found.details["count"]) == ([EMAIL], Severity.ERROR, 2)
-    assert found.summary.startswith(f"{EMAIL}: 3 dead letters, and 2 are allowed; 2 came within 1h")
+    assert found.summary.startswith(f"{EMAIL}: 3 dead letters (limit 2); 2 new within 1h (limit 1)")
     assert found.summary.endswith("Most of them: y <n>")
 
 
@@ -140,7 +140,7 @@ def test_other_letters_are_judged_without_them(world: World, box: Callable[[], B
     (standing,) = [each for each in seen.standings if each.queue == EMAIL]
     assert (standing.depth, standing.growth) == (letters, letters)
     (found,) = alerts_of(seen)
-    assert found.summary.startswith(f"{EMAIL}: {letters} dead letters, and 2 are allowed")
+    assert found.summary.startswith(f"{EMAIL}: {letters} dead letters (limit 2)")
 
 
 def test_a_condition_says_which_letters_are_watched_and_has_alerts_of_its_own(world: World) -> None:

@@ -50,13 +50,19 @@ def _held(row: Row) -> Alert:
         cause=Cause.DELIVERIES_HELD,
         key=row["channel"],
         severity=Severity.ERROR,
-        summary=(
-            f"Of {_count(row['deliveries'])} {row['channel']} deliveries nobody has known for 30 minutes whether "
-            f"they were sent; {row['held']:,} wait for a human."
-        ),
+        summary=_held_text(row),
         action=f"mauntic-jobs deliveries list --state ambiguous --channel {row['channel']}",
         details={"deliveries": row["deliveries"], "held": row["held"], "since": row["since"].isoformat()},
     )
+
+
+def _held_text(row: Row) -> str:
+    if row["deliveries"] == 1:
+        decision = "it needs a decision" if row["held"] else "it is sent again unless the platform hears of it"
+        return f"1 {row['channel']} delivery has been ambiguous for 30 minutes; {decision}."
+    needs = "1 needs" if row["held"] == 1 else f"{row['held']:,} need"
+    count = f"{_count(row['deliveries'])} {row['channel']} deliveries"
+    return f"{count} have been ambiguous for 30 minutes; {needs} a decision."
 
 
 def _deferred(row: Row) -> Alert:
@@ -65,8 +71,8 @@ def _deferred(row: Row) -> Alert:
         key=row["channel"],
         severity=Severity.ERROR,
         summary=(
-            f"For 30 minutes no provider has taken {_count(row['deliveries'])} {row['channel']} messages of "
-            f"{_organizations(row)}. Most common reason: {shortened(masked_text(row['reason']), _REASON_LENGTH)}"
+            f"For 30 minutes no provider has taken {_messages(row)} of {_organizations(row)}. "
+            f"Most common reason: {shortened(masked_text(row['reason']), _REASON_LENGTH)}"
         ),
         action=f"mauntic-jobs deliveries list --state deferred --channel {row['channel']}",
         details={
@@ -83,7 +89,7 @@ def _expired(row: Row) -> Alert:
         key=row["channel"],
         severity=Severity.ERROR,
         summary=(
-            f"{_count(row['deliveries'])} {row['channel']} messages of {_organizations(row)} expired within 24 h "
+            f"{_messages(row)} of {_organizations(row)} expired within 24 h "
             f"(limit {_MAX_EXPIRED}): they were older than --max-age when their turn came, and were not sent."
         ),
         action=f"mauntic-jobs deliveries resend --state expired --since 24h --channel {row['channel']} --dry-run",
@@ -93,6 +99,11 @@ def _expired(row: Row) -> Alert:
             "since": row["since"].isoformat(),
         },
     )
+
+
+def _messages(row: Row) -> str:
+    noun = "message" if row["deliveries"] == 1 else "messages"
+    return f"{_count(row['deliveries'])} {row['channel']} {noun}"
 
 
 def _organizations(row: Row) -> str:
