@@ -16,6 +16,7 @@ import typer
 
 from mauntic_jobs.cli.command import command
 from mauntic_jobs.cli.deliver_screen import show_screen
+from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.output import say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.assembly import Plan
@@ -23,7 +24,7 @@ from mauntic_jobs.delivery.background import keep_running
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.engine import Engine
 from mauntic_jobs.delivery.family import Family, begin_child, tell_parent
-from mauntic_jobs.delivery.metrics import exposition
+from mauntic_jobs.delivery.metrics import delivery_families
 from mauntic_jobs.delivery.queues import settings_of
 from mauntic_jobs.delivery.stats import ChannelStats, summary
 from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
@@ -89,7 +90,9 @@ def deliver(
         source = Engine(settings, plan, log.say, log.report)
     beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]
     checks = _health(source), lambda: (source.ready, {"ready": source.ready})
-    health = serve_health(settings.port, checks[0], ready=checks[1], metrics=lambda: exposition(source.stats))
+    health = serve_health(
+        settings.port, checks[0], ready=checks[1], metrics=lambda: scraped(settings, delivery_families(source.stats))
+    )
     with stderr.in_background(), health:
         _run(source, beside, log.say)
     if source.left:

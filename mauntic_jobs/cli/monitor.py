@@ -7,6 +7,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.output import print_json, print_line, print_table, say
 from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
 from mauntic_jobs.cli.signals import Signals
@@ -114,7 +115,10 @@ def say_untold(notified: Notified) -> None:
 
 def _stay(settings: Settings, jobs: Sequence[Job[Any]], seconds: float) -> None:
     trouble: str | None = None
-    with Signals() as signals, serve_health(settings.port, lambda: (trouble is None, {"trouble": trouble})):
+    health = serve_health(
+        settings.port, lambda: (trouble is None, {"trouble": trouble}), metrics=lambda: scraped(settings)
+    )
+    with Signals() as signals, health:
         say(f"monitor: looks every {seconds:g} s")
         while not signals.first.is_set():
             before = trouble
