@@ -42,6 +42,7 @@ def watch_letters(
     window: Annotated[str, typer.Option(metavar="TIME", help="What counts as recent.", rich_help_panel=_PANEL)] = "1h",
     age: Annotated[str, typer.Option(metavar="TIME", help="Of the oldest.", rich_help_panel=_PANEL)] = "24h",
     where: Where = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     json: JsonOutput = False,
 ) -> None:
     """Look whether a queue, or the ledger of runs, is over a threshold; alert once, and once when it is over.
@@ -54,11 +55,11 @@ def watch_letters(
         raise UsageError("--interval and --window must be longer than nothing.")
     condition = parse_where(where) if where is not None else None
     if once:
-        raise typer.Exit(_look(settings, thresholds, where, condition, json=json))
+        raise typer.Exit(_look(settings, thresholds, where, condition, json=json, quiet=quiet))
     with Signals() as signals:
         while not signals.first.is_set():
             try:
-                _look(settings, thresholds, where, condition, json=json)
+                _look(settings, thresholds, where, condition, json=json, quiet=quiet)
             except MaunticJobsError as error:
                 if not error.transient:
                     raise
@@ -67,7 +68,13 @@ def watch_letters(
 
 
 def _look(
-    settings: Settings, thresholds: Thresholds, text: str | None, where: Condition | None, *, json: bool
+    settings: Settings,
+    thresholds: Thresholds,
+    text: str | None,
+    where: Condition | None,
+    *,
+    json: bool,
+    quiet: bool,
 ) -> ExitCode:
     now = clock.now()
     with opened(settings, now) as box:
@@ -75,7 +82,7 @@ def _look(
         told = alert(box, seen)
     if json:
         print_json(_as_json(seen))
-    else:
+    elif not quiet:
         print_table(
             [
                 {
@@ -88,7 +95,7 @@ def _look(
                 for each in seen.standings
             ]
         )
-    for finding in seen.findings:
+    for finding in () if quiet else seen.findings:
         say(f"{finding.queue}: {finding.sentence}")
     say_untold(told)
     if told.untold:

@@ -35,6 +35,7 @@ def run_monitor(
     *,
     once: Annotated[bool, typer.Option("--once", help="Look once, and exit.")] = False,
     interval: Annotated[str, typer.Option(metavar="TIME", help="How long to wait between two looks.")] = "60s",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="With --once: print errors only.")] = False,
     json: JsonOutput = False,
 ) -> None:
     """Look for everything that raises an alert, tell of it, and of what is over. Stays, unless --once is given."""
@@ -50,7 +51,7 @@ def run_monitor(
         watched = watch_all(session, jobs, settings, there, say, skew)
     if json:
         print_json({"alerts": _rows(watched.found), **_as_json(watched.notified)})
-    else:
+    elif not quiet:
         print_table(_rows(watched.found), _COLUMNS)
     say_untold(watched.notified)
     raise typer.Exit(ExitCode.ALERT_UNDELIVERABLE if watched.notified.untold else ExitCode.DONE)
