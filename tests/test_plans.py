@@ -38,10 +38,15 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("deliveries", "failed_reasons", FAILED),
     ("deliveries", "failed_page", {**FAILED, "after": "", "page": 500}),
     ("deliveries", "standing", {"organizations": [organization(1)], "deliveries": ["d1"]}),
-    ("deliveries", "list", {**ALL, "states": ["failed"], "since": None}),
-    ("deliveries", "list", {**ALL, "states": ["deferred"], "since": None}),
-    ("deliveries", "list", {**ALL, "states": None, "since": NOW}),
-    ("deliveries", "list", {**ALL, "states": ["sent"], "since": NOW}),
+    ("deliveries", "swept", {"lease": timedelta(minutes=1)}),
+    ("deliveries", "list", {**ALL, "states": None, "since": None}),
+    ("deliveries", "list", {**ALL, "states": ["sent"], "since": None}),
+    ("deliveries", "list", {**ALL, "states": None, "organization": organization(1), "since": NOW}),
+    ("deliveries", "list_of_organization", {**ALL, "states": None, "organization": organization(2)}),
+    ("deliveries", "list_unsent", {**ALL, "states": ["failed"]}),
+    ("deliveries", "list_unsent", {**ALL, "states": ["deferred", "ambiguous"], "organization": organization(1)}),
+    ("deliveries", "count", {"organization": None, "since": NOW}),
+    ("deliveries", "count", {"organization": organization(1), "since": NOW}),
     ("monitor", "held", {"before": NOW, "most": 10_000}),
     ("monitor", "deferred", {"before": NOW, "most": 10_000}),
     (
@@ -56,11 +61,11 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
 ROW_OF_EACH = (
     """
     INSERT INTO mauntic_jobs.deliveries (
-        organization_id, delivery_id, channel, state, queue_job, owner, job_id, updated_at
+        organization_id, delivery_id, channel, state, queue_job, owner, job_id, claimed_at, updated_at
     )
     SELECT
         %(org)s, 'd' || n, 'email', CASE WHEN n %% 20 = 0 THEN 'failed' ELSE 'sent' END, 'j', gen_random_uuid(),
-        gen_random_uuid(), %(at)s - n * interval '1 minute'
+        gen_random_uuid(), %(at)s - n * interval '1 minute', %(at)s - n * interval '1 minute'
     FROM generate_series(1, 10000) AS n
     """,
     "ANALYZE mauntic_jobs.deliveries",

@@ -46,12 +46,14 @@ def list_deliveries(
     ] = None,
     organization: Organization = None,
     channel: Annotated[str | None, typer.Option(metavar="CHANNEL", help="email, sms or push.")] = None,
-    count: Annotated[bool, typer.Option("--count", help="Only how many there are of each channel and state.")] = False,
+    count: Annotated[
+        bool, typer.Option("--count", help="Only how many there are of each channel and state; sent: in the last 24 h.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
     reveal: Reveal = False,
     json: JsonOutput = False,
 ) -> None:
-    """List deliveries, those that changed last first."""
+    """List deliveries, those that were claimed last first."""
     unknown = [each for each in state or [] if each not in _STATES]
     if unknown:
         raise UsageError(f"There is no state {', '.join(unknown)}. It is one of {', '.join(_STATES)}.")
@@ -59,7 +61,7 @@ def list_deliveries(
         raise UsageError(f"There is no channel {channel}. The channels are: {', '.join(CHANNELS)}.")
     with connect(settings) as session:
         if count:
-            rows, columns = desk.count_deliveries(session, organization), _COUNTS
+            rows, columns = desk.count_deliveries(session, organization, clock.now()), _COUNTS
         else:
             rows, columns = desk.list_deliveries(session, state, organization, channel, limit, clock.now()), _COLUMNS
             rows = [_shown(row, reveal=reveal) for row in rows]
@@ -172,6 +174,8 @@ def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> Non
     if done.closed:
         print_line(f"{plural(done.closed, 'campaign')} closed: all messages were counted")
     print_line(f"{plural(done.owed, 'message')} owed, {done.queued:,} of them queued again")
+    if done.lost:
+        print_line(f"{plural(done.lost, 'message')} lost: given up, as only their producer knows what they say")
     if done.missing:
         print_line(
             "Campaigns of which neither the ledger nor a queue knows all messages; their producer must add them:"

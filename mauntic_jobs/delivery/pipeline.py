@@ -123,7 +123,7 @@ class Pipeline:
                 given_up = replace(order, given_up_elsewhere=True)
                 return await self._close(given_up, State.SUPPRESSED, "the Node engine has suppressed it")
             case Mark.OWN:
-                claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
+                claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
                 if not claimed.granted:
                     return await self._standing(order, claimed)
                 if claimed.fence > 1:
@@ -136,7 +136,7 @@ class Pipeline:
 
     async def _expire(self, order: Order) -> Decision | None:
         """Give up a message that is too old. None if it was tried in time, or only waited for its domain's warm-up."""
-        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
+        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
         if not claimed.granted:
             return await self._standing(order, claimed)
         if order.job.attempts_made or (claimed.reason or "").startswith(_WARMUP_REASON):
@@ -159,7 +159,7 @@ class Pipeline:
             return GiveBack()
         first, asked = providers[0].config, time.monotonic()
         claim = Claim(
-            *(order.message, order.channel, order.job.id, order.payload, draft.address, draft.written),
+            *(order.message, order.channel, order.job.id, draft.address, draft.written),
             *(first.id, first.name, draft.message_id),
             ready=True,
             unknown_fields=draft.unknown_fields,
@@ -228,7 +228,7 @@ class Pipeline:
         hold: bool = False,
     ) -> Decision:
         """Record a fate for which nothing is sent."""
-        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
+        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
         if not claimed.granted:
             return await self._standing(order, claimed)
         return await self._record(order, claimed.fence, state, reason, wait=wait, elsewhere=elsewhere, hold=hold)
@@ -255,6 +255,7 @@ class Pipeline:
             elsewhere=elsewhere,
             tried_elsewhere=order.tried_elsewhere,
             hold=hold,
+            payload=order.payload,
         )
         failpoints.reach("before-record")
         recorded = await self._ledger.record(result)
@@ -264,6 +265,10 @@ class Pipeline:
 
     async def _standing(self, order: Order, claimed: Claimed) -> Decision:
         """Return what becomes of a job for a delivery that is not to be had."""
+        if claimed.state in _OPEN and not claimed.has_payload:
+            await self._ledger.keep_payload(order.message, order.payload)
+        if claimed.state is State.SENDING and (claimed.wait or 0.0) <= 0:
+            await self._ledger.sweep_again(order.message)
         if claimed.state in _OPEN and not claimed.held and (claimed.wait or 0.0) <= 0:
             # Something is known of it since.
             await self._ledger.weigh_evidence()

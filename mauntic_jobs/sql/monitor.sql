@@ -6,8 +6,8 @@ SELECT channel, count(*) AS deliveries, count(*) FILTER (WHERE until IS NULL) AS
 FROM (
     SELECT channel, until, updated_at
     FROM mauntic_jobs.deliveries
-    WHERE state = 'ambiguous'
-    ORDER BY until DESC
+    WHERE unsent_state = 'ambiguous'
+    ORDER BY unsent_at DESC
     LIMIT %(most)s
 ) AS uncertain
 WHERE updated_at <= %(before)s
@@ -20,8 +20,8 @@ SELECT channel, count(*) AS deliveries, count(DISTINCT organization_id) AS organ
 FROM (
     SELECT channel, organization_id, created_at, reason
     FROM mauntic_jobs.deliveries
-    WHERE state = 'deferred'
-    ORDER BY until
+    WHERE unsent_state = 'deferred'
+    ORDER BY unsent_at
     LIMIT %(most)s
 ) AS waiting
 WHERE reason NOT LIKE 'warm-up:%%' AND created_at <= %(before)s

@@ -31,22 +31,23 @@ SELECT channel, state, count(*) AS deliveries, min(updated_at) AS oldest, min(un
 FROM (
     (
         SELECT channel, 'held' AS state, updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'ambiguous' AND until IS NULL LIMIT %(most)s
+        FROM mauntic_jobs.deliveries WHERE unsent_state = 'ambiguous' AND unsent_at IS NULL LIMIT %(most)s
     ) UNION ALL (
         SELECT channel, 'ambiguous' AS state, updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'ambiguous' AND until IS NOT NULL LIMIT %(most)s
+        FROM mauntic_jobs.deliveries WHERE unsent_state = 'ambiguous' AND unsent_at IS NOT NULL LIMIT %(most)s
     ) UNION ALL (
         SELECT channel, CASE WHEN reason LIKE 'warm-up:%%' THEN 'warming_up' ELSE 'deferred' END AS state, updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'deferred' LIMIT %(most)s
+        FROM mauntic_jobs.deliveries WHERE unsent_state = 'deferred' LIMIT %(most)s
     ) UNION ALL (
         SELECT channel, state, updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'sending' LIMIT %(most)s
+        FROM mauntic_jobs.deliveries
+        WHERE state = 'sending' AND claimed_at >= (SELECT swept_to FROM mauntic_jobs.lease_sweep) LIMIT %(most)s
     ) UNION ALL (
         SELECT channel, state, updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'claimed' LIMIT %(most)s
+        FROM mauntic_jobs.deliveries WHERE unsent_state = 'claimed' LIMIT %(most)s
     ) UNION ALL (
         SELECT channel, state, updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'failed' AND updated_at >= %(since)s LIMIT %(most)s
+        FROM mauntic_jobs.deliveries WHERE unsent_state = 'failed' AND unsent_at >= %(since)s LIMIT %(most)s
     )
 ) AS open
 GROUP BY channel, state
