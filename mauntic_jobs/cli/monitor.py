@@ -17,6 +17,7 @@ from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.watch import Watched, watch_all, watch_ledger
 from mauntic_jobs.runner.shared_time import compared
 from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.telemetry import stderr
 from mauntic_jobs.telemetry.alerts.alert import Alert
 from mauntic_jobs.telemetry.alerts.clock_skew import clock_skew
 from mauntic_jobs.telemetry.alerts.notify import Notified
@@ -114,7 +115,8 @@ def say_untold(notified: Notified) -> None:
 
 def _stay(settings: Settings, jobs: Sequence[Job[Any]], seconds: float) -> None:
     trouble: str | None = None
-    with Signals() as signals, serve_health(settings.port, lambda: (trouble is None, {"trouble": trouble})):
+    health = serve_health(settings.port, lambda: (trouble is None, {"trouble": trouble}))
+    with stderr.in_background(), Signals() as signals, health:
         say(f"monitor: looks every {seconds:g} s")
         while not signals.first.is_set():
             before = trouble
