@@ -17,6 +17,7 @@ LARGE = (
     "mauntic_jobs.deliveries",
     "mauntic_jobs.runs",
     "delivery.delivery_events",
+    "delivery.delivery_jobs",
     "delivery.provider_configs",
     "delivery.sending_domains",
 )
@@ -38,6 +39,7 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("deliveries", "failed_reasons", FAILED),
     ("deliveries", "failed_page", {**FAILED, "after": "", "page": 500}),
     ("deliveries", "standing", {"organizations": [organization(1)], "deliveries": ["d1"]}),
+    ("deliveries", "close_campaigns", {}),
     ("deliveries", "swept", {"lease": timedelta(minutes=1)}),
     ("deliveries", "list", {**ALL, "states": None, "since": None}),
     ("deliveries", "list", {**ALL, "states": ["sent"], "since": None}),
@@ -79,6 +81,11 @@ ROW_OF_EACH = (
     INSERT INTO delivery.delivery_events (job_id, organization_id, contact_id, channel, event_type, created_at)
     VALUES (gen_random_uuid(), %(org)s, %(contact)s, 'email', 'sent', '2026-11-05')
     """,
+    """
+    INSERT INTO delivery.delivery_jobs (organization_id, channel, status, idempotency_key, completed_at)
+    SELECT %(org)s, 'email', 'sent', n::text, '2026-11-05' FROM generate_series(1, 1000) AS n
+    """,
+    "ANALYZE delivery.delivery_jobs",
     """
     INSERT INTO delivery.provider_configs (organization_id, channel, provider_type, config)
     VALUES (%(org)s, 'email', 'ses', '{}')
