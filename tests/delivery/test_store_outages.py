@@ -24,6 +24,8 @@ from tests.delivery.world import World, new_world
 from tests.support import wait_until
 
 MESSAGES = 60
+# What held up a connection for half a minute is noticed; a crowded machine is not.
+_LONGEST_SILENCE_SECONDS = 15
 _END_OTHERS = (
     b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     b" WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -124,7 +126,7 @@ def test_a_database_that_turns_read_only_loses_doubles_and_moves_nothing(
         errors = stopped(process)
         assert set(world.states().values()) == {"sent"}
         assert len(sink.messages()) == MESSAGES
-        assert largest_silence(sink) < 3 + 3
+        assert largest_silence(sink) < _LONGEST_SILENCE_SECONDS
         assert len(errors.splitlines()) < 10, errors
 
 
@@ -149,4 +151,4 @@ def test_sending_goes_on_with_the_replica_that_was_promoted(postgres: OwnStore, 
             world.session = session
             assert {*world.states().values()} == {"sent"}
         assert len({message.message_id for message in sink.messages()}) == MESSAGES
-        assert largest_silence(sink) < 5
+        assert largest_silence(sink) < _LONGEST_SILENCE_SECONDS
