@@ -45,10 +45,10 @@ class Sent:
 
 
 # Hears of each exchange: the channel, the provider's type, what came of it, and how long it took.
-Observe = Callable[[str, str, str, float], None]
+Observe = Callable[[str, str, Outcome, float], None]
 
 
-def _unobserved(_channel: str, _provider: str, _outcome: str, _seconds: float) -> None:
+def _unobserved(_channel: str, _provider: str, _outcome: Outcome, _seconds: float) -> None:
     """Count nothing."""
 
 
@@ -91,7 +91,7 @@ class Sending:
             used, started, since = provider, clock.now(), time.monotonic()
             outcome = await _outcome(provider, content)
             seconds = time.monotonic() - since
-            self._observe(channel, provider.config.type, outcome.verdict, seconds)
+            self._observe(channel, provider.config.type, outcome, seconds)
             attempts.append(
                 {
                     "provider": provider.config.name,
@@ -99,6 +99,7 @@ class Sending:
                     "seconds": round(seconds, 4),
                     "outcome": outcome.verdict,
                     "reason": outcome.reason,
+                    **({"blame": outcome.blame} if outcome.blame else {}),
                     **({"queue_id": outcome.queue_id} if outcome.queue_id else {}),
                 }
             )

@@ -35,6 +35,14 @@ SET status = 'sending'
 FROM unnest(%(organizations)s::uuid[], %(jobs)s::uuid[]) AS started (organization_id, id)
 WHERE job.id = started.id AND job.organization_id = started.organization_id AND job.status = 'queued'
 
+-- deferrals -- How often receivers have asked to wait with a delivery.
+SELECT count(*) AS deferrals
+FROM mauntic_jobs.deliveries AS delivery
+CROSS JOIN LATERAL jsonb_array_elements(delivery.attempts) AS attempt (value)
+WHERE
+    delivery.organization_id = %(organization)s AND delivery.delivery_id = %(delivery)s
+    AND attempt.value ->> 'outcome' = 'deferred'
+
 -- end_leases -- Name what was being sent by processes that have died, or have lost sight of it: nobody knows.
 UPDATE mauntic_jobs.deliveries AS delivery
 SET
@@ -122,9 +130,11 @@ FROM delivery.sending_domains
 WHERE organization_id = %(organization)s AND lower(domain) = %(domain)s
 
 -- list -- The latest deliveries since an instant, of some states and one organization; each is for all if it is null.
+-- `blame` is what the last refusal is about, or the class that the provider's API has for it.
 SELECT
     delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
-    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts, reason
+    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts,
+    coalesce(attempts -> -1 ->> 'blame', reject_reason) AS blame, reason
 FROM mauntic_jobs.deliveries
 WHERE
     (%(states)s::text[] IS NULL OR state = any(%(states)s::text[]))
