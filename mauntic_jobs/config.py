@@ -31,6 +31,7 @@ from mauntic_jobs.setting_types import (
     CampaignChannels,
     ChannelSettings,
     Duration,
+    HostName,
     JobSettings,
     Networks,
     PositiveDuration,
@@ -128,6 +129,9 @@ class Settings(BaseSettings):
     )
     provider_urls: dict[str, ApiAddress] = Field(
         {}, description="other addresses of the providers' APIs, by type, such as a test server's"
+    )
+    ehlo_name: HostName | None = Field(
+        None, description="name that SMTP servers are greeted with; by default the domain of the sender"
     )
     record_activity: bool = Field(False, description="write a row of contact_activity for each message sent")
 

@@ -104,4 +104,6 @@ def _zone(text: str) -> str:
 # Networks like `10.1.0.0/16, fd00::/8`.
 Networks = Annotated[str, AfterValidator(_networks)]
 ApiAddress = Annotated[str, AfterValidator(_address)]
+# A host name, or an address in brackets, as EHLO has it.
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\[][A-Za-z0-9._:\]-]{0,254}$")]
 ZoneName = Annotated[str, AfterValidator(_zone)]

@@ -1,7 +1,6 @@
 """The kinds of providers there are, by channel and type."""
 
 from collections.abc import Callable, Mapping
-from socket import getfqdn
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.network import Network, parse_networks
@@ -29,7 +28,7 @@ def factories(
     def api(kind: str, default: str) -> str:
         return settings.provider_urls.get(kind, default).rstrip("/")
 
-    hello, timeout = getfqdn(), settings.send_timeout.total_seconds()
+    hello, timeout = settings.ehlo_name, settings.send_timeout.total_seconds()
     return {
         ("email", "custom_smtp"): lambda config: SmtpProvider(config, network, hello=hello, timeout=timeout, idle=kept),
         ("email", "postmark"): lambda config: postmark.PostmarkProvider(config, client, api("postmark", postmark.API)),

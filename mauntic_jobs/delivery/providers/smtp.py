@@ -14,13 +14,16 @@ from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
 
 _DEFAULT_PORT = 587
 _TLS_PORT = 465
+# The domain is reserved (RFC 2606) and takes no mail: a server that verifies recipients has no host to ask there, and a
+# relay takes it from those who may relay.
+CHECK_RECIPIENT = "postmaster@example.com"
 
 
 class SmtpProvider:
     """Sends emails over kept connections, as many as are sent at once. `idle` are those of the whole process."""
 
     def __init__(
-        self, config: ProviderConfig, network: Network, *, hello: str, timeout: float, idle: IdleConnections
+        self, config: ProviderConfig, network: Network, *, hello: str | None, timeout: float, idle: IdleConnections
     ) -> None:
         self.config = config
         self.sender = _sender(config)
@@ -53,10 +56,11 @@ class SmtpProvider:
         )
 
     async def check(self) -> Outcome:
-        """Connect and log in, without sending anything."""
+        """Log in, and ask whether the server would take a message, without sending one."""
         connection = self._connection()
+        sender = parse_address(self.sender).spec if self.sender else None
         try:
-            return await connection.check()
+            return await connection.check(sender, CHECK_RECIPIENT)
         finally:
             await connection.close()
 
@@ -84,7 +88,7 @@ def _sender(config: ProviderConfig) -> str | None:
     return sender
 
 
-def _server(config: ProviderConfig, hello: str) -> SmtpServer:
+def _server(config: ProviderConfig, hello: str | None) -> SmtpServer:
     """Return where and how to log in, by the keys of nodemailer. Raises ProviderError."""
     host = (config.text("host") or "").strip()
     wrong = problems(config.type, config.values)
