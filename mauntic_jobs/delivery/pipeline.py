@@ -156,7 +156,8 @@ class Pipeline:
         providers = self._sending.usable(organization, chosen.usable)
         if not providers:
             wait = jittered(self._sending.wait(organization, chosen.usable))
-            return await self._close(order, State.DEFERRED, "no provider works at present", wait=wait)
+            problem = self._sending.problem(organization, chosen.usable)
+            return await self._close(order, State.DEFERRED, problem, wait=wait)
         return await self._attempt(order, draft, providers, await self._allowance(draft, order))
 
     async def _attempt(

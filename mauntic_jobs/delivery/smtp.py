@@ -1,7 +1,6 @@
 """SMTP client that reports the fate of every message."""
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -9,21 +8,14 @@ from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.mime import Mime
 from mauntic_jobs.delivery.network import Network
 from mauntic_jobs.delivery.outcome import Outcome, Verdict
-from mauntic_jobs.delivery.smtp_login import Ended, Features, SmtpServer, log_on
-from mauntic_jobs.delivery.smtp_verdicts import Stage, is_about_session, refusal
+from mauntic_jobs.delivery.smtp_login import Ended, Features, SmtpServer, connect, log_on
+from mauntic_jobs.delivery.smtp_verdicts import Stage, is_about_session, queue_id_of, refusal
 from mauntic_jobs.delivery.smtp_wire import OK, SHUTTING_DOWN, LostError, NotSmtpError, Reply, Wire
 from mauntic_jobs.delivery.writing import ContentError
 
 _GO_ON = range(300, 400)
 # What fits into the buffers of the network, so that nobody can tell how much of it has arrived.
 _SMALL = 64 * 1024
-# As Postfix, Exim, Exchange, Sendmail, Google and Amazon name what they have queued.
-_QUEUE_ID = re.compile(
-    r"queued as ([\w.-]{4,64})|\bid=([\w.-]{4,64})|\bInternalId=(\d{4,64})|^(?:2\.\d\.\d )?(\w{8,64}) Message accepted"
-    r"|^(?:2\.\d\.\d )?OK +\d+ ([\w.-]{4,64}) - gsmtp|^(?:2\.\d\.\d )?Ok ([0-9a-f]{8,64}[\w-]{0,64})$",
-    re.IGNORECASE,
-)
-_LONGEST_REPLY = 500
 _ENVELOPE = (Stage.SENDER, Stage.RECIPIENT, Stage.DATA)
 
 
@@ -35,6 +27,7 @@ class SmtpConnection:
         self._network = network
         self._timeout = timeout
         self._wire: Wire | None = None
+        self._opened: Wire | None = None
         self._features = Features()
         self._unfinished = False
         self._may_repeat = False
@@ -76,7 +69,7 @@ class SmtpConnection:
         except Ended as ended:
             return ended.outcome
         except (TimeoutError, LostError, OSError) as error:
-            problem = str(error) or f"no answer for {self._timeout:g} s"
+            problem = self._silence() if isinstance(error, TimeoutError) else str(error)
             return self._dropped(Verdict.PROVIDER, problem).outcome
 
     async def _asked(self, wire: Wire, sender: str, recipient: str) -> str:
@@ -137,7 +130,7 @@ class SmtpConnection:
             return self._judged(reply)
         except TimeoutError:
             self._may_repeat = False
-            raise self._dropped(verdict, f"no answer for {self._timeout:g} s") from None
+            raise self._dropped(verdict, self._silence()) from None
         except NotSmtpError as error:
             verdict = Verdict.PROVIDER if verdict is Verdict.TEMPORARY else verdict
             raise self._dropped(verdict, str(error)) from None
@@ -258,7 +251,7 @@ class SmtpConnection:
         if self._wire is not None:
             self._drop()
         # A task of its own, so that it can be ended without ending the caller.
-        self._opening = asyncio.ensure_future(log_on(self._server, self._network, sender))
+        self._opening = asyncio.ensure_future(self._log_on(sender))
         try:
             wire, self._features = await self._opening
         except asyncio.CancelledError:
@@ -272,6 +265,18 @@ class SmtpConnection:
         self._wire, self._unfinished = wire, False
         return wire
 
+    async def _log_on(self, sender: str | None) -> tuple[Wire, Features]:
+        self._opened = None
+        self._opened = wire = await connect(self._server, self._network)
+        return wire, await log_on(wire, self._server, sender)
+
+    def _silence(self) -> str:
+        """Return what has not come in time."""
+        greeted = self._wire is not None or self._opened is None or self._opened.has_heard
+        if greeted or self._server.secure:
+            return f"no answer for {self._timeout:g} s"
+        return f"no greeting for {self._timeout:g} s. If port {self._server.port} begins with TLS, set secure to true"
+
     def _dropped(self, verdict: Verdict, reason: str) -> Ended:
         self._drop()
         return Ended(Outcome(verdict, f"{self._server.host}: {reason}"))
@@ -280,12 +285,6 @@ class SmtpConnection:
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.abort()
-
-
-def queue_id_of(reply: Reply) -> str | None:
-    """Return the id that a server's reply to the content names, or None."""
-    found = _QUEUE_ID.search(" ".join(reply.lines)[:_LONGEST_REPLY])
-    return found[found.lastindex or 0] if found else None
 
 
 def _close_unused(opening: asyncio.Task[tuple[Wire, Features]]) -> None:

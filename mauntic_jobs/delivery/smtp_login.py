@@ -2,12 +2,14 @@
 
 import base64
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 
 from mauntic_jobs.delivery.network import Network, NetworkError
 from mauntic_jobs.delivery.outcome import Outcome, Verdict
-from mauntic_jobs.delivery.smtp_wire import OK, SHUTTING_DOWN, LostError, Reply, Wire
+from mauntic_jobs.delivery.smtp_tls import Tls, context_of, handshake_problem, loss_problem
+from mauntic_jobs.delivery.smtp_wire import OK, SHUTTING_DOWN, LostError, NotSmtpError, Reply, Wire
 
 _GO_ON = range(300, 400)
 # Longer numbers are not read: Python refuses to convert them.
@@ -19,8 +21,7 @@ class SmtpServer:
     """Where and how to log in. `secure`: TLS from the first byte, else STARTTLS where it is offered.
 
     `hello` is the name for EHLO, by default the domain of the sender. `require_tls`: nothing is sent without it;
-    `ignore_tls`: STARTTLS is not asked for. `verify`: the certificate has to be valid, and that of `tls_name`, or else
-    of the host.
+    `ignore_tls`: STARTTLS is not asked for.
     """
 
     host: str
@@ -31,13 +32,12 @@ class SmtpServer:
     hello: str | None = None
     require_tls: bool = False
     ignore_tls: bool = False
-    verify: bool = True
-    tls_name: str | None = None
+    tls: Tls = field(default_factory=Tls)
 
     @property
     def certified_name(self) -> str:
         """The name that the server's certificate has to be about."""
-        return self.tls_name or self.host
+        return self.tls.name or self.host
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,19 @@ def _useless(reason: str) -> Ended:
     return Ended(Outcome(Verdict.PROVIDER, reason))
 
 
-async def log_on(server: SmtpServer, network: Network, sender: str | None) -> tuple[Wire, Features]:
-    """Return a connection on which a message of a sender may be begun. Raises Ended, LostError or OSError."""
+async def connect(server: SmtpServer, network: Network) -> Wire:
+    """Return a connection on which nothing has been said. Raises Ended."""
     try:
         addresses = await network.resolve(server.host, server.port)
     except NetworkError as error:
         raise _useless(str(error)) from None
-    wire = await _connected(server, addresses)
+    return await _connected(server, addresses)
+
+
+async def log_on(wire: Wire, server: SmtpServer, sender: str | None) -> Features:
+    """Let messages of a sender be begun on a new connection. Raises Ended, LostError or OSError, and closes it then."""
     try:
-        return wire, await _welcomed(wire, server, server.hello or _domain_of(sender) or wire.address_literal)
+        return await _welcomed(wire, server, server.hello or _domain_of(sender) or wire.address_literal)
     except BaseException:
         wire.abort()
         raise
@@ -82,24 +86,28 @@ def _domain_of(sender: str | None) -> str | None:
 
 
 async def _connected(server: SmtpServer, addresses: list[str]) -> Wire:
-    tls = _tls(verify=server.verify) if server.secure else None
+    tls = context_of(server.tls) if server.secure else None
     problem = ""
     for address in addresses:
         try:
             return await Wire.connect(address, server.port, tls, server.certified_name)
+        except ssl.SSLError as error:
+            raise _useless(f"{server.host}:{server.port}: {_problem(server, error)}") from None
         except OSError as error:
-            problem = str(error)
+            problem = str(error) or "the server closed the connection at once"
     raise _useless(f"{server.host}:{server.port}: cannot connect: {problem}")
 
 
 async def _welcomed(wire: Wire, server: SmtpServer, hello: str) -> Features:
-    await _expect(wire, server, None, "the greeting")
+    with _explained(server, after_tls=server.secure):
+        await _expect(wire, server, None, "the greeting")
     features = await _greet(wire, server, hello)
     if not server.secure and not server.ignore_tls:
         if features.starttls:
             await _expect(wire, server, b"STARTTLS\r\n", "STARTTLS")
-            await wire.start_tls(_tls(verify=server.verify), server.certified_name)
-            features = await _greet(wire, server, hello)
+            with _explained(server, after_tls=True):
+                await wire.start_tls(context_of(server.tls), server.certified_name)
+                features = await _greet(wire, server, hello)
         elif server.require_tls:
             raise _useless(f"{server.host} offers no TLS, and requireTLS asks for it")
     if server.username is not None:
@@ -164,13 +172,22 @@ def _features(reply: Reply) -> Features:
     )
 
 
-@cache
-def _tls(*, verify: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+@contextmanager
+def _explained(server: SmtpServer, *, after_tls: bool) -> Iterator[None]:
+    """Say what to change where TLS fails, or the server closes the connection as it has begun."""
+    try:
+        yield
+    except NotSmtpError:
+        raise
+    except LostError as error:
+        problem = loss_problem(str(error), server.tls) if after_tls else str(error)
+        raise _useless(f"{server.host}: {problem}") from None
+    except OSError as error:
+        raise _useless(f"{server.host}: {_problem(server, error)}") from None
+
+
+def _problem(server: SmtpServer, error: OSError) -> str:
+    return handshake_problem(error, name=server.certified_name, port=server.port, secure=server.secure, tls=server.tls)
 
 
 def _base64(text: str) -> bytes:

@@ -1,5 +1,6 @@
 """Verdicts on SMTP replies that refuse a message, by the command that they answer."""
 
+import re
 from enum import StrEnum
 
 from mauntic_jobs.delivery.outcome import Blame, Outcome, RejectReason, Verdict
@@ -12,6 +13,12 @@ _TEMPORARY, _PERMANENT = range(400, 500), range(500, 600)
 _LOGIN_CODES = frozenset({454, 530, 534, 535, 538})
 _BAD_SEQUENCE = 503
 _LONGEST_REPLY = 500
+# As Postfix, Exim, Exchange, Sendmail, Google and Amazon name what they have queued.
+_QUEUE_ID = re.compile(
+    r"queued as ([\w.-]{4,64})|\bid=([\w.-]{4,64})|\bInternalId=(\d{4,64})|^(?:2\.\d\.\d )?(\w{8,64}) Message accepted"
+    r"|^(?:2\.\d\.\d )?OK +\d+ ([\w.-]{4,64}) - gsmtp|^(?:2\.\d\.\d )?Ok ([0-9a-f]{8,64}[\w-]{0,64})$",
+    re.IGNORECASE,
+)
 
 
 class Stage(StrEnum):
@@ -51,6 +58,12 @@ def is_about_session(reply: Reply) -> bool:
     if reply.code == SHUTTING_DOWN:
         return True
     return (reply.code in _TEMPORARY or reply.code in _PERMANENT) and temporary_blame_of(_text(reply)) is Blame.SESSION
+
+
+def queue_id_of(reply: Reply) -> str | None:
+    """Return the id that a server's reply to the content names, or None."""
+    found = _QUEUE_ID.search(_text(reply))
+    return found[found.lastindex or 0] if found else None
 
 
 def _text(reply: Reply) -> str:

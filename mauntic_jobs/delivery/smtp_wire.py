@@ -54,6 +54,7 @@ class Wire(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._news: asyncio.Future[None] | None = None
         self._flowing: asyncio.Future[None] | None = None
+        self.has_heard = False
         self._ended = asyncio.Event()
 
     @classmethod
@@ -155,6 +156,7 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep what the server said."""
+        self.has_heard = True
         self._unread += data
         if len(self._unread) > _MOST_UNREAD:
             self._end(f"the server sent more than {_MOST_UNREAD:,} bytes unasked")

@@ -1,16 +1,19 @@
 """A tenant's own SMTP server."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from mauntic_jobs.delivery.addresses import AddressError, parse_address
 from mauntic_jobs.delivery.mime import Email, Mime, build
 from mauntic_jobs.delivery.network import Network
 from mauntic_jobs.delivery.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError
+from mauntic_jobs.delivery.providers.flags import flag
 from mauntic_jobs.delivery.providers.idle import IdleConnections
-from mauntic_jobs.delivery.providers.keys import flag, problems
+from mauntic_jobs.delivery.providers.keys import problems
 from mauntic_jobs.delivery.smtp import SmtpConnection
 from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
+from mauntic_jobs.delivery.smtp_tls import tls_of
 
 _DEFAULT_PORT = 587
 _TLS_PORT = 465
@@ -23,11 +26,18 @@ class SmtpProvider:
     """Sends emails over kept connections, as many as are sent at once. `idle` are those of the whole process."""
 
     def __init__(
-        self, config: ProviderConfig, network: Network, *, hello: str | None, timeout: float, idle: IdleConnections
+        self,
+        config: ProviderConfig,
+        network: Network,
+        *,
+        timeout: float,
+        idle: IdleConnections,
+        hello: str | None = None,
+        ca_file: Path | None = None,
     ) -> None:
         self.config = config
         self.sender = _sender(config)
-        self._server = _server(config, hello)
+        self._server = _server(config, hello, ca_file)
         self._network = network
         self._timeout = timeout
         self._idle = idle
@@ -88,7 +98,7 @@ def _sender(config: ProviderConfig) -> str | None:
     return sender
 
 
-def _server(config: ProviderConfig, hello: str | None) -> SmtpServer:
+def _server(config: ProviderConfig, hello: str | None, ca_file: Path | None) -> SmtpServer:
     """Return where and how to log in, by the keys of nodemailer. Raises ProviderError."""
     host = (config.text("host") or "").strip()
     wrong = problems(config.type, config.values)
@@ -97,9 +107,9 @@ def _server(config: ProviderConfig, hello: str | None) -> SmtpServer:
     given = int(config.text("port") or 0)
     # As in nodemailer, the port for TLS from the first byte means that, unless the configuration says otherwise.
     secure = bool(flag(config.values.get("secure"))) or (config.values.get("secure") is None and given == _TLS_PORT)
-    auth, tls = config.values.get("auth"), config.values.get("tls")
+    auth = config.values.get("auth")
     login = ProviderConfig(config.id, config.type, auth) if isinstance(auth, dict) else config
-    tls = ProviderConfig(config.id, config.type, tls if isinstance(tls, dict) else {})
+    tls = tls_of(config.values)
     return SmtpServer(
         host,
         given or (_TLS_PORT if secure else _DEFAULT_PORT),
@@ -109,6 +119,5 @@ def _server(config: ProviderConfig, hello: str | None) -> SmtpServer:
         hello=config.text("name") or hello,
         require_tls=bool(flag(config.values.get("requireTLS"))),
         ignore_tls=bool(flag(config.values.get("ignoreTLS"))),
-        verify=flag(tls.values.get("rejectUnauthorized", True)) is not False,
-        tls_name=tls.text("servername"),
+        tls=tls if tls.ca else replace(tls, ca_file=ca_file),
     )
