@@ -6,7 +6,7 @@ from pathlib import Path
 from mauntic_jobs.delivery.addresses import AddressError, parse_address
 from mauntic_jobs.delivery.mime import Email, Mime, build
 from mauntic_jobs.delivery.network import Network
-from mauntic_jobs.delivery.outcome import Outcome, Verdict
+from mauntic_jobs.delivery.outcome import Blame, Outcome, Verdict
 from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError
 from mauntic_jobs.delivery.providers.flags import flag
 from mauntic_jobs.delivery.providers.idle import IdleConnections
@@ -70,7 +70,10 @@ class SmtpProvider:
         connection = self._connection()
         sender = parse_address(self.sender).spec if self.sender else None
         try:
-            return await connection.check(sender, CHECK_RECIPIENT)
+            outcome = await connection.check(sender, CHECK_RECIPIENT)
+            if outcome.blame is Blame.SENDER and self._server.username is None:
+                return replace(outcome, reason=f"{outcome.reason}. It has no login: set username and password")
+            return outcome
         finally:
             await connection.close()
 
