@@ -22,6 +22,7 @@ _SESSION = re.compile(
     r"|\bre-?connect\b|new (?:smtp )?(?:connection|session)|closing (?:transmission )?(?:channel|connection)",
     re.IGNORECASE | re.DOTALL,
 )
+_GREYLISTING = re.compile(r"\bgr[ae]y-?list", re.IGNORECASE)
 _ASKED = re.compile(
     r"(?:again|back|re-?try|re-?send|wait|gr[ae]y-?list\w*|defer\w*|delay\w*|reject\w*)\b[^.;,\d]{0,40}?"
     r"(?:(\d{1,2}):(\d\d):(\d\d)|(\d{1,6}) ?(s|m|h)(?:ec(?:ond)?s?|in(?:ute)?s?|(?:ou)?rs?)?\b)",
@@ -32,6 +33,11 @@ _ASKED = re.compile(
 def temporary_blame_of(text: str) -> Blame:
     """Return SESSION if a new connection may do, else WAIT; `text` is the reply's, without the code of three digits."""
     return Blame.SESSION if _SESSION.search(text) else Blame.WAIT
+
+
+def is_greylisting(text: str) -> bool:
+    """Whether a server says that it greylists, which is about this message even where it closes the connection."""
+    return _GREYLISTING.search(text) is not None
 
 
 def asked_seconds_of(text: str) -> float | None:

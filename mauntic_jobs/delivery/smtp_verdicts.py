@@ -4,7 +4,7 @@ import re
 from enum import StrEnum
 
 from mauntic_jobs.delivery.outcome import Blame, Outcome, RejectReason, Verdict
-from mauntic_jobs.delivery.smtp_deferrals import asked_seconds_of, temporary_blame_of
+from mauntic_jobs.delivery.smtp_deferrals import asked_seconds_of, is_greylisting, temporary_blame_of
 from mauntic_jobs.delivery.smtp_replies import blame_of
 from mauntic_jobs.delivery.smtp_wire import SHUTTING_DOWN, Reply
 
@@ -33,7 +33,7 @@ class Stage(StrEnum):
 def refusal(stage: Stage, reply: Reply) -> Outcome:
     """Return the outcome of a reply that refuses. One after the content that is not a refusal is UNKNOWN."""
     reason, text = f"{stage} was refused: {reply}", _text(reply)
-    if reply.code == SHUTTING_DOWN:
+    if reply.code == SHUTTING_DOWN and not is_greylisting(text):
         return Outcome(Verdict.PROVIDER, reason, blame=Blame.SESSION)
     if reply.code in _LOGIN_CODES:
         return Outcome(Verdict.PROVIDER, reason, blame=Blame.SENDER)

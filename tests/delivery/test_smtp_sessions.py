@@ -54,6 +54,12 @@ def test_a_kept_connection_that_is_shut_down_is_replaced_once(sink: Sink, script
     assert sink.behaviour.heard.count("EHLO") == 2
 
 
+def test_a_server_that_greylists_with_421_asks_to_wait(sink: Sink) -> None:
+    sink.behaviour.at_recipient = lambda _: "421 4.7.0 Greylisted, please retry in 5 minutes"
+    (outcome,) = send(sink, "ann@example.com")
+    assert (outcome.verdict, outcome.blame, outcome.retry_after) == (Verdict.DEFERRED, Blame.WAIT, 300)
+
+
 @pytest.mark.parametrize("pipelining", [True, False])
 def test_a_refusal_counts_although_the_server_closes_after_it(tmp_path: Path, pipelining: bool) -> None:
     with running_sink(tmp_path, pipelining=pipelining) as sink:
