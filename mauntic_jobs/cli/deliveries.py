@@ -34,7 +34,7 @@ Organization = Annotated[UUID | None, typer.Option(metavar="UUID", help="Only of
 
 _STATES = [state.value for state in State]
 _COUNTS = ["channel", "state", "deliveries", "oldest", "latest"]
-_COLUMNS = ["delivery_id", "channel", "state", "address", "attempts", "until", "updated_at", "reason"]
+_COLUMNS = ["delivery_id", "channel", "state", "address", "attempts", "until", "updated_at", "blame", "reason"]
 
 
 @command(app, "list", example="mauntic-jobs deliveries list --state ambiguous --state failed")

@@ -27,6 +27,7 @@ _STATES = {
     "claimed": "claimed",
     "deferred": "deferred",
     "warming_up": "waiting for warm-up",
+    "asked_to_wait": "deferred by receivers",
     "failed": f"failed within {FAILED_WITHIN // timedelta(hours=1)}h",
 }
 

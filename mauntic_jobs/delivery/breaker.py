@@ -1,4 +1,4 @@
-"""Leaving a provider alone that fails again and again, or wants to be asked later."""
+"""Circuit breaker for providers that fail again and again, or want to be asked later."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -15,6 +15,7 @@ class _Circuit:
     failures: int = 0
     pause: float = 0.0
     closed_from: float = 0.0
+    reason: str = ""
 
 
 class Breaker:
@@ -34,9 +35,15 @@ class Breaker:
         """Note that it works."""
         self._circuits.pop(key, None)
 
-    def failed(self, key: Hashable) -> None:
+    def reason(self, key: Hashable) -> str:
+        """Return why it failed last, empty if it works."""
+        circuit = self._circuits.get(key)
+        return circuit.reason if circuit else ""
+
+    def failed(self, key: Hashable, reason: str = "") -> None:
         """Note that it failed. Failures that were under way when it opened do not count."""
         circuit = self._circuits.setdefault(key, _Circuit())
+        circuit.reason = reason
         if circuit.closed_from > self._clock():
             return
         circuit.failures += 1

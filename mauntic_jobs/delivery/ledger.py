@@ -74,6 +74,12 @@ class Ledger:
         """Commit what became of a delivery."""
         return await self._results.ask(result)
 
+    async def deferrals(self, message: Message) -> int:
+        """Return how often receivers have asked to wait with a delivery, as far as its attempts are kept."""
+        key = {"organization": message.organization_id, "delivery": message.key}
+        rows = await self._patiently(lambda: self._records_link.rows(_sql["deferrals"], key, bare=True))
+        return int(rows[0]["deferrals"])
+
     async def end_leases(self, most: int = 500) -> list[Row]:
         """Name the deliveries that were being sent by a process that has died."""
         parameters = {"resend_after": self._parameters["resend_after"].decode(), "most": most}

@@ -45,10 +45,10 @@ class Sent:
 
 
 # Hears of each exchange: the channel, the provider's type, what came of it, and how long it took.
-Observe = Callable[[str, str, str, float], None]
+Observe = Callable[[str, str, Outcome, float], None]
 
 
-def _unobserved(_channel: str, _provider: str, _outcome: str, _seconds: float) -> None:
+def _unobserved(_channel: str, _provider: str, _outcome: Outcome, _seconds: float) -> None:
     """Count nothing."""
 
 
@@ -80,6 +80,12 @@ class Sending:
         limits = [limit for key in keys if (limit := self.breaker.limit(key))]
         return min([*waits, *limits], default=_SHORTEST_WAIT_SECONDS)
 
+    def problem(self, organization: UUID, providers: Sequence[Provider]) -> str:
+        """Return why none of them is tried now: what each last failed for."""
+        reasons = {each.config.name: self.breaker.reason((organization, each.config.id)) for each in providers}
+        known = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
+        return clean("; ".join(["no provider works at present", *known]))
+
     async def send(self, organization: UUID, channel: str, providers: Sequence[Provider], content: Any) -> Sent:
         """Send the content of a channel over the first of the providers that takes it."""
         began = time.monotonic()
@@ -91,7 +97,7 @@ class Sending:
             used, started, since = provider, clock.now(), time.monotonic()
             outcome = await _outcome(provider, content)
             seconds = time.monotonic() - since
-            self._observe(channel, provider.config.type, outcome.verdict, seconds)
+            self._observe(channel, provider.config.type, outcome, seconds)
             attempts.append(
                 {
                     "provider": provider.config.name,
@@ -99,6 +105,7 @@ class Sending:
                     "seconds": round(seconds, 4),
                     "outcome": outcome.verdict,
                     "reason": outcome.reason,
+                    **({"blame": outcome.blame} if outcome.blame else {}),
                     **({"queue_id": outcome.queue_id} if outcome.queue_id else {}),
                 }
             )
@@ -115,7 +122,7 @@ class Sending:
             case Verdict.ACCEPTED | Verdict.PERMANENT:
                 self.breaker.succeeded(key)
             case Verdict.PROVIDER:
-                self.breaker.failed(key)
+                self.breaker.failed(key, outcome.reason)
             case Verdict.RATE_LIMITED:
                 said = _UNSAID_LIMIT_SECONDS if outcome.retry_after is None else outcome.retry_after
                 limit = min(max(said, 0.1), _LONGEST_LIMIT_SECONDS)

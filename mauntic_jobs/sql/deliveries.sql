@@ -35,6 +35,14 @@ SET status = 'sending'
 FROM unnest(%(organizations)s::uuid[], %(jobs)s::uuid[]) AS started (organization_id, id)
 WHERE job.id = started.id AND job.organization_id = started.organization_id AND job.status = 'queued'
 
+-- deferrals -- How often receivers have asked to wait with a delivery.
+SELECT count(*) AS deferrals
+FROM mauntic_jobs.deliveries AS delivery
+CROSS JOIN LATERAL jsonb_array_elements(delivery.attempts) AS attempt (value)
+WHERE
+    delivery.organization_id = %(organization)s AND delivery.delivery_id = %(delivery)s
+    AND attempt.value ->> 'outcome' = 'deferred'
+
 -- end_leases -- Name what was being sent by processes that have died, or have lost sight of it: nobody knows.
 UPDATE mauntic_jobs.deliveries AS delivery
 SET
@@ -151,9 +159,11 @@ FROM delivery.sending_domains
 WHERE organization_id = %(organization)s AND lower(domain) = %(domain)s
 
 -- list -- The deliveries that were claimed last, of some states, an organization and a channel; each is for all if null.
+-- `blame` is what the last refusal is about, or the class that the provider's API has for it.
 SELECT
     delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
-    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts, reason
+    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts,
+    coalesce(attempts -> -1 ->> 'blame', reject_reason) AS blame, reason
 FROM mauntic_jobs.deliveries
 WHERE
     (%(states)s::text[] IS NULL OR state = any(%(states)s::text[]))
@@ -166,7 +176,8 @@ LIMIT %(limit)s
 -- list_of_organization -- The same of one organization, which may have few of all deliveries: its own are sorted.
 SELECT
     delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
-    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts, reason
+    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts,
+    coalesce(attempts -> -1 ->> 'blame', reject_reason) AS blame, reason
 FROM mauntic_jobs.deliveries
 WHERE
     organization_id = %(organization)s::uuid AND (%(states)s::text[] IS NULL OR state = any(%(states)s::text[]))
@@ -177,7 +188,8 @@ LIMIT %(limit)s
 -- list_unsent -- The same of states other than sending and sent, whose deliveries are few: they are sorted.
 SELECT
     delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
-    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts, reason
+    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts,
+    coalesce(attempts -> -1 ->> 'blame', reject_reason) AS blame, reason
 FROM mauntic_jobs.deliveries
 WHERE
     unsent_state = any(%(states)s::text[])

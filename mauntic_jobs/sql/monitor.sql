@@ -15,7 +15,7 @@ GROUP BY channel
 ORDER BY channel
 
 -- deferred -- Deliveries that were asked for long ago and wait for a provider that works, by channel. Those that wait for
--- their domain's warm-up are well; they are due last, at the next midnight.
+-- their domain's warm-up are well; they are due last, at the next midnight. So are those whose receiver asks to wait.
 SELECT channel, count(*) AS deliveries, count(DISTINCT organization_id) AS organizations, min(created_at) AS since
 FROM (
     SELECT channel, organization_id, created_at, reason
@@ -24,6 +24,6 @@ FROM (
     ORDER BY unsent_at
     LIMIT %(most)s
 ) AS waiting
-WHERE reason NOT LIKE 'warm-up:%%' AND created_at <= %(before)s
+WHERE reason NOT LIKE 'warm-up:%%' AND reason NOT LIKE 'the receiver asks to wait:%%' AND created_at <= %(before)s
 GROUP BY channel
 ORDER BY channel

@@ -26,7 +26,8 @@ LEFT JOIN LATERAL (
 ) AS recent ON true
 
 -- deliveries -- How many deliveries wait, by channel and state, and since when; of each state at most `most` are counted.
--- `held` is what a human must decide, `warming_up` what waits for a domain's next day; `failed` are those since `since`.
+-- `held` is what a human must decide, `warming_up` what waits for a domain's next day, `asked_to_wait` what its receiver
+-- wants later; `failed` are those since `since`.
 SELECT channel, state, count(*) AS deliveries, min(updated_at) AS oldest, min(until) AS next
 FROM (
     (
@@ -36,7 +37,14 @@ FROM (
         SELECT channel, 'ambiguous' AS state, updated_at, until
         FROM mauntic_jobs.deliveries WHERE unsent_state = 'ambiguous' AND unsent_at IS NOT NULL LIMIT %(most)s
     ) UNION ALL (
-        SELECT channel, CASE WHEN reason LIKE 'warm-up:%%' THEN 'warming_up' ELSE 'deferred' END AS state, updated_at, until
+        SELECT
+            channel,
+            CASE
+                WHEN reason LIKE 'warm-up:%%' THEN 'warming_up'
+                WHEN reason LIKE 'the receiver asks to wait:%%' THEN 'asked_to_wait'
+                ELSE 'deferred'
+            END AS state,
+            updated_at, until
         FROM mauntic_jobs.deliveries WHERE unsent_state = 'deferred' LIMIT %(most)s
     ) UNION ALL (
         SELECT channel, state, updated_at, until

@@ -46,7 +46,7 @@ DATA = [
     *('"deliveryId": {}', '"deliveryId": ""', f'"deliveryId": "{"x" * 256}"', '"organizationId": 7', '"channel": 5'),
     *('"channel": "EMAIL"', '"emailAddress": ["a@b.example"]', '"html": "' + "{{#if a}}" * 30 + '"'),
     *('"unsubscribeUrl": "http://["', '"unsubscribeUrl": "javascript:x"', '"from": "nobody"', '"replyTo": "x"'),
-    *('"emailAddress": "a@[127.0.0.1]"', '"emailAddress": "\\u2028a@b.example"', '"html": "' + "x" * 1_048_576 + '"'),
+    *('"emailAddress": "a@[127.0.0.1]"', '"emailAddress": "a\\u2028b@b.example"', '"html": "' + "x" * 1_048_576 + '"'),
 ]
 FINE = [
     *(

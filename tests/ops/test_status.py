@@ -187,6 +187,7 @@ def test_what_is_worth_a_look_is_not_urgent(platform: Platform) -> None:
     platform.run("stale-execution-cleanup", "running", 5 * MINUTE, heartbeat_at=platform.now)
     platform.delivery("deferred", until=platform.now, reason="no provider works at present")
     platform.delivery("deferred", until=platform.now, reason="warm-up: acme.test has sent its 50 messages of the day")
+    platform.delivery("deferred", until=platform.now, reason="the receiver asks to wait: 450 4.7.1 greylisted")
     base = f"{platform.settings.queue_prefix}:delivery:send-push"
     platform.ask("ZADD", f"{base}:failed", round((platform.now - HOUR).timestamp() * 1000), "j1")
     platform.ask("HSET", f"{base}:meta", "paused", 1)
