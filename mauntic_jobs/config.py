@@ -29,8 +29,10 @@ from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.setting_types import (
     ApiAddress,
     CampaignChannels,
+    CertificateFile,
     ChannelSettings,
     Duration,
+    HostName,
     JobSettings,
     Networks,
     PositiveDuration,
@@ -128,6 +130,12 @@ class Settings(BaseSettings):
     )
     provider_urls: dict[str, ApiAddress] = Field(
         {}, description="other addresses of the providers' APIs, by type, such as a test server's"
+    )
+    ehlo_name: HostName | None = Field(
+        None, description="name that SMTP servers are greeted with; by default the domain of the sender"
+    )
+    smtp_ca_file: CertificateFile | None = Field(
+        None, description="certificates in PEM of authorities that SMTP servers' certificates may be from as well"
     )
     record_activity: bool = Field(False, description="write a row of contact_activity for each message sent")
 

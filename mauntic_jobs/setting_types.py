@@ -1,10 +1,12 @@
 """The kinds of values that settings have, and those of single jobs and channels."""
 
 import re
+import ssl
 from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -93,6 +95,14 @@ def _address(text: str) -> str:
     return text
 
 
+def _certificates(file: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=file)
+    except (OSError, ssl.SSLError):
+        raise ValueError("it must be a file that can be read, with certificates in PEM") from None
+    return file
+
+
 def _zone(text: str) -> str:
     try:
         ZoneInfo(text)
@@ -104,4 +114,7 @@ def _zone(text: str) -> str:
 # Networks like `10.1.0.0/16, fd00::/8`.
 Networks = Annotated[str, AfterValidator(_networks)]
 ApiAddress = Annotated[str, AfterValidator(_address)]
+# A host name, or an address in brackets, as EHLO has it.
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\[][A-Za-z0-9._:\]-]{0,254}$")]
+CertificateFile = Annotated[Path, AfterValidator(_certificates)]
 ZoneName = Annotated[str, AfterValidator(_zone)]

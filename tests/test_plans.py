@@ -17,6 +17,7 @@ LARGE = (
     "mauntic_jobs.deliveries",
     "mauntic_jobs.runs",
     "delivery.delivery_events",
+    "delivery.delivery_jobs",
     "delivery.provider_configs",
     "delivery.sending_domains",
 )
@@ -48,10 +49,16 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("deliveries", "unsent_reasons", {**EXPIRED, "organization": None, "since": NOW}),
     ("deliveries", "unsent_page", {**EXPIRED, "after": "", "page": 500}),
     ("deliveries", "standing", {"organizations": [organization(1)], "deliveries": ["d1"]}),
-    ("deliveries", "list", {**ALL, "states": ["failed"], "since": None}),
-    ("deliveries", "list", {**ALL, "states": ["deferred"], "since": None}),
-    ("deliveries", "list", {**ALL, "states": None, "since": NOW}),
-    ("deliveries", "list", {**ALL, "states": ["sent"], "since": NOW}),
+    ("deliveries", "close_campaigns", {}),
+    ("deliveries", "swept", {"lease": timedelta(minutes=1)}),
+    ("deliveries", "list", {**ALL, "states": None, "since": None}),
+    ("deliveries", "list", {**ALL, "states": ["sent"], "since": None}),
+    ("deliveries", "list", {**ALL, "states": None, "organization": organization(1), "since": NOW}),
+    ("deliveries", "list_of_organization", {**ALL, "states": None, "organization": organization(2)}),
+    ("deliveries", "list_unsent", {**ALL, "states": ["failed"]}),
+    ("deliveries", "list_unsent", {**ALL, "states": ["deferred", "ambiguous"], "organization": organization(1)}),
+    ("deliveries", "count", {"organization": None, "since": NOW}),
+    ("deliveries", "count", {"organization": organization(1), "since": NOW}),
     ("monitor", "held", {"before": NOW, "most": 10_000}),
     ("monitor", "deferred", {"before": NOW, "most": 10_000}),
     ("monitor", "refused", {"since": NOW, "classes": ["bounced"], "fewest": 20}),
@@ -69,11 +76,11 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
 ROW_OF_EACH = (
     """
     INSERT INTO mauntic_jobs.deliveries (
-        organization_id, delivery_id, channel, state, queue_job, owner, job_id, updated_at
+        organization_id, delivery_id, channel, state, queue_job, owner, job_id, claimed_at, updated_at
     )
     SELECT
         %(org)s, 'd' || n, 'email', CASE WHEN n %% 20 = 0 THEN 'failed' ELSE 'sent' END, 'j', gen_random_uuid(),
-        gen_random_uuid(), %(at)s - n * interval '1 minute'
+        gen_random_uuid(), %(at)s - n * interval '1 minute', %(at)s - n * interval '1 minute'
     FROM generate_series(1, 10000) AS n
     """,
     "ANALYZE mauntic_jobs.deliveries",
@@ -87,6 +94,11 @@ ROW_OF_EACH = (
     INSERT INTO delivery.delivery_events (job_id, organization_id, contact_id, channel, event_type, created_at)
     VALUES (gen_random_uuid(), %(org)s, %(contact)s, 'email', 'sent', '2026-11-05')
     """,
+    """
+    INSERT INTO delivery.delivery_jobs (organization_id, channel, status, idempotency_key, completed_at)
+    SELECT %(org)s, 'email', 'sent', n::text, '2026-11-05' FROM generate_series(1, 1000) AS n
+    """,
+    "ANALYZE delivery.delivery_jobs",
     """
     INSERT INTO delivery.provider_configs (organization_id, channel, provider_type, config)
     VALUES (%(org)s, 'email', 'ses', '{}')

@@ -12,7 +12,6 @@ import pytest
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
-from mauntic_jobs.setting_types import ChannelSettings
 from tests.ops import faults
 from tests.ops.incident_site import Site, standing_site
 from tests.ops.rig import KEY
@@ -44,10 +43,7 @@ def _key_missing(site: Site) -> None:
 
 
 def _outage(site: Site) -> None:
-    site.world.settings = site.world.settings.model_copy(
-        update={"channels": {"email": ChannelSettings(retry_delay=timedelta())}}
-    )
-    site.sink.behaviour.recipients["ann"] = "defer-451"
+    site.sink.behaviour.recipients["ann"] = "policy-550"
     site.world.add(*(site.world.message(f"d{n}") for n in range(21)), ids=[f"m{n}" for n in range(21)])
     site.deliver()
 

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import Iterable
+from queue import Queue
+from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
 from mauntic_jobs.delivery.stats import ChannelStats
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 _REFRESH_SECONDS = 0.5
 _RATE_SECONDS = 5.0
+_END_SECONDS = 2.0
 _COLUMNS = ("channel", "waiting", "active", "delayed", "sent", "sent/s", "failed", "p50", "p99")
 
 
@@ -31,20 +34,45 @@ class Source(Protocol):
 
 async def show_screen(source: Source, recent: Iterable[str]) -> None:
     """Show the numbers until cancelled, and below them what was said last."""
-    from rich.console import Console
-    from rich.live import Live
-
     history: list[tuple[float, dict[str, int]]] = []
-    with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as live:
-        try:
-            while True:
-                history.append((time.monotonic(), {name: own.settled["sent"] for name, own in source.stats.items()}))
-                while len(history) > 2 and history[0][0] < history[-1][0] - _RATE_SECONDS:  # noqa: PLR2004 - two for a rate
-                    history.pop(0)
-                live.update(_screen(source, _rates(history), recent), refresh=True)
-                await asyncio.sleep(_REFRESH_SECONDS)
-        finally:
-            live.update(_screen(source, _rates(history), recent), refresh=True)
+    painter = _Painter()
+    try:
+        while True:
+            history.append((time.monotonic(), {name: own.settled["sent"] for name, own in source.stats.items()}))
+            while len(history) > 2 and history[0][0] < history[-1][0] - _RATE_SECONDS:  # noqa: PLR2004 - two for a rate
+                history.pop(0)
+            painter.show(_screen(source, _rates(history), recent))
+            await asyncio.sleep(_REFRESH_SECONDS)
+    finally:
+        painter.end(_screen(source, _rates(history), recent))
+
+
+class _Painter:
+    """A thread that writes to the terminal: one that was stopped, as by Ctrl-S, must not stop the deliveries."""
+
+    def __init__(self) -> None:
+        self._frames: Queue[RenderableType | None] = Queue()
+        self._thread = Thread(target=self._work, name="screen", daemon=True)
+        self._thread.start()
+
+    def show(self, frame: "RenderableType") -> None:
+        """Show a frame, unless the terminal has not taken the one before."""
+        if self._frames.empty():
+            self._frames.put(frame)
+
+    def end(self, frame: "RenderableType") -> None:
+        """Show the last frame, and give the terminal back."""
+        self._frames.put(frame)
+        self._frames.put(None)
+        self._thread.join(_END_SECONDS)
+
+    def _work(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as live:
+            while (frame := self._frames.get()) is not None:
+                live.update(frame, refresh=True)
 
 
 def _rates(history: list[tuple[float, dict[str, int]]]) -> dict[str, float]:

@@ -40,7 +40,7 @@ Field = tuple[str, Any]
 
 _STATES = [state.value for state in State]
 _COUNTS = ["channel", "state", "deliveries", "oldest", "latest"]
-_COLUMNS = ["delivery_id", "channel", "state", "address", "attempts", "until", "updated_at", "reason"]
+_COLUMNS = ["delivery_id", "channel", "state", "address", "attempts", "until", "updated_at", "blame", "reason"]
 
 
 @command(app, "list", example="mauntic-jobs deliveries list --state ambiguous --state failed")
@@ -53,20 +53,22 @@ def list_deliveries(
     ] = None,
     org: Org = None,
     channel: Channel = None,
-    count: Annotated[bool, typer.Option("--count", help="Only how many there are of each channel and state.")] = False,
+    count: Annotated[
+        bool, typer.Option("--count", help="Only how many there are of each channel and state; sent: in the last 24 h.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
     reveal: Reveal = False,
     wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:
-    """List deliveries, those that changed last first."""
+    """List deliveries, those that were claimed last first."""
     unknown = [each for each in state or [] if each not in _STATES]
     if unknown:
         raise UsageError(f"There is no state {', '.join(unknown)}. It is one of {', '.join(_STATES)}.")
     checked_channel(channel)
     with connect(settings) as session:
         if count:
-            rows, columns = desk.count_deliveries(session, org), _COUNTS
+            rows, columns = desk.count_deliveries(session, org, clock.now()), _COUNTS
         else:
             rows, columns = desk.list_deliveries(session, state, org, channel, limit, clock.now()), _COLUMNS
             rows = [_shown(row, reveal=reveal) for row in rows]
@@ -136,6 +138,8 @@ def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> Non
     if done.closed:
         print_line(f"{plural(done.closed, 'campaign')} closed: all messages were counted")
     print_line(f"{plural(done.owed, 'message')} owed, {done.queued:,} of them queued again")
+    if done.lost:
+        print_line(f"{plural(done.lost, 'message')} lost: given up, as only their producer knows what they say")
     if done.missing:
         print_line(
             "Campaigns of which neither the ledger nor a queue knows all messages; their producer must add them:"

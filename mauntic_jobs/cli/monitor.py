@@ -18,6 +18,7 @@ from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.watch import Watched, watch_all, watch_ledger
 from mauntic_jobs.runner.shared_time import compared
 from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.telemetry import stderr
 from mauntic_jobs.telemetry.alerts.alert import Alert
 from mauntic_jobs.telemetry.alerts.clock_skew import clock_skew
 from mauntic_jobs.telemetry.alerts.notify import Notified
@@ -119,7 +120,7 @@ def _stay(settings: Settings, jobs: Sequence[Job[Any]], seconds: float) -> None:
     health = serve_health(
         settings.port, lambda: (trouble is None, {"trouble": trouble}), metrics=lambda: scraped(settings)
     )
-    with Signals() as signals, health:
+    with stderr.in_background(), Signals() as signals, health:
         say(f"monitor: looks every {seconds:g} s")
         while not signals.first.is_set():
             before = trouble

@@ -68,7 +68,11 @@ def check(
     wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:
-    """Log in at each active provider without sending anything, and say what is wrong. Exit code 1 if anything is."""
+    """Log in at each active provider without sending anything, and say what is wrong. Exit code 1 if anything is.
+
+    An SMTP server is also asked to take a message from the provider's `from` to postmaster@example.com, an address that
+    gets no mail, and the question is taken back before there is a message.
+    """
     pace = Pace(parse_rate(rate))
     if send_to and org is None:
         raise UsageError("Say whose providers are to send the test message: --org.")
@@ -134,7 +138,8 @@ def _who(provider: ConfiguredProvider) -> Row:
 
 
 def _result(check: Check) -> Row:
-    state = check.problem or ("works, and has taken the message" if check.sent else "works")
+    works = "works, and has taken the message" if check.sent else f"works: {check.asked}" if check.asked else "works"
+    state = check.problem or works
     return {"seconds": round(check.seconds, 2), "state": state}
 
 

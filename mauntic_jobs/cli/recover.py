@@ -45,6 +45,12 @@ def _print(done: Recovery, *, dry_run: bool) -> None:
     print_line(done.loss.sentence if done.loss else "No loss of data was noticed that is not recovered from.")
     column = "would put back" if dry_run else "put back"
     print_table([{"what": what, "owed": owed, column: count} for what, owed, count in _counts(done)])
+    if done.lost:
+        given_up = "would be given up" if dry_run else "given up"
+        print_line(
+            f"{plural(done.lost, 'message')} {given_up}: their process died, and Redis had the only copy. "
+            "See mauntic-jobs deliveries list --state failed --state ambiguous"
+        )
     if done.campaigns:
         print_line("Campaigns with messages that no process had claimed. Their producer must add them again:")
         print_table([_campaign(row) for row in done.campaigns])

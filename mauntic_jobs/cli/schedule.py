@@ -28,6 +28,7 @@ from mauntic_jobs.scheduler.due import Round
 from mauntic_jobs.scheduler.loop import Loop
 from mauntic_jobs.scheduler.overview import read_overview, upcoming
 from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.telemetry import stderr
 from mauntic_jobs.telemetry.alerts.notify import Notified
 from mauntic_jobs.telemetry.logs import stay
 from mauntic_jobs.window import parse_duration
@@ -87,7 +88,9 @@ def run_due(
         timeout = parse_duration(drain_timeout)
         watch = partial(watch_beside, list(scheduled.values()), settings)
         metrics = partial(scraped, settings)
-        raise typer.Exit(Loop(scheduled, settings, clock.now, say, timeout, metrics, watch).run())
+        with stderr.in_background():
+            code = Loop(scheduled, settings, clock.now, say, timeout, metrics, watch).run()
+        raise typer.Exit(code)
     told: list[Notified] = []
     watch_ledger = watcher(list(scheduled.values()), settings, told)
     looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run, watch=watch_ledger)

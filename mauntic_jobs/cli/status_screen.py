@@ -32,6 +32,7 @@ _STATES = {
     "claimed": "claimed",
     "deferred": "deferred",
     "warming_up": "waiting for warm-up",
+    "asked_to_wait": "deferred by receivers",
     "failed": f"failed within {FAILED_WITHIN // timedelta(hours=1)}h",
     "refused": f"refused for their recipients within {FAILED_WITHIN // timedelta(hours=1)}h",
     "expired": f"expired within {FAILED_WITHIN // timedelta(hours=1)}h",

@@ -21,6 +21,7 @@ from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Job
 from mauntic_jobs.stores.postgres import database_url
 from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.telemetry import stderr
 from mauntic_jobs.telemetry.health import serve_health
 from mauntic_jobs.telemetry.logs import stay
 from mauntic_jobs.window import parse_duration
@@ -54,7 +55,8 @@ def work(
     # By this thread, for several that import the driver at once would wait for each other.
     open_redis(settings).close()
     team = [_Member(jobs, settings) for jobs in chosen]
-    with Signals() as signals, serve_health(settings.port, lambda: _health(team), metrics=lambda: scraped(settings)):
+    health = serve_health(settings.port, lambda: _health(team), metrics=lambda: scraped(settings))
+    with stderr.in_background(), Signals() as signals, health:
         for member in team:
             member.start(until_empty=drain)
         while any(member.is_alive() for member in team) and not signals.first.wait(0.1):

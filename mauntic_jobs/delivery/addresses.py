@@ -14,6 +14,16 @@ _PLAIN = re.compile(
 )
 _NAMED = re.compile(r'(?:"((?:[^"\\]|\\.)*)"|([^"<>]*))\s*<([^<>]*)>')
 _ESCAPED = re.compile(r"\\(.)")
+_ATOMS_AND_DOTS = re.compile(r"(\"?)([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+)\1@([^@]+)")
+# White space, and marks that copied texts bring along: zero-width characters, directions, soft hyphens, byte order.
+_INVISIBLE = "".join(
+    (
+        " \t\n\v\f\r\x85\xa0\xad\u061c\u1680\u180e\u3000\ufeff",
+        *map(chr, range(0x2000, 0x2010)),
+        *map(chr, range(0x2028, 0x2030)),
+        *map(chr, range(0x205F, 0x2070)),
+    )
+)
 
 
 class AddressError(JobFailedError):
@@ -22,7 +32,10 @@ class AddressError(JobFailedError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One mailbox. `domain` is in ASCII, lower case; `local` may not be ASCII, which takes a server with SMTPUTF8."""
+    """One mailbox. `domain` is in ASCII, lower case; `local` may not be ASCII, which takes a server with SMTPUTF8.
+
+    `local` has no quotes, also where SMTP wants them.
+    """
 
     name: str
     local: str
@@ -30,7 +43,12 @@ class Address:
 
     @property
     def spec(self) -> str:
-        """The address without the name, as SMTP names it."""
+        """The address without the name, as SMTP names it: quoted where it has dots that would not be allowed."""
+        return f'"{self.local}"@{self.domain}' if _has_odd_dots(self.local) else self.plain
+
+    @property
+    def plain(self) -> str:
+        """The address without the name, as people and the platform write it."""
         return f"{self.local}@{self.domain}"
 
     def __str__(self) -> str:
@@ -42,6 +60,15 @@ class Address:
     def needs_smtputf8(self) -> bool:
         """Whether it can only be written in UTF-8."""
         return not self.local.isascii()
+
+
+def trimmed(text: str) -> str:
+    """Return a text without the white space and the invisible characters around it."""
+    return text.strip(_INVISIBLE)
+
+
+def _has_odd_dots(local: str) -> bool:
+    return local.startswith(".") or local.endswith(".") or ".." in local
 
 
 def parse_address(text: str) -> Address:
@@ -56,13 +83,20 @@ def parse_address(text: str) -> Address:
 def _parse(text: str) -> Address:
     from email_validator import EmailNotValidError, validate_email
 
-    text = text.strip(" \t")
-    if len(text) > _LONGEST or not text.isprintable():
-        raise AddressError("it is not an email address: it is too long, or has control characters")
+    text = trimmed(text)
+    if len(text) > _LONGEST:
+        raise AddressError("it is not an email address: it is too long")
     named = _NAMED.fullmatch(text)
-    name, spec = (_ESCAPED.sub(r"\1", named[1] or named[2] or "").strip(), named[3]) if named else ("", text)
+    name, spec = (_ESCAPED.sub(r"\1", named[1] or named[2] or ""), named[3]) if named else ("", text)
     if named and named[2] and "," in named[2] and "@" in named[2]:
         raise AddressError("it is more than one email address")
+    name, spec = trimmed(name), trimmed(spec)
+    if not (name + spec).isprintable():
+        raise AddressError("it is not an email address: it has control characters")
+    odd = _ATOMS_AND_DOTS.fullmatch(spec)
+    if odd and _has_odd_dots(odd[2]) and len(odd[2]) <= _LONGEST_LOCAL - len('""'):
+        # Some mobile carriers have such addresses. The domain is held to the same rules as any.
+        return Address(name, odd[2], _parse(f"x@{odd[3]}").domain)
     try:
         valid = validate_email(
             spec, globally_deliverable=False, check_deliverability=False, test_environment=True, strict=True

@@ -44,10 +44,17 @@ class EmailWriter:
             text=text,
             reply_to=parse_address(message.reply_to) if message.reply_to else None,
             unsubscribe_url=message.unsubscribe_url or None,
-            headers=message.headers or {},
+            headers={name: value for name, value in (message.headers or {}).items() if value and value.strip()},
             tags=tags_of(message),
         )
-        return Draft(to.spec, email, email.message_id, from_.domain, unknown_fields=filler.unknown_fields)
+        return Draft(
+            to.plain,
+            email,
+            email.message_id,
+            from_.domain,
+            written=address if address != to.plain else None,
+            unknown_fields=filler.unknown_fields,
+        )
 
     def signed(self, draft: Draft, message_id: str | None) -> Email:
         """Return the email with the Message-ID of the ledger."""

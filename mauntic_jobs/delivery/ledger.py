@@ -20,7 +20,7 @@ from mauntic_jobs.delivery.ledger_entries import (
     recorded,
     result_json,
 )
-from mauntic_jobs.delivery.payload import LONGEST_ID, Message
+from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.errors import ConfigurationError, MaunticJobsError, is_outage
 from mauntic_jobs.job import Row
@@ -74,10 +74,26 @@ class Ledger:
         """Commit what became of a delivery."""
         return await self._results.ask(result)
 
+    async def deferrals(self, message: Message) -> int:
+        """Return how often receivers have asked to wait with a delivery, as far as its attempts are kept."""
+        key = {"organization": message.organization_id, "delivery": message.key}
+        rows = await self._patiently(lambda: self._records_link.rows(_sql["deferrals"], key, bare=True))
+        return int(rows[0]["deferrals"])
+
     async def end_leases(self, most: int = 500) -> list[Row]:
         """Name the deliveries that were being sent by a process that has died."""
         parameters = {"resend_after": self._parameters["resend_after"].decode(), "most": most}
-        return await self._records_link.rows(_sql["end_leases"], parameters)
+        ended = await self._records_link.rows(_sql["end_leases"], parameters)
+        await self._records_link.rows(_sql["swept"], {"lease": self._lease.decode()})
+        return ended
+
+    async def sweep_again(self, message: Message) -> None:
+        """Have the next `end_leases` look at a delivery whose lease has ended, if it has been passed over."""
+        await self._records_link.rows(_sql["sweep_again"], _key(message))
+
+    async def keep_payload(self, message: Message, payload: str) -> None:
+        """Keep what an open delivery says that was claimed by a process that has died."""
+        await self._records_link.rows(_sql["keep_payload"], {**_key(message), "payload": payload})
 
     async def weigh_evidence(self, most: int = 500) -> int:
         """Settle deliveries that may have been sent, and of which the platform has heard since; return how many."""
@@ -119,7 +135,10 @@ class Ledger:
             try:
                 return (await self._patiently(lambda: self._record_alone([result], answer)))[0]
             except MaunticJobsError as again:
-                return again
+                if result.payload is None:
+                    return again
+            # What jsonb cannot hold, such as 1e200000, must not keep a result out of the ledger.
+            return await settle(result._replace(payload=None), answer)
 
         answers = await self._in_halves_if_refused(call, asked)
         return [await settle(result, answer) for result, answer in zip(asked, answers, strict=True)]
@@ -191,9 +210,12 @@ def _rounds(keys: list[tuple[UUID, str]]) -> list[list[int]]:
     return rounds
 
 
+def _key(message: Message) -> dict[str, Any]:
+    return {"organization": message.organization_id, "delivery": message.key}
+
+
 def _evident(row: Row) -> Result:
-    campaign = (row["campaign_id"] or "")[:LONGEST_ID] or None
-    message = Message(organization_id=row["organization_id"], delivery_id=row["delivery_id"], campaign_id=campaign)
+    message = Message(organization_id=row["organization_id"], delivery_id=row["delivery_id"])
     reason = "the platform has heard of it since"
     return Result(message, row["fence"], State.SENT, reason, provider_message_id=row["provider_message_id"])
 

@@ -28,8 +28,11 @@ class State(StrEnum):
     EXPIRED = "expired"
 
 
+_WITHOUT_PAYLOAD = (State.SENT, State.SUPPRESSED)
+
+
 class Claim(NamedTuple):
-    """What is to be taken in hand. `payload` is the job's data as JSON; `ready`: it may be sent at once.
+    """A delivery to claim. `ready`: it may be sent at once.
 
     `written` is the address as it was given, where that differs. `allowance` is what its domain may send, None for no
     limit. `unknown_fields` are those of its template that neither the message nor the contact has.
@@ -38,7 +41,6 @@ class Claim(NamedTuple):
     message: Message
     channel: str
     queue_job: str
-    payload: str
     address: str | None = None
     written: str | None = None
     provider_id: UUID | None = None
@@ -54,7 +56,7 @@ class Claimed(NamedTuple):
 
     It must not be sent if there is a `refusal`, the reason why the recipient must not get it, nor if it is `over` the
     number of messages that its domain may send. `wait` is how many seconds are left until it changes by itself; `held`
-    means that it will not.
+    means that it will not. `has_payload`: the ledger has its content, as it has after a first result.
     """
 
     granted: bool
@@ -67,11 +69,13 @@ class Claimed(NamedTuple):
     reason: str | None
     held: bool
     wait: float | None
+    has_payload: bool = True
 
 
 class Result(NamedTuple):
     """What became of a claimed delivery. `wait` is in seconds; `hold`: a human decides about what is ambiguous.
 
+    `payload` is the job's data as JSON, kept of all that is neither sent nor suppressed; None leaves what is kept.
     `elsewhere`: the Node engine has finished and counted it; `tried_elsewhere`: it may have counted a failure.
     """
 
@@ -88,6 +92,7 @@ class Result(NamedTuple):
     elsewhere: bool = False
     tried_elsewhere: bool = False
     hold: bool = False
+    payload: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,7 @@ def claim_json(n: int, claim: Claim, owner: str) -> bytes:
         "provider_id": claim.provider_id,
         "provider": claim.provider,
         "message_id": claim.message_id,
+        "campaign_id": message.campaign_id,
         "owner": owner,
         "ready": claim.ready,
         "transactional": message.is_transactional,
@@ -125,8 +131,7 @@ def claim_json(n: int, claim: Claim, owner: str) -> bytes:
         # The claim looks for `most` before it locks a domain.
         allowance = claim.allowance
         fields |= {"domain": allowance.domain, "most": allowance.most, "day": allowance.start}
-    # The payload is JSON already, and by far the longest.
-    return to_json(fields)[:-1] + b',"payload":' + claim.payload.encode() + b"}"
+    return to_json(fields)
 
 
 def result_json(n: int, result: Result) -> bytes:
@@ -143,13 +148,15 @@ def result_json(n: int, result: Result) -> bytes:
         "provider": result.provider,
         "provider_message_id": result.provider_message_id,
         "attempts": result.attempts or None,
-        "campaign_id": result.message.campaign_id,
         "reject": result.reject,
         "elsewhere": result.elsewhere,
         "tried_elsewhere": result.tried_elsewhere,
         "hold": result.hold,
     }
-    return to_json(fields)
+    if result.payload is None or result.state in _WITHOUT_PAYLOAD:
+        return to_json(fields)
+    # The payload is JSON already, and by far the longest.
+    return to_json(fields)[:-1] + b',"payload":' + result.payload.encode() + b"}"
 
 
 def claimed(row: Row) -> Claimed:
@@ -165,6 +172,7 @@ def claimed(row: Row) -> Claimed:
         reason=row["reason"],
         held=bool(row["held"]),
         wait=row["wait_seconds"],
+        has_payload=bool(row["has_payload"]),
     )
 
 

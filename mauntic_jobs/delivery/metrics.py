@@ -42,14 +42,21 @@ def _providers(stats: Mapping[str, ChannelStats]) -> Iterator[Any]:
         "Exchanges with providers, by what came of them.",
         labels=["channel", "provider", "outcome"],
     )
+    refused = CounterMetricFamily(
+        "mauntic_provider_refusals",
+        "Messages that providers refused, by what they blame.",
+        labels=["channel", "provider", "blame"],
+    )
     seconds = HistogramMetricFamily(
         "mauntic_provider_seconds", "How long exchanges with providers took.", labels=["channel", "provider"]
     )
     for (channel, provider), own in exchanges(*stats.values()).items():
         for outcome, count in own.outcomes.items():
             ended.add_metric([channel, provider, outcome], count)
+        for blame, count in own.refusals.items():
+            refused.add_metric([channel, provider, blame], count)
         seconds.add_metric([channel, provider], _buckets(own.seconds), own.total_seconds)
-    yield from (ended, seconds)
+    yield from (ended, refused, seconds)
 
 
 def _buckets(counts: Sequence[int]) -> list[tuple[str, float]]:

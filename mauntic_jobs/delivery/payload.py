@@ -1,11 +1,12 @@
 """What producers put on the delivery queues: three kinds of payload, read as one message."""
 
 import re
-from typing import Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from mauntic_jobs.delivery.addresses import trimmed
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.errors import JobFailedError
 
@@ -21,35 +22,46 @@ class MalformedError(JobFailedError):
     """A job that can never be delivered, because of what it says or leaves out."""
 
 
+def _present(value: Any) -> Any:
+    """Return None for a text that is empty or blank, which producers write for what they do not have."""
+    return None if isinstance(value, str) and not trimmed(value) else value
+
+
+_T = TypeVar("_T")
+# Absent, null, empty and blank all mean that there is none.
+Given = Annotated[_T | None, BeforeValidator(_present)]
+Id = Annotated[str, Field(max_length=LONGEST_ID)]
+
+
 class Message(BaseModel):
     """A message as it was asked for. Fields that are not known are kept in the ledger, and mean nothing here."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, coerce_numbers_to_str=True)
 
     organization_id: UUID = Field(alias="organizationId")
-    delivery_id: str | None = Field(None, alias="deliveryId", min_length=1, max_length=LONGEST_ID)
-    idempotency_key: str | None = Field(None, alias="idempotencyKey", min_length=1, max_length=LONGEST_ID)
-    channel: str | None = None
-    job_id: UUID | None = Field(None, alias="jobId")
-    contact_id: UUID | None = Field(None, alias="contactId")
-    campaign_id: str | None = Field(None, alias="campaignId", max_length=LONGEST_ID)
+    delivery_id: Given[Id] = Field(None, alias="deliveryId")
+    idempotency_key: Given[Id] = Field(None, alias="idempotencyKey")
+    channel: Given[str] = None
+    job_id: Given[UUID] = Field(None, alias="jobId")
+    contact_id: Given[UUID] = Field(None, alias="contactId")
+    campaign_id: Given[Id] = Field(None, alias="campaignId")
     transactional: Any = None
-    email_address: str | None = Field(None, alias="emailAddress")
-    phone_number: str | None = Field(None, alias="phoneNumber")
-    device_token: str | None = Field(None, alias="deviceToken")
-    sender: str | None = Field(None, alias="from")
-    reply_to: str | None = Field(None, alias="replyTo")
+    email_address: Given[str] = Field(None, alias="emailAddress")
+    phone_number: Given[str] = Field(None, alias="phoneNumber")
+    device_token: Given[str] = Field(None, alias="deviceToken")
+    sender: Given[str] = Field(None, alias="from")
+    reply_to: Given[str] = Field(None, alias="replyTo")
     subject: str | None = None
     title: str | None = None
     body: str | None = None
     html: str | None = None
     text: str | None = None
-    template_id: UUID | None = Field(None, alias="templateId")
-    template_data: dict[str, Any] | None = Field(None, alias="templateData")
-    data: dict[str, Any] | None = None
-    badge: int | None = None
-    headers: dict[str, str] | None = None
-    unsubscribe_url: str | None = Field(None, alias="unsubscribeUrl")
+    template_id: Given[UUID] = Field(None, alias="templateId")
+    template_data: Given[dict[str, Any]] = Field(None, alias="templateData")
+    data: Given[dict[str, Any]] = None
+    badge: Given[int] = None
+    headers: Given[dict[str, str | None]] = None
+    unsubscribe_url: Given[str] = Field(None, alias="unsubscribeUrl")
 
     @property
     def key(self) -> str:

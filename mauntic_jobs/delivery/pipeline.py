@@ -9,7 +9,9 @@ from datetime import timedelta
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
+from mauntic_jobs.delivery.conclusion import conclude, jittered
 from mauntic_jobs.delivery.decision import Decision, Defer, GiveBack, Retry
+from mauntic_jobs.delivery.deferral import is_deferral
 from mauntic_jobs.delivery.fairness import Fairness
 from mauntic_jobs.delivery.fates import of_recorded, of_standing
 from mauntic_jobs.delivery.ledger import Ledger
@@ -38,7 +40,7 @@ _WARMUP_REASON = "warm-up"
 _HOUR = timedelta(hours=1)
 _FAILURES = (Verdict.TEMPORARY, Verdict.PROVIDER, Verdict.UNKNOWN)
 _OPEN = (State.CLAIMED, State.DEFERRED, State.AMBIGUOUS)
-_UNSENT = (Verdict.TEMPORARY, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
+_UNSENT = (Verdict.TEMPORARY, Verdict.DEFERRED, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
 
 
 class Pipeline:
@@ -112,7 +114,7 @@ class Pipeline:
             return await self._close(order, State.FAILED, problem)
         if draft is None:
             reason = clean("; ".join(chosen.problems)) or f"the organization has no active provider for {order.channel}"
-            return await self._close(order, State.DEFERRED, reason, wait=_jittered(_NO_PROVIDER_SECONDS))
+            return await self._close(order, State.DEFERRED, reason, wait=jittered(_NO_PROVIDER_SECONDS))
         return await self._deliver(order, draft, chosen)
 
     async def _follow(self, mark: Mark, order: Order) -> Decision | None:
@@ -125,7 +127,7 @@ class Pipeline:
                 given_up = replace(order, given_up_elsewhere=True)
                 return await self._close(given_up, State.SUPPRESSED, "the Node engine has suppressed it")
             case Mark.OWN:
-                claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
+                claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
                 if not claimed.granted:
                     return await self._standing(order, claimed)
                 if claimed.fence > 1:
@@ -137,23 +139,28 @@ class Pipeline:
                 return await self._close(order, State.AMBIGUOUS, reason, hold=True)
 
     async def _expire(self, order: Order, age: timedelta) -> Decision | None:
-        """Give up a message that is too old. None if it was tried in time, or only waited for its domain's warm-up."""
-        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
+        """Give up a message that is too old, unless it was tried in time or only waited for its domain's warm-up.
+
+        A receiver that asks to wait is not waited for any longer.
+        """
+        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
         if not claimed.granted:
             return await self._standing(order, claimed)
-        if order.job.attempts_made or (claimed.reason or "").startswith(_WARMUP_REASON):
-            return None
         hours, most = age // _HOUR, format_duration(self._max_age)
         reason = f"it was {hours:,} h old when its turn came (limit {most})"
+        if is_deferral(claimed.reason):
+            return await self._record(order, claimed.fence, State.EXPIRED, f"{reason}; {claimed.reason}")
+        if order.job.attempts_made or (claimed.reason or "").startswith(_WARMUP_REASON):
+            return None
         return await self._record(order, claimed.fence, State.EXPIRED, reason)
 
     async def _deliver(self, order: Order, draft: Draft, chosen: Chosen) -> Decision:
         organization = order.message.organization_id
         providers = self._sending.usable(organization, chosen.usable)
         if not providers:
-            wait = _jittered(self._sending.wait(organization, chosen.usable))
-            reason = self._sending.refusals(organization, chosen.usable) or "no provider works at present"
-            return await self._close(order, State.DEFERRED, clean(reason), wait=wait)
+            wait = jittered(self._sending.wait(organization, chosen.usable))
+            problem = self._sending.problem(organization, chosen.usable)
+            return await self._close(order, State.DEFERRED, problem, wait=wait)
         return await self._attempt(order, draft, providers, await self._allowance(draft, order))
 
     async def _attempt(
@@ -164,7 +171,7 @@ class Pipeline:
             return GiveBack()
         first, asked = providers[0].config, time.monotonic()
         claim = Claim(
-            *(order.message, order.channel, order.job.id, order.payload, draft.address, draft.written),
+            *(order.message, order.channel, order.job.id, draft.address, draft.written),
             *(first.id, first.name, draft.message_id),
             ready=True,
             unknown_fields=draft.unknown_fields,
@@ -203,24 +210,11 @@ class Pipeline:
 
     async def _conclude(self, order: Order, claimed: Claimed, sent: Sent) -> Decision:
         """Record the outcome of an exchange."""
-        outcome, reason = sent.outcome, sent.outcome.reason
-        match outcome.verdict:
-            case Verdict.ACCEPTED:
-                state, wait = State.SENT, None
-            case Verdict.PERMANENT:
-                state, wait = State.FAILED, None
-            case Verdict.UNKNOWN:
-                state, wait = State.AMBIGUOUS, None
-            case Verdict.PROVIDER | Verdict.RATE_LIMITED:
-                state, wait = State.DEFERRED, _jittered(sent.wait)
-            case Verdict.TEMPORARY if order.job.last_attempt and not self.stopping:
-                state, wait = State.FAILED, None
-                reason = f"given up after {order.job.attempts} attempts: {reason}"
-            case Verdict.TEMPORARY:
-                state, wait = State.CLAIMED, None
-        if self.stopping and state is State.DEFERRED:
-            state, wait = State.CLAIMED, None
-        return await self._record(order, claimed.fence, state, reason, wait=wait, sent=sent)
+        deferrals = await self._ledger.deferrals(order.message) if sent.outcome.verdict is Verdict.DEFERRED else 0
+        concluded = conclude(sent, order.job, deferrals, stopping=self.stopping)
+        return await self._record(
+            order, claimed.fence, concluded.state, concluded.reason, wait=concluded.wait, sent=sent
+        )
 
     async def _close(
         self,
@@ -233,7 +227,7 @@ class Pipeline:
         hold: bool = False,
     ) -> Decision:
         """Record a fate for which nothing is sent."""
-        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
+        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
         if not claimed.granted:
             return await self._standing(order, claimed)
         return await self._record(order, claimed.fence, state, reason, wait=wait, elsewhere=elsewhere, hold=hold)
@@ -260,6 +254,7 @@ class Pipeline:
             elsewhere=elsewhere,
             tried_elsewhere=order.tried_elsewhere,
             hold=hold,
+            payload=order.payload,
         )
         failpoints.reach("before-record")
         recorded = await self._ledger.record(result)
@@ -269,6 +264,10 @@ class Pipeline:
 
     async def _standing(self, order: Order, claimed: Claimed) -> Decision:
         """Return what becomes of a job for a delivery that is not to be had."""
+        if claimed.state in _OPEN and not claimed.has_payload:
+            await self._ledger.keep_payload(order.message, order.payload)
+        if claimed.state is State.SENDING and (claimed.wait or 0.0) <= 0:
+            await self._ledger.sweep_again(order.message)
         if claimed.state in _OPEN and not claimed.held and (claimed.wait or 0.0) <= 0:
             # Something is known of it since.
             await self._ledger.weigh_evidence()
@@ -293,7 +292,3 @@ def _problem(claimed: Claimed, asked: float) -> tuple[State | None, str] | None:
         # Nobody knows how long this process was stopped: others may have taken it over.
         return State.CLAIMED, "the claim took too long"
     return None
-
-
-def _jittered(seconds: float) -> float:
-    return seconds * random.uniform(1.0, 1.2)  # noqa: S311 - to spread

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from mauntic_jobs.delivery.addresses import trimmed
 from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.personalization import Filler, Personalization, first, tags_of
@@ -41,7 +42,7 @@ class PushWriter:
 
     async def write(self, message: Message, sender: str | None) -> Draft:  # noqa: ARG002 - they are from the app
         """Return the draft, its content a Push. Raises JobFailedError, which says what is wrong or missing."""
-        token = message.device_token
+        token = trimmed(message.device_token or "")
         if not token:
             raise WritingError("the message has no device token, and the platform keeps none for its contact")
         if len(token) > _LONGEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
+from mauntic_jobs.delivery.headers import HeaderError, unsubscribe_address
 from mauntic_jobs.delivery.mime import Email
 from mauntic_jobs.delivery.providers.config import hide
 from mauntic_jobs.delivery.push import Push
@@ -34,7 +35,7 @@ def _told(content: Any) -> tuple[list[str], list[str]]:
     match content:
         case Email():
             to, answers = content.recipient, [content.reply_to.spec] if content.reply_to else []
-            recipients = [to.spec, to.local, to.name, content.unsubscribe_url or "", *answers]
+            recipients = [to.spec, to.plain, to.local, to.name, *_addresses_of(content.unsubscribe_url), *answers]
             return recipients, [content.subject, content.html or "", content.text or "", *content.headers.values()]
         case Sms():
             return [content.recipient], [content.text]
@@ -42,6 +43,14 @@ def _told(content: Any) -> tuple[list[str], list[str]]:
             return [content.token, *content.data.values()], [content.title or "", content.body or ""]
         case _:
             return [], []
+
+
+def _addresses_of(url: str | None) -> list[str]:
+    """Return an unsubscribe URL as it was given and as it is sent."""
+    try:
+        return [url, unsubscribe_address(url)] if url else []
+    except HeaderError:
+        return [url] if url else []
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.queues import add_payloads, base_of, is_own_job, next_job_id
 from mauntic_jobs.delivery.refused_results import record_refused
+from mauntic_jobs.delivery.settlement import give_up
 from mauntic_jobs.job import Row
 from mauntic_jobs.lua import script
 from mauntic_jobs.sql import statements
@@ -24,6 +25,8 @@ _LISTS = {"wait": "LRANGE", "active": "LRANGE", "prioritized": "ZRANGE", "delaye
 # What the script answers of a job.
 _ALIVE, _ENDED = 1, -1
 
+_LOST = "Redis has lost what it said before the ledger had it: only its producer can send it again"
+
 _sql = statements("deliveries")
 
 
@@ -31,12 +34,15 @@ _sql = statements("deliveries")
 class Reconciled:
     """What was put right: deliveries that are owed, those of them that had no job, and campaigns with messages missing.
 
-    `recorded` results had been refused by Postgres, and `refused` still are; `closed` campaigns were all counted.
+    `lost` are owed, and neither the queue nor the ledger has what they say: their process died before its first result,
+    and then Redis lost their job. `recorded` results had been refused by Postgres, and `refused` still are; `closed`
+    campaigns were all counted.
     `missing` are rows with the campaign's `id`, its `recipient_count`, and how many are `known` and `queued`.
     """
 
     owed: int = 0
     queued: int = 0
+    lost: int = 0
     recorded: int = 0
     refused: int = 0
     closed: int = 0
@@ -57,11 +63,15 @@ def reconcile(
     for page in _owed(session):
         done.owed += len(page)
         states = _states(redis, settings, [(row, row["queue_job"]) for row in page])
-        lost = [row for row, state in zip(page, states, strict=True) if state != _ALIVE]
-        added, known = _fresh_ids(redis, settings, lost)
+        without_job = [row for row, state in zip(page, states, strict=True) if state != _ALIVE]
+        added, known = _fresh_ids(redis, settings, [row for row in without_job if row["payload"] is not None])
+        lost = [row for row in without_job if row["payload"] is None]
         done.queued += len(added)
+        done.lost += len(lost)
         if dry_run:
             continue
+        keys = [(row["organization_id"], row["delivery_id"], row["queue_job"]) for row in lost]
+        give_up(session, keys, _LOST, record_activity=settings.record_activity)
         for channel in CHANNELS:
             payloads = {name: row["payload"] for name, row in added.items() if row["channel"] == channel}
             add_payloads(redis, settings, channel, payloads, now)

@@ -45,10 +45,10 @@ class Sent:
 
 
 # Hears of each exchange: the channel, the provider's type, what came of it, and how long it took.
-Observe = Callable[[str, str, str, float], None]
+Observe = Callable[[str, str, Outcome, float], None]
 
 
-def _unobserved(_channel: str, _provider: str, _outcome: str, _seconds: float) -> None:
+def _unobserved(_channel: str, _provider: str, _outcome: Outcome, _seconds: float) -> None:
     """Count nothing."""
 
 
@@ -80,10 +80,11 @@ class Sending:
         limits = [limit for key in keys if (limit := self.breaker.limit(key))]
         return min([*waits, *limits], default=_SHORTEST_WAIT_SECONDS)
 
-    def refusals(self, organization: UUID, providers: Sequence[Provider]) -> str:
-        """Return why each of the providers is left alone, with the name of its configuration."""
+    def problem(self, organization: UUID, providers: Sequence[Provider]) -> str:
+        """Return why none of them is tried now: the refusal of each, since when, and how often."""
         found = {each.config.name: self.breaker.refusal((organization, each.config.id)) for each in providers}
-        return "; ".join(f"{name}: {refusal}" for name, refusal in found.items() if refusal is not None)
+        known = [f"{name}: {refusal}" for name, refusal in found.items() if refusal is not None]
+        return clean("; ".join(["no provider works at present", *known]))
 
     async def send(self, organization: UUID, channel: str, providers: Sequence[Provider], content: Any) -> Sent:
         """Send the content of a channel over the first of the providers that takes it."""
@@ -96,7 +97,7 @@ class Sending:
             used, started, since = provider, clock.now(), time.monotonic()
             outcome = await _outcome(provider, content)
             seconds = time.monotonic() - since
-            self._observe(channel, provider.config.type, outcome.verdict, seconds)
+            self._observe(channel, provider.config.type, outcome, seconds)
             attempts.append(
                 {
                     "provider": provider.config.name,
@@ -104,6 +105,7 @@ class Sending:
                     "seconds": round(seconds, 4),
                     "outcome": outcome.verdict,
                     "reason": outcome.reason,
+                    **({"blame": outcome.blame} if outcome.blame else {}),
                     **({"queue_id": outcome.queue_id} if outcome.queue_id else {}),
                 }
             )

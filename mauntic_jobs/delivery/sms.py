@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from mauntic_jobs.delivery.addresses import trimmed
 from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.personalization import Filler, Personalization, first, tags_of
@@ -78,7 +79,7 @@ def e164(text: str) -> str:
     """Return a phone number in E.164, such as +15005550006. Raises WritingError, which says what is wrong with it."""
     import phonenumbers
 
-    text = text.strip()
+    text = trimmed(text)
     if not _NUMBER.fullmatch(text):
         raise WritingError("the phone number has characters that no phone number has, or is too short or too long")
     try:
@@ -95,7 +96,7 @@ def e164(text: str) -> str:
 
 def sender_of(text: str) -> str:
     """Return whom messages are to be from, numbers in E.164. Raises WritingError if they cannot be from that."""
-    text = text.strip()
+    text = trimmed(text)
     if text.startswith("+"):
         return e164(text)
     if _SHORT_CODE.fullmatch(text) or _NAME.fullmatch(text):

@@ -1,33 +1,22 @@
-"""Sending over SMTP, phase by phase, so that it is known of every message what became of it."""
+"""SMTP client that reports the fate of every message."""
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import NoReturn
 
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.mime import Mime
 from mauntic_jobs.delivery.network import Network
-from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
-from mauntic_jobs.delivery.smtp_login import Ended, Features, SmtpServer, log_on
-from mauntic_jobs.delivery.smtp_replies import Blame, blame_of
-from mauntic_jobs.delivery.smtp_wire import OK, LostError, Reply, Wire
+from mauntic_jobs.delivery.outcome import Outcome, Verdict
+from mauntic_jobs.delivery.smtp_login import Ended, Features, SmtpServer, connect, log_on
+from mauntic_jobs.delivery.smtp_verdicts import Stage, is_about_session, queue_id_of, refusal
+from mauntic_jobs.delivery.smtp_wire import OK, SHUTTING_DOWN, LostError, NotSmtpError, Reply, Wire
+from mauntic_jobs.delivery.writing import ContentError
 
 _GO_ON = range(300, 400)
-_PERMANENT = range(500, 600)
-_SHUTTING_DOWN = 421
-# About the login, the encryption, the order of commands or the sender's server, whatever command they answer.
-_PROVIDER_CODES = frozenset({_SHUTTING_DOWN, 454, 503, 530, 534, 535, 538})
 # What fits into the buffers of the network, so that nobody can tell how much of it has arrived.
 _SMALL = 64 * 1024
-# As Postfix, Exim, Exchange, Sendmail, Google and Amazon name what they have queued.
-_QUEUE_ID = re.compile(
-    r"queued as ([\w.-]{4,64})|\bid=([\w.-]{4,64})|\bInternalId=(\d{4,64})|^(?:2\.\d\.\d )?(\w{8,64}) Message accepted"
-    r"|^(?:2\.\d\.\d )?OK +\d+ ([\w.-]{4,64}) - gsmtp|^(?:2\.\d\.\d )?Ok ([0-9a-f]{8,64}[\w-]{0,64})$",
-    re.IGNORECASE,
-)
-_LONGEST_REPLY = 500
-_ENVELOPE = ("the sender", "the recipient", "DATA")
+_ENVELOPE = (Stage.SENDER, Stage.RECIPIENT, Stage.DATA)
 
 
 class SmtpConnection:
@@ -38,6 +27,7 @@ class SmtpConnection:
         self._network = network
         self._timeout = timeout
         self._wire: Wire | None = None
+        self._opened: Wire | None = None
         self._features = Features()
         self._unfinished = False
         self._may_repeat = False
@@ -48,32 +38,56 @@ class SmtpConnection:
     async def send(self, sender: str, recipient: str, compose: Callable[[Features], Mime]) -> Outcome:
         """Send what `compose` returns for a server of these features; what fails is in the outcome.
 
-        Before the content and after it the server is given `timeout` seconds each. Raises what `compose` raises.
+        Before the content and after it the server is given `timeout` seconds each. Raises ContentError of `compose`.
         """
         kept = self._wire is not None and self._wire.is_quiet
         self._may_repeat = kept
         try:
             return await self._send(sender, recipient, compose)
         except Ended as ended:
-            if self._wire is not None or not self._may_repeat or self._aborted:
+            if not self._may_repeat or self._wire is not None or self._aborted:
                 return ended.outcome
-        # A connection that was kept may have been closed in the meantime, which says nothing about the server.
+        # A connection that was kept may have been closed in the meantime, or carry no further message. That says
+        # nothing about the server, and a new one may do.
         try:
             return await self._send(sender, recipient, compose)
         except Ended as ended:
             return ended.outcome
 
-    async def check(self) -> Outcome:
-        """Connect and log in; ACCEPTED if a message could follow."""
+    async def check(self, sender: str | None, recipient: str) -> Outcome:
+        """Log in, ask to send from one address to the other, and take it back: nothing is sent.
+
+        ACCEPTED if messages could follow; `reason` says what was asked. Without a sender it only logs in. A refusal of
+        the recipient counts if it blames the sender or the session: another recipient might be taken.
+        """
         try:
             async with asyncio.timeout(self._timeout):
-                await self._ready()
+                wire = await self._ready(sender)
+                if sender is None:
+                    return Outcome(Verdict.ACCEPTED, "logged in; it has no `from` to ask for more with")
+                return Outcome(Verdict.ACCEPTED, await self._asked(wire, sender, recipient))
         except Ended as ended:
             return ended.outcome
         except (TimeoutError, LostError, OSError) as error:
-            problem = str(error) or f"no answer for {self._timeout:g} s"
-            return self._dropped(Verdict.PROVIDER, f"{self._server.host}: {problem}").outcome
-        return Outcome(Verdict.ACCEPTED)
+            problem = self._silence() if isinstance(error, TimeoutError) else str(error)
+            return self._dropped(Verdict.PROVIDER, problem).outcome
+
+    async def _asked(self, wire: Wire, sender: str, recipient: str) -> str:
+        """Return what was asked and not refused. Raises Ended."""
+        # Addresses are masked wherever reasons are shown; this one is nobody's.
+        asked = f"asked to send from its `from` to {recipient.replace('@', ' of ')}"
+        wire.write(f"MAIL FROM:<{sender}>\r\n".encode())
+        self._check(0, await wire.reply())
+        wire.write(f"RCPT TO:<{recipient}>\r\n".encode())
+        reply = await wire.reply()
+        if reply.code not in OK:
+            refused = refusal(Stage.RECIPIENT, reply)
+            if refused.verdict is Verdict.PROVIDER:
+                raise Ended(refused)
+            return f"{asked}; {refused.reason}, which need not be so for others"
+        wire.write(b"RSET\r\n")
+        await wire.reply()
+        return asked
 
     def abort(self) -> None:
         """End the exchange now: `send` returns what it has come to."""
@@ -96,12 +110,12 @@ class SmtpConnection:
         now = asyncio.get_running_loop().time
         until = now() + self._timeout
         try:
-            wire = await self._ready_by(until)
+            wire = await self._ready_by(until, sender)
             wire.wait_until(until)
             content, envelope = self._written(sender, recipient, compose(self._features))
             verdict = Verdict.TEMPORARY
             await self._open(wire, envelope)
-            self._may_repeat = False
+            self._may_repeat, kept = False, self._may_repeat
             failpoints.reach("before-content")
             wire.write(content if len(content) <= _SMALL else content[:-3])
             if len(content) > _SMALL:
@@ -110,12 +124,23 @@ class SmtpConnection:
             verdict = Verdict.UNKNOWN
             failpoints.reach("after-content")
             wire.wait_until(now() + self._timeout)
-            return self._judged(await wire.reply())
+            reply = await wire.reply()
+            # A refusal proves that it was not sent.
+            self._may_repeat = kept
+            return self._judged(reply)
         except TimeoutError:
             self._may_repeat = False
-            raise self._dropped(verdict, f"{self._server.host}: no answer for {self._timeout:g} s") from None
+            raise self._dropped(verdict, self._silence()) from None
+        except NotSmtpError as error:
+            verdict = Verdict.PROVIDER if verdict is Verdict.TEMPORARY else verdict
+            raise self._dropped(verdict, str(error)) from None
         except (LostError, OSError) as error:
-            raise self._dropped(verdict, f"{self._server.host}: {error}") from None
+            raise self._dropped(verdict, str(error)) from None
+        except (Ended, ContentError):
+            raise
+        except Exception as error:
+            # A fault of ours: how far it came is known all the same.
+            raise self._dropped(verdict, f"{type(error).__name__}: {error}") from error
         except asyncio.CancelledError:
             # What the server answers to this message is not to be taken for the answer to the next.
             self._drop()
@@ -124,30 +149,20 @@ class SmtpConnection:
             self.idle_since = now()
 
     def _judged(self, reply: Reply) -> Outcome:
-        """Return the outcome of the reply to the content."""
-        if reply.code in OK:
-            return Outcome(Verdict.ACCEPTED, queue_id=queue_id_of(reply))
-        if reply.code == _SHUTTING_DOWN:
-            self._drop()
-        reason = f"the content was refused: {reply}"
-        if reply.code in _PROVIDER_CODES:
-            return Outcome(Verdict.PROVIDER, reason)
-        if reply.code not in _PERMANENT:
-            return Outcome(Verdict.TEMPORARY, reason)
-        blame = _blame_of(reply)
-        if blame is Blame.SENDER:
-            return Outcome(Verdict.PROVIDER, reason)
-        return Outcome(Verdict.PERMANENT, reason, reject=_reject_reason(blame, at_recipient=False))
+        """Return the outcome of the reply to the content. Raises Ended if it is refused."""
+        if reply.code not in OK:
+            self._refused(Stage.CONTENT, reply)
+        return Outcome(Verdict.ACCEPTED, queue_id=queue_id_of(reply))
 
     def _written(self, sender: str, recipient: str, mime: Mime) -> tuple[bytes, list[bytes]]:
         """Return the content as it goes over the wire, and the commands before it."""
         features = self._features
         if mime.needs_smtputf8 and not features.utf8:
             reason = f"{self._server.host} takes no addresses in UTF-8 (SMTPUTF8)"
-            raise Ended(Verdict.PERMANENT, reason)
+            raise Ended(Outcome(Verdict.PERMANENT, reason))
         if features.size and len(mime.content) > features.size:
             reason = f"the message has {len(mime.content):,} bytes, and {self._server.host} takes {features.size:,}"
-            raise Ended(Verdict.PERMANENT, reason)
+            raise Ended(Outcome(Verdict.PERMANENT, reason))
         parameters = [f"SIZE={len(mime.content)}"] if features.size else []
         parameters += ["BODY=8BITMIME"] if mime.needs_8bit else []
         parameters += ["SMTPUTF8"] if mime.needs_smtputf8 else []
@@ -170,14 +185,14 @@ class SmtpConnection:
             wire.write(b"".join([*reset, *envelope]))
             for _ in reset:
                 self._check_reset(await wire.reply())
-            mail, recipient, data = [await self._unless_shut(wire) for _ in envelope]
-            if data.code in _GO_ON and not (mail.code in OK and recipient.code in OK):
+            replies = await self._replies(wire, len(envelope))
+            refused = [place for place, reply in enumerate(replies[:-1]) if reply.code not in OK]
+            if replies[-1].code in _GO_ON and refused:
                 # It wants a content although it has no recipient: an empty one, which goes nowhere.
                 wire.write(b".\r\n")
                 await wire.reply()
-            self._check(0, mail)
-            self._check(1, recipient)
-            self._check(2, data)
+            for place, reply in enumerate(replies):
+                self._check(place, reply)
         else:
             for command in reset:
                 wire.write(command)
@@ -187,52 +202,56 @@ class SmtpConnection:
                 self._check(place, await wire.reply())
         self._unfinished = False
 
-    async def _unless_shut(self, wire: Wire) -> Reply:
-        reply = await wire.reply()
-        if reply.code == _SHUTTING_DOWN:
-            # Nothing follows it.
-            self._refused("the message", reply)
-        return reply
+    async def _replies(self, wire: Wire, count: int) -> list[Reply]:
+        """Return the replies to commands that were sent at once. Raises Ended if the server refuses one and closes."""
+        replies: list[Reply] = []
+        try:
+            while len(replies) < count:
+                replies.append(await wire.reply())
+                if replies[-1].code == SHUTTING_DOWN:
+                    # Nothing follows it.
+                    self._check(len(replies) - 1, replies[-1])
+        except LostError:
+            for place, reply in enumerate(replies):
+                self._check(place, reply)
+            raise
+        return replies
 
     def _check_reset(self, reply: Reply) -> None:
         if reply.code not in OK:
-            raise self._dropped(Verdict.PROVIDER, f"{self._server.host}: RSET: {reply}")
+            raise self._dropped(Verdict.PROVIDER, f"RSET: {reply}")
 
     def _check(self, place: int, reply: Reply) -> None:
         """Raise unless the reply to MAIL (0), RCPT (1) or DATA (2) is as it should be."""
-        if reply.code not in (_GO_ON if place == len(_ENVELOPE) - 1 else OK):
-            self._refused(_ENVELOPE[place], reply, at_recipient=_ENVELOPE[place] == "the recipient")
+        stage = _ENVELOPE[place]
+        if reply.code not in (_GO_ON if stage is Stage.DATA else OK):
+            self._refused(stage, reply)
 
-    def _refused(self, what: str, reply: Reply, *, at_recipient: bool = False) -> NoReturn:
-        reason = f"{what} was refused: {reply}"
-        if reply.code == _SHUTTING_DOWN:
-            raise self._dropped(Verdict.PROVIDER, reason)
-        if reply.code in _PROVIDER_CODES:
-            raise Ended(Verdict.PROVIDER, reason)
-        if reply.code not in _PERMANENT:
-            raise Ended(Verdict.TEMPORARY, reason)
-        blame = _blame_of(reply)
-        if blame is Blame.SENDER or (blame is Blame.MAILBOX and what == _ENVELOPE[0]):
-            # The sender's account may send nothing like it here: the next provider may.
-            raise Ended(Verdict.PROVIDER, reason)
-        raise Ended(Verdict.PERMANENT, reason, reject=_reject_reason(blame, at_recipient=at_recipient))
+    def _refused(self, stage: Stage, reply: Reply) -> NoReturn:
+        if is_about_session(reply):
+            self._drop()
+        elif reply.code in _GO_ON or reply.code in OK:
+            # Its answers are those to other commands than ours.
+            self._drop()
+            self._may_repeat = False
+        raise Ended(refusal(stage, reply))
 
-    async def _ready_by(self, until: float) -> Wire:
+    async def _ready_by(self, until: float, sender: str) -> Wire:
         if self._wire is not None and self._wire.is_quiet and not self._aborted:
             return self._wire
         async with asyncio.timeout_at(until):
-            return await self._ready()
+            return await self._ready(sender)
 
-    async def _ready(self) -> Wire:
-        """Return a connection on which a message may be begun."""
+    async def _ready(self, sender: str | None) -> Wire:
+        """Return a connection on which a message of a sender may be begun."""
         if self._aborted:
-            raise Ended(Verdict.TEMPORARY, "stopped")
+            raise Ended(Outcome(Verdict.TEMPORARY, "stopped"))
         if self._wire is not None and self._wire.is_quiet:
             return self._wire
         if self._wire is not None:
             self._drop()
         # A task of its own, so that it can be ended without ending the caller.
-        self._opening = asyncio.ensure_future(log_on(self._server, self._network))
+        self._opening = asyncio.ensure_future(self._log_on(sender))
         try:
             wire, self._features = await self._opening
         except asyncio.CancelledError:
@@ -246,9 +265,21 @@ class SmtpConnection:
         self._wire, self._unfinished = wire, False
         return wire
 
+    async def _log_on(self, sender: str | None) -> tuple[Wire, Features]:
+        self._opened = None
+        self._opened = wire = await connect(self._server, self._network)
+        return wire, await log_on(wire, self._server, sender)
+
+    def _silence(self) -> str:
+        """Return what has not come in time."""
+        greeted = self._wire is not None or self._opened is None or self._opened.has_heard
+        if greeted or self._server.secure:
+            return f"no answer for {self._timeout:g} s"
+        return f"no greeting for {self._timeout:g} s. If port {self._server.port} begins with TLS, set secure to true"
+
     def _dropped(self, verdict: Verdict, reason: str) -> Ended:
         self._drop()
-        return Ended(verdict, reason)
+        return Ended(Outcome(verdict, f"{self._server.host}: {reason}"))
 
     def _drop(self) -> None:
         wire, self._wire = self._wire, None
@@ -256,24 +287,7 @@ class SmtpConnection:
             wire.abort()
 
 
-def queue_id_of(reply: Reply) -> str | None:
-    """Return the id that a server's reply to the content names, or None."""
-    found = _QUEUE_ID.search(" ".join(reply.lines)[:_LONGEST_REPLY])
-    return found[found.lastindex or 0] if found else None
-
-
 def _close_unused(opening: asyncio.Task[tuple[Wire, Features]]) -> None:
     # It may have ended in the moment in which it was no longer wanted.
     if not opening.cancelled() and opening.exception() is None:
         opening.result()[0].abort()
-
-
-def _blame_of(reply: Reply) -> Blame:
-    return blame_of(" ".join(reply.lines)[:_LONGEST_REPLY])
-
-
-def _reject_reason(blame: Blame, *, at_recipient: bool) -> RejectReason:
-    if blame is Blame.POLICY:
-        return RejectReason.BLOCKED
-    # After the content servers say the same of what they do not like.
-    return RejectReason.BOUNCED if blame is Blame.MAILBOX and at_recipient else RejectReason.OTHER

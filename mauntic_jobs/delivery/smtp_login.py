@@ -2,12 +2,14 @@
 
 import base64
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 
 from mauntic_jobs.delivery.network import Network, NetworkError
-from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
-from mauntic_jobs.delivery.smtp_wire import OK, Reply, Wire
+from mauntic_jobs.delivery.outcome import Outcome, Verdict
+from mauntic_jobs.delivery.smtp_tls import Tls, context_of, handshake_problem, loss_problem
+from mauntic_jobs.delivery.smtp_wire import OK, SHUTTING_DOWN, LostError, NotSmtpError, Reply, Wire
 
 _GO_ON = range(300, 400)
 # Longer numbers are not read: Python refuses to convert them.
@@ -18,8 +20,8 @@ _MOST_DIGITS = 18
 class SmtpServer:
     """Where and how to log in. `secure`: TLS from the first byte, else STARTTLS where it is offered.
 
-    `require_tls`: nothing is sent without it; `ignore_tls`: STARTTLS is not asked for. `verify`: the certificate has to
-    be valid, and that of `tls_name`, or else of the host.
+    `hello` is the name for EHLO, by default the domain of the sender. `require_tls`: nothing is sent without it;
+    `ignore_tls`: STARTTLS is not asked for.
     """
 
     host: str
@@ -27,16 +29,15 @@ class SmtpServer:
     secure: bool = False
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    hello: str = "localhost"
+    hello: str | None = None
     require_tls: bool = False
     ignore_tls: bool = False
-    verify: bool = True
-    tls_name: str | None = None
+    tls: Tls = field(default_factory=Tls)
 
     @property
     def certified_name(self) -> str:
         """The name that the server's certificate has to be about."""
-        return self.tls_name or self.host
+        return self.tls.name or self.host
 
 
 @dataclass(frozen=True)
@@ -54,59 +55,81 @@ class Features:
 class Ended(Exception):  # noqa: N818 - it is no error, but the outcome
     """A message goes no further."""
 
-    def __init__(self, verdict: Verdict, reason: str, *, reject: RejectReason | None = None) -> None:
-        self.outcome = Outcome(verdict, reason, reject=reject)
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
 
 
-async def log_on(server: SmtpServer, network: Network) -> tuple[Wire, Features]:
-    """Return a connection on which a message may be begun. Raises Ended, LostError or OSError."""
+def _useless(reason: str) -> Ended:
+    return Ended(Outcome(Verdict.PROVIDER, reason))
+
+
+async def connect(server: SmtpServer, network: Network) -> Wire:
+    """Return a connection on which nothing has been said. Raises Ended."""
     try:
         addresses = await network.resolve(server.host, server.port)
     except NetworkError as error:
-        raise Ended(Verdict.PROVIDER, str(error)) from None
-    wire = await _connected(server, addresses)
+        raise _useless(str(error)) from None
+    return await _connected(server, addresses)
+
+
+async def log_on(wire: Wire, server: SmtpServer, sender: str | None) -> Features:
+    """Let messages of a sender be begun on a new connection. Raises Ended, LostError or OSError, and closes it then."""
     try:
-        return wire, await _welcomed(wire, server)
+        return await _welcomed(wire, server, server.hello or _domain_of(sender) or wire.address_literal)
     except BaseException:
         wire.abort()
         raise
 
 
+def _domain_of(sender: str | None) -> str | None:
+    return sender.rpartition("@")[2] if sender else None
+
+
 async def _connected(server: SmtpServer, addresses: list[str]) -> Wire:
-    tls = _tls(verify=server.verify) if server.secure else None
+    tls = context_of(server.tls) if server.secure else None
     problem = ""
     for address in addresses:
         try:
             return await Wire.connect(address, server.port, tls, server.certified_name)
+        except ssl.SSLError as error:
+            raise _useless(f"{server.host}:{server.port}: {_problem(server, error)}") from None
         except OSError as error:
-            problem = str(error)
-    raise Ended(Verdict.PROVIDER, f"{server.host}:{server.port}: cannot connect: {problem}")
+            problem = str(error) or "the server closed the connection at once"
+    raise _useless(f"{server.host}:{server.port}: cannot connect: {problem}")
 
 
-async def _welcomed(wire: Wire, server: SmtpServer) -> Features:
-    await _expect(wire, server, None, "the greeting")
-    features = await _greet(wire, server)
+async def _welcomed(wire: Wire, server: SmtpServer, hello: str) -> Features:
+    with _explained(server, after_tls=server.secure):
+        await _expect(wire, server, None, "the greeting")
+    features = await _greet(wire, server, hello)
     if not server.secure and not server.ignore_tls:
         if features.starttls:
             await _expect(wire, server, b"STARTTLS\r\n", "STARTTLS")
-            await wire.start_tls(_tls(verify=server.verify), server.certified_name)
-            features = await _greet(wire, server)
+            with _explained(server, after_tls=True):
+                await wire.start_tls(context_of(server.tls), server.certified_name)
+                features = await _greet(wire, server, hello)
         elif server.require_tls:
-            raise Ended(Verdict.PROVIDER, f"{server.host} offers no TLS, and requireTLS asks for it")
+            raise _useless(f"{server.host} offers no TLS, and requireTLS asks for it")
     if server.username is not None:
         if not wire.is_private:
             reason = f"{server.host} offers no TLS, and the password is not sent in the clear"
-            raise Ended(Verdict.PROVIDER, reason)
+            raise _useless(reason)
         await _log_in(wire, server, features)
     return features
 
 
-async def _greet(wire: Wire, server: SmtpServer) -> Features:
-    wire.write(f"EHLO {server.hello}\r\n".encode())
+async def _greet(wire: Wire, server: SmtpServer, hello: str) -> Features:
+    wire.write(f"EHLO {hello}\r\n".encode())
     reply = await wire.reply()
     if reply.code in OK:
         return _features(reply)
-    await _expect(wire, server, f"HELO {server.hello}\r\n".encode(), "HELO")
+    refused = _useless(f"{server.host}: EHLO: {reply}")
+    if reply.code == SHUTTING_DOWN:
+        raise refused
+    try:
+        await _expect(wire, server, f"HELO {hello}\r\n".encode(), "HELO")
+    except LostError:
+        raise refused from None
     return Features()
 
 
@@ -118,13 +141,13 @@ async def _log_in(wire: Wire, server: SmtpServer, features: Features) -> None:
         words = [b"AUTH LOGIN", _base64(username), _base64(password)]
     else:
         offered = ", ".join(sorted(features.auth)) or "no login"
-        raise Ended(Verdict.PROVIDER, f"{server.host} offers {offered}: PLAIN and LOGIN are supported")
+        raise _useless(f"{server.host} offers {offered}: PLAIN and LOGIN are supported")
     for place, word in enumerate(words):
         wire.write(word + b"\r\n")
         reply = await wire.reply()
         if reply.code not in (OK if place == len(words) - 1 else _GO_ON):
             # Only the code: a server may repeat what it was told.
-            raise Ended(Verdict.PROVIDER, f"{server.host} refused the login: {reply.code}")
+            raise _useless(f"{server.host} refused the login: {reply.code}")
 
 
 async def _expect(wire: Wire, server: SmtpServer, command: bytes | None, what: str) -> None:
@@ -132,7 +155,7 @@ async def _expect(wire: Wire, server: SmtpServer, command: bytes | None, what: s
         wire.write(command)
     reply = await wire.reply()
     if reply.code not in OK:
-        raise Ended(Verdict.PROVIDER, f"{server.host}: {what}: {reply}")
+        raise _useless(f"{server.host}: {what}: {reply}")
 
 
 def _features(reply: Reply) -> Features:
@@ -149,13 +172,22 @@ def _features(reply: Reply) -> Features:
     )
 
 
-@cache
-def _tls(*, verify: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+@contextmanager
+def _explained(server: SmtpServer, *, after_tls: bool) -> Iterator[None]:
+    """Say what to change where TLS fails, or the server closes the connection as it has begun."""
+    try:
+        yield
+    except NotSmtpError:
+        raise
+    except LostError as error:
+        problem = loss_problem(str(error), server.tls) if after_tls else str(error)
+        raise _useless(f"{server.host}: {problem}") from None
+    except OSError as error:
+        raise _useless(f"{server.host}: {_problem(server, error)}") from None
+
+
+def _problem(server: SmtpServer, error: OSError) -> str:
+    return handshake_problem(error, name=server.certified_name, port=server.port, secure=server.secure, tls=server.tls)
 
 
 def _base64(text: str) -> bytes:

@@ -6,18 +6,8 @@ Sources: RFC 3463 for the enhanced codes; the classes of Sisimai and KumoMTA for
 """
 
 import re
-from enum import StrEnum
 
-
-class Blame(StrEnum):
-    """What a refusal is about."""
-
-    MAILBOX = "mailbox"  # the address does not exist
-    SENDER = "sender"  # the sender's address, account or quota at this server, or its right to relay
-    POLICY = "policy"  # the sending host, its reputation, authentication of the domain, or the content
-    FULL = "full"  # the mailbox exists, and takes nothing more
-    UNKNOWN = "unknown"
-
+from mauntic_jobs.delivery.outcome import Blame
 
 # X.Y.Z at the beginning, or in parentheses as qmail writes it.
 _ENHANCED = re.compile(r"^5\.\d{1,3}\.\d{1,3}\b|(?<=#)5\.\d{1,3}\.\d{1,3}\b")

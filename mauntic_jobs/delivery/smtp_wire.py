@@ -1,21 +1,34 @@
 """The lines of an SMTP connection, without what they mean."""
 
 import asyncio
+import re
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from ssl import SSLContext
 from typing import NamedTuple, cast
 
 # The replies that say yes.
 OK = range(200, 300)
+# The server ends the connection, whatever command it answers.
+SHUTTING_DOWN = 421
 
 _MOST_UNREAD = 64 * 1024
 _MOST_LINES = 100
+# RFC 5321 allows 512; nothing that speaks SMTP comes near this.
+_LONGEST_LINE = 8 * 1024
+_REPLY = re.compile(r"[2-5][0-9]{2}(?:[ -]|$)")
 _CLOSE_SECONDS = 1
 
 
 class LostError(Exception):
-    """The connection has ended, or does not speak SMTP."""
+    """The connection has ended."""
+
+
+class NotSmtpError(LostError):
+    """The server does not speak SMTP; the connection has been ended."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the server does not speak SMTP: {problem}")
 
 
 class Reply(NamedTuple):
@@ -41,6 +54,7 @@ class Wire(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._news: asyncio.Future[None] | None = None
         self._flowing: asyncio.Future[None] | None = None
+        self.has_heard = False
         self._ended = asyncio.Event()
 
     @classmethod
@@ -72,6 +86,12 @@ class Wire(asyncio.Protocol):
             return True
         return ip_address(self._transport.get_extra_info("peername")[0].partition("%")[0]).is_loopback
 
+    @property
+    def address_literal(self) -> str:
+        """The address of this end, as EHLO names a host without a name (RFC 5321, 4.1.3)."""
+        own = ip_address(self._transport.get_extra_info("sockname")[0].partition("%")[0]) if self._transport else None
+        return f"[IPv6:{own}]" if isinstance(own, IPv6Address) else f"[{own}]"
+
     def wait_until(self, instant: float) -> None:
         """From this instant of the loop's clock on, what is waited for raises TimeoutError."""
         self._until, self._is_late = instant, False
@@ -82,7 +102,9 @@ class Wire(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes, now or as soon as the network takes them. Raises LostError if the connection has ended."""
         if self._lost is not None or self._transport is None:
-            raise LostError(self._lost)
+            # What the server said before it closed is why.
+            said = self._next_line()
+            raise LostError(self._lost if said is None else f"{self._lost}: {said[:300]}")
         self._transport.write(data)
 
     async def flushed(self) -> None:
@@ -104,13 +126,13 @@ class Wire(asyncio.Protocol):
                 self._news = asyncio.get_running_loop().create_future()
                 await self._news
                 continue
-            if not line[:3].isdecimal() or line[3:4] not in ("", " ", "-"):
+            if len(line) > _LONGEST_LINE or not _REPLY.match(line):
                 self.abort()
-                raise LostError(f"the server does not speak SMTP: {line[:80]!a}")
+                raise NotSmtpError(f"{line[:80]!a}")
             self._lines.append(line[4:])
             if len(self._lines) > _MOST_LINES:
                 self.abort()
-                raise LostError(f"a reply of the server has more than {_MOST_LINES} lines")
+                raise NotSmtpError(f"a reply has more than {_MOST_LINES} lines")
             if line[3:4] != "-":
                 lines, self._lines = tuple(self._lines), []
                 return Reply(int(line[:3]), lines)
@@ -126,9 +148,7 @@ class Wire(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close the connection now."""
-        self._lose(None)
-        if self._transport is not None:
-            self._transport.abort()
+        self._end("the connection was closed")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -136,19 +156,25 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep what the server said."""
+        self.has_heard = True
         self._unread += data
         if len(self._unread) > _MOST_UNREAD:
-            self.abort()
+            self._end(f"the server sent more than {_MOST_UNREAD:,} bytes unasked")
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end."""
         self._ended.set()
-        self._lose(exc)
+        self._lose(f"the connection was lost: {exc}" if exc else "the connection was closed")
 
-    def _lose(self, exc: Exception | None) -> None:
+    def _end(self, why: str) -> None:
+        self._lose(why)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _lose(self, why: str) -> None:
         if self._lost is None:
-            self._lost = f"the connection was lost: {exc}" if exc else "the connection was closed"
+            self._lost = why
         if self._timer is not None:
             self._timer.cancel()
         self.resume_writing()
@@ -181,6 +207,8 @@ class Wire(asyncio.Protocol):
 
     def _next_line(self) -> str | None:
         end = self._unread.find(b"\n")
+        if end < 0 and len(self._unread) > _LONGEST_LINE:
+            end = _LONGEST_LINE + 1
         if end < 0:
             return None
         line = self._unread[:end].decode(errors="replace").rstrip("\r")

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mauntic_jobs.delivery.outcome import Outcome
+
 # What has become of a job that is tried again.
 _GOES_ON = ("retried", "deferred", "given back")
 # Seconds from a job's being taken to its being settled.
@@ -14,15 +16,20 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 @dataclass
 class Exchanges:
-    """Exchanges with providers of one type: how many ended how, and how long they took, by BUCKETS and beyond."""
+    """Exchanges with providers of one type: how many ended how, and how long they took, by BUCKETS and beyond.
+
+    `refusals` are those that were refused, by what they blame.
+    """
 
     outcomes: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
     seconds: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     total_seconds: float = 0.0
 
     def __add__(self, other: "Exchanges") -> "Exchanges":
         return Exchanges(
             self.outcomes + other.outcomes,
+            self.refusals + other.refusals,
             [a + b for a, b in zip(self.seconds, other.seconds, strict=True)],
             self.total_seconds + other.total_seconds,
         )
@@ -58,10 +65,12 @@ class ChannelStats:
         self.total_seconds += seconds
         self.moved = time.monotonic()
 
-    def exchange(self, channel: str, provider: str, outcome: str, seconds: float) -> None:
+    def exchange(self, channel: str, provider: str, outcome: Outcome, seconds: float) -> None:
         """Count one exchange with a provider."""
         own = self.exchanges.setdefault((channel, provider), Exchanges())
-        own.outcomes[outcome] += 1
+        own.outcomes[outcome.verdict] += 1
+        if outcome.blame:
+            own.refusals[outcome.blame] += 1
         own.seconds[bisect_left(BUCKETS, seconds)] += 1
         own.total_seconds += seconds
 

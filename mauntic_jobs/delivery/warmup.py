@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from mauntic_jobs.jobs.warmup_daily_reset import dates, keys
 from mauntic_jobs.lua import script
 from mauntic_jobs.stores.redis_link import RedisLink, Word
+from mauntic_jobs.warmup.keys import dates, keys
 from mauntic_jobs.window import Unit
 
 # The platform's table: a domain's day, and the messages allowed on it.

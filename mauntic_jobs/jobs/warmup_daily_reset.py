@@ -7,7 +7,7 @@ the account; later ones leave the counter alone, because increments made since t
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +18,8 @@ from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row, Scripts
 from mauntic_jobs.lua import script
 from mauntic_jobs.sql import statements
+from mauntic_jobs.warmup.keys import WARMUP, dates, keys
 from mauntic_jobs.window import Unit, Window, naive
-
-# Warm-up ends with the 30th day, counted from the creation of the domain.
-WARMUP = timedelta(days=30)
 
 # They take Redis half a millisecond, in which it does nothing else.
 _DOMAINS_A_CALL = 50
@@ -35,17 +33,6 @@ class WarmupDailyResetOptions(JobOptions):
     org: list[UUID] = Field(
         [], description="Only this organization; may be given more than once.", json_schema_extra={"metavar": "ID"}
     )
-
-
-def keys(organization: UUID | str, domain: str) -> tuple[str, str]:
-    """Return the keys of a domain's counter and of its account of days: KEYS of the `warmup_` scripts."""
-    name = f"{organization}:{domain.lower()}"
-    return f"warmup:daily:{name}", f"warmup:days:{name}"
-
-
-def dates(day: date) -> tuple[str, str]:
-    """Return the UTC day and the one after it as the `warmup_` scripts take them: their first ARGV."""
-    return day.isoformat(), (day + timedelta(days=1)).isoformat()
 
 
 def run(context: Context[WarmupDailyResetOptions], window: Window) -> JobResult:

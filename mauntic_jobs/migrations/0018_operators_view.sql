@@ -1,7 +1,6 @@
--- What operators look up: messages that have expired, in the order in which they are sent again, and the latest of them.
--- Messages that are sent cost these indexes nothing.
-CREATE INDEX deliveries_expired ON mauntic_jobs.deliveries (organization_id, delivery_id) WHERE state = 'expired';
-CREATE INDEX deliveries_expired_by_time ON mauntic_jobs.deliveries (updated_at) WHERE state = 'expired';
+-- What operators look up: messages that have expired, in the order in which they are sent again. Messages that are sent
+-- cost this index nothing.
+CREATE INDEX deliveries_expired ON mauntic_jobs.deliveries (organization_id, delivery_id) WHERE unsent_state = 'expired';
 
 -- Providers that the circuit breakers of delivering processes leave alone, for operators and for the other processes. Who
 -- deletes a row closes the breakers of all processes.

@@ -70,6 +70,7 @@ INDEXES = (
     PlatformIndex("delivery.delivery_events", "delivery_events_of_node", unique=False),
     PlatformIndex("delivery.provider_configs", "providers_by_channel", unique=False),
     PlatformIndex("delivery.sending_domains", "domains_by_name", unique=False),
+    PlatformIndex("delivery.delivery_jobs", "open_campaigns", unique=False),
     PlatformIndex("crm.contact_companies", "companies_by_contact", unique=False),
     PlatformIndex("crm.contacts", "contacts_by_email", unique=False),
     PlatformIndex("crm.contacts", "contacts_by_phone", unique=False),

@@ -30,12 +30,16 @@ _TEXT = "This message was sent to see that messages can be sent."
 
 @dataclass(frozen=True)
 class Check:
-    """What came of trying a provider. `problem` is None if it works; `sent`: a message was accepted by it."""
+    """What came of trying a provider. `problem` is None if it works; `sent`: a message was accepted by it.
+
+    `asked` says what else was asked than to log in.
+    """
 
     provider: ConfiguredProvider
     problem: str | None
     sent: bool
     seconds: float
+    asked: str = ""
 
 
 def channel_of(address: str) -> str:
@@ -67,10 +71,11 @@ async def check_providers(
         async with gate:
             began = time.monotonic()
             wanted = address if configured.channel == channel else None
-            problem = configured.problem or await _tried(
-                configured, made.get((configured.channel, configured.type)), wanted
-            )
-            return Check(configured, problem, problem is None and wanted is not None, time.monotonic() - began)
+            problem, asked = configured.problem, ""
+            if problem is None:
+                problem, asked = await _tried(configured, made.get((configured.channel, configured.type)), wanted)
+            sent = problem is None and wanted is not None
+            return Check(configured, problem, sent, time.monotonic() - began, asked)
 
     try:
         return await asyncio.gather(*(check(each) for each in providers))
@@ -78,28 +83,33 @@ async def check_providers(
         await client.close()
 
 
-async def _tried(configured: ConfiguredProvider, factory: Factory | None, address: str | None) -> str | None:
-    """Return what is wrong with a provider, or None."""
+async def _tried(
+    configured: ConfiguredProvider, factory: Factory | None, address: str | None
+) -> tuple[str | None, str]:
+    """Return what is wrong with a provider, or None, and what it was asked."""
     if configured.config is None or factory is None:
-        return f"{configured.type} is not supported for {configured.channel}"
+        return f"{configured.type} is not supported for {configured.channel}", ""
     try:
         provider = factory(configured.config)
     except ProviderError as error:
-        return str(error).removeprefix(f"{configured.config.name}: ")
+        return str(error).removeprefix(f"{configured.config.name}: "), ""
     try:
         outcome = await (provider.send(_message(configured, provider, address)) if address else provider.check())
     except JobFailedError as error:
-        return str(error)
+        return str(error), ""
     finally:
         await provider.close()
-    if outcome.verdict is Verdict.ACCEPTED:
-        return None
-    return _said(replace(outcome, reason=hide(outcome.reason, configured.config.secrets)))
+    outcome = replace(outcome, reason=clean(hide(outcome.reason, configured.config.secrets)))
+    return (None, outcome.reason) if outcome.verdict is Verdict.ACCEPTED else (_said(outcome), "")
 
 
 def _said(outcome: Outcome) -> str:
-    kind = {Verdict.UNKNOWN: "nobody knows whether it was sent", Verdict.RATE_LIMITED: "it wants to be asked later"}
-    return f"{kind.get(outcome.verdict, 'refused')}: {clean(outcome.reason)}"
+    kind = {
+        Verdict.UNKNOWN: "nobody knows whether it was sent",
+        Verdict.RATE_LIMITED: "it wants to be asked later",
+        Verdict.DEFERRED: "it wants to be asked later",
+    }
+    return f"{kind.get(outcome.verdict, 'refused')}: {outcome.reason}"
 
 
 def _message(configured: ConfiguredProvider, provider: Provider, address: str) -> Any:

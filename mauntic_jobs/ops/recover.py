@@ -32,13 +32,15 @@ class Recovery:
     """What was put back, or would be.
 
     `loss` is what was noticed. `messages` and `executions` count those put on their queues, of `owed` and `unmoved`
-    ones; `schedulers` names jobs whose BullMQ scheduler was gone. `campaigns` and `journeys` are rows of what only
-    Redis knew: campaigns with messages that no process had claimed, and journeys with executions that had moved.
+    ones; of `lost` messages only the producer has the content. `schedulers` names jobs whose BullMQ scheduler was gone.
+    `campaigns` and `journeys` are rows of what only Redis knew: campaigns with messages that no process had claimed,
+    and journeys with executions that had moved.
     """
 
     loss: Loss | None
     owed: int = 0
     messages: int = 0
+    lost: int = 0
     unmoved: int = 0
     executions: int = 0
     schedulers: list[str] = field(default_factory=list)
@@ -58,7 +60,8 @@ def recover(
     """Put back what Postgres knows of, and close the loss; with `dry_run` only count."""
     done = Recovery(mark(session, redis, settings, now))
     messages = reconcile(session, redis, settings, now, dry_run=dry_run)
-    done.owed, done.messages, done.campaigns = messages.owed, messages.queued, messages.missing
+    done.owed, done.messages, done.lost = messages.owed, messages.queued, messages.lost
+    done.campaigns = messages.missing
     for page in _unmoved(session):
         exist = redis.commands(("EXISTS", _step_key(settings, row)) for row in page)
         lost = [row["id"] for row, exists in zip(page, exist, strict=True) if not exists]

@@ -11,13 +11,13 @@ from mauntic_jobs.delivery.outcome import SUPPRESSING
 from mauntic_jobs.delivery.warmup import daily_limit
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Job, Row
-from mauntic_jobs.jobs.warmup_daily_reset import WARMUP
 from mauntic_jobs.ops.status_queues import QueueStatus, platform_queues, read_queues
 from mauntic_jobs.recovery.marker import Loss, look, read_marker
 from mauntic_jobs.scheduler.overview import Standing, read_overview
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Limits, Session, connect
 from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.warmup.keys import WARMUP
 from mauntic_jobs.window import Unit, naive
 
 # Deliveries of a state are counted up to here, alerts and domains looked at up to there.

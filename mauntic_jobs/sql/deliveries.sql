@@ -11,13 +11,13 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS seconds
 -- claim -- Take deliveries in hand: migration 0009 says how.
 SELECT json_agg(answer) FROM mauntic_jobs.claim_deliveries(%(claims)s::json, %(lease)s::interval) AS answer
 
--- record -- Write down what became of claimed deliveries: migration 0014 says how.
+-- record -- Write down what became of claimed deliveries: migration 0009 says how.
 SELECT json_agg(answer)
 FROM mauntic_jobs.record_deliveries(
     %(results)s::json, %(resend_after)s::interval, %(record_activity)s::boolean
 ) AS answer
 
--- record_alone -- Write into the ledger alone what became of claimed deliveries: migration 0014 says how.
+-- record_alone -- Write into the ledger alone what became of claimed deliveries: migration 0009 says how.
 SELECT json_agg(answer)
 FROM mauntic_jobs.settle_deliveries(%(results)s::json, %(resend_after)s::interval, %(refused)s::text) AS answer
 
@@ -35,6 +35,14 @@ SET status = 'sending'
 FROM unnest(%(organizations)s::uuid[], %(jobs)s::uuid[]) AS started (organization_id, id)
 WHERE job.id = started.id AND job.organization_id = started.organization_id AND job.status = 'queued'
 
+-- deferrals -- How often receivers have asked to wait with a delivery.
+SELECT count(*) AS deferrals
+FROM mauntic_jobs.deliveries AS delivery
+CROSS JOIN LATERAL jsonb_array_elements(delivery.attempts) AS attempt (value)
+WHERE
+    delivery.organization_id = %(organization)s AND delivery.delivery_id = %(delivery)s
+    AND attempt.value ->> 'outcome' = 'deferred'
+
 -- end_leases -- Name what was being sent by processes that have died, or have lost sight of it: nobody knows.
 UPDATE mauntic_jobs.deliveries AS delivery
 SET
@@ -48,23 +56,52 @@ SET
 WHERE (delivery.organization_id, delivery.delivery_id) IN (
     SELECT organization_id, delivery_id
     FROM mauntic_jobs.deliveries
-    WHERE state = 'sending' AND until < clock_timestamp()
-    ORDER BY until
+    WHERE
+        state = 'sending' AND until < clock_timestamp()
+        AND claimed_at >= (SELECT swept_to FROM mauntic_jobs.lease_sweep)
+    ORDER BY claimed_at
     LIMIT %(most)s
     FOR UPDATE SKIP LOCKED
 )
 RETURNING organization_id, delivery_id, channel, until IS NULL AS held
 
+-- swept -- Note up to when no delivery is being sent any more that was claimed before, so that none is read again.
+UPDATE mauntic_jobs.lease_sweep AS sweep
+SET swept_to = greatest(
+    sweep.swept_to,
+    (
+        SELECT coalesce(min(delivery.claimed_at), clock_timestamp() - %(lease)s::interval)
+        FROM mauntic_jobs.deliveries AS delivery
+        WHERE
+            delivery.state = 'sending' AND delivery.claimed_at >= sweep.swept_to
+            AND delivery.claimed_at < clock_timestamp() - %(lease)s::interval
+    )
+)
+
+-- sweep_again -- Look once more for the lease of a delivery: it was committed after the sweep had passed it.
+UPDATE mauntic_jobs.lease_sweep AS sweep
+SET swept_to = delivery.claimed_at
+FROM mauntic_jobs.deliveries AS delivery
+WHERE
+    delivery.organization_id = %(organization)s AND delivery.delivery_id = %(delivery)s AND delivery.state = 'sending'
+    AND delivery.claimed_at < sweep.swept_to
+
+-- keep_payload -- Keep what an open delivery says, of which only its queue had it: the process that claimed it has died.
+UPDATE mauntic_jobs.deliveries
+SET payload = %(payload)s::jsonb
+WHERE
+    organization_id = %(organization)s AND delivery_id = %(delivery)s AND payload IS NULL
+    AND unsent_state IN ('claimed', 'deferred', 'ambiguous')
+
 -- evidence -- Find deliveries that may have been sent, and of which the platform has heard since: they were.
 SELECT
-    delivery.organization_id, delivery.delivery_id, delivery.channel, delivery.fence, evidence.provider_message_id,
-    delivery.payload ->> 'campaignId' AS campaign_id
+    delivery.organization_id, delivery.delivery_id, delivery.channel, delivery.fence, evidence.provider_message_id
 FROM (
-    SELECT organization_id, delivery_id FROM mauntic_jobs.deliveries WHERE state = 'ambiguous'
+    SELECT organization_id, delivery_id FROM mauntic_jobs.deliveries WHERE unsent_state = 'ambiguous'
     UNION ALL
     SELECT organization_id, delivery_id
     FROM mauntic_jobs.deliveries
-    WHERE possible_duplicate AND state IN ('claimed', 'deferred')
+    WHERE possible_duplicate AND unsent_state IN ('claimed', 'deferred')
 ) AS uncertain
 INNER JOIN mauntic_jobs.deliveries AS delivery
     ON delivery.organization_id = uncertain.organization_id AND delivery.delivery_id = uncertain.delivery_id
@@ -121,23 +158,59 @@ SELECT
 FROM delivery.sending_domains
 WHERE organization_id = %(organization)s AND lower(domain) = %(domain)s
 
--- list -- The latest deliveries since an instant, of some states and one organization; each is for all if it is null.
+-- list -- The deliveries that were claimed last, of some states, an organization and a channel; each is for all if null.
+-- `blame` is what the last refusal is about, or the class that the provider's API has for it.
 SELECT
     delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
-    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts, reason
+    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts,
+    coalesce(attempts -> -1 ->> 'blame', reject_reason) AS blame, reason
 FROM mauntic_jobs.deliveries
 WHERE
     (%(states)s::text[] IS NULL OR state = any(%(states)s::text[]))
     AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
     AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
-    AND (%(since)s::timestamptz IS NULL OR updated_at >= %(since)s::timestamptz)
-ORDER BY updated_at DESC
+    AND claimed_at >= coalesce(%(since)s::timestamptz, '-infinity')
+ORDER BY claimed_at DESC
 LIMIT %(limit)s
 
--- count -- How many deliveries there are of each channel and state.
-SELECT channel, state, count(*) AS deliveries, min(created_at) AS oldest, max(updated_at) AS latest
+-- list_of_organization -- The same of one organization, which may have few of all deliveries: its own are sorted.
+SELECT
+    delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
+    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts,
+    coalesce(attempts -> -1 ->> 'blame', reject_reason) AS blame, reason
 FROM mauntic_jobs.deliveries
-WHERE %(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid
+WHERE
+    organization_id = %(organization)s::uuid AND (%(states)s::text[] IS NULL OR state = any(%(states)s::text[]))
+    AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
+ORDER BY claimed_at + interval '0' DESC
+LIMIT %(limit)s
+
+-- list_unsent -- The same of states other than sending and sent, whose deliveries are few: they are sorted.
+SELECT
+    delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
+    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts,
+    coalesce(attempts -> -1 ->> 'blame', reject_reason) AS blame, reason
+FROM mauntic_jobs.deliveries
+WHERE
+    unsent_state = any(%(states)s::text[])
+    AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
+    AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
+ORDER BY claimed_at + interval '0' DESC
+LIMIT %(limit)s
+
+-- count -- How many deliveries there are of each channel and state; of those that were sent, only since a time.
+SELECT channel, state, count(*) AS deliveries, min(created_at) AS oldest, max(updated_at) AS latest
+FROM (
+    SELECT channel, state, created_at, updated_at
+    FROM mauntic_jobs.deliveries
+    WHERE unsent_state IS NOT NULL AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
+    UNION ALL
+    SELECT channel, state, created_at, updated_at
+    FROM mauntic_jobs.deliveries
+    WHERE
+        unsent_state IS NULL AND claimed_at >= %(since)s
+        AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
+) AS known
 GROUP BY channel, state
 ORDER BY channel, state
 
@@ -179,12 +252,11 @@ SET
 FROM changed
 WHERE job.id = changed.job_id AND job.organization_id = changed.organization_id AND %(counted)s AND job.failed_count > 0
 
--- owed -- Deliveries that are not settled and wait for no human, a page after the last key given.
+-- owed -- Deliveries that wait for no human and are not being sent, a page after the last key given.
 SELECT organization_id, delivery_id, channel, queue_job, fence, payload
 FROM mauntic_jobs.deliveries
 WHERE
-    state IN ('claimed', 'sending', 'deferred', 'ambiguous') AND (state <> 'ambiguous' OR until IS NOT NULL)
-    AND payload IS NOT NULL
+    unsent_state IN ('claimed', 'deferred', 'ambiguous') AND (unsent_state <> 'ambiguous' OR until IS NOT NULL)
     AND (organization_id, delivery_id) > (%(organization)s::uuid, %(delivery)s)
 ORDER BY organization_id, delivery_id
 LIMIT %(page)s
@@ -238,7 +310,7 @@ WITH wanted AS (
     FROM mauntic_jobs.deliveries AS delivery
     INNER JOIN wanted
         ON wanted.organization_id = delivery.organization_id AND wanted.delivery_id = delivery.delivery_id
-    WHERE delivery.state = %(state)s AND delivery.fence = wanted.fence
+    WHERE delivery.unsent_state = %(state)s AND delivery.fence = wanted.fence
     ORDER BY delivery.organization_id, delivery.delivery_id
     FOR UPDATE OF delivery
 ), changed AS (
@@ -279,11 +351,11 @@ SELECT
     count(*) FILTER (WHERE delivery.payload IS NULL) AS gone
 FROM mauntic_jobs.deliveries AS delivery
 WHERE
-    delivery.state = %(state)s
+    delivery.unsent_state = %(state)s
     AND (%(organization)s::uuid IS NULL OR delivery.organization_id = %(organization)s::uuid)
     AND (%(campaign)s::uuid IS NULL OR delivery.job_id = %(campaign)s::uuid)
     AND (%(channel)s::text IS NULL OR delivery.channel = %(channel)s::text)
-    AND (%(since)s::timestamptz IS NULL OR delivery.updated_at >= %(since)s::timestamptz)
+    AND (%(since)s::timestamptz IS NULL OR delivery.unsent_at >= %(since)s::timestamptz)
     AND (%(reason)s::text IS NULL OR strpos(lower(delivery.reason), lower(%(reason)s::text)) > 0)
 GROUP BY delivery.organization_id, delivery.channel, delivery.reason
 ORDER BY delivery.organization_id, deliveries DESC, delivery.reason
@@ -294,24 +366,24 @@ SELECT
     delivery.created_at
 FROM mauntic_jobs.deliveries AS delivery
 WHERE
-    delivery.state = %(state)s AND delivery.organization_id = %(organization)s
+    delivery.unsent_state = %(state)s AND delivery.organization_id = %(organization)s
     AND delivery.payload IS NOT NULL AND delivery.delivery_id > %(after)s
     AND (%(campaign)s::uuid IS NULL OR delivery.job_id = %(campaign)s::uuid)
     AND (%(channel)s::text IS NULL OR delivery.channel = %(channel)s::text)
-    AND (%(since)s::timestamptz IS NULL OR delivery.updated_at >= %(since)s::timestamptz)
+    AND (%(since)s::timestamptz IS NULL OR delivery.unsent_at >= %(since)s::timestamptz)
     AND (%(reason)s::text IS NULL OR strpos(lower(delivery.reason), lower(%(reason)s::text)) > 0)
 ORDER BY delivery.delivery_id
 LIMIT %(page)s
 
 -- waiting -- Messages of an organization and a channel that wait for a provider, a page after the last one given; those that
--- wait for their domain's warm-up do not.
+-- wait for their domain's warm-up, or because the receiver asks to wait, do not.
 SELECT organization_id, delivery_id, fence, queue_job, until
 FROM mauntic_jobs.deliveries
 WHERE
-    state = 'deferred' AND organization_id = %(organization)s AND channel = %(channel)s
-    AND reason NOT LIKE 'warm-up:%%' AND until > %(before)s
-    AND (until, delivery_id) > (%(after)s::timestamptz, %(delivery)s)
-ORDER BY until, delivery_id
+    unsent_state = 'deferred' AND organization_id = %(organization)s AND channel = %(channel)s
+    AND reason NOT LIKE 'warm-up:%%' AND reason NOT LIKE 'the receiver asks to wait:%%' AND unsent_at > %(before)s
+    AND (unsent_at, delivery_id) > (%(after)s::timestamptz, %(delivery)s)
+ORDER BY unsent_at, delivery_id
 LIMIT %(page)s
 
 -- release -- Let messages that wait be claimed at once.

@@ -58,7 +58,7 @@ SELECT table_name, count(*) AS rows FROM mauntic_jobs.duplicates GROUP BY table_
 
 -- delivery_functions -- Whether the ledger has the functions of this version, and whether anything can be written.
 SELECT
-    to_regprocedure('mauntic_jobs.settle_deliveries(json, interval, text)') IS NOT NULL AS present,
+    to_regclass('mauntic_jobs.lease_sweep') IS NOT NULL AS present,
     current_setting('transaction_read_only') = 'on' AS read_only
 
 -- unrecorded -- How many results Postgres has refused to record whole, and the latest error.
@@ -71,7 +71,7 @@ WHERE unrecorded IS NOT NULL
 -- unknown_fields -- Fields of templates that were left empty since a time, the most common first.
 SELECT field, count(*) AS messages, min(delivery_id) AS example
 FROM mauntic_jobs.deliveries, unnest(unknown_fields) AS field
-WHERE unknown_fields IS NOT NULL AND updated_at >= %(since)s
+WHERE unknown_fields IS NOT NULL AND claimed_at >= %(since)s
 GROUP BY field
 ORDER BY messages DESC, field
 LIMIT 20

@@ -177,3 +177,9 @@ ON delivery.sending_domains (organization_id, lower(domain))
 
 -- domains_by_name_drop -- Drop it.
 DROP INDEX CONCURRENTLY IF EXISTS delivery.mauntic_jobs_domains_by_name
+
+-- open_campaigns -- Find the campaigns that are not complete. A count that changes writes nothing to it.
+CREATE INDEX CONCURRENTLY mauntic_jobs_open_campaigns ON delivery.delivery_jobs (created_at) WHERE completed_at IS NULL
+
+-- open_campaigns_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS delivery.mauntic_jobs_open_campaigns

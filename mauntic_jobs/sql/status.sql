@@ -26,33 +26,42 @@ LEFT JOIN LATERAL (
 ) AS recent ON true
 
 -- deliveries -- How many deliveries wait, by channel and state, and since when; of each state at most `most` are counted.
--- `held` is what a human must decide, `warming_up` what waits for a domain's next day; `failed` and `expired` are those
--- since `since`, `refused` those of them that failed because of their recipients.
+-- `held` is what a human must decide, `warming_up` what waits for a domain's next day, `asked_to_wait` what its receiver
+-- wants later; `failed` and `expired` are those since `since`, `refused` those of them that failed because of their
+-- recipients.
 SELECT channel, state, count(*) AS deliveries, min(updated_at) AS oldest, min(until) AS next
 FROM (
     (
         SELECT channel, 'held' AS state, updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'ambiguous' AND until IS NULL LIMIT %(most)s
+        FROM mauntic_jobs.deliveries WHERE unsent_state = 'ambiguous' AND unsent_at IS NULL LIMIT %(most)s
     ) UNION ALL (
         SELECT channel, 'ambiguous' AS state, updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'ambiguous' AND until IS NOT NULL LIMIT %(most)s
+        FROM mauntic_jobs.deliveries WHERE unsent_state = 'ambiguous' AND unsent_at IS NOT NULL LIMIT %(most)s
     ) UNION ALL (
-        SELECT channel, CASE WHEN reason LIKE 'warm-up:%%' THEN 'warming_up' ELSE 'deferred' END AS state, updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'deferred' LIMIT %(most)s
+        SELECT
+            channel,
+            CASE
+                WHEN reason LIKE 'warm-up:%%' THEN 'warming_up'
+                WHEN reason LIKE 'the receiver asks to wait:%%' THEN 'asked_to_wait'
+                ELSE 'deferred'
+            END AS state,
+            updated_at, until
+        FROM mauntic_jobs.deliveries WHERE unsent_state = 'deferred' LIMIT %(most)s
     ) UNION ALL (
         SELECT channel, state, updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'sending' LIMIT %(most)s
+        FROM mauntic_jobs.deliveries
+        WHERE state = 'sending' AND claimed_at >= (SELECT swept_to FROM mauntic_jobs.lease_sweep) LIMIT %(most)s
     ) UNION ALL (
         SELECT channel, state, updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'claimed' LIMIT %(most)s
+        FROM mauntic_jobs.deliveries WHERE unsent_state = 'claimed' LIMIT %(most)s
     ) UNION ALL (
         SELECT
             channel, CASE WHEN reject_reason = any(%(recipients)s::text[]) THEN 'refused' ELSE 'failed' END AS state,
             updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'failed' AND updated_at >= %(since)s LIMIT %(most)s
+        FROM mauntic_jobs.deliveries WHERE unsent_state = 'failed' AND unsent_at >= %(since)s LIMIT %(most)s
     ) UNION ALL (
         SELECT channel, state, updated_at, until
-        FROM mauntic_jobs.deliveries WHERE state = 'expired' AND updated_at >= %(since)s LIMIT %(most)s
+        FROM mauntic_jobs.deliveries WHERE unsent_state = 'expired' AND unsent_at >= %(since)s LIMIT %(most)s
     )
 ) AS open
 GROUP BY channel, state
@@ -102,7 +111,8 @@ WITH waiting AS MATERIALIZED (
         SELECT organization_id, channel
         FROM mauntic_jobs.deliveries
         WHERE
-            state = 'deferred' AND reason NOT LIKE 'warm-up:%%'
+            unsent_state = 'deferred' AND reason NOT LIKE 'warm-up:%%'
+            AND reason NOT LIKE 'the receiver asks to wait:%%'
             AND EXISTS (SELECT FROM mauntic_jobs.provider_pauses)
         LIMIT %(most)s
     ) AS deferred

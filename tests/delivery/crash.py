@@ -67,7 +67,7 @@ def age(world: World) -> None:
         world.ask("SADD", f"{world.base}:stalled", job)
     world.write(
         "UPDATE mauntic_jobs.deliveries SET sending_at = sending_at - interval '3 minutes'"
-        " WHERE organization_id = %(organization)s AND state IN ('sending', 'ambiguous')"
+        " WHERE state IN ('sending', 'ambiguous')"
     )
     world.hurry()
 

@@ -1,8 +1,13 @@
-"""The program, with failpoints switched on: FAILPOINT=name:hit kills the process when it gets there the hit-th time."""
+"""The program, with failpoints switched on, and a clock that may be wrong.
+
+FAILPOINT=name:hit kills the process when it gets there the hit-th time; CLOCK_HOURS says how far its clock is ahead.
+"""
 
 import os
 import signal
+from datetime import timedelta
 
+from mauntic_jobs import clock
 from mauntic_jobs.cli.main import main
 from mauntic_jobs.delivery import failpoints
 
@@ -24,7 +29,13 @@ def _install(name: str, hit: int) -> None:
     failpoints.hooks[name] = kill
 
 
+def _set_clock(ahead: timedelta) -> None:
+    right = clock.now
+    clock.now = lambda: right() + ahead
+
+
 if __name__ == "__main__":
+    _set_clock(timedelta(hours=float(os.environ.get("CLOCK_HOURS", "0"))))
     point, _, number = os.environ.get("FAILPOINT", "").partition(":")
     if point:
         _install(point, int(number or 1))

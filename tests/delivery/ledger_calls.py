@@ -15,7 +15,11 @@ RESEND_AFTER = timedelta(seconds=120)
 
 
 def claim(world: World, delivery: str = "d1", **fields: Any) -> Row:
-    """Claim one delivery of the world's organization, to be sent at once."""
+    """Claim one delivery of the world's organization, to be sent at once.
+
+    Its `payload` is kept, as it is after a first result, unless it is None.
+    """
+    payload = fields.pop("payload", {"deliveryId": delivery})
     given = {
         "n": 0,
         "organization_id": str(world.organization),
@@ -24,12 +28,18 @@ def claim(world: World, delivery: str = "d1", **fields: Any) -> Row:
         "address": "ann@example.com",
         "queue_job": "j1",
         "message_id": f"<{delivery}@acme.test>",
-        "payload": {"deliveryId": delivery},
         "owner": str(uuid4()),
         "ready": True,
         **fields,
     }
-    return _asked(world, "claim", claims=[given], lease=LEASE)
+    claimed = _asked(world, "claim", claims=[given], lease=LEASE)
+    if payload is not None:
+        world.write(
+            "UPDATE mauntic_jobs.deliveries SET payload = %(payload)s::jsonb WHERE delivery_id = %(delivery)s",
+            payload=json.dumps(payload),
+            delivery=delivery,
+        )
+    return claimed
 
 
 def record(world: World, claimed: Row, state: str, delivery: str = "d1", **fields: Any) -> Row:

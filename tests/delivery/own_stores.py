@@ -41,6 +41,17 @@ class OwnStore:
         self._server = self._start()
         self._await()
 
+    @property
+    def log(self) -> Path:
+        """The file that it logs to."""
+        return self._server.log
+
+    def restart(self) -> None:
+        """Start it again if it has ended by itself, or end it before."""
+        if self._server.process.poll() is None:
+            self.end(signal.SIGQUIT)
+        self.start()
+
     def _await(self) -> None:
         server = self._server
         wait_until(lambda: server.process.poll() is not None or server.ready(), server.name)

@@ -43,6 +43,7 @@ SCRIPTS = frozenset({
     *_AFTER_DOT,  # a reply to the content, which is not journaled
     "defer-once-451",  # 451 to the first RCPT of this address, and accepted from then on
     "drop-rcpt",  # closes at RCPT
+    "drop-rcpt-once",  # the same at the first RCPT of this address in a new connection, and in all kept ones
     "drop-data",  # closes amid the content
     "drop-after-dot",  # journals and closes without a reply
     "drop-after-dot-once",  # the same with the first message to this address only
@@ -75,6 +76,8 @@ class Behaviour:
     auth_reply: str | None = None
     mail_reply: str | None = None
     slow_seconds: float = 1.0
+    per_connection: int | None = None  # how many messages a connection may carry; then MAIL is refused with 452
+    closing: tuple[str, ...] = ("221", "421")  # replies that begin so end the connection
     recipients: dict[str, str] = field(default_factory=dict)  # scripts of local parts that do not name one
     heard: list[str] = field(default_factory=list)  # the verbs of all commands, in order
     at_recipient: Callable[[str], str | None] = lambda _: None  # replies to RCPT of an address
@@ -334,6 +337,7 @@ class _Session:
         self._welcome = True
         self._secure = False
         self._authenticated = False
+        self._carried, self._transactions = 0, 0
         self._mail_from: str | None = None
         self._utf8 = False
         self._recipients: list[str] = []
@@ -424,11 +428,14 @@ class _Session:
             return "501 5.5.4 syntax" if path is None else "503 5.5.1 nested MAIL"
         address, parameters = path[1], [parameter.upper() for parameter in path[2].split()]
         refusal = self._refused_parameters(parameters) or self._behaviour.mail_reply
+        if self._behaviour.per_connection is not None and self._carried >= self._behaviour.per_connection:
+            refusal = "452 4.5.3 too many messages in this connection"
         self._utf8 = "SMTPUTF8" in parameters
         refusal = refusal or self._refused_address(address)
         if refusal and not refusal.startswith("2"):
             return refusal
         self._mail_from = address
+        self._transactions += 1
         return refusal or "250 2.1.0 sender ok"
 
     async def _rcpt(self, rest: str) -> str:
@@ -437,7 +444,8 @@ class _Session:
             return "501 5.5.4 syntax" if path is None else "503 5.5.1 MAIL first"
         address = path[1]
         script = self._server.script(address)
-        if script == "drop-rcpt":
+        is_kept = self._transactions > 1
+        if script == "drop-rcpt" or (script == "drop-rcpt-once" and (is_kept or self._server.first(script, address))):
             raise _Gone
         if script == "defer-once-451" and self._server.first(script, address):
             return _AT_RCPT["defer-451"]
@@ -462,6 +470,7 @@ class _Session:
             self._forget()
             return refusal
         self._server.journal.add(self._mail_from or "", self._recipients, content)
+        self._carried += 1
         new = [self._server.first(script, address) for script, address in zip(scripts, self._recipients, strict=True)]
         if "drop-after-dot" in scripts or ("drop-after-dot-once", True) in zip(scripts, new, strict=True):
             raise _Gone
@@ -544,7 +553,7 @@ class _Session:
             return
         self._writer.write(text.encode(errors="surrogateescape") + b"\r\n")
         await self._writer.drain()
-        if not text.startswith(("221", "421")):
+        if not text.startswith(self._behaviour.closing):
             return
         # What came in unread would reset the connection, and with it take the reply from the client.
         if self._writer.can_write_eof():

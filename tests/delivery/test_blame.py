@@ -1,10 +1,12 @@
 """Refusals by whom they blame, the whole way: to the next provider, or to a failure with or without a suppression."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.delivery.sink import Sink, running_sink
+from tests.delivery.test_desk import program
 from tests.delivery.world import World
 
 
@@ -38,3 +40,16 @@ def test_only_a_missing_mailbox_puts_the_address_on_the_suppressions(
     assert (row["state"], row["reject_reason"]) == ("failed", reject)
     known = world.session.rows(b"SELECT email FROM delivery.suppressions")
     assert [each["email"] for each in known] == ([f"{script}@example.com"] if suppressed else [])
+
+
+@pytest.mark.parametrize(
+    ("script", "blame"), [("reject-550", "mailbox"), ("policy-550", "policy"), ("defer-451", "wait"), ("ok", None)]
+)
+def test_what_a_refusal_is_about_is_shown(world: World, sink: Sink, script: str, blame: str | None) -> None:
+    world.provider(sink.host, sink.port)
+    world.add(world.message(emailAddress=f"{script}@example.com"))
+    world.deliver()
+    (listed,) = json.loads(program(world, "deliveries", "list", "--json").stdout)
+    assert listed["blame"] == blame
+    shown = program(world, "deliveries", "show", listed["delivery_id"]).stdout
+    assert (f"blame: {blame}" in shown) is (blame is not None)

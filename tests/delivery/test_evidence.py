@@ -130,7 +130,12 @@ def test_the_campaign_of_what_evidence_settles_is_known(world: World, sink: Sink
     world.settings = world.settings.model_copy(update={"record_activity": True})
     contact = world.contact()
     message = world.message(contactId=str(contact), campaignId="campaign-7")
-    record(world, claim(world, world.key("d1"), contact_id=str(contact), payload=message), "ambiguous", world.key("d1"))
+    record(
+        world,
+        claim(world, world.key("d1"), contact_id=str(contact), campaign_id="campaign-7"),
+        "ambiguous",
+        world.key("d1"),
+    )
     age(world)
     event(world, contact, metadata={"deliveryId": world.key("d1")})
     world.provider(sink.host, sink.port)

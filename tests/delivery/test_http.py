@@ -1,6 +1,7 @@
 """Exchanges over HTTP: how far each came is known, whatever becomes of the connection."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -87,6 +88,16 @@ def test_what_breaks_before_the_body_was_whole_is_not_sent(api: FakeApi, size: i
     # A small body is in the network's buffers before anybody can know.
     assert failure(answer).outcome.verdict is (Verdict.UNKNOWN if size == 5 else Verdict.TEMPORARY)
     assert api.taken == []
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(5, Verdict.UNKNOWN), (40_000_000, Verdict.TEMPORARY)])
+def test_a_server_that_accepts_and_never_reads_holds_nothing_up(size: int, verdict: Verdict) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/send"
+        (answer,) = ask(Request(url, {}, b"a" * size), timeout=0.5)
+    # A small body is in the network's buffers, as if it had been read.
+    assert failure(answer).outcome.verdict is verdict
+    assert failure(answer).outcome.reason == "127.0.0.1: no answer for 0.5 s"
 
 
 @pytest.mark.parametrize("fault", [Fault.RESET_AFTER_BODY, Fault.FREEZE])

@@ -9,6 +9,7 @@ import pytest
 from mauntic_jobs.delivery.providers.smtp import SmtpProvider
 from tests.delivery.crash import ended, start
 from tests.delivery.sink import Sink
+from tests.delivery.test_desk import program
 from tests.delivery.world import World
 from tests.support import wait_until
 
@@ -34,16 +35,28 @@ OPTIONS = [
 ]
 UNREADABLE_OPTIONS = ["{", "null", "[]", '"x"', "NaN", "9" * 5000, f'{{"delay": {HUGE}}}']
 DATA = [
-    *('"templateData": {"a": NaN}', '"x": Infinity', '"x": -Infinity', '"headers": {"X-A": NaN}', '"x": 1e200000'),
+    *(
+        '"templateData": {"a": NaN}',
+        '"x": Infinity',
+        '"x": -Infinity',
+        '"headers": {"X-A": NaN}',
+    ),
     *('"templateData": {"a": ' + "9" * 5000 + "}", '"badge": 1e400', '"x": 01', '"x": ' + "[" * 100_000),
     *('"x": "\\ud800"', '"x": "\\u0000"', '"jobId": "x"', '"contactId": 5', '"headers": []', '"subject": {}'),
     *('"deliveryId": {}', '"deliveryId": ""', f'"deliveryId": "{"x" * 256}"', '"organizationId": 7', '"channel": 5'),
     *('"channel": "EMAIL"', '"emailAddress": ["a@b.example"]', '"html": "' + "{{#if a}}" * 30 + '"'),
     *('"unsubscribeUrl": "http://["', '"unsubscribeUrl": "javascript:x"', '"from": "nobody"', '"replyTo": "x"'),
-    *('"emailAddress": "a@[127.0.0.1]"', '"emailAddress": "\\u2028a@b.example"', '"html": "' + "x" * 1_048_576 + '"'),
+    *('"emailAddress": "a@[127.0.0.1]"', '"emailAddress": "a\\u2028b@b.example"', '"html": "' + "x" * 1_048_576 + '"'),
 ]
 FINE = [
-    *('"templateData": {"a": 1e400}', f'"x": {HUGE}', '"x": "\\\\u0000"', '"x": "NaN"', '"subject": 5'),
+    *(
+        '"templateData": {"a": 1e400}',
+        f'"x": {HUGE}',
+        '"x": "\\\\u0000"',
+        '"x": "NaN"',
+        '"subject": 5',
+        '"x": 1e200000',
+    ),
     *('"x": "\\ud83d\\ude00"', '"deliveryId": "a\\n\\u001b[31m"', '"templateData": {"a": ' + "[" * 90 + "]" * 90 + "}"),
 ]
 FIELDS = [("timestamp", "abc"), ("timestamp", HUGE), ("timestamp", None), ("name", None), ("data", None), ("data", "")]
@@ -103,6 +116,18 @@ def test_data_that_cannot_be_delivered_is_failed_and_what_is_only_odd_is_sent(wo
     assert len(sink.messages()) == len(FINE)
     assert set(world.states().values()) <= {"sent", "failed"}
     assert world.said == []
+
+
+def test_data_that_postgres_cannot_hold_leaves_the_result_in_the_ledger(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port)
+    (name,) = put(
+        world, "data", [f'{json.dumps(world.message(emailAddress="policy-550@example.com"))[:-1]}, "x": 1e200000}}']
+    )
+    world.deliver()
+    assert settled(world)["failed"] == [name]
+    (row,) = world.ledger()
+    assert (row["state"], row["payload"]) == ("failed", None)
+    assert json.loads(program(world, "deliveries", "reconcile", "--json").stdout)["recorded"] == 1
 
 
 def test_a_job_of_which_parts_are_missing_is_failed(world: World, sink: Sink) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,7 +14,7 @@ from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops.provider_check import Check, channel_of, check_providers
 from mauntic_jobs.ops.providers import list_providers
 from tests.delivery.fake_api import FakeApi, Reply, Taken, running_api
-from tests.delivery.sink import Sink
+from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World
 from tests.support import run_program
 
@@ -47,7 +49,7 @@ def ready(world: World, sink: Sink, api: FakeApi) -> World:
     return world
 
 
-def add(world: World, channel: str, kind: str, config: dict[str, str]) -> None:
+def add(world: World, channel: str, kind: str, config: dict[str, Any]) -> None:
     world.write(
         "INSERT INTO delivery.provider_configs (organization_id, channel, provider_type, config)"
         " VALUES (%(organization)s, %(channel)s, %(kind)s, %(config)s::jsonb)",
@@ -94,6 +96,75 @@ def test_what_is_wrong_is_said_of_each_without_its_secrets(ready: World, api: Fa
     assert checks["postmark"].problem == "refused: 401 ErrorCode 10: no server has ***"
     assert "cannot connect" in (checks["custom_smtp"].problem or "")
     assert [taken.path for taken in api.taken] == ["/server"]
+
+
+def smtp_check(world: World, sink: Sink) -> Check:
+    world.provider(sink.host, sink.port)
+    return check(world)["custom_smtp"]
+
+
+def test_an_smtp_server_is_asked_for_more_than_a_login_and_gets_no_message(world: World, sink: Sink) -> None:
+    checked = smtp_check(world, sink)
+    assert checked.problem is None
+    assert checked.asked == "asked to send from its `from` to postmaster of example.com"
+    assert sink.behaviour.heard[:4] == ["EHLO", "MAIL", "RCPT", "RSET"]
+    assert "DATA" not in sink.behaviour.heard
+    assert sink.messages() == []
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "554 5.7.1 <postmaster@example.com>: Relay access denied",
+        "550 5.7.1 Unable to relay",
+        "454 4.7.1 <postmaster@example.com>: Relay access denied",
+        "530 5.7.0 Authentication required",
+        "421 4.3.2 shutting down",
+    ],
+)
+def test_a_server_that_may_not_be_used_without_a_login_does_not_work(world: World, sink: Sink, refusal: str) -> None:
+    sink.behaviour.at_recipient = lambda _: refusal
+    words = refusal.replace("<postmaster@example.com>", "<<address>>")
+    problem = smtp_check(world, sink).problem or ""
+    assert problem.startswith(f"refused: the recipient was refused: {words}")
+    assert problem.endswith("It has no login: set username and password") is not refusal.startswith("421")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "550 5.1.1 <postmaster@example.com>: Recipient address rejected: User unknown",
+        "556 5.1.10 <postmaster@example.com>: Recipient address rejected: Domain does not accept mail (nullMX)",
+        "450 4.2.0 <postmaster@example.com>: Recipient address rejected: Greylisted",
+        "550 5.1.2 <postmaster@example.com>: Recipient address rejected: Domain not found",
+        "450 4.1.1 <postmaster@example.com>: Recipient address rejected: unverified address",
+    ],
+)
+def test_a_server_that_verifies_recipients_is_no_false_alarm(world: World, sink: Sink, refusal: str) -> None:
+    sink.behaviour.at_recipient = lambda _: refusal
+    checked = smtp_check(world, sink)
+    assert checked.problem is None
+    assert f"the recipient was refused: {refusal[:9]}" in checked.asked
+    assert checked.asked.endswith("which need not be so for others")
+
+
+def test_a_sender_that_is_refused_is_a_problem(world: World, sink: Sink) -> None:
+    sink.behaviour.mail_reply = "553 5.7.1 <news@acme.test>: Sender address rejected: not owned by user"
+    assert "the sender was refused: 553 5.7.1" in (smtp_check(world, sink).problem or "")
+
+
+def test_a_server_that_asks_to_wait_says_so(world: World, sink: Sink) -> None:
+    sink.behaviour.mail_reply = "451 4.7.1 greylisted"
+    assert smtp_check(world, sink).problem == "it wants to be asked later: the sender was refused: 451 4.7.1 greylisted"
+
+
+def test_without_a_sender_it_is_logged_in_only(world: World, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with running_sink(tmp_path / "other") as other:
+        add(world, "email", "custom_smtp", {"host": other.host, "port": other.port})
+        checked = check(world)["custom_smtp"]
+        assert (checked.problem, "no `from`" in checked.asked) == (None, True)
+        assert "MAIL" not in other.behaviour.heard
 
 
 @pytest.mark.parametrize("address", ["ann@", "+1", "a@b.example, c@d.example"])

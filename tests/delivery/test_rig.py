@@ -182,9 +182,13 @@ def test_some_faults_are_of_the_first_time_for_each_address(sink: Sink) -> None:
         with pytest.raises(_GONE):
             _send(sink.port, address)
         assert _send(sink.port, address)[0] == 250
+    for address in ("drop-rcpt-once@there.example", "drop-rcpt-once+2@there.example"):
+        with pytest.raises(_GONE):
+            _send(sink.port, address)
+        assert _send(sink.port, address)[0] == 250
     for address in ("defer-once-451@there.example", "defer-once-451+2@there.example"):
         assert [_send(sink.port, address)[0] for _ in range(3)] == [451, 250, 250]
-    assert len(sink.messages()) == 8
+    assert len(sink.messages()) == 10
 
 
 def test_every_script_is_tested_here() -> None:

@@ -18,6 +18,7 @@ from mauntic_jobs.delivery.providers.idle import IdleConnections
 from mauntic_jobs.delivery.providers.smtp import SmtpProvider
 from mauntic_jobs.delivery.smtp import SmtpConnection
 from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
+from mauntic_jobs.delivery.smtp_tls import context_of
 from mauntic_jobs.delivery.smtp_wire import LostError, Reply, Wire
 from tests.delivery.adapters import EMAIL
 from tests.delivery.proxy import running_proxy
@@ -63,9 +64,9 @@ def send(
             False,
             "the content was refused: 554 Message rejected: Email address",
         ),
-        ("defer-451", Verdict.TEMPORARY, False, "the recipient was refused: 451 4.3.0 try again later"),
+        ("defer-451", Verdict.DEFERRED, False, "the recipient was refused: 451 4.3.0 try again later"),
         ("shut-421", Verdict.PROVIDER, False, "421 4.3.2 shutting down"),
-        ("data-451", Verdict.TEMPORARY, False, "the content was refused: 451 4.3.0 not now"),
+        ("data-451", Verdict.DEFERRED, False, "the content was refused: 451 4.3.0 not now"),
         ("data-554", Verdict.PERMANENT, False, "the content was refused: 554 5.6.0 content refused"),
         ("data-421", Verdict.PROVIDER, False, "the content was refused: 421"),
         ("drop-rcpt", Verdict.TEMPORARY, False, "the connection was"),
@@ -181,16 +182,16 @@ def test_a_password_goes_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with running_sink(tmp_path, tls=server_tls(pem), login=("acme", "not-a-real-one")) as sink:
         (unknown,) = send(sink, "a@example.com", **LOGIN)
         assert unknown.verdict is Verdict.PROVIDER
-        assert "CERTIFICATE_VERIFY_FAILED" in unknown.reason
+        assert "from an authority that is not trusted" in unknown.reason
         monkeypatch.setenv("SSL_CERT_FILE", str(pem))
-        _forget_tls()
+        context_of.cache_clear()
         try:
             assert [each.verdict for each in send(sink, "a@example.com", "b@example.com", **LOGIN)] == [
                 Verdict.ACCEPTED
             ] * 2
             (wrong,) = send(sink, "a@example.com", **{**LOGIN, "password": "wrong"})
         finally:
-            _forget_tls()
+            context_of.cache_clear()
     assert wrong.verdict is Verdict.PROVIDER
     assert wrong.reason == "127.0.0.1 refused the login: 535"
 
@@ -259,12 +260,6 @@ def test_a_reply_is_waited_for_until_the_instant_that_was_said_last() -> None:
         wire.abort()
 
     run_on_loop(run())
-
-
-def _forget_tls() -> None:
-    from mauntic_jobs.delivery import smtp_login
-
-    smtp_login._tls.cache_clear()
 
 
 def _address_of_this_machine() -> str:

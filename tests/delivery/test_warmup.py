@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from mauntic_jobs.jobs.warmup_daily_reset import keys
+from mauntic_jobs.warmup.keys import keys
 from tests.delivery.ledger_calls import claim, record
 from tests.delivery.sink import Sink
 from tests.delivery.world import World, sent_by_node

@@ -185,8 +185,7 @@ class World:
         for name in self.jobs_in("delayed"):
             self.ask("ZADD", f"{self.base}:delayed", 1, name)
         self.write(
-            "UPDATE mauntic_jobs.deliveries SET until = clock_timestamp() - interval '1 second'"
-            " WHERE until IS NOT NULL AND organization_id = %(organization)s"
+            "UPDATE mauntic_jobs.deliveries SET until = clock_timestamp() - interval '1 second' WHERE until IS NOT NULL"
         )
 
 

@@ -69,12 +69,12 @@ def test_node_sees_what_became_of_its_messages(world: World, package: str, sink:
         {"data": world.message("d3"), "opts": {"jobId": "gone", "removeOnComplete": True}},
         {"data": world.message("d4"), "opts": {"jobId": "later", "delay": 300}},
         {
-            "data": world.message("d5", emailAddress="defer-once-451@example.com"),
+            "data": world.message("d5", emailAddress="drop-rcpt-once@example.com"),
             "opts": {"jobId": "again", **policy},
         },
         {"data": world.message("d6", emailAddress="reject-550@example.com"), "opts": {"jobId": "refused", **policy}},
         {
-            "data": world.message("d7", emailAddress="defer-451@example.com"),
+            "data": world.message("d7", emailAddress="drop-rcpt@example.com"),
             "opts": {"jobId": "never", "attempts": 2, "backoff": 50},
         },
         {"data": {"deliveryId": "d8"}, "opts": {"jobId": "malformed"}},

@@ -17,12 +17,12 @@ from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.jobs.warmup_daily_reset import dates, keys
 from mauntic_jobs.lua import script
 from mauntic_jobs.runner.ledger import list_runs
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.stores.redis import RedisScripts, open_redis
+from mauntic_jobs.warmup.keys import dates, keys
 from mauntic_jobs.window import Unit, naive
 from tests.gate import Gate
 from tests.jobs.executions import Execution, store

@@ -18,12 +18,12 @@ from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.jobs.warmup_daily_reset import dates, keys
 from mauntic_jobs.lua import script
 from mauntic_jobs.runner.ledger import list_runs
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.warmup.keys import dates, keys
 from mauntic_jobs.window import naive
 from tests.jobs.warmup import ACCOUNT, ACME, COUNTER, MAIL, TODAY, add_domains, changed, count, outcomes, run_job
 from tests.support import start_program, wait_until

@@ -10,8 +10,8 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from mauntic_jobs.embedded.servers import Servers
-from mauntic_jobs.jobs.warmup_daily_reset import dates, keys
 from mauntic_jobs.lua import script
+from mauntic_jobs.warmup.keys import dates, keys
 from tests.jobs.warmup import ACCOUNT, ACME, COUNTER, TODAY, TOMORROW, YESTERDAY, count, reset
 
 

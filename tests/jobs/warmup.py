@@ -5,11 +5,11 @@ from typing import Any
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.jobs.warmup_daily_reset import dates, keys
 from mauntic_jobs.lua import script
 from mauntic_jobs.runner.request import Report
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.warmup.keys import dates, keys
 from mauntic_jobs.window import Unit, Window
 from tests.support import organization, request, utc
 

@@ -12,7 +12,7 @@ from mauntic_jobs.migrations.indexes import INDEXES, IndexState
 from mauntic_jobs.migrations.platform import SCHEMAS, create_platform
 from mauntic_jobs.migrations.upgrade import inspect, upgrade
 from mauntic_jobs.stores.postgres import Session, connect
-from tests.support import psql, run_program
+from tests.support import psql, role, run_program
 
 DESCRIBE = (
     b"""
@@ -396,3 +396,38 @@ def test_the_platform_has_one_key_besides_its_primary_keys(fresh: Settings) -> N
     """
     with connect(fresh) as session:
         assert session.rows(keys) == [{"name": "delivery.delivery_jobs_idempotency_key_key"}]
+
+
+def test_the_lighter_ledger_keeps_the_rows_and_the_grants(fresh: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("mauntic_jobs.migrations.upgrade.migrations", lambda: migrations()[:8])
+        upgrade(fresh, _silent)
+    with connect(fresh) as session:
+        session.execute(
+            b"INSERT INTO mauntic_jobs.deliveries (organization_id, delivery_id, channel, state, until, address,"
+            b" queue_job, owner, payload, attempts, possible_duplicate)"
+            b" SELECT gen_random_uuid(), state, 'email', state, now(), 'ann@example.com', 'j1', gen_random_uuid(),"
+            b" '{\"campaignId\": \"c7\"}', '[{}]', state = 'deferred'"
+            b" FROM unnest(ARRAY['sending', 'sent', 'deferred', 'failed']) AS each (state)"
+        )
+        before = session.rows(b"SELECT * FROM mauntic_jobs.deliveries ORDER BY delivery_id")
+        with role(fresh, "GRANT SELECT, UPDATE ON mauntic_jobs.deliveries TO {role}") as own:
+            upgrade(fresh, _silent)
+            name = urlsplit(own.database_url.get_secret_value() if own.database_url else "").username
+            granted = session.rows(
+                b"SELECT table_name::text, privilege_type::text FROM information_schema.role_table_grants"
+                b" WHERE grantee = %(name)s ORDER BY 1, 2",
+                {"name": name},
+            )
+        after = session.rows(b"SELECT * FROM mauntic_jobs.deliveries ORDER BY delivery_id")
+    assert [tuple(row.values()) for row in granted] == [
+        (table, privilege) for table in ("deliveries", "lease_sweep") for privilege in ("SELECT", "UPDATE")
+    ]
+    assert [{name: row[name] for name in before[0]} for row in after] == before
+    assert {row["campaign_id"] for row in after} == {"c7"}
+    assert {row["delivery_id"]: row["unsent_state"] for row in after} == {
+        "deferred": "deferred",
+        "failed": "failed",
+        "sending": None,
+        "sent": None,
+    }

@@ -16,6 +16,7 @@ from typer.main import get_command
 from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.metrics import delivery_families
+from mauntic_jobs.delivery.outcome import Blame, Outcome, Verdict
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
@@ -52,7 +53,7 @@ def _exposed() -> set[str]:
     """Return the names of all series that there can be."""
     stats = ChannelStats()
     stats.settle("sent", 0.1)
-    stats.exchange("email", "ses", "accepted", 0.1)
+    stats.exchange("email", "ses", Outcome(Verdict.PERMANENT, blame=Blame.MAILBOX), 0.1)
     stats.queue["waiting"] = 1
     delivered = {name for name, _ in samples(exposition(delivery_families({"email": stats})).decode())}
     return delivered | {family.name for family in families(Status(clock.now()), PARTS)}
@@ -245,7 +246,7 @@ def test_the_rules_name_commands() -> None:
 
 def test_the_names_are_as_prometheus_wants_them(promtool: str) -> None:
     stats = ChannelStats()
-    stats.exchange("email", "ses", "accepted", 0.1)
+    stats.exchange("email", "ses", Outcome(Verdict.PERMANENT, blame=Blame.MAILBOX), 0.1)
     for text in (exposition(families(Status(clock.now()), PARTS)), exposition(delivery_families({"email": stats}))):
         checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")

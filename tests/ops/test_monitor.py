@@ -168,6 +168,7 @@ def test_deliveries_are_deferred_for_long_half_an_hour_after_they_were_asked_for
     _delivery(session, **trouble, updated_at=NOW + 29 * MINUTE)
     _delivery(session, **trouble, channel="sms", created_at=NOW + MINUTE)
     _delivery(session, **{**trouble, "reason": "warm-up: acme.test has sent its 50 messages of the day"})
+    _delivery(session, **{**trouble, "reason": "the receiver asks to wait: 450 4.7.1 greylisted"})
     _delivery(session, **{**trouble, "state": "sent"})
     assert deliveries_deferred(session, NOW + timedelta(minutes=30, microseconds=-1)) == []
     (alert,) = deliveries_deferred(session, NOW + timedelta(minutes=30))

@@ -28,8 +28,11 @@ from tests.support import start_program, wait_until
 EVERY_MINUTE = '{"aggregate-hourly": {"cron": "* * * * *", "catch_up": "all/5h"}}'
 # A job without buckets: no slot stands for another one.
 EACH_MINUTE = '{"stale-execution-cleanup": {"cron": "* * * * *", "catch_up": "all/5h"}}'
-_SETTLED = b"INSERT INTO mauntic_jobs.schedules (job, cron, settled) VALUES (%(job)s, %(cron)s, %(at)s)"
 CLEANUP = "stale-execution-cleanup"
+_SETTLED = (
+    b"INSERT INTO mauntic_jobs.schedules (job, cron, settled) VALUES (%(job)s, %(cron)s, %(at)s)"
+    b" ON CONFLICT (job) DO UPDATE SET settled = EXCLUDED.settled"
+)
 _HOLD = b"BEGIN; LOCK TABLE analytics.event_aggregates IN ACCESS EXCLUSIVE MODE"
 
 
@@ -227,3 +230,33 @@ def test_a_run_that_ends_before_it_claims_its_slot_is_started_again_ever_more_ra
             loop._look()
         now[0] += timedelta(seconds=10)
     assert times == [0, 30, 90, 210, 450, 750, 1050], code
+
+
+def test_a_slot_that_another_clock_has_answered_holds_up_the_next_one_no_longer(
+    direct_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*_: object, **__: object) -> subprocess.Popen[bytes]:
+        started.append(process := subprocess.Popen([sys.executable, "-c", ""]))
+        process.wait()
+        return process
+
+    monkeypatch.setattr("mauntic_jobs.runner.children.start_slot", start)
+    job = replace(JOBS["aggregate-hourly"], cron="0 0 * * *")
+    now = [clock.now()]
+    monkeypatch.setattr("mauntic_jobs.scheduler.loop.shared_time", lambda *_: now[0])
+    due = latest_slot(job.cron, now[0]) - timedelta(days=1)
+    loop = Loop({job.name: job}, direct_settings, lambda: now[0], lambda _: None, timedelta(seconds=1))
+    with connect(direct_settings) as session:
+        session.execute(_SETTLED, {"job": job.name, "cron": job.cron, "at": due})
+        for _ in range(30):
+            loop._look()
+            loop._reap()
+            now[0] += timedelta(seconds=10)
+        assert len(started) == 4
+        session.execute(_SETTLED, {"job": job.name, "cron": job.cron, "at": now[0]})
+        loop._look()
+        session.execute(_SETTLED, {"job": job.name, "cron": job.cron, "at": due})
+        loop._look()
+    assert len(started) == 5

@@ -90,7 +90,7 @@ def test_a_job_that_node_gave_up_long_ago_is_counted_once_too(world: World, sink
 def test_a_failure_of_our_own_is_not_taken_back_twice(world: World, sink: Sink) -> None:
     world.provider(sink.host, sink.port)
     job, contact = str(world.campaign(2)), str(world.contact())
-    message = world.message(jobId=job, contactId=contact, emailAddress="defer-once-451@example.com")
+    message = world.message(jobId=job, contactId=contact, emailAddress="drop-rcpt-once@example.com")
     world.add(message, ids=["j1"])
     world.write("UPDATE delivery.delivery_jobs SET failed_count = 1")
     world.deliver()

@@ -42,7 +42,8 @@ def test_a_configuration_is_read_as_it_is_meant(case: Case, world: World) -> Non
             server = SmtpProvider(
                 provider.config, Network(()), hello="here.test", timeout=1, idle=IdleConnections()
             )._server
-            assert {name: getattr(server, name) for name in answer.get("server", {})} == answer.get("server", {})
+            for part, meant in ((server, answer.get("server", {})), (server.tls, answer.get("tls", {}))):
+                assert {name: getattr(part, name) for name in meant} == meant
 
 
 def test_a_message_goes_out_by_a_configuration_in_another_form(world: World, sink: Sink) -> None:

@@ -1,7 +1,6 @@
 """The kinds of providers there are, by channel and type."""
 
 from collections.abc import Callable, Mapping
-from socket import getfqdn
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.network import Network, parse_networks
@@ -29,9 +28,18 @@ def factories(
     def api(kind: str, default: str) -> str:
         return settings.provider_urls.get(kind, default).rstrip("/")
 
-    hello, timeout = getfqdn(), settings.send_timeout.total_seconds()
+    def smtp(config: ProviderConfig) -> SmtpProvider:
+        return SmtpProvider(
+            config,
+            network,
+            timeout=settings.send_timeout.total_seconds(),
+            idle=kept,
+            hello=settings.ehlo_name,
+            ca_file=settings.smtp_ca_file,
+        )
+
     return {
-        ("email", "custom_smtp"): lambda config: SmtpProvider(config, network, hello=hello, timeout=timeout, idle=kept),
+        ("email", "custom_smtp"): smtp,
         ("email", "postmark"): lambda config: postmark.PostmarkProvider(config, client, api("postmark", postmark.API)),
         ("email", "sendgrid"): lambda config: sendgrid.SendGridProvider(config, client, api("sendgrid", sendgrid.API)),
         ("email", "ses"): lambda config: ses.SesProvider(config, client, api("ses", ses.API)),

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from mauntic_jobs.delivery.providers.flags import flag
+from mauntic_jobs.delivery.smtp_tls import TlsError, tls_of
+
 # Of the key file of a Google service account, those that sign in with it.
 _SERVICE_ACCOUNT_KEYS = ("client_email", "private_key")
 # What goes into no header, and may hold any characters.
@@ -16,7 +19,7 @@ _CAPITALS = re.compile(r"(?<=[a-z0-9])([A-Z]+)")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9._:\]-]{0,254}")
 # The keys of values that are objects themselves.
 _INNER_KEYS = MappingProxyType(
-    {"auth": ("user", "pass", "type"), "tls": ("rejectUnauthorized", "servername")},
+    {"auth": ("user", "pass", "type"), "tls": ("rejectUnauthorized", "servername", "ca", "cert", "key", "passphrase")},
 )
 
 
@@ -120,6 +123,10 @@ def _smtp(values: Mapping[str, Any]) -> list[str]:
     if isinstance(tls, Mapping):
         flags["tls.rejectUnauthorized"] = tls.get("rejectUnauthorized")
     found += [f"{name} is neither true nor false" for name, value in flags.items() if flag(value) is None]
+    try:
+        tls_of(values)
+    except TlsError as error:
+        found.append(str(error))
     if not _absent(values, "name") and not _HOST_NAME.fullmatch(str(values["name"])):
         found.append("name is not the name of a host")
     auth = values.get("auth")
@@ -131,13 +138,6 @@ def _smtp(values: Mapping[str, Any]) -> list[str]:
     if bool(user) != bool(password):
         found.append(f"{'password' if user else 'username'} is missing")
     return found
-
-
-def flag(value: Any) -> bool | None:
-    """Return a value as true or false, absent as false; None if it is neither."""
-    return {"": False, "false": False, "0": False, "true": True, "1": True}.get(
-        "" if value is None else str(value).strip().lower()
-    )
 
 
 def _is_port(text: str) -> bool:

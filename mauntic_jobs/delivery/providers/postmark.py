@@ -7,7 +7,8 @@ ten fields, names of 20 characters and values of 80 (postmarkapp.com/support/art
 import json
 from typing import Any
 
-from mauntic_jobs.delivery.mime import Email, headers_of, one_line
+from mauntic_jobs.delivery.headers import one_line
+from mauntic_jobs.delivery.mime import Email, headers_of
 from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.providers.config import ProviderConfig
 from mauntic_jobs.delivery.providers.http import Answer, HttpClient, Request, accepted, common_outcome

@@ -17,7 +17,10 @@ class Provider(Protocol):
         ...
 
     async def check(self) -> Outcome:
-        """Log in without sending anything; ACCEPTED if the provider takes the credentials."""
+        """Log in without sending anything; ACCEPTED if the provider takes the credentials.
+
+        `reason` of what is ACCEPTED says what was asked beyond that.
+        """
         ...
 
     def abort(self) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery.addresses import Address
-from mauntic_jobs.delivery.mime import Email, headers_of, one_line
+from mauntic_jobs.delivery.headers import one_line
+from mauntic_jobs.delivery.mime import Email, headers_of
 from mauntic_jobs.delivery.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.providers.config import ProviderConfig
 from mauntic_jobs.delivery.providers.http import Answer, HttpClient, Request, accepted, common_outcome

@@ -1,30 +1,43 @@
 """A tenant's own SMTP server."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from mauntic_jobs.delivery.addresses import AddressError, parse_address
 from mauntic_jobs.delivery.mime import Email, Mime, build
 from mauntic_jobs.delivery.network import Network
-from mauntic_jobs.delivery.outcome import Outcome, Verdict
+from mauntic_jobs.delivery.outcome import Blame, Outcome, Verdict
 from mauntic_jobs.delivery.providers.config import ProviderConfig, ProviderError
+from mauntic_jobs.delivery.providers.flags import flag
 from mauntic_jobs.delivery.providers.idle import IdleConnections
-from mauntic_jobs.delivery.providers.keys import flag, problems
+from mauntic_jobs.delivery.providers.keys import problems
 from mauntic_jobs.delivery.smtp import SmtpConnection
 from mauntic_jobs.delivery.smtp_login import Features, SmtpServer
+from mauntic_jobs.delivery.smtp_tls import tls_of
 
 _DEFAULT_PORT = 587
 _TLS_PORT = 465
+# The domain is reserved (RFC 2606) and takes no mail: a server that verifies recipients has no host to ask there, and a
+# relay takes it from those who may relay.
+CHECK_RECIPIENT = "postmaster@example.com"
 
 
 class SmtpProvider:
     """Sends emails over kept connections, as many as are sent at once. `idle` are those of the whole process."""
 
     def __init__(
-        self, config: ProviderConfig, network: Network, *, hello: str, timeout: float, idle: IdleConnections
+        self,
+        config: ProviderConfig,
+        network: Network,
+        *,
+        timeout: float,
+        idle: IdleConnections,
+        hello: str | None = None,
+        ca_file: Path | None = None,
     ) -> None:
         self.config = config
         self.sender = _sender(config)
-        self._server = _server(config, hello)
+        self._server = _server(config, hello, ca_file)
         self._network = network
         self._timeout = timeout
         self._idle = idle
@@ -53,10 +66,14 @@ class SmtpProvider:
         )
 
     async def check(self) -> Outcome:
-        """Connect and log in, without sending anything."""
+        """Log in, and ask whether the server would take a message, without sending one."""
         connection = self._connection()
+        sender = parse_address(self.sender).spec if self.sender else None
         try:
-            return await connection.check()
+            outcome = await connection.check(sender, CHECK_RECIPIENT)
+            if outcome.blame is Blame.SENDER and self._server.username is None:
+                return replace(outcome, reason=f"{outcome.reason}. It has no login: set username and password")
+            return outcome
         finally:
             await connection.close()
 
@@ -84,7 +101,7 @@ def _sender(config: ProviderConfig) -> str | None:
     return sender
 
 
-def _server(config: ProviderConfig, hello: str) -> SmtpServer:
+def _server(config: ProviderConfig, hello: str | None, ca_file: Path | None) -> SmtpServer:
     """Return where and how to log in, by the keys of nodemailer. Raises ProviderError."""
     host = (config.text("host") or "").strip()
     wrong = problems(config.type, config.values)
@@ -93,9 +110,9 @@ def _server(config: ProviderConfig, hello: str) -> SmtpServer:
     given = int(config.text("port") or 0)
     # As in nodemailer, the port for TLS from the first byte means that, unless the configuration says otherwise.
     secure = bool(flag(config.values.get("secure"))) or (config.values.get("secure") is None and given == _TLS_PORT)
-    auth, tls = config.values.get("auth"), config.values.get("tls")
+    auth = config.values.get("auth")
     login = ProviderConfig(config.id, config.type, auth) if isinstance(auth, dict) else config
-    tls = ProviderConfig(config.id, config.type, tls if isinstance(tls, dict) else {})
+    tls = tls_of(config.values)
     return SmtpServer(
         host,
         given or (_TLS_PORT if secure else _DEFAULT_PORT),
@@ -105,6 +122,5 @@ def _server(config: ProviderConfig, hello: str) -> SmtpServer:
         hello=config.text("name") or hello,
         require_tls=bool(flag(config.values.get("requireTLS"))),
         ignore_tls=bool(flag(config.values.get("ignoreTLS"))),
-        verify=flag(tls.values.get("rejectUnauthorized", True)) is not False,
-        tls_name=tls.text("servername"),
+        tls=tls if tls.ca else replace(tls, ca_file=ca_file),
     )

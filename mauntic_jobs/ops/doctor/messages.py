@@ -43,10 +43,10 @@ def _recording(site: Site) -> Iterator[Finding]:
 def _record(site: Site) -> None:
     key: dict[str, Any] = {"n": 0, "organization_id": str(uuid4()), "delivery_id": "doctor"}
     claim = {**key, "channel": "email", "contact_id": str(uuid4()), "address": "ann@example.com", "queue_job": "doctor"}
-    claim |= {"message_id": "<doctor@mauntic-jobs.test>", "payload": {}, "owner": str(uuid4()), "ready": True}
+    claim |= {"message_id": "<doctor@mauntic-jobs.test>", "campaign_id": "doctor", "owner": str(uuid4()), "ready": True}
     (row,) = site.session.rows(_sql["claim"], {"claims": json.dumps([claim]), "lease": _LEASE})
     result = {**key, "fence": row["json_agg"][0]["fence"], "state": "sent", "provider": "custom_smtp doctor"}
-    result |= {"provider_message_id": "<doctor@mauntic-jobs.test>", "campaign_id": "doctor", "reject": "bounced"}
+    result |= {"provider_message_id": "<doctor@mauntic-jobs.test>", "reject": "bounced"}
     parameters = {"results": json.dumps([result]), "resend_after": _LEASE}
     site.session.rows(_sql["record"], {**parameters, "record_activity": site.settings.record_activity})
 
