@@ -52,8 +52,7 @@ class Consumer:
         self._tell = tell
         self._report = report
         self._stopping = False
-        # A connection of its own: it is blocked while it waits for a job.
-        self._bell = Doorbell(f"{work.base}:marker", waiting, tell)
+        self._bell = Doorbell(f"{work.base}:marker", redis, waiting, tell)
         self._calls = QueueCalls(work.base, redis, tell)
         self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
@@ -83,6 +82,7 @@ class Consumer:
         try:
             await self._work_in_slots()
         finally:
+            self._bell.close()
             for task in (*helpers, *self._slots):
                 task.cancel()
             await asyncio.gather(*helpers, *self._slots, return_exceptions=True)
@@ -129,13 +129,12 @@ class Consumer:
                 with bound(queue=self._work.base):
                     taken = await self._survive(taken, token)
             elif self._stopping or self._surplus() > 0:
-                # What woke this one may have been meant for a job that no other slot hears of.
-                self._bell.ring(1)
+                # What woke this slot may be about a job that no other slot learns of.
+                self._bell.pass_on()
                 return
-            elif self._work.is_held():
-                await asyncio.sleep(_LOOK_SECONDS)
             else:
-                await self._outage.wait()
+                if not await self._is_allowed():
+                    continue
                 rings = self._bell.rings
                 taken = await self._fetch(token)
                 if taken is not None:
@@ -144,6 +143,19 @@ class Consumer:
                 else:
                     self._found_nothing.set()
                     await self._bell.rest(rings)
+
+    async def _is_allowed(self) -> bool:
+        """Wait until jobs may be taken, or until it is this slot's turn to try whether the stores work again.
+
+        Return False if no job is to be taken any more.
+        """
+        if self._work.is_held() or self._outage.is_on:
+            # Another process may be able to take the job.
+            self._bell.pass_on()
+        while self._work.is_held() and not self._stopping:  # noqa: ASYNC110 - nothing rings when the clocks agree
+            await asyncio.sleep(_LOOK_SECONDS)
+        await self._outage.wait()
+        return not self._stopping
 
     async def _empty(self) -> None:
         """Stop when the drain is over."""
@@ -181,7 +193,8 @@ class Consumer:
         taken = scripts.taken(answer)
         if taken is None:
             due = scripts.next_due(answer, now_milliseconds())
-            self._bell.next_due = self._bell.next_due if due is None else due / 1000
+            if due:
+                self._bell.expect(due / 1000)
             return None
         self._held[taken.id] = token
         self._stats.active = len(self._held)
