@@ -5,9 +5,11 @@ import errno
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.acknowledgement import acknowledgement
 from mauntic_jobs.delivery.background import keep_running
@@ -220,6 +222,8 @@ class Consumer:
     async def _handle(self, taken: Taken, token: str) -> Taken | None:
         """Do all there is to do for a job, and return the next one if there is one."""
         failpoints.reach("taken")
+        if taken.fields.get("rjk") and (why := await self._calls.iterate(taken)):
+            self._report("ended", printable_id(taken.id), clean(why))
         began = await self._gate.enter()
         try:
             job, decision = (None, GiveBack()) if self._stopping else await self._decide(taken)
@@ -247,10 +251,14 @@ class Consumer:
             job = received(Taken(taken.id, {**taken.fields, "data": "{}"}), self._work.policy)
         except UnrecoverableError as error:
             return None, Fail(clean(str(error)))
+        if job.retried_by_hand:
+            job = replace(job, attempts_made=0, retried=clock.now())
         while (decision := await self._attempt(job, taken.fields.get("data", ""))) is None:
             if self._stopping:
                 return job, GiveBack()
             await self._outage.wait()
+        if job.retried_by_hand:
+            await self._calls.restart_attempts(job.id)
         if isinstance(decision, Retry) and job.last_attempt:
             decision = Fail(decision.reason)
         return job, decision

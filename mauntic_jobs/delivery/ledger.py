@@ -21,6 +21,7 @@ from mauntic_jobs.delivery.ledger_entries import (
     result_json,
 )
 from mauntic_jobs.delivery.payload import LONGEST_ID, Message
+from mauntic_jobs.delivery.reopening import Wish, keys
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.errors import ConfigurationError, MaunticJobsError, is_outage
 from mauntic_jobs.job import Row
@@ -73,6 +74,16 @@ class Ledger:
     async def record(self, result: Result) -> Recorded:
         """Commit what became of a delivery."""
         return await self._results.ask(result)
+
+    async def standing(self, wish: Wish) -> Row:
+        """Return how a delivery stands: its `state`, None if there is no row, its `fence` and `pruned_before`."""
+        (row,) = await self._patiently(lambda: self._claims_link.rows(_sql["standing"], keys([wish])))
+        return row
+
+    async def reopen(self, wish: Wish, fence: int) -> None:
+        """Let a delivery that has failed at this fence be claimed again; one that has changed since stays as it is."""
+        parameters = {**keys([wish]), "fences": [fence], "queue_jobs": [wish.queue_job]}
+        await self._patiently(lambda: self._claims_link.rows(_sql["reopen"], parameters))
 
     async def end_leases(self, most: int = 500) -> list[Row]:
         """Name the deliveries that were being sent by a process that has died."""

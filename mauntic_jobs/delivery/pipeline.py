@@ -15,6 +15,7 @@ from mauntic_jobs.delivery.fates import of_recorded, of_standing
 from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.delivery.ledger_entries import Claim, Claimed, Result, State
 from mauntic_jobs.delivery.lookups import Lookups
+from mauntic_jobs.delivery.manual_retries import ManualRetries
 from mauntic_jobs.delivery.marks import Mark, key_of, read_mark
 from mauntic_jobs.delivery.order import Order
 from mauntic_jobs.delivery.outcome import Verdict
@@ -63,6 +64,7 @@ class Pipeline:
         self._warmup = warmup
         self._sending = sending
         self._redis = redis
+        self._manual_retries = ManualRetries(ledger, redis)
         self._writers = writers
         self._fairness = fairness
         self._max_age = max_age
@@ -76,6 +78,8 @@ class Pipeline:
         order = Order(job, *read_message(data, channel), self._fairness[channel])
         organization = order.message.organization_id
         bind(organization=str(organization), delivery=order.message.key)
+        if job.retried_by_hand and (decision := await self._manual_retries.reopen(order)) is not None:
+            return decision
         wait = order.fairness.admit(organization)
         if wait:
             return Defer(wait, "other organizations go first: this one's provider is slow or fails", quiet=True)

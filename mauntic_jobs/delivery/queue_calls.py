@@ -11,7 +11,8 @@ from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.lua import script
 from mauntic_jobs.stores import bullmq_scripts as scripts
 from mauntic_jobs.stores.bullmq import official_script
-from mauntic_jobs.stores.bullmq_scripts import JOB_GONE, LOCK_GONE, LOCK_MILLISECONDS, ScriptCall
+from mauntic_jobs.stores.bullmq_iteration import next_iteration
+from mauntic_jobs.stores.bullmq_scripts import JOB_GONE, LOCK_GONE, LOCK_MILLISECONDS, ScriptCall, Taken
 from mauntic_jobs.stores.redis_link import RedisLink
 
 # Hears of trouble, by what it is with, and with None that it is over.
@@ -60,6 +61,26 @@ class QueueCalls:
             else:
                 self._tell("redis", None)
                 return answer
+
+    async def iterate(self, taken: Taken) -> str | None:
+        """Add the job that follows one of a job scheduler, which BullMQ leaves to the consumer of the one before it.
+
+        Return why a scheduler cannot be followed, or None. The job at hand is no worse for it.
+        """
+        try:
+            following = next_iteration(taken, clock.now())
+        except (MaunticJobsError, ValueError, OverflowError) as error:
+            return f"the job scheduler ends here: {error}"
+        if following is not None:
+            at, options = following.at, following.options
+            call = scripts.iterate(self._base, taken.id, following.scheduler, at, options, now_milliseconds())
+            await self.until_answered(lambda: self.run(call), unless=lambda: False)
+        return None
+
+    async def restart_attempts(self, job: str) -> None:
+        """Give a job all its attempts again, as `dlq retry` does."""
+        words = ("HSET", f"{self._base}:{job}", "atm", 0, "retriedOn", now_milliseconds())
+        await self.until_answered(lambda: self._redis.command(*words), unless=lambda: False)
 
     async def renew(self, held: Callable[[], Mapping[str, str]]) -> None:
         """Renew the locks of the jobs that are held, by their ids with their tokens, until cancelled."""

@@ -10,6 +10,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.job import Job
+from mauntic_jobs.stores.bullmq_job import integer_in
 from mauntic_jobs.stores.redis import RedisScripts
 
 _EXECUTE_STEP = "journey:execute-step"
@@ -124,7 +125,7 @@ def _next(answers: Sequence[Any]) -> str | None:
 
 
 def _ready_since(fields: Sequence[bytes | None]) -> datetime | None:
-    added, delay, processed = (int(each) if each and each.isdigit() else 0 for each in fields)
+    added, delay, processed = (integer_in(each) or 0 for each in fields)
     latest = max(added + delay, processed)
     return _instant(latest) if latest else None
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.bullmq.iteration import milliseconds, next_iteration
 from mauntic_jobs.errors import UsageError
+from mauntic_jobs.stores.bullmq_iteration import milliseconds, next_iteration
 from mauntic_jobs.stores.bullmq_scripts import Taken
 from tests.support import utc
 
