@@ -121,6 +121,7 @@ def _work(
 
     base, policy = base_of(settings, channel), policy_of(settings, channel)
     return Work(
-        *(base, plan.concurrency[channel], policy, process, fairness.aside, lambda: clocks.is_wrong),
+        *(base, plan.concurrency[channel], policy, process),
+        *(fairness.aside, fairness.put_aside, fairness.returning, lambda: clocks.is_wrong),
         drain_seconds=plan.drain_timeout.total_seconds(),
     )

@@ -1,19 +1,17 @@
 """Taking jobs from a BullMQ queue, many at a time, and settling each as is decided of its message."""
 
 import asyncio
-import errno
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.acknowledgement import acknowledgement
+from mauntic_jobs.delivery.attempts import Attempts
 from mauntic_jobs.delivery.background import keep_running
-from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
+from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, PutAside, Retry
 from mauntic_jobs.delivery.doorbell import Doorbell
 from mauntic_jobs.delivery.draining import Drain
 from mauntic_jobs.delivery.gate import Gate
@@ -23,9 +21,9 @@ from mauntic_jobs.delivery.queue_calls import QueueCalls, Tell, now_milliseconds
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.delivery.work import Work
-from mauntic_jobs.errors import JobFailedError, MaunticJobsError, is_outage
+from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.stores import bullmq_scripts as scripts
-from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, received
+from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.bullmq_scripts import Taken, printable_id
 from mauntic_jobs.stores.redis_link import RedisLink
 from mauntic_jobs.telemetry.logs import bound
@@ -37,9 +35,6 @@ Report = Callable[[str, str, str], None]
 _RECOVERY_SECONDS, _DRAIN_RECOVERY_SECONDS = 30.0, 1.0
 # How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
-# Errors of a process or a machine that has no descriptors or no memory left, and the pause that they give a job.
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_EXHAUSTED_SECONDS = 30.0
 
 
 class Consumer:
@@ -60,8 +55,11 @@ class Consumer:
         self._slots: set[asyncio.Task[None]] = set()
         self._gate = Gate(work.concurrency)
         self._outage = Outage(tell)
+        self._attempts = Attempts(work, self._calls, self._outage)
         self._drain = Drain(work.base, redis, work.drain_seconds)
         self._found_nothing = asyncio.Event()
+        # A job has left the hands of this consumer.
+        self._left = asyncio.Event()
 
     @property
     def left(self) -> list[str]:
@@ -75,6 +73,7 @@ class Consumer:
             "the wait for jobs": self._bell.listen,
             "the renewal of locks": lambda: self._calls.renew(lambda: self._held),
             "the recovery of jobs": lambda: self._calls.recover(interval),
+            "the return of jobs": self._bring_back,
             **({"the end of the drain": self._empty} if until_empty else {}),
         }
         helpers = [
@@ -159,6 +158,16 @@ class Consumer:
         await self._outage.wait()
         return not self._stopping
 
+    async def _bring_back(self) -> None:
+        """Bring jobs back that were put aside, as soon as their organization has a place for them."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._left.wait()
+            self._left.clear()
+            if jobs := self._work.returning(now_milliseconds()):
+                await self._calls.promote(jobs)
+
     async def _empty(self) -> None:
         """Stop when the drain is over."""
         while not self._stopping:
@@ -226,16 +235,19 @@ class Consumer:
             self._report("ended", printable_id(taken.id), clean(why))
         began = await self._gate.enter()
         try:
-            job, decision = (None, GiveBack()) if self._stopping else await self._decide(taken)
+            job, decision = await self._attempts.decide(taken, lambda: self._stopping)
         finally:
             self._gate.leave(began)
         failpoints.reach("before-ack")
         answer = await self._settle(taken, job, decision, token)
         failpoints.reach("after-ack")
         self._release(taken, token)
+        self._left.set()
+        if isinstance(decision, PutAside):
+            self._work.put_aside(decision.organization, taken.id, decision.until)
         what = decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
         self._stats.settle(what, time.monotonic() - began)
-        if isinstance(decision, Fail | Retry) or (isinstance(decision, Defer) and not decision.quiet):
+        if isinstance(decision, Fail | Retry | Defer):
             self._report(what, printable_id(taken.id), decision.reason)
         return self._taken(answer, token)
 
@@ -244,43 +256,6 @@ class Consumer:
         if self._held.get(taken.id) == token:
             del self._held[taken.id]
         self._stats.active = len(self._held)
-
-    async def _decide(self, taken: Taken) -> tuple[ReceivedJob | None, Decision]:
-        try:
-            # The data is read by whoever knows what it is.
-            job = received(Taken(taken.id, {**taken.fields, "data": "{}"}), self._work.policy)
-        except UnrecoverableError as error:
-            return None, Fail(clean(str(error)))
-        if job.retried_by_hand:
-            job = replace(job, attempts_made=0, retried=clock.now())
-        while (decision := await self._attempt(job, taken.fields.get("data", ""))) is None:
-            if self._stopping:
-                return job, GiveBack()
-            await self._outage.wait()
-        if job.retried_by_hand:
-            await self._calls.restart_attempts(job.id)
-        if isinstance(decision, Retry) and job.last_attempt:
-            decision = Fail(decision.reason)
-        return job, decision
-
-    async def _attempt(self, job: ReceivedJob, data: str) -> Decision | None:
-        """Return what is decided about a job, or None while a store is away."""
-        try:
-            decision = await self._work.process(job, data)
-        except JobFailedError as error:
-            return Fail(clean(str(error)))
-        except MaunticJobsError as error:
-            if not is_outage(error):
-                return Retry(clean(str(error)))
-            self._outage.note(error)
-            return None
-        except Exception as error:  # noqa: BLE001 - one job's fault is not to end the others
-            if isinstance(error, OSError) and error.errno in _EXHAUSTED:
-                # The process has too much open: that is not the job's fault.
-                return Defer(_EXHAUSTED_SECONDS, clean(str(error)))
-            return Retry(clean(f"{type(error).__name__}: {error}"))
-        self._outage.note(None)
-        return decision
 
     async def _settle(self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str) -> Any:
         """Acknowledge a job, again and again until it is; return the answer, which may bring the next job along."""
@@ -295,4 +270,4 @@ class Consumer:
         return await self._calls.until_answered(acknowledge, unless=lambda: False)
 
 
-_NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", GiveBack: "given back"}
+_NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", PutAside: "deferred", GiveBack: "given back"}

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
-from mauntic_jobs.delivery.decision import Decision, Defer, GiveBack, Retry
+from mauntic_jobs.delivery.decision import Decision, GiveBack, PutAside, Retry
 from mauntic_jobs.delivery.fairness import Fairness
 from mauntic_jobs.delivery.fates import of_recorded, of_standing
 from mauntic_jobs.delivery.ledger import Ledger
@@ -22,6 +22,7 @@ from mauntic_jobs.delivery.outcome import Verdict
 from mauntic_jobs.delivery.payload import read_message
 from mauntic_jobs.delivery.providers.directory import Chosen, Directory
 from mauntic_jobs.delivery.providers.provider import Provider
+from mauntic_jobs.delivery.queue_calls import now_milliseconds
 from mauntic_jobs.delivery.sending import Sending, Sent, clean
 from mauntic_jobs.delivery.warmup import Allowance, Warmup, allowance_of
 from mauntic_jobs.delivery.writing import Draft, Writer
@@ -82,7 +83,7 @@ class Pipeline:
             return decision
         wait = order.fairness.admit(organization)
         if wait:
-            return Defer(wait, "other organizations go first: this one's provider is slow or fails", quiet=True)
+            return PutAside(organization, now_milliseconds() + int(wait * 1000))
         try:
             return await self._process(order)
         finally:

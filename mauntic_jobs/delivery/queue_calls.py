@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mauntic_jobs import clock
@@ -32,6 +32,7 @@ class QueueCalls:
         for name in scripts.SCRIPTS:
             official_script(name)
         script("forget_job")
+        self._promote = script("as_it_was_delayed") + official_script("promote-9")
 
     async def run(self, call: ScriptCall) -> Any:
         """Make a call once; return its answer."""
@@ -82,21 +83,29 @@ class QueueCalls:
         words = ("HSET", f"{self._base}:{job}", "atm", 0, "retriedOn", now_milliseconds())
         await self.until_answered(lambda: self._redis.command(*words), unless=lambda: False)
 
+    async def promote(self, jobs: Sequence[tuple[str, int]]) -> None:
+        """Let delayed jobs wait no longer, unless they are delayed until another time than given, in milliseconds."""
+        names = ("delayed", "wait", "paused", "meta", "prioritized", "active", "pc", "events", "marker")
+        keys = [f"{self._base}:{name}" for name in names]
+        calls = (self._redis.script(self._promote, keys, [f"{self._base}:", job, due]) for job, due in jobs)
+        # Those that are not reached come at their time.
+        await self._tolerantly(calls)
+
     async def renew(self, held: Callable[[], Mapping[str, str]]) -> None:
         """Renew the locks of the jobs that are held, by their ids with their tokens, until cancelled."""
         while True:
             await asyncio.sleep(_RENEWAL_SECONDS)
-            await self._tolerantly(*(scripts.extend(self._base, token, job) for job, token in held().items()))
+            await self._tolerantly(self.run(scripts.extend(self._base, token, job)) for job, token in held().items())
 
     async def recover(self, seconds: float) -> None:
         """Put back the jobs of dead consumers, once in so many seconds, until cancelled."""
         while True:
-            await self._tolerantly(scripts.recover(self._base, now_milliseconds(), int(seconds * 1000)))
+            await self._tolerantly([self.run(scripts.recover(self._base, now_milliseconds(), int(seconds * 1000)))])
             await asyncio.sleep(seconds * random.uniform(1.0, 1.1))  # noqa: S311 - to keep processes apart
 
-    async def _tolerantly(self, *calls: ScriptCall) -> None:
+    async def _tolerantly(self, calls: Iterable[Awaitable[Any]]) -> None:
         """Make calls of which none matters by itself: they are made again anyhow."""
-        for answer in await asyncio.gather(*(self.run(call) for call in calls), return_exceptions=True):
+        for answer in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(answer, Exception):
                 self._tell("redis", answer)
 

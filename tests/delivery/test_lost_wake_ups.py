@@ -41,7 +41,8 @@ class Program:
     deferred: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        work = Work("bull:q", CONCURRENCY, JOB_OPTIONS, self._process, lambda: self.beside, lambda: self.is_held)
+        aside, is_held = (lambda: self.beside), (lambda: self.is_held)
+        work = Work("bull:q", CONCURRENCY, JOB_OPTIONS, self._process, aside, is_held=is_held)
         link, listening = (cast("RedisLink", VirtualLink(self.queue)) for _ in range(2))
         self.consumer = Consumer(work, link, listening, ChannelStats(), lambda *_: None, lambda *_: None)
 
@@ -62,7 +63,7 @@ class Program:
             self.busy -= 1
         self.deferred[job.id] += 1
         if self.deferred[job.id] == 1 and self.random.random() < 0.2:
-            return Defer(self.random.choice((0.5, 3.0)), "its turn comes later", quiet=True)
+            return Defer(self.random.choice((0.5, 3.0)), "its turn comes later")
         return Done("sent")
 
 

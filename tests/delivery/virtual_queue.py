@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+from mauntic_jobs.lua import script
 from mauntic_jobs.stores import bullmq_scripts as scripts
 from mauntic_jobs.stores.bullmq import official_script
 
@@ -67,6 +68,7 @@ class VirtualQueue:
         self._loop = loop
         self._random = random
         self._names = {official_script(name): name for name in scripts.SCRIPTS}
+        self._names[script("as_it_was_delayed") + official_script("promote-9")] = "promote-9"
 
     @property
     def is_limited(self) -> bool:
@@ -84,7 +86,7 @@ class VirtualQueue:
     def add(self, name: str, delay: float = 0.0) -> None:
         """Add a job."""
         if delay:
-            self._delay(name, delay)
+            self._delay(name, self._loop.time() + delay)
         else:
             self.wait.append(name)
             self._mark("0", 0.0)
@@ -105,9 +107,11 @@ class VirtualQueue:
             return None
         return [b"marker", member.encode(), str(score).encode()]
 
-    def call(self, script: bytes, arguments: Sequence[Any]) -> Any:
+    def call(self, text: bytes, arguments: Sequence[Any]) -> Any:
         """Do what a script does."""
-        name = self._names[script]
+        name = self._names[text]
+        if name.startswith("promote"):
+            return self._promote(arguments[1], arguments[2])
         if name.startswith("moveToActive"):
             return self._take()
         if name.startswith("moveToFinished"):
@@ -116,7 +120,7 @@ class VirtualQueue:
             return self._take() if arguments[5] == "1" else 0
         if name.startswith("moveToDelayed"):
             self.active.remove(arguments[2])
-            self._delay(arguments[2], arguments[4] / 1000)
+            self._delay(arguments[2], (arguments[1] + arguments[4]) / 1000 - EPOCH.timestamp())
             return self._take() if arguments[7] == "1" else 0
         if name.startswith("moveJobFromActiveToWait"):
             self.active.remove(arguments[0])
@@ -127,6 +131,15 @@ class VirtualQueue:
     def mark(self) -> None:
         """Say that jobs wait, by the command ZADD."""
         self._mark("0", 0.0)
+
+    def _promote(self, name: str, until: int) -> int:
+        for due, job in self.delayed:
+            if job == name and self._milliseconds(due) == until:
+                self.delayed.remove((due, job))
+                heapq.heapify(self.delayed)
+                self.add(name)
+                return 0
+        return -3
 
     def _take(self) -> list[Any]:
         now = self._loop.time()
@@ -150,12 +163,12 @@ class VirtualQueue:
             until, taken = self._limited
             self._limited = (until, taken + 1) if until > now else (now + self.most_each[1], 1)
 
-    def _delay(self, name: str, seconds: float) -> None:
-        heapq.heappush(self.delayed, (self._loop.time() + seconds, name))
+    def _delay(self, name: str, due: float) -> None:
+        heapq.heappush(self.delayed, (due, name))
         self._mark("1", float(self._milliseconds(self.delayed[0][0])))
 
     def _milliseconds(self, at: float) -> int:
-        return math.ceil((EPOCH.timestamp() + at) * 1000)
+        return round((EPOCH.timestamp() + at) * 1000)
 
     def _mark(self, member: str, score: float) -> None:
         self._marker[member] = score
@@ -187,8 +200,8 @@ class VirtualLink:
     def begin(self, *words: Any) -> asyncio.Future[Any]:
         return asyncio.ensure_future(self.command(*words))
 
-    async def script(self, script: bytes, _keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        return await self._ask(lambda: self._queue.call(script, arguments))
+    async def script(self, text: bytes, _keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        return await self._ask(lambda: self._queue.call(text, arguments))
 
     async def _ask(self, act: Any) -> Any:
         async with self._turn:
