@@ -105,6 +105,9 @@ class Settings(BaseSettings):
         validation_alias="PORT",
         description="where commands that stay serve /health and /metrics",
     )
+    listen_address: str | None = Field(
+        None, min_length=1, description="the one address that they listen on; by default all, IPv6 included"
+    )
     launcher_id: str | None = Field(
         None, min_length=1, description="which clock this is, in the ledger; by default the host's name"
     )

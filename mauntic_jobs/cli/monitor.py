@@ -114,7 +114,7 @@ def say_untold(notified: Notified) -> None:
 
 def _stay(settings: Settings, jobs: Sequence[Job[Any]], seconds: float) -> None:
     trouble: str | None = None
-    with Signals() as signals, serve_health(settings.port, lambda: (trouble is None, {"trouble": trouble})):
+    with Signals() as signals, serve_health(settings, lambda: (trouble is None, {"trouble": trouble})):
         say(f"monitor: looks every {seconds:g} s")
         while not signals.first.is_set():
             before = trouble

@@ -54,7 +54,7 @@ def work(
     # By this thread, for several that import the driver at once would wait for each other.
     open_redis(settings).close()
     team = [_Member(jobs, settings) for jobs in chosen]
-    with Signals() as signals, serve_health(settings.port, lambda: _health(team), metrics=lambda: scraped(settings)):
+    with Signals() as signals, serve_health(settings, lambda: _health(team), metrics=lambda: scraped(settings)):
         for member in team:
             member.start(until_empty=drain)
         while any(member.is_alive() for member in team) and not signals.first.wait(0.1):
