@@ -27,12 +27,14 @@ from pydantic_settings.exceptions import SettingsError
 from mauntic_jobs.alert_channels import AnyChannel, HttpAddress
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.setting_types import (
+    MAIL_PORTS,
     ApiAddress,
     CampaignChannels,
     ChannelSettings,
     Duration,
     JobSettings,
     Networks,
+    Ports,
     PositiveDuration,
     Retention,
     ScheduledShrink,
@@ -126,6 +128,7 @@ class Settings(BaseSettings):
     allowed_networks: Networks = Field(
         "", description="private networks that delivery providers may be in, such as 10.1.0.0/16, separated by commas"
     )
+    smtp_ports: Ports = Field(list(MAIL_PORTS), description="ports that SMTP servers on the internet may have")
     send_timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=30))] = Field(
         timedelta(seconds=30), description="how long a provider may take to open an exchange, and to answer at its end"
     )

@@ -104,4 +104,7 @@ def _zone(text: str) -> str:
 # Networks like `10.1.0.0/16, fd00::/8`.
 Networks = Annotated[str, AfterValidator(_networks)]
 ApiAddress = Annotated[str, AfterValidator(_address)]
+# Submission and relay, and the other ports on which public mail services take them.
+MAIL_PORTS = (25, 26, 465, 587, 588, 2465, 2525, 2587, 8025, 8465)
+Ports = list[Annotated[int, Field(ge=1, le=65_535)]]
 ZoneName = Annotated[str, AfterValidator(_zone)]

@@ -84,6 +84,12 @@ def _sender(config: ProviderConfig) -> str | None:
     return sender
 
 
+def host_and_port(config: ProviderConfig) -> tuple[str, int]:
+    """Return where the server of a configuration is. Raises ProviderError."""
+    server = _server(config, "")
+    return server.host, server.port
+
+
 def _server(config: ProviderConfig, hello: str) -> SmtpServer:
     """Return where and how to log in, by the keys of nodemailer. Raises ProviderError."""
     host = (config.text("host") or "").strip()
