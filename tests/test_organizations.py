@@ -25,7 +25,7 @@ _OF_ALL = {
     "deliveries.check": "it reads no row",
     "deliveries.unrecorded": "the ledger's upkeep goes through all rows, each with its key",
     "deliveries.end_leases": "the ledger's upkeep goes through all rows, each with its key",
-    "deliveries.evidence": "the ledger's upkeep goes through all rows, each with its key",
+    "evidence.evidence": "the ledger's upkeep goes through all rows, each with its key",
     "deliveries.owed": "the ledger's upkeep goes through all rows, each with its key",
     "deliveries.campaigns": "it lists the campaigns of the platform, and counts each within its organization",
     "deliveries.close_campaigns": "each row is judged by its own counts",

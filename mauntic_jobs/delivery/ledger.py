@@ -32,6 +32,7 @@ LEASE = timedelta(seconds=60)
 RESEND_AFTER = timedelta(seconds=120)
 
 _sql = statements("deliveries")
+_evidence_sql = statements("evidence")
 _T = TypeVar("_T")
 
 
@@ -92,11 +93,20 @@ class Ledger:
 
     async def weigh_evidence(self, most: int = 500) -> int:
         """Settle deliveries that may have been sent, and of which the platform has heard since; return how many."""
-        rows = await self._records_link.rows(_sql["evidence"], {"most": most})
+        rows = await self._records_link.rows(_evidence_sql["evidence"], {"most": most})
+        # First, because afterwards nothing tells that they were uncertain.
+        await self.name_doubles([(row["organization_id"], row["delivery_id"]) for row in rows if row["elsewhere"]])
         results = [_evident(row) for row in rows]
         if results:
             await asyncio.gather(*(self.record(result) for result in results))
         return len(results)
+
+    async def name_doubles(self, deliveries: Sequence[tuple[UUID, str]]) -> None:
+        """Mark deliveries, by organization and id, as possible duplicates: another engine may have sent them too."""
+        if deliveries:
+            organizations, names = zip(*deliveries, strict=True)
+            parameters = {"organizations": list(organizations), "deliveries": list(names)}
+            await self._patiently(lambda: self._records_link.rows(_evidence_sql["name_doubles"], parameters))
 
     async def _claim_all(self, asked: list[tuple[Claim, str]]) -> Sequence[Claimed | Exception]:
         messages = [claim.message for claim, _ in asked]
@@ -205,7 +215,8 @@ def _rounds(keys: list[tuple[UUID, str]]) -> list[list[int]]:
 def _evident(row: Row) -> Result:
     campaign = (row["campaign_id"] or "")[:LONGEST_ID] or None
     message = Message(organization_id=row["organization_id"], delivery_id=row["delivery_id"], campaign_id=campaign)
-    reason = "the platform has heard of it since"
+    by_other = "the Node engine has sent it, and this one may have sent it too"
+    reason = by_other if row["elsewhere"] else "the platform has heard of it since"
     return Result(message, row["fence"], State.SENT, reason, provider_message_id=row["provider_message_id"])
 
 

@@ -73,8 +73,7 @@ class Pipeline:
     async def process(self, job: ReceivedJob, data: str, channel: str) -> Decision:
         """Return what is to become of a job with this data, taken from the queue of a channel.
 
-        Raises MalformedError for data that is no message, and MaunticJobsError where a store is away, in which case
-        nothing has been sent and the call can be repeated.
+        Raises MalformedError for data that is no message, and MaunticJobsError where a store is away: nothing was sent.
         """
         order = Order(job, *read_message(data, channel), self._fairness[channel])
         organization = order.message.organization_id
@@ -125,8 +124,8 @@ class Pipeline:
                 return await self._close(order, State.SENT, "the Node engine has sent it", elsewhere=True)
             case Mark.SUPPRESSED:
                 # It counts only some of those that it suppresses: its event tells.
-                given_up = replace(order, given_up_elsewhere=True)
-                return await self._close(given_up, State.SUPPRESSED, "the Node engine has suppressed it")
+                order = replace(order, given_up_elsewhere=True)
+                return await self._close(order, State.SUPPRESSED, "the Node engine has suppressed it")
             case Mark.OWN:
                 claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id, order.payload))
                 if not claimed.granted:

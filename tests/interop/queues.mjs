@@ -4,9 +4,10 @@
 //   every JSON       add a job scheduler, {id, every, data}
 //   schedulers       print the job schedulers
 //   workers          print how many workers the queue has, and their connections' names
+//   work             start a worker that takes nothing to its end, print that it runs, and stay
 //   retry JOB        retry a failed job, as Bull Board's button does; print its state
 const [, , packageName, prefix, name, redisUrl, command, argument] = process.argv;
-const { Queue } = await import(packageName);
+const { Queue, Worker } = await import(packageName);
 
 const address = new URL(redisUrl);
 const connection = {
@@ -33,6 +34,12 @@ const commands = {
     count: await queue.getWorkersCount(),
     names: (await queue.getWorkers()).map((worker) => worker.rawname),
   }),
+  work: async () => {
+    const worker = new Worker(name, () => new Promise(() => {}), { connection, prefix });
+    await worker.waitUntilReady();
+    console.log(JSON.stringify("runs"));
+    await new Promise(() => setInterval(() => {}, 1000));
+  },
   retry: async () => {
     const job = await queue.getJob(argument);
     await job.retry(await job.getState());

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,12 +14,15 @@ from mauntic_jobs import clock
 from mauntic_jobs.bullmq import Queue, create_worker
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
+from mauntic_jobs.ops.status import read_status
+from mauntic_jobs.ops.status_findings import findings
 from mauntic_jobs.stores.bullmq_iteration import milliseconds
 from mauntic_jobs.stores.bullmq_workers import foreign_workers
 from mauntic_jobs.stores.redis import open_redis
 from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World, new_world
-from tests.interop.node import PACKAGES, install, node
+from tests.interop.node import HERE, PACKAGES, install, node
+from tests.support import wait_until
 
 _PATIENCE_SECONDS = 60
 
@@ -184,3 +188,28 @@ def test_a_retry_in_bull_board_of_a_message_older_than_the_ledger_is_refused(wor
     world.deliver()
     assert (world.states(), sink.messages(), world.jobs_in("failed")) == ({}, [], ["j1"])
     assert "older than the ledger" in world.job("j1")["failedReason"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_status_names_a_worker_of_node(world: World, package: str) -> None:
+    assert world.settings.redis_url
+    url = world.settings.redis_url.get_secret_value()
+    prefix, _, name = world.base.rpartition(":")
+    words = ["node", "queues.mjs", package, prefix, name, url, "work"]
+    with subprocess.Popen(words, cwd=HERE, stdout=subprocess.PIPE) as worker:
+        try:
+            assert worker.stdout is not None
+            assert worker.stdout.readline().strip() == b'"runs"'
+            with closing(open_redis(world.settings)) as redis:
+                wait_until(lambda: foreign_workers(redis.command("CLIENT LIST"))[world.base] > 0, "the worker's name")
+            status = read_status(world.settings, [], clock.now())
+        finally:
+            worker.kill()
+    found = [each for each in findings(status) if "workers of another program" in each.text]
+    assert [(each.subject, each.urgent) for each in found] == [("delivery:send-email", False)]
+    assert {each.queue.name: each.other_workers for each in status.queues or []} == {
+        "delivery:send-email": 1,
+        "delivery:send-sms": 0,
+        "delivery:send-push": 0,
+        "journey:execute-step": 0,
+    }
