@@ -117,4 +117,7 @@ ApiAddress = Annotated[str, AfterValidator(_address)]
 # A host name, or an address in brackets, as EHLO has it.
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\[][A-Za-z0-9._:\]-]{0,254}$")]
 CertificateFile = Annotated[Path, AfterValidator(_certificates)]
+# Submission and relay, and the other ports on which public mail services take them.
+MAIL_PORTS = (25, 26, 465, 587, 588, 2465, 2525, 2587, 8025, 8465)
+Ports = list[Annotated[int, Field(ge=1, le=65_535)]]
 ZoneName = Annotated[str, AfterValidator(_zone)]

@@ -87,7 +87,7 @@ def deliver(
         source = Engine(settings, plan, log.say, log.report)
     beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]
     checks = _health(source), lambda: (source.ready, {"ready": source.ready})
-    health = serve_health(settings.port, checks[0], ready=checks[1], metrics=lambda: exposition(source.stats))
+    health = serve_health(settings, checks[0], ready=checks[1], metrics=lambda: exposition(source.stats))
     with stderr.in_background(), health:
         _run(source, beside, log.say)
     if source.left:

@@ -29,6 +29,7 @@ from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.delivery.warmup import Warmup
 from mauntic_jobs.delivery.work import Work
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
+from mauntic_jobs.stores.bullmq_workers import worker_name
 from mauntic_jobs.stores.postgres_link import PostgresLink
 from mauntic_jobs.stores.redis_link import RedisLink
 
@@ -73,8 +74,8 @@ async def connected(
             stack.push_async_callback(link.close)
             return link
 
-        def redis() -> RedisLink:
-            link = RedisLink(settings)
+        def redis(name: str | None = None) -> RedisLink:
+            link = RedisLink(settings, name)
             stack.push_async_callback(link.close)
             return link
 
@@ -104,9 +105,10 @@ async def connected(
             fairness=fairness,
             max_age=plan.max_age,
         )
+        works = [_work(settings, plan, name, pipeline, fairness[name], clocks) for name in stats]
         consumers = [
-            Consumer(_work(settings, plan, name, pipeline, fairness[name], clocks), shared, redis(), own, tell, report)
-            for name, own in stats.items()
+            Consumer(work, shared, redis(worker_name(work.base)), own, tell, report)
+            for work, own in zip(works, stats.values(), strict=True)
         ]
         yield Crew(pipeline, directory, ledger, shared, consumers, idle, clocks)
 
@@ -119,6 +121,7 @@ def _work(
 
     base, policy = base_of(settings, channel), policy_of(settings, channel)
     return Work(
-        *(base, plan.concurrency[channel], policy, process, fairness.aside, lambda: clocks.is_wrong),
+        *(base, plan.concurrency[channel], policy, process),
+        *(fairness.aside, fairness.put_aside, fairness.returning, lambda: clocks.is_wrong),
         drain_seconds=plan.drain_timeout.total_seconds(),
     )

@@ -101,6 +101,12 @@ def _sender(config: ProviderConfig) -> str | None:
     return sender
 
 
+def host_and_port(config: ProviderConfig) -> tuple[str, int]:
+    """Return where the server of a configuration is. Raises ProviderError."""
+    server = _server(config, None, None)
+    return server.host, server.port
+
+
 def _server(config: ProviderConfig, hello: str | None, ca_file: Path | None) -> SmtpServer:
     """Return where and how to log in, by the keys of nodemailer. Raises ProviderError."""
     host = (config.text("host") or "").strip()
