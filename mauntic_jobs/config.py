@@ -35,6 +35,7 @@ from mauntic_jobs.setting_types import (
     Duration,
     HostName,
     JobSettings,
+    MessageLimits,
     Networks,
     Ports,
     PositiveDuration,
@@ -131,6 +132,7 @@ class Settings(BaseSettings):
         "", description="private networks that delivery providers may be in, such as 10.1.0.0/16, separated by commas"
     )
     smtp_ports: Ports = Field(list(MAIL_PORTS), description="ports that SMTP servers on the internet may have")
+    message_limits: MessageLimits = Field(MessageLimits(), description="payload, template_output and template_steps")
     send_timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=30))] = Field(
         timedelta(seconds=30), description="how long a provider may take to open an exchange, and to answer at its end"
     )

@@ -82,6 +82,16 @@ class ChannelSettings(BaseModel):
     retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
 
 
+class MessageLimits(BaseModel):
+    """How much one message may be: characters of a job's data, and of what a template becomes; steps of a template."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    payload: Annotated[int, Field(ge=1_024, le=16_777_216)] = 524_288
+    template_output: Annotated[int, Field(ge=1_024, le=16_777_216)] = 1_000_000
+    template_steps: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+
+
 def _networks(text: str) -> str:
     for network in text.split(","):
         if network.strip():

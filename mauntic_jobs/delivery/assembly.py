@@ -28,10 +28,18 @@ from mauntic_jobs.delivery.sms import SmsWriter
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.delivery.warmup import Warmup
 from mauntic_jobs.delivery.work import Work
+from mauntic_jobs.delivery.writing import Writer
+from mauntic_jobs.setting_types import MessageLimits
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.bullmq_workers import worker_name
 from mauntic_jobs.stores.postgres_link import PostgresLink
 from mauntic_jobs.stores.redis_link import RedisLink
+
+_WRITERS: Mapping[str, Callable[[Lookups, MessageLimits], Writer]] = {
+    "email": EmailWriter,
+    "sms": SmsWriter,
+    "push": PushWriter,
+}
 
 
 @dataclass(frozen=True)
@@ -101,9 +109,10 @@ async def connected(
             warmup=Warmup(shared),
             sending=Sending(Breaker(), observe),
             redis=shared,
-            writers={"email": EmailWriter(lookups), "sms": SmsWriter(lookups), "push": PushWriter(lookups)},
+            writers={name: writer(lookups, settings.message_limits) for name, writer in _WRITERS.items()},
             fairness=fairness,
             max_age=plan.max_age,
+            limits=settings.message_limits,
         )
         works = [_work(settings, plan, name, pipeline, fairness[name], clocks) for name in stats]
         consumers = [

@@ -29,13 +29,13 @@ from mauntic_jobs.delivery.sending import Sending, Sent, clean
 from mauntic_jobs.delivery.warmup import Allowance, Warmup, allowance_of
 from mauntic_jobs.delivery.writing import Draft, Writer
 from mauntic_jobs.errors import JobFailedError, MaunticJobsError
+from mauntic_jobs.setting_types import MessageLimits
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.redis_link import RedisLink
 from mauntic_jobs.telemetry.logs import bind
 from mauntic_jobs.window import Unit
 
-_NO_PROVIDER_SECONDS = 300.0
-_WARMUP_JITTER_SECONDS = 1800.0
+_NO_PROVIDER_SECONDS, _WARMUP_JITTER_SECONDS = 300.0, 1800.0
 # Longer than this after it was asked for, a claim may be seen as dead by others.
 _FRESH_SECONDS = 30.0
 _WARMUP_REASON = "warm-up"
@@ -59,6 +59,7 @@ class Pipeline:
         writers: Mapping[str, Writer],
         fairness: Mapping[str, Fairness],
         max_age: timedelta,
+        limits: MessageLimits,
     ) -> None:
         self.stopping = False
         self._ledger = ledger
@@ -71,13 +72,14 @@ class Pipeline:
         self._writers = writers
         self._fairness = fairness
         self._max_age = max_age
+        self._limits = limits
 
     async def process(self, job: ReceivedJob, data: str, channel: str) -> Decision:
         """Return what is to become of a job with this data, taken from the queue of a channel.
 
         Raises MalformedError for data that is no message, and MaunticJobsError where a store is away: nothing was sent.
         """
-        order = Order(job, *read_message(data, channel), self._fairness[channel])
+        order = Order(job, *read_message(data, channel, self._limits), self._fairness[channel])
         organization = order.message.organization_id
         bind(organization=str(organization), delivery=order.message.key)
         if job.retried_by_hand and (decision := await self._manual_retries.reopen(order)) is not None:
