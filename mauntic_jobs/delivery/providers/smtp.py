@@ -56,7 +56,7 @@ class SmtpProvider:
             outcome = await connection.send(message.sender.spec, message.recipient.spec, compose)
         finally:
             self._busy.discard(connection)
-            if self._closed:
+            if self._closed or connection.is_worn:
                 await connection.close()
             else:
                 self._idle.put(self, connection)
