@@ -28,12 +28,12 @@ from mauntic_jobs.stores import postgres
 from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
 from mauntic_jobs.stores.redis import open_redis
 
-# Seconds before the reply to a message, and the reply to its recipient.
+# Seconds before the reply to a message, and the reply to its recipient; without one the connection is closed.
 _PROVIDERS = {
     "healthy": (0.02, b"250 ok\r\n"),
     "slow": (3.0, b"250 ok\r\n"),
     "hanging": (3600.0, b"250 ok\r\n"),
-    "failing": (0.0, b"451 not now\r\n"),
+    "failing": (0.0, b""),
 }
 _SENT = b"""
 SELECT count(*) AS sent, extract(EPOCH FROM max(updated_at) - min(created_at))::float8 AS seconds
@@ -157,6 +157,8 @@ async def _smtp(seconds: float, reply: bytes, reader: asyncio.StreamReader, writ
                 writer.write(b"354 go on\r\n")
                 await reader.readuntil(b"\r\n.\r\n")
                 await asyncio.sleep(seconds)
+            if word == b"RCPT" and not reply:
+                break
             writer.write(reply if word == b"RCPT" else b"250 ok\r\n")
     writer.close()
 

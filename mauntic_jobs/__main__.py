@@ -1,5 +1,22 @@
-"""Runs the command line as `python -m mauntic_jobs`."""
+"""Entry point of the program, also as `python -m mauntic_jobs`."""
 
-from mauntic_jobs.cli.main import main
+import os
+import signal
+import sys
 
-main()
+from mauntic_jobs.cli.signals import stays
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    if stays(sys.argv[1:]):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: os._exit(0))
+    # It takes half a second.
+    from mauntic_jobs.cli.main import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

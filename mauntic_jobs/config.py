@@ -27,6 +27,7 @@ from pydantic_settings.exceptions import SettingsError
 from mauntic_jobs.alert_channels import AnyChannel, HttpAddress
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.setting_types import (
+    MAIL_PORTS,
     ApiAddress,
     CampaignChannels,
     CertificateFile,
@@ -34,7 +35,9 @@ from mauntic_jobs.setting_types import (
     Duration,
     HostName,
     JobSettings,
+    MessageLimits,
     Networks,
+    Ports,
     PositiveDuration,
     Retention,
     ScheduledShrink,
@@ -107,6 +110,9 @@ class Settings(BaseSettings):
         validation_alias="PORT",
         description="where commands that stay serve /health and /metrics",
     )
+    listen_address: str | None = Field(
+        None, min_length=1, description="the one address that they listen on; by default all, IPv6 included"
+    )
     launcher_id: str | None = Field(
         None, min_length=1, description="which clock this is, in the ledger; by default the host's name"
     )
@@ -125,6 +131,8 @@ class Settings(BaseSettings):
     allowed_networks: Networks = Field(
         "", description="private networks that delivery providers may be in, such as 10.1.0.0/16, separated by commas"
     )
+    smtp_ports: Ports = Field(list(MAIL_PORTS), description="ports that SMTP servers on the internet may have")
+    message_limits: MessageLimits = Field(MessageLimits(), description="payload, template_output and template_steps")
     send_timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=30))] = Field(
         timedelta(seconds=30), description="how long a provider may take to open an exchange, and to answer at its end"
     )

@@ -82,6 +82,16 @@ class ChannelSettings(BaseModel):
     retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
 
 
+class MessageLimits(BaseModel):
+    """How much one message may be: characters of a job's data, and of what a template becomes; steps of a template."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    payload: Annotated[int, Field(ge=1_024, le=16_777_216)] = 524_288
+    template_output: Annotated[int, Field(ge=1_024, le=16_777_216)] = 1_000_000
+    template_steps: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+
+
 def _networks(text: str) -> str:
     for network in text.split(","):
         if network.strip():
@@ -117,4 +127,7 @@ ApiAddress = Annotated[str, AfterValidator(_address)]
 # A host name, or an address in brackets, as EHLO has it.
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\[][A-Za-z0-9._:\]-]{0,254}$")]
 CertificateFile = Annotated[Path, AfterValidator(_certificates)]
+# Submission and relay, and the other ports on which public mail services take them.
+MAIL_PORTS = (25, 26, 465, 587, 588, 2465, 2525, 2587, 8025, 8465)
+Ports = list[Annotated[int, Field(ge=1, le=65_535)]]
 ZoneName = Annotated[str, AfterValidator(_zone)]

@@ -88,7 +88,7 @@ JOB = Job(name="{name}", summary="s", description="d", cron="{cron}", unit=Unit.
         ("broken", "raise RuntimeError('no such luck')", "RuntimeError: no such luck"),
         ("broken", "import sys; JOB = sys", "it is a module, not a mauntic_jobs.job.Job"),
         ("broken", _GOOD.format(name="other", cron="* * * * *"), "it must be that of the entry point"),
-        ("broken", _GOOD.format(name="broken", cron="61 * * * *"), "is no cron line"),
+        ("broken", _GOOD.format(name="broken", cron="61 * * * *"), "is not a valid cron expression"),
         ("schedule", _GOOD.format(name="schedule", cron="* * * * *"), "mauntic-jobs has another command schedule"),
         ("aggregate-hourly", _GOOD.format(name="aggregate-hourly", cron="* * * * *"), "has a job of this name"),
     ],

@@ -27,7 +27,7 @@ _OF_ALL = {
     "deliveries.unrecorded": "the ledger's upkeep goes through all rows, each with its key",
     "deliveries.end_leases": "the ledger's upkeep goes through all rows, each with its key",
     "deliveries.swept": "the ledger's upkeep goes through all rows",
-    "deliveries.evidence": "the ledger's upkeep goes through all rows, each with its key",
+    "evidence.evidence": "the ledger's upkeep goes through all rows, each with its key",
     "deliveries.owed": "the ledger's upkeep goes through all rows, each with its key",
     "deliveries.campaigns": "it lists the campaigns of the platform, and counts each within its organization",
     "deliveries.close_campaigns": "each row is judged by its own counts",

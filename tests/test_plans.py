@@ -40,7 +40,7 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("deliveries", "providers", {"organization": organization(1), "channel": "email"}),
     ("deliveries", "domain", {"organization": organization(1), "domain": "acme.test"}),
     ("deliveries", "end_leases", {"resend_after": timedelta(minutes=2), "most": 500}),
-    ("deliveries", "evidence", {"most": 500}),
+    ("evidence", "evidence", {"most": 500}),
     ("deliveries", "show", NAMES),
     ("deliveries", "owed", PAGE),
     ("deliveries", "unrecorded", PAGE),

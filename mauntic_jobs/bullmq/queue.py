@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.job import Job
+from mauntic_jobs.stores.bullmq_workers import worker_name
 from mauntic_jobs.stores.redis import RedisScripts, open_redis
 
 
@@ -24,9 +25,12 @@ class Queue:
         """What the queue's keys begin with, without the last colon."""
         return f"{self.prefix}:{self.name}"
 
-    def connect(self) -> RedisScripts:
-        """Open a connection; the caller closes it. Raises UnavailableError or ConfigurationError."""
-        return open_redis(Settings(redis_url=SecretStr(self.redis_url)))
+    def connect(self, *, as_worker: bool = False) -> RedisScripts:
+        """Open a connection, for a worker one by which Node's `getWorkers` finds it; the caller closes it.
+
+        Raises UnavailableError or ConfigurationError.
+        """
+        return open_redis(Settings(redis_url=SecretStr(self.redis_url)), worker_name(self.key) if as_worker else None)
 
 
 def queue_of(job: Job[Any], settings: Settings) -> Queue:

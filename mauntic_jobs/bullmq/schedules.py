@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Any
 
 from mauntic_jobs import clock
-from mauntic_jobs.bullmq.iteration import milliseconds
 from mauntic_jobs.bullmq.queue import Queue
 from mauntic_jobs.cron import check_cron, next_slot
+from mauntic_jobs.stores.bullmq_iteration import milliseconds
 from mauntic_jobs.stores.bullmq_schedulers import (
     Scheduler,
     add_scheduler,

@@ -14,10 +14,10 @@ from threading import Event, RLock, Thread
 from typing import Any, TypeVar
 
 from mauntic_jobs import clock
-from mauntic_jobs.bullmq.iteration import milliseconds, next_iteration
 from mauntic_jobs.bullmq.queue import Queue
 from mauntic_jobs.errors import ConfigurationError, MaunticJobsError
 from mauntic_jobs.stores.bullmq_consumer import QueueConsumer
+from mauntic_jobs.stores.bullmq_iteration import milliseconds, next_iteration
 from mauntic_jobs.stores.bullmq_job import GiveBackError, ReceivedJob, UnrecoverableError, received
 from mauntic_jobs.stores.bullmq_scripts import LOCK_GONE, LOCK_MILLISECONDS, Taken
 from mauntic_jobs.telemetry.scrub import scrub
@@ -82,7 +82,7 @@ class Worker:
         """Work until `stop` is called, or with `until_empty` until no job waits. Survives a Redis that goes away."""
         while not self._stopping.is_set():
             try:
-                with closing(self.queue.connect()) as redis:
+                with closing(self.queue.connect(as_worker=True)) as redis:
                     self._work(QueueConsumer(redis, self.queue.key), until_empty=until_empty)
                     return
             except MaunticJobsError as error:

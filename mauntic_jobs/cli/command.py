@@ -1,6 +1,7 @@
 """How every command is made: the options they all have, the settings they get, and the one place errors are printed."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -10,7 +11,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from mauntic_jobs.cli.output import say
-from mauntic_jobs.cli.signals import stop_on_signals
+from mauntic_jobs.cli.signals import stays, stop_on_signals
 from mauntic_jobs.config import Settings, load
 from mauntic_jobs.errors import Interrupted, MaunticJobsError
 from mauntic_jobs.telemetry import logs
@@ -123,6 +124,8 @@ def _with_errors_printed(function: Callable[..., None]) -> Callable[..., None]:
             say(f"mauntic-jobs: {error}", "error")
             raise typer.Exit(error.exit_code) from None
         except Interrupted as signal:
+            if stays(sys.argv[1:]):
+                return
             say(f"mauntic-jobs: {signal}", "warning")
             raise typer.Exit(signal.exit_code) from None
 

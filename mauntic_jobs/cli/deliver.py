@@ -91,7 +91,7 @@ def deliver(
     beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]
     checks = _health(source), lambda: (source.ready, {"ready": source.ready})
     health = serve_health(
-        settings.port, checks[0], ready=checks[1], metrics=lambda: scraped(settings, delivery_families(source.stats))
+        settings, checks[0], ready=checks[1], metrics=lambda: scraped(settings, delivery_families(source.stats))
     )
     with stderr.in_background(), health:
         _run(source, beside, log.say)

@@ -12,6 +12,7 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.groups import Group
 from mauntic_jobs.ops.dead_letters.letter import DeadLetter
 from mauntic_jobs.ops.masking import masked_text, shortened
+from mauntic_jobs.printable import on_one_line
 
 _INDENT = "    "
 _ERROR_LENGTH = 300
@@ -84,7 +85,8 @@ def print_lines(blocks: Sequence[Sequence[str]]) -> None:
         if number:
             print_line("")
         for line in block:
-            print_line(line if width is None else _broken(line, width))
+            shown = on_one_line(line)
+            print_line(shown if width is None else _broken(shown, width))
 
 
 def _broken(line: str, width: int) -> str:

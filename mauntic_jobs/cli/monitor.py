@@ -117,9 +117,7 @@ def say_untold(notified: Notified) -> None:
 
 def _stay(settings: Settings, jobs: Sequence[Job[Any]], seconds: float) -> None:
     trouble: str | None = None
-    health = serve_health(
-        settings.port, lambda: (trouble is None, {"trouble": trouble}), metrics=lambda: scraped(settings)
-    )
+    health = serve_health(settings, lambda: (trouble is None, {"trouble": trouble}), metrics=lambda: scraped(settings))
     with stderr.in_background(), Signals() as signals, health:
         say(f"monitor: looks every {seconds:g} s")
         while not signals.first.is_set():

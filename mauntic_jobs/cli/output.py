@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.cli.table_layout import table_lines, wrapped
+from mauntic_jobs.printable import on_one_line, printable
 from mauntic_jobs.telemetry.logs import emit, structured
 from mauntic_jobs.telemetry.stderr import write_line
 
@@ -35,12 +36,13 @@ def say_done(message: str) -> None:
 
 def print_line(text: str) -> None:
     """Print one line of data."""
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON: times in ISO 8601, indented on a terminal, one line elsewhere."""
-    print(json.dumps(value, default=_jsonable, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+    text = json.dumps(value, default=_jsonable, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False)
+    print(printable(text))
 
 
 def print_table(
@@ -95,14 +97,26 @@ def print_rich(renderable: Any, *, to_stderr: bool = False) -> None:
     console = Console(stderr=to_stderr, markup=False, highlight=False)
     if console.is_terminal:
         # A line that may not be broken is longer than the terminal is wide, which shows it in several.
-        console.print(renderable, crop=False)
+        console.print(Shown(renderable), crop=False)
         return
     # Rich would wrap at 80 columns, and pad each line, what a program reads.
     console.width = _NO_END
     with console.capture() as capture:
-        console.print(renderable)
+        console.print(Shown(renderable))
     for line in capture.get().splitlines():
         print(line.rstrip(), file=console.file)
+
+
+class Shown:
+    """What Rich can render, with the controls in its texts as escapes."""
+
+    def __init__(self, renderable: Any) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        """Yield the segments of the renderable."""
+        for segment in console.render(self._renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
 def plural(count: int, noun: str) -> str:
@@ -133,7 +147,7 @@ def _cell(value: Any) -> str:
         case datetime():
             return f"{value:%Y-%m-%d %H:%M:%S}"
         case _:
-            return " ".join(str(value).splitlines())
+            return on_one_line(str(value))
 
 
 def _jsonable(value: Any) -> Any:

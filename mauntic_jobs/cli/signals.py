@@ -1,7 +1,7 @@
 """SIGINT and SIGTERM: the first asks for a clean stop, a second one ends the process at once."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event
 from types import FrameType
@@ -10,6 +10,16 @@ from typing import Any, Self
 from mauntic_jobs.errors import Interrupted
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+def stays(arguments: Sequence[str]) -> bool:
+    """Return whether a command line is that of a command that stays until a signal, and then ends with exit code 0.
+
+    It does so also before it takes signals itself: nothing is in hand then.
+    """
+    first = list(arguments[:2])
+    watches = first == ["monitor", "run"] and "--once" not in arguments
+    return first[:1] in (["deliver"], ["work"]) or watches or "--loop" in arguments
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def work(
     # By this thread, for several that import the driver at once would wait for each other.
     open_redis(settings).close()
     team = [_Member(jobs, settings) for jobs in chosen]
-    health = serve_health(settings.port, lambda: _health(team), metrics=lambda: scraped(settings))
+    health = serve_health(settings, lambda: _health(team), metrics=lambda: scraped(settings))
     with stderr.in_background(), Signals() as signals, health:
         for member in team:
             member.start(until_empty=drain)

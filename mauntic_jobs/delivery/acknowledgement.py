@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Callable
 
-from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, Retry
+from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, PutAside, Retry
 from mauntic_jobs.stores import bullmq_scripts as scripts
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.bullmq_scripts import ScriptCall
@@ -30,6 +30,10 @@ def acknowledgement(
         case Defer(seconds, reason):
             wait = int(seconds * 1000)
             return lambda now: scripts.delay(base, token, name, now, wait, reason, spend_attempt=False, fetch_next=more)
+        case PutAside(_, until):
+            return lambda now: scripts.delay(
+                base, token, name, now, max(1, until - now), None, spend_attempt=False, fetch_next=more
+            )
         case _:
             return lambda _: scripts.give_back(base, token, name)
 

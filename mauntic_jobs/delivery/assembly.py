@@ -29,9 +29,18 @@ from mauntic_jobs.delivery.sms import SmsWriter
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.delivery.warmup import Warmup
 from mauntic_jobs.delivery.work import Work
+from mauntic_jobs.delivery.writing import Writer
+from mauntic_jobs.setting_types import MessageLimits
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
+from mauntic_jobs.stores.bullmq_workers import worker_name
 from mauntic_jobs.stores.postgres_link import PostgresLink
 from mauntic_jobs.stores.redis_link import RedisLink
+
+_WRITERS: Mapping[str, Callable[[Lookups, MessageLimits], Writer]] = {
+    "email": EmailWriter,
+    "sms": SmsWriter,
+    "push": PushWriter,
+}
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,8 @@ async def connected(
             stack.push_async_callback(link.close)
             return link
 
-        def redis() -> RedisLink:
-            link = RedisLink(settings)
+        def redis(name: str | None = None) -> RedisLink:
+            link = RedisLink(settings, name)
             stack.push_async_callback(link.close)
             return link
 
@@ -103,13 +112,15 @@ async def connected(
             warmup=Warmup(shared),
             sending=Sending(breaker, observe),
             redis=shared,
-            writers={"email": EmailWriter(lookups), "sms": SmsWriter(lookups), "push": PushWriter(lookups)},
+            writers={name: writer(lookups, settings.message_limits) for name, writer in _WRITERS.items()},
             fairness=fairness,
             max_age=plan.max_age,
+            limits=settings.message_limits,
         )
+        works = [_work(settings, plan, name, pipeline, fairness[name], clocks) for name in stats]
         consumers = [
-            Consumer(_work(settings, plan, name, pipeline, fairness[name], clocks), shared, redis(), own, tell, report)
-            for name, own in stats.items()
+            Consumer(work, shared, redis(worker_name(work.base)), own, tell, report)
+            for work, own in zip(works, stats.values(), strict=True)
         ]
         pauses = Pauses(found, breaker, directory.describe, tell, say)
         yield Crew(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses)
@@ -123,6 +134,7 @@ def _work(
 
     base, policy = base_of(settings, channel), policy_of(settings, channel)
     return Work(
-        *(base, plan.concurrency[channel], policy, process, fairness.aside, lambda: clocks.is_wrong),
+        *(base, plan.concurrency[channel], policy, process),
+        *(fairness.aside, fairness.put_aside, fairness.returning, lambda: clocks.is_wrong),
         drain_seconds=plan.drain_timeout.total_seconds(),
     )

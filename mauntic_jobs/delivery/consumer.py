@@ -1,7 +1,6 @@
 """Taking jobs from a BullMQ queue, many at a time, and settling each as is decided of its message."""
 
 import asyncio
-import errno
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -10,8 +9,9 @@ from uuid import uuid4
 
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.acknowledgement import acknowledgement
+from mauntic_jobs.delivery.attempts import Attempts
 from mauntic_jobs.delivery.background import keep_running
-from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, Retry
+from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, PutAside, Retry
 from mauntic_jobs.delivery.doorbell import Doorbell
 from mauntic_jobs.delivery.draining import Drain
 from mauntic_jobs.delivery.gate import Gate
@@ -21,9 +21,9 @@ from mauntic_jobs.delivery.queue_calls import QueueCalls, Tell, now_milliseconds
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.delivery.work import Work
-from mauntic_jobs.errors import JobFailedError, MaunticJobsError, is_outage
+from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.stores import bullmq_scripts as scripts
-from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, received
+from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.bullmq_scripts import Taken, printable_id
 from mauntic_jobs.stores.redis_link import RedisLink
 from mauntic_jobs.telemetry.logs import bound
@@ -35,9 +35,6 @@ Report = Callable[[str, str, str], None]
 _RECOVERY_SECONDS, _DRAIN_RECOVERY_SECONDS = 30.0, 1.0
 # How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
-# Errors of a process or a machine that has no descriptors or no memory left, and the pause that they give a job.
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_EXHAUSTED_SECONDS = 30.0
 
 
 class Consumer:
@@ -52,15 +49,17 @@ class Consumer:
         self._tell = tell
         self._report = report
         self._stopping = False
-        # A connection of its own: it is blocked while it waits for a job.
-        self._bell = Doorbell(f"{work.base}:marker", waiting, tell)
+        self._bell = Doorbell(f"{work.base}:marker", redis, waiting, tell)
         self._calls = QueueCalls(work.base, redis, tell)
         self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
         self._gate = Gate(work.concurrency)
         self._outage = Outage(tell)
+        self._attempts = Attempts(work, self._calls, self._outage)
         self._drain = Drain(work.base, redis, work.drain_seconds)
         self._found_nothing = asyncio.Event()
+        # A job has left the hands of this consumer.
+        self._left = asyncio.Event()
 
     @property
     def left(self) -> list[str]:
@@ -74,6 +73,7 @@ class Consumer:
             "the wait for jobs": self._bell.listen,
             "the renewal of locks": lambda: self._calls.renew(lambda: self._held),
             "the recovery of jobs": lambda: self._calls.recover(interval),
+            "the return of jobs": self._bring_back,
             **({"the end of the drain": self._empty} if until_empty else {}),
         }
         helpers = [
@@ -83,6 +83,7 @@ class Consumer:
         try:
             await self._work_in_slots()
         finally:
+            self._bell.close()
             for task in (*helpers, *self._slots):
                 task.cancel()
             await asyncio.gather(*helpers, *self._slots, return_exceptions=True)
@@ -129,13 +130,12 @@ class Consumer:
                 with bound(queue=self._work.base):
                     taken = await self._survive(taken, token)
             elif self._stopping or self._surplus() > 0:
-                # What woke this one may have been meant for a job that no other slot hears of.
-                self._bell.ring(1)
+                # What woke this slot may be about a job that no other slot learns of.
+                self._bell.pass_on()
                 return
-            elif self._work.is_held():
-                await asyncio.sleep(_LOOK_SECONDS)
             else:
-                await self._outage.wait()
+                if not await self._is_allowed():
+                    continue
                 rings = self._bell.rings
                 taken = await self._fetch(token)
                 if taken is not None:
@@ -144,6 +144,29 @@ class Consumer:
                 else:
                     self._found_nothing.set()
                     await self._bell.rest(rings)
+
+    async def _is_allowed(self) -> bool:
+        """Wait until jobs may be taken, or until it is this slot's turn to try whether the stores work again.
+
+        Return False if no job is to be taken any more.
+        """
+        if self._work.is_held() or self._outage.is_on:
+            # Another process may be able to take the job.
+            self._bell.pass_on()
+        while self._work.is_held() and not self._stopping:  # noqa: ASYNC110 - nothing rings when the clocks agree
+            await asyncio.sleep(_LOOK_SECONDS)
+        await self._outage.wait()
+        return not self._stopping
+
+    async def _bring_back(self) -> None:
+        """Bring jobs back that were put aside, as soon as their organization has a place for them."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._left.wait()
+            self._left.clear()
+            if jobs := self._work.returning(now_milliseconds()):
+                await self._calls.promote(jobs)
 
     async def _empty(self) -> None:
         """Stop when the drain is over."""
@@ -181,7 +204,8 @@ class Consumer:
         taken = scripts.taken(answer)
         if taken is None:
             due = scripts.next_due(answer, now_milliseconds())
-            self._bell.next_due = self._bell.next_due if due is None else due / 1000
+            if due:
+                self._bell.expect(due / 1000)
             return None
         self._held[taken.id] = token
         self._stats.active = len(self._held)
@@ -207,15 +231,20 @@ class Consumer:
     async def _handle(self, taken: Taken, token: str) -> Taken | None:
         """Do all there is to do for a job, and return the next one if there is one."""
         failpoints.reach("taken")
+        if taken.fields.get("rjk") and (why := await self._calls.iterate(taken)):
+            self._report("ended", printable_id(taken.id), clean(why))
         began = await self._gate.enter()
         try:
-            job, decision = (None, GiveBack()) if self._stopping else await self._decide(taken)
+            job, decision = await self._attempts.decide(taken, lambda: self._stopping)
         finally:
             self._gate.leave(began)
         failpoints.reach("before-ack")
         answer = await self._settle(taken, job, decision, token)
         failpoints.reach("after-ack")
         self._release(taken, token)
+        self._left.set()
+        if isinstance(decision, PutAside):
+            self._work.put_aside(decision.organization, taken.id, decision.until)
         what = decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
         self._stats.settle(what, time.monotonic() - began)
         if (reason := _logged_reason(decision)) is not None:
@@ -227,39 +256,6 @@ class Consumer:
         if self._held.get(taken.id) == token:
             del self._held[taken.id]
         self._stats.active = len(self._held)
-
-    async def _decide(self, taken: Taken) -> tuple[ReceivedJob | None, Decision]:
-        try:
-            # The data is read by whoever knows what it is.
-            job = received(Taken(taken.id, {**taken.fields, "data": "{}"}), self._work.policy)
-        except UnrecoverableError as error:
-            return None, Fail(clean(str(error)))
-        while (decision := await self._attempt(job, taken.fields.get("data", ""))) is None:
-            if self._stopping:
-                return job, GiveBack()
-            await self._outage.wait()
-        if isinstance(decision, Retry) and job.last_attempt:
-            decision = Fail(decision.reason)
-        return job, decision
-
-    async def _attempt(self, job: ReceivedJob, data: str) -> Decision | None:
-        """Return what is decided about a job, or None while a store is away."""
-        try:
-            decision = await self._work.process(job, data)
-        except JobFailedError as error:
-            return Fail(clean(str(error)))
-        except MaunticJobsError as error:
-            if not is_outage(error):
-                return Retry(clean(str(error)))
-            self._outage.note(error)
-            return None
-        except Exception as error:  # noqa: BLE001 - one job's fault is not to end the others
-            if isinstance(error, OSError) and error.errno in _EXHAUSTED:
-                # The process has too much open: that is not the job's fault.
-                return Defer(_EXHAUSTED_SECONDS, clean(str(error)))
-            return Retry(clean(f"{type(error).__name__}: {error}"))
-        self._outage.note(None)
-        return decision
 
     async def _settle(self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str) -> Any:
         """Acknowledge a job, again and again until it is; return the answer, which may bring the next job along."""
@@ -279,12 +275,10 @@ def _logged_reason(decision: Decision) -> str | None:
     match decision:
         case Done(_, _, reason):
             return reason or None
-        case Defer(_, reason, quiet):
-            return None if quiet else reason
-        case GiveBack():
-            return None
-        case Fail(reason) | Retry(reason):
+        case Fail(reason) | Retry(reason) | Defer(_, reason):
             return reason
+        case _:
+            return None
 
 
-_NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", GiveBack: "given back"}
+_NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", PutAside: "deferred", GiveBack: "given back"}

@@ -1,6 +1,7 @@
 """What is to become of a queue's job, when all has been done for its message that can be done now."""
 
 from dataclasses import dataclass
+from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,21 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """Once more after so many seconds, which spends no attempt; nothing is logged about it if `quiet`."""
+    """Once more after so many seconds, which spends no attempt."""
 
     seconds: float
     reason: str
-    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PutAside:
+    """Once more at `until`, in milliseconds since 1970, or as soon as its organization has a place for it.
+
+    That spends no attempt, is not logged, and leaves the job as it is.
+    """
+
+    organization: UUID
+    until: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +54,4 @@ class GiveBack:
     """Not done, and nothing has failed: for whoever comes next."""
 
 
-Decision = Done | Fail | Retry | Defer | GiveBack
+Decision = Done | Fail | Retry | Defer | PutAside | GiveBack

@@ -8,13 +8,15 @@ from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.personalization import Filler, Personalization, first, tags_of
 from mauntic_jobs.delivery.plaintext import is_html, text_of
 from mauntic_jobs.delivery.writing import Draft, WritingError
+from mauntic_jobs.setting_types import MessageLimits
 
 
 class EmailWriter:
     """Writes emails."""
 
-    def __init__(self, lookups: Lookups) -> None:
+    def __init__(self, lookups: Lookups, limits: MessageLimits) -> None:
         self._personalization = Personalization(lookups)
+        self._limits = limits
 
     async def write(self, message: Message, sender: str | None) -> Draft:
         """Return the draft, its content an Email. Raises JobFailedError, which says what is wrong or missing."""
@@ -30,7 +32,7 @@ class EmailWriter:
             raise WritingError("neither the message nor the provider says whom the email is from")
         if html is None and text is None:
             raise WritingError("neither the message nor a template has content")
-        filler = Filler(message, contact)
+        filler = Filler(message, contact, self._limits)
         html = None if html is None else filler.fill(html, escape=True)
         text = text_of(html or "", filler.budget) if text is None else filler.fill(text)
         from_, to = parse_address(origin), parse_address(address)

@@ -135,15 +135,14 @@ class Engine:
             self.say(f"jobs handed back to the queue: {left}")
 
     async def _sweep(self, crew: Crew) -> None:
-        """Name what processes that died were sending, and settle what is known of since."""
+        """Name what was being sent by processes that died or lost Postgres, and settle what is known of since."""
         while True:
             try:
                 for row in await crew.ledger.end_leases():
                     fate = "a human must decide" if row["held"] else "it is sent again unless the platform hears of it"
                     with bound(organization=str(row["organization_id"])):
-                        self.report(
-                            "ambiguous", row["delivery_id"], f"its process died while it was being sent: {fate}"
-                        )
+                        reason = f"its process died or was cut off while it was being sent: {fate}"
+                        self.report("ambiguous", row["delivery_id"], reason)
                 await crew.ledger.weigh_evidence()
             except MaunticJobsError as error:
                 self._troubles.tell("postgres", error)

@@ -21,6 +21,10 @@ _OTHERS_SECONDS = 60.0
 _TURNS_A_PLACE = 4
 _SHORTEST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 300.0
 _MOST_KEPT = 10_000
+# How many jobs are called back at once, and how many are known to have been put aside: about 150 bytes each.
+_MOST_CALLED, _MOST_PUT_ASIDE = 500, 100_000
+# A job that was called and has not come by then was taken by another process.
+_COMING_SECONDS = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +45,11 @@ class _Lane:
     bad: float = 0.0
     free_at: float = 0.0
     next_turn: float = 0.0
+    # Jobs that wait for a place, with the milliseconds since 1970 at which they come anyhow; how many of them were
+    # called and have not come yet, and when the last one was called.
+    aside: dict[str, int] = field(default_factory=dict)
+    called: int = 0
+    called_at: float = 0.0
 
     def is_in_trouble(self, now: float) -> bool:
         slow = self.slow(now)
@@ -59,6 +68,7 @@ class Fairness:
         self._lanes: dict[UUID, _Lane] = {}
         # By organization, the one that came last at the end.
         self._seen: dict[UUID, float] = {}
+        self._put_aside = 0
 
     def admit(self, organization: UUID) -> float:
         """Take a message in hand, which `leave` must follow, and return 0; or return for how many seconds it waits.
@@ -69,6 +79,7 @@ class Fairness:
         self._seen.pop(organization, None)
         self._seen[organization] = now
         lane = self._lanes.setdefault(organization, _Lane())
+        lane.called = max(0, lane.called - 1)
         most = self._most(organization, lane, now)
         if lane.busy < most and (most >= self._concurrency or now >= lane.free_at):
             lane.busy += 1
@@ -85,6 +96,46 @@ class Fairness:
         self._lanes[organization].busy -= 1
         if len(self._lanes) > _MOST_KEPT:
             self._forget()
+
+    def put_aside(self, organization: UUID, job: str, until: int) -> None:
+        """Note that a job was put aside until then, in milliseconds since 1970, unless too many are noted."""
+        if self._put_aside < _MOST_PUT_ASIDE:
+            aside = self._lanes.setdefault(organization, _Lane()).aside
+            self._put_aside += job not in aside
+            aside[job] = until
+
+    def returning(self, at: int) -> list[tuple[str, int]]:
+        """Return jobs that were put aside and have a place now, with until when they were; each is named once.
+
+        `at` is the time in milliseconds since 1970: those whose time has come need not be called.
+
+        Of an organization that is in trouble no longer those are all, in several calls if they are many.
+        """
+        if not self._put_aside:
+            return []
+        now, jobs = self._clock(), list[tuple[str, int]]()
+        for organization, lane in self._lanes.items():
+            if lane.aside:
+                jobs += self._called(organization, lane, now, at)
+        self._put_aside = sum(len(lane.aside) for lane in self._lanes.values())
+        return jobs
+
+    def _called(self, organization: UUID, lane: _Lane, now: float, at: int) -> list[tuple[str, int]]:
+        if now - lane.called_at > _COMING_SECONDS:
+            lane.called = 0
+        most = self._most(organization, lane, now)
+        free = _MOST_CALLED if most > self._concurrency else most - lane.busy - lane.called
+        if most < self._concurrency and now < lane.free_at:
+            free = 0
+        jobs: list[tuple[str, int]] = []
+        while lane.aside and len(jobs) < free:
+            job = next(iter(lane.aside))
+            until = lane.aside.pop(job)
+            if until > at:
+                jobs.append((job, until))
+        if jobs:
+            lane.called, lane.called_at = lane.called + len(jobs), now
+        return jobs
 
     def aside(self) -> int:
         """Return how many messages in hand have others worked on beside them, the concurrency at most.
@@ -126,5 +177,7 @@ class Fairness:
 
     def _forget(self) -> None:
         now = self._clock()
-        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.busy or lane.bad > _MOST_BAD}
+        self._lanes = {
+            key: lane for key, lane in self._lanes.items() if lane.busy or lane.aside or lane.bad > _MOST_BAD
+        }
         self._seen = {key: seen for key, seen in self._seen.items() if now - seen < _OTHERS_SECONDS}

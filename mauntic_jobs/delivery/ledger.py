@@ -21,6 +21,7 @@ from mauntic_jobs.delivery.ledger_entries import (
     result_json,
 )
 from mauntic_jobs.delivery.payload import Message
+from mauntic_jobs.delivery.reopening import Wish, keys
 from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.errors import ConfigurationError, MaunticJobsError, is_outage
 from mauntic_jobs.job import Row
@@ -31,6 +32,7 @@ LEASE = timedelta(seconds=60)
 RESEND_AFTER = timedelta(seconds=120)
 
 _sql = statements("deliveries")
+_evidence_sql = statements("evidence")
 _T = TypeVar("_T")
 
 
@@ -80,6 +82,16 @@ class Ledger:
         rows = await self._patiently(lambda: self._records_link.rows(_sql["deferrals"], key, bare=True))
         return int(rows[0]["deferrals"])
 
+    async def standing(self, wish: Wish) -> Row:
+        """Return how a delivery stands: its `state`, None if there is no row, its `fence` and `pruned_before`."""
+        (row,) = await self._patiently(lambda: self._claims_link.rows(_sql["standing"], keys([wish])))
+        return row
+
+    async def reopen(self, wish: Wish, fence: int) -> None:
+        """Let a delivery that has failed at this fence be claimed again; one that has changed since stays as it is."""
+        parameters = {**keys([wish]), "fences": [fence], "queue_jobs": [wish.queue_job], "state": State.FAILED}
+        await self._patiently(lambda: self._claims_link.rows(_sql["reopen"], parameters))
+
     async def end_leases(self, most: int = 500) -> list[Row]:
         """Name the deliveries that were being sent by a process that has died."""
         parameters = {"resend_after": self._parameters["resend_after"].decode(), "most": most}
@@ -97,11 +109,20 @@ class Ledger:
 
     async def weigh_evidence(self, most: int = 500) -> int:
         """Settle deliveries that may have been sent, and of which the platform has heard since; return how many."""
-        rows = await self._records_link.rows(_sql["evidence"], {"most": most})
+        rows = await self._records_link.rows(_evidence_sql["evidence"], {"most": most})
+        # First, because afterwards nothing tells that they were uncertain.
+        await self.name_doubles([(row["organization_id"], row["delivery_id"]) for row in rows if row["elsewhere"]])
         results = [_evident(row) for row in rows]
         if results:
             await asyncio.gather(*(self.record(result) for result in results))
         return len(results)
+
+    async def name_doubles(self, deliveries: Sequence[tuple[UUID, str]]) -> None:
+        """Mark deliveries, by organization and id, as possible duplicates: another engine may have sent them too."""
+        if deliveries:
+            organizations, names = zip(*deliveries, strict=True)
+            parameters = {"organizations": list(organizations), "deliveries": list(names)}
+            await self._patiently(lambda: self._records_link.rows(_evidence_sql["name_doubles"], parameters))
 
     async def _claim_all(self, asked: list[tuple[Claim, str]]) -> Sequence[Claimed | Exception]:
         messages = [claim.message for claim, _ in asked]
@@ -216,7 +237,8 @@ def _key(message: Message) -> dict[str, Any]:
 
 def _evident(row: Row) -> Result:
     message = Message(organization_id=row["organization_id"], delivery_id=row["delivery_id"])
-    reason = "the platform has heard of it since"
+    by_other = "the Node engine has sent it, and this one may have sent it too"
+    reason = by_other if row["elsewhere"] else "the platform has heard of it since"
     return Result(message, row["fence"], State.SENT, reason, provider_message_id=row["provider_message_id"])
 
 

@@ -18,6 +18,11 @@ class Outage:
         self._turn = asyncio.Lock()
         self._backoff = Backoff()
 
+    @property
+    def is_on(self) -> bool:
+        """Whether a store is away, as far as is known."""
+        return not self._over.is_set()
+
     def note(self, error: MaunticJobsError | None) -> None:
         """Note an error of a store, or that the stores have answered."""
         if error is not None:

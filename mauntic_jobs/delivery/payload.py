@@ -9,8 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from mauntic_jobs.delivery.addresses import trimmed
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.errors import JobFailedError
+from mauntic_jobs.setting_types import MessageLimits
 
-LARGEST_BYTES = 512 * 1024
 LONGEST_ID = 255
 
 # Postgres cannot hold them in jsonb, and nobody means them.
@@ -74,13 +74,14 @@ class Message(BaseModel):
         return self.transactional is True
 
 
-def read_message(raw: str, channel: str) -> tuple[Message, str, str]:
+def read_message(raw: str, channel: str, limits: MessageLimits) -> tuple[Message, str, str]:
     """Return the message of a job's data, its channel (the queue's, unless it names another), and the data to keep.
 
     Raises MalformedError that says what is wrong, without repeating the data.
     """
-    if len(raw) > LARGEST_BYTES:
-        raise MalformedError(f"the data is {len(raw):,} characters long, and {LARGEST_BYTES:,} are allowed")
+    if len(raw) > limits.payload:
+        limit = f"limit {limits.payload:,}, setting message_limits.payload"
+        raise MalformedError(f"the data is {len(raw):,} characters long ({limit})")
     if ("\\u" in raw and _UNSTORABLE.search(raw)) or "NaN" in raw or "Infinity" in raw:
         raw = _storable(raw)
     try:

@@ -11,6 +11,7 @@ from mauntic_jobs.delivery.templates import compile_template
 from mauntic_jobs.delivery.text_budget import TextBudget
 from mauntic_jobs.delivery.writing import WritingError
 from mauntic_jobs.job import Row
+from mauntic_jobs.setting_types import MessageLimits
 from mauntic_jobs.stores.postgres_values import unreadable
 
 _URL = "unsubscribeUrl"
@@ -64,8 +65,8 @@ class Personalization:
 class Filler:
     """Fills templates with a message's data and its contact, within one budget. To be made after all lookups."""
 
-    def __init__(self, message: Message, contact: Row | None) -> None:
-        self.budget = TextBudget()
+    def __init__(self, message: Message, contact: Row | None, limits: MessageLimits) -> None:
+        self.budget = TextBudget(limits)
         self._data = _data_of(message, contact)
         segments: Mapping[str, bool | None] = contact["segments"] if contact else {}
         self._segments = {name for name, is_member in segments.items() if is_member}

@@ -10,30 +10,32 @@ from datetime import timedelta
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.conclusion import conclude, jittered
-from mauntic_jobs.delivery.decision import Decision, Defer, GiveBack, Retry
+from mauntic_jobs.delivery.decision import Decision, GiveBack, PutAside, Retry
 from mauntic_jobs.delivery.deferral import is_deferral
 from mauntic_jobs.delivery.fairness import Fairness
 from mauntic_jobs.delivery.fates import of_recorded, of_standing
 from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.delivery.ledger_entries import Claim, Claimed, Result, State
 from mauntic_jobs.delivery.lookups import Lookups
+from mauntic_jobs.delivery.manual_retries import ManualRetries
 from mauntic_jobs.delivery.marks import Mark, key_of, read_mark
 from mauntic_jobs.delivery.order import Order
 from mauntic_jobs.delivery.outcome import Verdict
 from mauntic_jobs.delivery.payload import read_message
 from mauntic_jobs.delivery.providers.directory import Chosen, Directory
 from mauntic_jobs.delivery.providers.provider import Provider
+from mauntic_jobs.delivery.queue_calls import now_milliseconds
 from mauntic_jobs.delivery.sending import Sending, Sent, clean
 from mauntic_jobs.delivery.warmup import Allowance, Warmup, allowance_of
 from mauntic_jobs.delivery.writing import Draft, Writer
 from mauntic_jobs.errors import JobFailedError, MaunticJobsError
+from mauntic_jobs.setting_types import MessageLimits
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.redis_link import RedisLink
 from mauntic_jobs.telemetry.logs import bind
 from mauntic_jobs.window import Unit, format_duration
 
-_NO_PROVIDER_SECONDS = 300.0
-_WARMUP_JITTER_SECONDS = 1800.0
+_NO_PROVIDER_SECONDS, _WARMUP_JITTER_SECONDS = 300.0, 1800.0
 # Longer than this after it was asked for, a claim may be seen as dead by others.
 _FRESH_SECONDS = 30.0
 _WARMUP_REASON = "warm-up"
@@ -58,6 +60,7 @@ class Pipeline:
         writers: Mapping[str, Writer],
         fairness: Mapping[str, Fairness],
         max_age: timedelta,
+        limits: MessageLimits,
     ) -> None:
         self.stopping = False
         self._ledger = ledger
@@ -66,22 +69,25 @@ class Pipeline:
         self._warmup = warmup
         self._sending = sending
         self._redis = redis
+        self._manual_retries = ManualRetries(ledger, redis)
         self._writers = writers
         self._fairness = fairness
         self._max_age = max_age
+        self._limits = limits
 
     async def process(self, job: ReceivedJob, data: str, channel: str) -> Decision:
         """Return what is to become of a job with this data, taken from the queue of a channel.
 
-        Raises MalformedError for data that is no message, and MaunticJobsError where a store is away, in which case
-        nothing has been sent and the call can be repeated.
+        Raises MalformedError for data that is no message, and MaunticJobsError where a store is away: nothing was sent.
         """
-        order = Order(job, *read_message(data, channel), self._fairness[channel])
+        order = Order(job, *read_message(data, channel, self._limits), self._fairness[channel])
         organization = order.message.organization_id
         bind(organization=str(organization), delivery=order.message.key)
+        if job.retried_by_hand and (decision := await self._manual_retries.reopen(order)) is not None:
+            return decision
         wait = order.fairness.admit(organization)
         if wait:
-            return Defer(wait, "other organizations go first: this one's provider is slow or fails", quiet=True)
+            return PutAside(organization, now_milliseconds() + int(wait * 1000))
         try:
             return await self._process(order)
         finally:
@@ -124,8 +130,8 @@ class Pipeline:
                 return await self._close(order, State.SENT, "the Node engine has sent it", elsewhere=True)
             case Mark.SUPPRESSED:
                 # It counts only some of those that it suppresses: its event tells.
-                given_up = replace(order, given_up_elsewhere=True)
-                return await self._close(given_up, State.SUPPRESSED, "the Node engine has suppressed it")
+                order = replace(order, given_up_elsewhere=True)
+                return await self._close(order, State.SUPPRESSED, "the Node engine has suppressed it")
             case Mark.OWN:
                 claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
                 if not claimed.granted:

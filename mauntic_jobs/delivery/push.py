@@ -11,6 +11,7 @@ from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.personalization import Filler, Personalization, first, tags_of
 from mauntic_jobs.delivery.writing import Draft, WritingError
+from mauntic_jobs.setting_types import MessageLimits
 
 _LONGEST_TOKEN = 4096
 # Of the platforms' limits on what replaces what: APNs takes 64 bytes, the Web Push protocol 32 characters.
@@ -37,8 +38,9 @@ class Push:
 class PushWriter:
     """Writes push messages."""
 
-    def __init__(self, lookups: Lookups) -> None:
+    def __init__(self, lookups: Lookups, limits: MessageLimits) -> None:
         self._personalization = Personalization(lookups)
+        self._limits = limits
 
     async def write(self, message: Message, sender: str | None) -> Draft:  # noqa: ARG002 - they are from the app
         """Return the draft, its content a Push. Raises JobFailedError, which says what is wrong or missing."""
@@ -55,7 +57,7 @@ class PushWriter:
             raise WritingError("neither the message nor a template has a title, a text or data")
         if message.badge is not None and message.badge < 0:
             raise WritingError("its badge is less than zero")
-        filler = Filler(message, contact)
+        filler = Filler(message, contact, self._limits)
         title, body = (None if text is None else filler.fill(text).strip() for text in (title, body))
         if not title and not body and not message.data:
             raise WritingError("its title and its text are empty once they are filled in")

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mauntic_jobs import clock
@@ -11,7 +11,8 @@ from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.lua import script
 from mauntic_jobs.stores import bullmq_scripts as scripts
 from mauntic_jobs.stores.bullmq import official_script
-from mauntic_jobs.stores.bullmq_scripts import JOB_GONE, LOCK_GONE, LOCK_MILLISECONDS, ScriptCall
+from mauntic_jobs.stores.bullmq_iteration import next_iteration
+from mauntic_jobs.stores.bullmq_scripts import JOB_GONE, LOCK_GONE, LOCK_MILLISECONDS, ScriptCall, Taken
 from mauntic_jobs.stores.redis_link import RedisLink
 
 # Hears of trouble, by what it is with, and with None that it is over.
@@ -31,6 +32,7 @@ class QueueCalls:
         for name in scripts.SCRIPTS:
             official_script(name)
         script("forget_job")
+        self._promote = script("as_it_was_delayed") + official_script("promote-9")
 
     async def run(self, call: ScriptCall) -> Any:
         """Make a call once; return its answer."""
@@ -61,21 +63,49 @@ class QueueCalls:
                 self._tell("redis", None)
                 return answer
 
+    async def iterate(self, taken: Taken) -> str | None:
+        """Add the job that follows one of a job scheduler, which BullMQ leaves to the consumer of the one before it.
+
+        Return why a scheduler cannot be followed, or None. The job at hand is no worse for it.
+        """
+        try:
+            following = next_iteration(taken, clock.now())
+        except (MaunticJobsError, ValueError, OverflowError) as error:
+            return f"the job scheduler ends here: {error}"
+        if following is not None:
+            at, options = following.at, following.options
+            call = scripts.iterate(self._base, taken.id, following.scheduler, at, options, now_milliseconds())
+            await self.until_answered(lambda: self.run(call), unless=lambda: False)
+        return None
+
+    async def restart_attempts(self, job: str) -> None:
+        """Give a job all its attempts again, as `dlq retry` does."""
+        words = ("HSET", f"{self._base}:{job}", "atm", 0, "retriedOn", now_milliseconds())
+        await self.until_answered(lambda: self._redis.command(*words), unless=lambda: False)
+
+    async def promote(self, jobs: Sequence[tuple[str, int]]) -> None:
+        """Let delayed jobs wait no longer, unless they are delayed until another time than given, in milliseconds."""
+        names = ("delayed", "wait", "paused", "meta", "prioritized", "active", "pc", "events", "marker")
+        keys = [f"{self._base}:{name}" for name in names]
+        calls = (self._redis.script(self._promote, keys, [f"{self._base}:", job, due]) for job, due in jobs)
+        # Those that are not reached come at their time.
+        await self._tolerantly(calls)
+
     async def renew(self, held: Callable[[], Mapping[str, str]]) -> None:
         """Renew the locks of the jobs that are held, by their ids with their tokens, until cancelled."""
         while True:
             await asyncio.sleep(_RENEWAL_SECONDS)
-            await self._tolerantly(*(scripts.extend(self._base, token, job) for job, token in held().items()))
+            await self._tolerantly(self.run(scripts.extend(self._base, token, job)) for job, token in held().items())
 
     async def recover(self, seconds: float) -> None:
         """Put back the jobs of dead consumers, once in so many seconds, until cancelled."""
         while True:
-            await self._tolerantly(scripts.recover(self._base, now_milliseconds(), int(seconds * 1000)))
+            await self._tolerantly([self.run(scripts.recover(self._base, now_milliseconds(), int(seconds * 1000)))])
             await asyncio.sleep(seconds * random.uniform(1.0, 1.1))  # noqa: S311 - to keep processes apart
 
-    async def _tolerantly(self, *calls: ScriptCall) -> None:
+    async def _tolerantly(self, calls: Iterable[Awaitable[Any]]) -> None:
         """Make calls of which none matters by itself: they are made again anyhow."""
-        for answer in await asyncio.gather(*(self.run(call) for call in calls), return_exceptions=True):
+        for answer in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(answer, Exception):
                 self._tell("redis", answer)
 

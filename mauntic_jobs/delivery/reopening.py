@@ -41,7 +41,7 @@ def reopen(
     rows = _standing(session, wishes)
     values = redis.commands([("GET", key_of(wish.delivery)) for wish in wishes])
     marks = [read_mark(value, wish.organization) for value, wish in zip(values, wishes, strict=True)]
-    refusals = [_refusal(wish, row, mark, state) for wish, row, mark in zip(wishes, rows, marks, strict=True)]
+    refusals = [refusal(wish, row, mark, state) for wish, row, mark in zip(wishes, rows, marks, strict=True)]
     wanted = [each for each in zip(wishes, rows, marks, refusals, strict=True) if each[3] is None]
     in_the_way = [key_of(wish.delivery) for wish, _, mark, _ in wanted if mark is not Mark.NONE]
     if in_the_way:
@@ -49,38 +49,12 @@ def reopen(
         redis.command("DEL", *in_the_way)
     reopened = _reopen(session, [(wish, row) for wish, row, _, _ in wanted if row["state"] == state], state)
     return [
-        _CHANGED if refusal is None and row["state"] == state and _key(wish) not in reopened else refusal
-        for wish, row, refusal in zip(wishes, rows, refusals, strict=True)
+        _CHANGED if why is None and row["state"] == state and _key(wish) not in reopened else why
+        for wish, row, why in zip(wishes, rows, refusals, strict=True)
     ]
 
 
-def _standing(session: Session, wishes: Sequence[Wish]) -> list[Row]:
-    found = session.rows(_sql["standing"], _keys(wishes))
-    by_key = {(row["organization_id"], row["delivery_id"]): row for row in found}
-    return [by_key[_key(wish)] for wish in wishes]
-
-
-def _reopen(session: Session, unsent: Sequence[tuple[Wish, Row]], state: State) -> set[tuple[UUID, str]]:
-    if not unsent:
-        return set()
-    own = {"fences": [row["fence"] for _, row in unsent], "queue_jobs": [wish.queue_job for wish, _ in unsent]}
-    with session.transaction():
-        rows = session.rows(_sql["reopen"], {**_keys([wish for wish, _ in unsent]), **own, "state": state})
-    return {(row["organization_id"], row["delivery_id"]) for row in rows}
-
-
-def _keys(wishes: Sequence[Wish]) -> dict[str, list[UUID] | list[str]]:
-    return {
-        "organizations": [wish.organization for wish in wishes],
-        "deliveries": [wish.delivery for wish in wishes],
-    }
-
-
-def _key(wish: Wish) -> tuple[UUID, str]:
-    return wish.organization, wish.delivery
-
-
-def _refusal(wish: Wish, row: Row, mark: Mark, wanted: State) -> str | None:
+def refusal(wish: Wish, row: Row, mark: Mark, wanted: State = State.FAILED) -> str | None:
     """Return why a delivery must not be sent again, or why it would not be."""
     state = row["state"]
     if state is None:
@@ -95,6 +69,33 @@ def _refusal(wish: Wish, row: Row, mark: Mark, wanted: State) -> str | None:
         State.AMBIGUOUS: "nobody knows whether it was sent: "
         f"decide with `mauntic-jobs deliveries resolve {wish.delivery}`",
     }.get(State(state))
+
+
+def keys(wishes: Sequence[Wish]) -> dict[str, list[UUID] | list[str]]:
+    """Return the parameters that name deliveries."""
+    return {
+        "organizations": [wish.organization for wish in wishes],
+        "deliveries": [wish.delivery for wish in wishes],
+    }
+
+
+def _standing(session: Session, wishes: Sequence[Wish]) -> list[Row]:
+    found = session.rows(_sql["standing"], keys(wishes))
+    by_key = {(row["organization_id"], row["delivery_id"]): row for row in found}
+    return [by_key[_key(wish)] for wish in wishes]
+
+
+def _reopen(session: Session, unsent: Sequence[tuple[Wish, Row]], state: State) -> set[tuple[UUID, str]]:
+    if not unsent:
+        return set()
+    own = {"fences": [row["fence"] for _, row in unsent], "queue_jobs": [wish.queue_job for wish, _ in unsent]}
+    with session.transaction():
+        rows = session.rows(_sql["reopen"], {**keys([wish for wish, _ in unsent]), **own, "state": state})
+    return {(row["organization_id"], row["delivery_id"]) for row in rows}
+
+
+def _key(wish: Wish) -> tuple[UUID, str]:
+    return wish.organization, wish.delivery
 
 
 def _unknown(wish: Wish, pruned_before: datetime | None, mark: Mark) -> str | None:

@@ -10,6 +10,7 @@ from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.personalization import Filler, Personalization, first, tags_of
 from mauntic_jobs.delivery.writing import Draft, WritingError
+from mauntic_jobs.setting_types import MessageLimits
 
 _GSM_7 = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
@@ -45,8 +46,9 @@ class Sms:
 class SmsWriter:
     """Writes text messages."""
 
-    def __init__(self, lookups: Lookups) -> None:
+    def __init__(self, lookups: Lookups, limits: MessageLimits) -> None:
         self._personalization = Personalization(lookups)
+        self._limits = limits
 
     async def write(self, message: Message, sender: str | None) -> Draft:  # noqa: ARG002 - it is each provider's own
         """Return the draft, its content an Sms. Raises JobFailedError, which says what is wrong or missing."""
@@ -59,7 +61,7 @@ class SmsWriter:
         if source is None:
             raise WritingError("neither the message nor a template has a text")
         recipient = e164(written)
-        filler = Filler(message, contact)
+        filler = Filler(message, contact, self._limits)
         text = filler.fill(source).strip()
         if not text:
             raise WritingError("its text is empty once it is filled in")

@@ -8,6 +8,7 @@ from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.mime import Mime
 from mauntic_jobs.delivery.network import Network
 from mauntic_jobs.delivery.outcome import Outcome, Verdict
+from mauntic_jobs.delivery.smtp_commands import commands
 from mauntic_jobs.delivery.smtp_login import Ended, Features, SmtpServer, connect, log_on
 from mauntic_jobs.delivery.smtp_verdicts import Stage, is_about_session, queue_id_of, refusal
 from mauntic_jobs.delivery.smtp_wire import OK, SHUTTING_DOWN, LostError, NotSmtpError, Reply, Wire
@@ -16,6 +17,8 @@ from mauntic_jobs.delivery.writing import ContentError
 _GO_ON = range(300, 400)
 # What fits into the buffers of the network, so that nobody can tell how much of it has arrived.
 _SMALL = 64 * 1024
+# Postfix pauses before each answer after ten errors in a row, and one refused message is three of them.
+_MAX_REFUSALS = 3
 _ENVELOPE = (Stage.SENDER, Stage.RECIPIENT, Stage.DATA)
 
 
@@ -32,8 +35,14 @@ class SmtpConnection:
         self._unfinished = False
         self._may_repeat = False
         self._aborted = False
+        self._refusals = 0
         self._opening: asyncio.Task[tuple[Wire, Features]] | None = None
         self.idle_since = 0.0
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether so many messages in a row were refused that servers answer this connection more slowly."""
+        return self._refusals >= _MAX_REFUSALS
 
     async def send(self, sender: str, recipient: str, compose: Callable[[Features], Mime]) -> Outcome:
         """Send what `compose` returns for a server of these features; what fails is in the outcome.
@@ -112,7 +121,7 @@ class SmtpConnection:
         try:
             wire = await self._ready_by(until, sender)
             wire.wait_until(until)
-            content, envelope = self._written(sender, recipient, compose(self._features))
+            content, envelope = commands(self._server.host, self._features, sender, recipient, compose(self._features))
             verdict = Verdict.TEMPORARY
             await self._open(wire, envelope)
             self._may_repeat, kept = False, self._may_repeat
@@ -152,30 +161,8 @@ class SmtpConnection:
         """Return the outcome of the reply to the content. Raises Ended if it is refused."""
         if reply.code not in OK:
             self._refused(Stage.CONTENT, reply)
+        self._refusals = 0
         return Outcome(Verdict.ACCEPTED, queue_id=queue_id_of(reply))
-
-    def _written(self, sender: str, recipient: str, mime: Mime) -> tuple[bytes, list[bytes]]:
-        """Return the content as it goes over the wire, and the commands before it."""
-        features = self._features
-        if mime.needs_smtputf8 and not features.utf8:
-            reason = f"{self._server.host} takes no addresses in UTF-8 (SMTPUTF8)"
-            raise Ended(Outcome(Verdict.PERMANENT, reason))
-        if features.size and len(mime.content) > features.size:
-            reason = f"the message has {len(mime.content):,} bytes, and {self._server.host} takes {features.size:,}"
-            raise Ended(Outcome(Verdict.PERMANENT, reason))
-        parameters = [f"SIZE={len(mime.content)}"] if features.size else []
-        parameters += ["BODY=8BITMIME"] if mime.needs_8bit else []
-        parameters += ["SMTPUTF8"] if mime.needs_smtputf8 else []
-        envelope = [
-            " ".join([f"MAIL FROM:<{sender}>", *parameters]).encode() + b"\r\n",
-            f"RCPT TO:<{recipient}>\r\n".encode(),
-            b"DATA\r\n",
-        ]
-        content = mime.content
-        if content.startswith(b".") or b"\n." in content:
-            content = content.replace(b"\n.", b"\n..")
-            content = b"." + content if content.startswith(b".") else content
-        return content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n"), envelope
 
     async def _open(self, wire: Wire, envelope: list[bytes]) -> None:
         """Go as far as the server's wish to have the content."""
@@ -228,6 +215,7 @@ class SmtpConnection:
             self._refused(stage, reply)
 
     def _refused(self, stage: Stage, reply: Reply) -> NoReturn:
+        self._refusals += 1
         if is_about_session(reply):
             self._drop()
         elif reply.code in _GO_ON or reply.code in OK:

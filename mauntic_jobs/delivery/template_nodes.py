@@ -11,9 +11,6 @@ from mauntic_jobs.delivery.javascript import as_text
 from mauntic_jobs.delivery.text_budget import TextBudget
 from mauntic_jobs.errors import JobFailedError
 
-LONGEST_OUTPUT = 1_000_000
-MOST_STEPS = 100_000
-
 STEPS_PER_CHECK = 256
 # What the ledger keeps about fields that are found nowhere.
 MOST_UNKNOWN = 20
@@ -76,16 +73,18 @@ class Run:
         """Count a step, taken at a place of the source. Raises TemplateError beyond the limits."""
         self.position = position
         self.steps += 1
-        if self.steps > MOST_STEPS:
-            raise self._error(f"it takes more than {MOST_STEPS} steps")
+        if self.steps > self.budget.limits.template_steps:
+            limit = self.budget.limits.template_steps
+            raise self._error(f"it takes more than {limit} steps (setting message_limits.template_steps)")
         if self.steps % STEPS_PER_CHECK == 0 and self.budget.is_used_up:
             raise self._error(self.budget.excess)
 
     def write(self, text: str) -> None:
         """Add text. Raises TemplateError beyond the limit."""
         self.size += len(text)
-        if self.size > LONGEST_OUTPUT:
-            raise self._error(f"it becomes longer than {LONGEST_OUTPUT} characters")
+        limit = self.budget.limits.template_output
+        if self.size > limit:
+            raise self._error(f"it becomes longer than {limit} characters (setting message_limits.template_output)")
         self.parts.append(text)
 
     def write_value(self, value: Any, *, raw: bool) -> None:
@@ -95,7 +94,7 @@ class Run:
             return
         text = value if isinstance(value, str) else as_text(value)
         # What is too long already is not made longer before it is refused.
-        self.write(text if raw or len(text) > LONGEST_OUTPUT else escape_html(text))
+        self.write(text if raw or len(text) > self.budget.limits.template_output else escape_html(text))
 
     def _write_list(self, items: list[Any], *, raw: bool) -> None:
         # Nested lists are joined by the same commas, so their depth does not matter.

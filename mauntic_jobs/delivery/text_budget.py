@@ -6,9 +6,12 @@ Tenants write templates and HTML, and all tenants share a process: without a lim
 from time import thread_time
 
 from mauntic_jobs.errors import JobFailedError
+from mauntic_jobs.setting_types import MessageLimits
 
 # Several times what HTML of 100 kB takes.
 MAX_TEXT_SECONDS = 0.05
+
+_USUAL = MessageLimits()
 
 
 class TextBudgetError(JobFailedError):
@@ -16,12 +19,13 @@ class TextBudgetError(JobFailedError):
 
 
 class TextBudget:
-    """CPU time of this thread that the text of one message may still take, from now on.
+    """CPU time of this thread that the text of one message may still take, from now on, and its other `limits`.
 
     Steps between which other tasks may run must not share a budget.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: MessageLimits = _USUAL) -> None:
+        self.limits = limits
         self._deadline = thread_time() + MAX_TEXT_SECONDS
 
     @property

@@ -1,8 +1,9 @@
 """Description of the work on one queue: which jobs, how many at once, and what is done with each."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from mauntic_jobs.delivery.decision import Decision
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
@@ -15,8 +16,10 @@ Process = Callable[[ReceivedJob, str], Awaitable[Decision]]
 class Work:
     """A queue, by its prefix and name, how many of its jobs are worked on at once, and how.
 
-    `aside` says how many of those in hand have others worked on beside them. With `until_empty`, jobs that cannot be
-    taken yet are waited for as long as others are settled, and then for `drain_seconds`.
+    `aside` says how many of those in hand have others worked on beside them. `put_aside` hears of each job that was put
+    aside for its organization, with its id and until when, in milliseconds since 1970. `returning` is told the time and
+    names those that need not wait any more. With `until_empty`, jobs that cannot be taken yet are waited for as long as
+    others are settled, and then for `drain_seconds`.
 
     As long as `is_held` says so, nothing is taken.
 
@@ -28,5 +31,7 @@ class Work:
     policy: Mapping[str, Any]
     process: Process
     aside: Callable[[], int] = lambda: 0
+    put_aside: Callable[[UUID, str, int], None] = lambda *_: None
+    returning: Callable[[int], Sequence[tuple[str, int]]] = lambda _: ()
     is_held: Callable[[], bool] = lambda: False
     drain_seconds: float = 10.0

@@ -52,6 +52,7 @@ def findings(status: Status) -> list[Finding]:
     found += _of_deliveries(status)
     for queue in queues:
         found += _of_queue(queue, status.at)
+    found += _other_workers(queues)
     found += [*_late(status.late or []), *_missed(jobs), *_clocks(jobs), *_dead_letters(queues, status.at)]
     return sorted(found, key=lambda each: not each.urgent)
 
@@ -130,6 +131,19 @@ def _several(organizations: Sequence[str]) -> str:
     named, more = organizations[:2], len(organizations) - 2
     others = f" and {more:,} more" if more > 0 else ""
     return f"{_count(len(organizations), 'organization')} ({', '.join(named)}{others})"
+
+
+def _other_workers(queues: Sequence[QueueStatus]) -> Iterator[Finding]:
+    # Steps of journeys are the platform's to execute.
+    beside = [each for each in queues if each.other_workers and each.queue.kind is not Kind.JOURNEY]
+    meanings = {
+        Kind.DELIVERY: "workers of another program take messages too: if either dies, one may be sent twice",
+        Kind.SCHEDULED: "workers of another program run the job too",
+    }
+    for kind, meaning in meanings.items():
+        names = [each.queue.name for each in beside if each.queue.kind is kind]
+        if names:
+            yield Finding(", ".join(names), meaning, "mauntic-jobs doctor")
 
 
 def _of_deliveries(status: Status) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
-"""How the platform's queues stand in Redis, read in two round trips however long they are."""
+"""How the platform's queues stand in Redis, read in three round trips however long they are."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,10 @@ from typing import Any
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.queues import base_of
+from mauntic_jobs.errors import ConfigurationError, JobFailedError
 from mauntic_jobs.job import Job
+from mauntic_jobs.stores.bullmq_job import integer_in
+from mauntic_jobs.stores.bullmq_workers import foreign_workers
 from mauntic_jobs.stores.redis import RedisScripts
 
 _EXECUTE_STEP = "journey:execute-step"
@@ -45,6 +49,7 @@ class QueueStatus:
 
     `completed_last_minute` and `failed_last_minute` count jobs that have ended and are still kept. `waiting_since` is
     when the job that is next became ready to be taken, `failed_since` when the oldest of the failed ones failed.
+    `other_workers` is how many connections BullMQ workers of other programs have there, None if the server hides them.
     """
 
     queue: Queue
@@ -60,6 +65,7 @@ class QueueStatus:
     is_paused: bool
     waiting_since: datetime | None
     failed_since: datetime | None
+    other_workers: int | None
 
     @property
     def ready(self) -> int:
@@ -94,7 +100,18 @@ def read_queues(redis: RedisScripts, queues: Sequence[Queue], now: datetime) -> 
         ["HMGET", f"{queue.base}:{job}", "timestamp", "delay", "processedOn"] for queue, job in wanted
     )
     since = {queue: _ready_since(fields) for (queue, _), fields in zip(wanted, read, strict=True)}
-    return [_status(queue, each, since.get(queue)) for queue, each in zip(queues, found, strict=True)]
+    others = _other_workers(redis)
+    return [
+        _status(queue, each, since.get(queue), None if others is None else others[queue.base])
+        for queue, each in zip(queues, found, strict=True)
+    ]
+
+
+def _other_workers(redis: RedisScripts) -> Counter[str] | None:
+    try:
+        return foreign_workers(redis.command("CLIENT LIST"))
+    except (ConfigurationError, JobFailedError):  # managed services allow no CLIENT LIST
+        return None
 
 
 def _calls(base: str, now: datetime) -> list[list[str | float]]:
@@ -124,12 +141,14 @@ def _next(answers: Sequence[Any]) -> str | None:
 
 
 def _ready_since(fields: Sequence[bytes | None]) -> datetime | None:
-    added, delay, processed = (int(each) if each and each.isdigit() else 0 for each in fields)
+    added, delay, processed = (integer_in(each) or 0 for each in fields)
     latest = max(added + delay, processed)
     return _instant(latest) if latest else None
 
 
-def _status(queue: Queue, answers: Sequence[Any], waiting_since: datetime | None) -> QueueStatus:
+def _status(
+    queue: Queue, answers: Sequence[Any], waiting_since: datetime | None, other_workers: int | None
+) -> QueueStatus:
     waiting, paused, prioritized, active, delayed, failed, completed, done, lost, is_paused, oldest, *_ = answers
     return QueueStatus(
         queue=queue,
@@ -145,6 +164,7 @@ def _status(queue: Queue, answers: Sequence[Any], waiting_since: datetime | None
         is_paused=bool(is_paused),
         waiting_since=waiting_since,
         failed_since=_instant(float(oldest[1])) if oldest else None,
+        other_workers=other_workers,
     )
 
 

@@ -75,7 +75,7 @@ class Loop:
 
     def run(self) -> ExitCode:
         """Run until SIGTERM or SIGINT, then let runs end; DONE, or TRY_LATER if some had to be stopped."""
-        with self._wakeup() as wakeup, serve_health(self._settings.port, self._health, metrics=self._metrics):
+        with self._wakeup() as wakeup, serve_health(self._settings, self._health, metrics=self._metrics):
             self._tell(
                 f"schedule: {len(self._jobs)} jobs, the next slot is {self._next(self._clock()):%Y-%m-%dT%H:%M}Z"
             )

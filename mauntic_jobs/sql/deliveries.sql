@@ -93,24 +93,6 @@ WHERE
     organization_id = %(organization)s AND delivery_id = %(delivery)s AND payload IS NULL
     AND unsent_state IN ('claimed', 'deferred', 'ambiguous')
 
--- evidence -- Find deliveries that may have been sent, and of which the platform has heard since: they were.
-SELECT
-    delivery.organization_id, delivery.delivery_id, delivery.channel, delivery.fence, evidence.provider_message_id
-FROM (
-    SELECT organization_id, delivery_id FROM mauntic_jobs.deliveries WHERE unsent_state = 'ambiguous'
-    UNION ALL
-    SELECT organization_id, delivery_id
-    FROM mauntic_jobs.deliveries
-    WHERE possible_duplicate AND unsent_state IN ('claimed', 'deferred')
-) AS uncertain
-INNER JOIN mauntic_jobs.deliveries AS delivery
-    ON delivery.organization_id = uncertain.organization_id AND delivery.delivery_id = uncertain.delivery_id
-CROSS JOIN LATERAL (
-    SELECT provider_message_id FROM mauntic_jobs.evidence_of(delivery) ORDER BY campaign_event LIMIT 1
-) AS evidence
-ORDER BY delivery.until
-LIMIT %(most)s
-
 -- contact -- The contacts that messages are addressed to.
 SELECT
     contact.id, contact.organization_id, contact.email, contact.phone, contact.first_name, contact.last_name,

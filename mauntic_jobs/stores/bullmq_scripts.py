@@ -106,14 +106,17 @@ def delay(
     job: str,
     now: int,
     milliseconds: int,
-    reason: str,
+    reason: str | None,
     *,
     spend_attempt: bool = True,
     fetch_next: bool = False,
 ) -> ScriptCall:
-    """Try the job again after a delay, and spend an attempt or not; with `fetch_next`, take the next one."""
+    """Try the job again after a delay, and spend an attempt or not; with `fetch_next`, take the next one.
+
+    The reason becomes the job's; None leaves it as it is.
+    """
     keys = ["marker", "active", "prioritized", "delayed", job, "events", "meta", "stalled", "wait", "limiter", "pc"]
-    fields = msgpack.packb(["failedReason", reason, "stacktrace", json.dumps([reason])])
+    fields = b"" if reason is None else msgpack.packb(["failedReason", reason, "stacktrace", json.dumps([reason])])
     skip, fetch = "0" if spend_attempt else "1", "1" if fetch_next else "0"
     arguments = [f"{base}:", now, job, token, milliseconds, skip, fields, fetch, _lock_options(token)]
     return _call("moveToDelayed-11", base, keys, arguments)

@@ -1,6 +1,7 @@
 """Redis or Valkey: Lua scripts in pipelined batches, and its errors in our own terms."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -83,13 +84,16 @@ class RedisScripts:
         self._client.close()
 
 
-def open_redis(settings: Settings) -> RedisScripts:
-    """Connect. Raises UnavailableError or ConfigurationError; a cluster is a ConfigurationError."""
+def open_redis(settings: Settings, name: str | None = None) -> RedisScripts:
+    """Connect, under a name that CLIENT LIST shows, if one is given and the server allows it.
+
+    Raises UnavailableError or ConfigurationError; a cluster is a ConfigurationError.
+    """
     with _IMPORTING:
         from redis.exceptions import RedisError
 
     url = checked_url(settings)
-    client = _client(url, settings)
+    client = _client(url, settings, name)
     try:
         in_cluster = client.info("cluster").get("cluster_enabled")
     except (RedisError, OSError) as error:
@@ -141,13 +145,21 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _client(url: str, settings: Settings) -> Any:
+def _client(url: str, settings: Settings, name: str | None) -> Any:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
+    def set_up(connection: Any) -> None:
+        connection.on_connect()
+        connection.send_command("CLIENT", "SETNAME", name)
+        # The name is for people: a user that may not set it works without.
+        with suppress(redis.ResponseError):
+            connection.read_response()
+
     # The driver would send a whole batch again. The runner tries again, and knows what can stand that.
-    return redis.Redis.from_url(url, **connection_options(settings), retry=Retry(NoBackoff(), 0))
+    options = {**connection_options(settings), "retry": Retry(NoBackoff(), 0)}
+    return redis.Redis.from_url(url, **options, redis_connect_func=set_up if name else None)
 
 
 def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:

@@ -7,6 +7,7 @@ knows what to repeat.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import sha1
 from typing import Any
 
@@ -28,8 +29,10 @@ class RedisLink:
     Its methods raise MaunticJobsError; UnavailableError may mean that the command was carried out all the same.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, name: str | None = None) -> None:
+        """Take the settings; `name` is what CLIENT LIST shows, where the server allows it."""
         url = checked_url(settings)
+        self._name = name
         self._url = url
         self._shown_url = masked(url)
         self._options = connection_options(settings)
@@ -103,7 +106,7 @@ class RedisLink:
 
     async def _connect(self) -> None:
         try:
-            self._wire = await _connected(self._url, self._options, self._caused)
+            self._wire = await _connected(self._url, self._options, self._name, self._caused)
         except BaseException as error:
             outgoing, self._outgoing = self._outgoing, []
             for _, future, _ in outgoing:
@@ -122,10 +125,13 @@ class RedisLink:
         return ours
 
 
-async def _connected(url: str, options: dict[str, Any], caused: Callable[[Exception], MaunticJobsError]) -> "_Wire":
+async def _connected(
+    url: str, options: dict[str, Any], name: str | None, caused: Callable[[Exception], MaunticJobsError]
+) -> "_Wire":
     from redis.asyncio import ConnectionPool
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
+    from redis.exceptions import ResponseError
 
     # The driver knows URLs, TLS and logins; a connection that it has opened is ours from then on, because its way of
     # reading costs more than all else that is done for an answer.
@@ -133,6 +139,11 @@ async def _connected(url: str, options: dict[str, Any], caused: Callable[[Except
     connection: Any = pool.make_connection()  # type: ignore[no-untyped-call]  # the driver gives it none
     try:
         await connection.connect()
+        if name:
+            await connection.send_command("CLIENT", "SETNAME", name)
+            # The name is for people: a user that may not set it works without.
+            with suppress(ResponseError):
+                await connection.read_response()
     except BaseException:
         await connection.disconnect(nowait=True)
         raise

@@ -3,24 +3,27 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from threading import Thread
 from typing import Any
 
+from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError
+from mauntic_jobs.telemetry.http_server import ShortServer
 
 Check = Callable[[], tuple[bool, Mapping[str, Any]]]
 
 
 @contextmanager
 def serve_health(
-    port: int | None, check: Check, *, ready: Check | None = None, metrics: Callable[[], bytes] | None = None
+    settings: Settings, check: Check, *, ready: Check | None = None, metrics: Callable[[], bytes] | None = None
 ) -> Iterator[None]:
     """Answer GET /health while the body runs: 200 if `check` says so, else 503, with its details as JSON.
 
-    Likewise /ready with `ready`; /metrics answers with the text of `metrics`. Nothing is served if `port` is None.
-    Raises ConfigurationError if the port cannot be used.
+    Likewise /ready with `ready`; /metrics answers with the text of `metrics`. Nothing is served without a port in the
+    settings. Raises ConfigurationError if the address or the port cannot be used.
     """
+    port, address = settings.port, settings.listen_address
     if port is None:
         yield
         return
@@ -50,10 +53,11 @@ def serve_health(
             """Say nothing: somebody asks every few seconds."""
 
     try:
-        server = ThreadingHTTPServer(("", port), Handler)
+        server = ShortServer(address or "", port, Handler)
     except OSError as error:
-        raise ConfigurationError(f"Cannot serve /health on port {port}: {error.strerror}. Check PORT.") from None
-    server.daemon_threads = True
+        place = f"port {port}" if address is None else f"port {port} of {address}"
+        advice = "Check PORT." if address is None else "Check PORT and MAUNTIC_LISTEN_ADDRESS."
+        raise ConfigurationError(f"Cannot serve /health on {place}: {error.strerror}. {advice}") from None
     thread = Thread(target=server.serve_forever, name="health", daemon=True)
     thread.start()
     try:

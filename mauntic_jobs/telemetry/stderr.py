@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 
+from mauntic_jobs.printable import printable
+
 MAX_WAITING_LINES = 2_000
 _FLUSH_SECONDS = 2.0
 _LOOK_SECONDS = 0.2
@@ -87,7 +89,8 @@ def in_background() -> Iterator[None]:
 
 
 def write_line(text: str) -> None:
-    """Write one line on stderr. Nothing is raised: there is no other place to report an error to."""
+    """Write a line on stderr, controls as escapes. Nothing is raised: there is no other place to report an error to."""
+    text = printable(text)
     writer = _Current.writer
     if writer is not None:
         writer.write(text)

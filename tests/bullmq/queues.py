@@ -5,8 +5,8 @@ from typing import Any
 
 from mauntic_jobs import clock
 from mauntic_jobs.bullmq import Queue
-from mauntic_jobs.bullmq.iteration import milliseconds
 from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
+from mauntic_jobs.stores.bullmq_iteration import milliseconds
 
 
 def now_ms() -> int:

@@ -38,7 +38,7 @@ def test_registering_is_idempotent_and_keeps_a_job_that_waits(queue: Queue) -> N
 
 
 def test_a_cron_line_that_is_none_is_refused_before_anything_is_registered(queue: Queue) -> None:
-    with pytest.raises(UsageError, match="is no cron line"):
+    with pytest.raises(UsageError, match="is not a valid cron expression"):
         register_scheduled_jobs(queue, [ScheduledJob("test", "61 * * * *")])
     assert ask(queue, "KEYS", f"{queue.key}:*") == []
 

@@ -263,11 +263,11 @@ def test_while_redis_is_away_a_worker_says_so_once_and_goes_on_trying(
     owner: Any = {"connect": Queue, "take": QueueConsumer}[place]
     method = getattr(owner, place)
 
-    def refuse(*given: Any) -> Any:
+    def refuse(*given: Any, **named: Any) -> Any:
         tries.append(1)
         if len(tries) <= 4:
             raise UnavailableError("Cannot reach Redis")
-        return method(*given)
+        return method(*given, **named)
 
     add(queue, "a")
     monkeypatch.setattr(owner, place, refuse)

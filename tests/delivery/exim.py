@@ -3,17 +3,16 @@
 import os
 import re
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from mauntic_jobs.embedded import children
+from tests.delivery.postfix import ended_with_parent
 from tests.delivery.postfix_services import LOGIN
 from tests.support import wait_until
 
@@ -100,12 +99,9 @@ def running_exim(certificate: tuple[str, str]) -> Iterator[Exim]:
         text = _CONFIGURATION.format(base=base, user=_USER, per_connection=PER_CONNECTION, **ports, **LOGIN)
         (base / "exim.conf").write_text(text)
         command = (program, "-C", str(base / "exim.conf"), "-bdf")
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
-            try:
-                wait_until(lambda: (base / "exim.pid").exists() or process.poll() is not None, "Exim")
-                yield Exim(limited, secure, base / "log/mainlog")
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+        # It gives up root's rights, and with them the signal of its parent's death: a killed pytest leaves it behind.
+        with (base / "start.log").open("wb") as output, ended_with_parent(command, output) as process:
+            wait_until(lambda: (base / "exim.pid").exists() or process.poll() is not None, "Exim")
+            yield Exim(limited, secure, base / "log/mainlog")
     finally:
         shutil.rmtree(base)

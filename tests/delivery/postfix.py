@@ -3,12 +3,14 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -100,13 +102,35 @@ def running_postfix(
         _write(base, certificate, authority, passwords)
         services = [_service(ports[name], dict(options)) for name, options in configurations.items()]
         (base / "etc/master.cf").write_text("\n".join([*services, _MASTER]))
-        _run("postfix", "-c", str(base / "etc"), "start")
-        try:
+        configuration = ("-c", str(base / "etc"))
+        _output("postfix", *configuration, "check")
+        master = Path(_output("postconf", "-h", "daemon_directory").strip()) / "master"
+        # Not by `postfix start`, which gives it a session of its own.
+        command = (str(master), *configuration, "-d")
+        with (base / "log/start.log").open("wb") as output, ended_with_parent(command, output) as process:
+            wait_until(lambda: _listens(*ports.values()) or process.poll() is not None, "Postfix")
             yield Postfix(ports, base / "log/mail.log")
-        finally:
-            _run("postfix", "-c", str(base / "etc"), "stop")
     finally:
         shutil.rmtree(base)
+
+
+@contextmanager
+def ended_with_parent(command: tuple[str, ...], output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server of its own process group, which ends with the block, or with this process however that ends."""
+    tied = ("setpriv", "--pdeathsig", "TERM", *command)
+    with subprocess.Popen(tied, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def _listens(*ports: int) -> bool:
+    for port in ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return False
+    return True
 
 
 def _require() -> None:
@@ -133,6 +157,7 @@ def _service(port: int, options: dict[str, str]) -> str:
     return "\n".join([f"127.0.0.1:{port} inet n - n - {most} {daemon}", *given])
 
 
-def _run(*command: str) -> None:
+def _output(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout

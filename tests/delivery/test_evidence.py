@@ -1,19 +1,24 @@
 """What the platform has heard of a message that may have been sent keeps it from being sent again."""
 
+import asyncio
 from uuid import UUID
 
 import pytest
 
+from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.stores.postgres_link import PostgresLink
 from tests.delivery.ledger_calls import LEASE, RESEND_AFTER, claim, event, record
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
+from tests.support import run_on_loop
 
 # What the default of the platform's columns writes in connections of its own: ours are in UTC.
 _LOCAL = "clock_timestamp() AT TIME ZONE (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone')"
 
 _sql = statements("deliveries")
+_evidence_sql = statements("evidence")
 
 
 def uncertain(world: World, contact: UUID, state: str, delivery: str = "d1", **fields: object) -> None:
@@ -37,7 +42,7 @@ def age(world: World, minutes: int = 3) -> None:
 
 
 def heard(world: World) -> list[str]:
-    return [row["delivery_id"] for row in world.session.rows(_sql["evidence"], {"most": 10})]
+    return [row["delivery_id"] for row in world.session.rows(_evidence_sql["evidence"], {"most": 10})]
 
 
 @pytest.mark.parametrize("state", ["claimed", "deferred", "ambiguous"])
@@ -144,3 +149,27 @@ def test_the_campaign_of_what_evidence_settles_is_known(world: World, sink: Sink
     with connect(world.settings) as session:
         rows = session.rows(b"SELECT event_source FROM analytics.contact_activity")
     assert (world.states(), rows) == ({"d1": "sent"}, [{"event_source": "campaign-7"}])
+
+
+def _weigh(world: World) -> None:
+    """Settle what is known of since, as a consumer does every half minute."""
+
+    async def run() -> None:
+        claims, records = PostgresLink(world.settings), PostgresLink(world.settings)
+        assert await Ledger(claims, records, record_activity=False).weigh_evidence() == 1
+        await asyncio.gather(claims.close(), records.close())
+
+    run_on_loop(run())
+
+
+@pytest.mark.parametrize(("engine", "is_double"), [(None, True), ("mauntic-jobs", False)])
+def test_what_the_node_engine_has_sent_since_may_have_been_sent_twice(
+    world: World, engine: str | None, is_double: bool
+) -> None:
+    contact, job = world.contact(), world.campaign(1)
+    uncertain(world, contact, "ambiguous", job_id=str(job))
+    event(world, contact, "sent", job=job, metadata={"engine": engine, "deliveryId": "d1"} if engine else {})
+    _weigh(world)
+    (row,) = world.ledger()
+    assert (row["state"], row["possible_duplicate"]) == ("sent", is_double)
+    assert ("may have sent it too" in row["reason"]) is is_double

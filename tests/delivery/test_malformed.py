@@ -31,9 +31,14 @@ OPTIONS = [
             *('{"type": "exponential", "delay": "a"}', '{"type": "fixed", "delay": 1e999}'),
         )
     ),
-    *('{"delay": 1e30}', '{"delay": true}', '{"priority": -1, "lifo": 7, "parent": {}, "repeat": 3}'),
+    *(
+        '{"delay": 1e30}',
+        f'{{"delay": {HUGE}}}',
+        '{"delay": true}',
+        '{"priority": -1, "lifo": 7, "parent": {}, "repeat": 3}',
+    ),
 ]
-UNREADABLE_OPTIONS = ["{", "null", "[]", '"x"', "NaN", "9" * 5000, f'{{"delay": {HUGE}}}']
+UNREADABLE_OPTIONS = ["{", "null", "[]", '"x"', "NaN", "9" * 5000]
 DATA = [
     *(
         '"templateData": {"a": NaN}',

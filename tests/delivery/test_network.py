@@ -4,11 +4,13 @@ import asyncio
 
 import pytest
 
+from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.network import Network, NetworkError, parse_networks
+from mauntic_jobs.delivery.providers.factories import network_of
 
 
-def resolve(host: str, *, allowed: str = "", loopback: bool = False) -> list[str]:
-    return asyncio.run(Network(parse_networks(allowed), loopback).resolve(host, 25))
+def resolve(host: str, *, allowed: str = "", loopback: bool = False, port: int = 25) -> list[str]:
+    return asyncio.run(Network(parse_networks(allowed), loopback).resolve(host, port))
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,17 @@ def test_this_machine_is_reached_in_development_only() -> None:
 def test_a_host_that_is_not_known_is_an_error_that_says_so(host: str) -> None:
     with pytest.raises(NetworkError, match="is not known"):
         resolve(host)
+
+
+@pytest.mark.parametrize("port", [1, 22, 80, 443, 3306, 5432, 6379, 9200, 11211, 65535])
+def test_ports_that_are_not_for_mail_are_refused_by_name(port: int) -> None:
+    with pytest.raises(NetworkError, match=f"port {port} of '8.8.8.8' is not one of 25, 26, .* smtp_ports"):
+        resolve("8.8.8.8", port=port)
+    assert resolve("10.1.2.3", allowed="10.1.0.0/16", port=port) == ["10.1.2.3"]
+
+
+def test_the_setting_decides_the_ports() -> None:
+    network = network_of(Settings(smtp_ports=[1025]))
+    assert asyncio.run(network.resolve("8.8.8.8", 1025)) == ["8.8.8.8"]
+    with pytest.raises(NetworkError, match=r"port 25 of .* is not one of 1025"):
+        asyncio.run(network.resolve("8.8.8.8", 25))

@@ -40,8 +40,7 @@ def postfix(authority: Authority) -> Iterator[Postfix]:
             },
             "greylisting": {"smtpd_recipient_restrictions": f"check_policy_service inet:127.0.0.1:{policy}"},
             "postscreen": {"daemon": "postscreen"},
-            # Without its pauses after errors, which are longer than these tests wait for an answer.
-            "limited": {"smtpd_client_message_rate_limit": "5", "smtpd_error_sleep_time": "0"},
+            "limited": {"smtpd_client_message_rate_limit": "5"},
         }
         with running_postfix(authority.issue(), authority.pem, configurations, passwords) as running:
             yield running

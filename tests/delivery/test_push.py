@@ -12,6 +12,7 @@ from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.push import Push, PushWriter
 from mauntic_jobs.delivery.writing import WritingError
+from mauntic_jobs.setting_types import MessageLimits
 from tests.delivery import fake_fcm
 from tests.delivery.fake_api import FakeApi, Fault, Reply, running_api
 from tests.delivery.fake_fcm import FakeFcm, grants, sent
@@ -41,7 +42,7 @@ def ready(world: World, api: FakeApi) -> World:
 def written(**fields: Any) -> Push:
     """Return what is written for a message that refers to nothing."""
     message = Message.model_validate({"organizationId": uuid4(), "deliveryId": "d1", **fields})
-    draft = asyncio.run(PushWriter(cast("Lookups", None)).write(message, None))
+    draft = asyncio.run(PushWriter(cast("Lookups", None), MessageLimits()).write(message, None))
     content: Push = draft.content
     return content
 

@@ -54,6 +54,19 @@ def test_a_kept_connection_that_is_shut_down_is_replaced_once(sink: Sink, script
     assert sink.behaviour.heard.count("EHLO") == 2
 
 
+def test_a_connection_on_which_messages_are_refused_again_and_again_is_not_kept(sink: Sink) -> None:
+    async def run() -> list[bool]:
+        connection = SmtpConnection(SmtpServer(sink.host, sink.port), HERE, timeout=2)
+        worn = []
+        for recipient in ("reject-550", "defer-451", "ok", "reject-550", "data-554", "policy-550"):
+            await connection.send("news@acme.test", f"{recipient}@example.com", plain)
+            worn.append(connection.is_worn)
+        await connection.close()
+        return worn
+
+    assert run_on_loop(run()) == [False, False, False, False, False, True]
+
+
 def test_a_server_that_greylists_with_421_asks_to_wait(sink: Sink) -> None:
     sink.behaviour.at_recipient = lambda _: "421 4.7.0 Greylisted, please retry in 5 minutes"
     (outcome,) = send(sink, "ann@example.com")

@@ -1,18 +1,23 @@
 """Templates render like a naive reading of the language, and nothing in them reaches beyond the data or the limits."""
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from mauntic_jobs.delivery import text_budget
-from mauntic_jobs.delivery.template_nodes import LONGEST_OUTPUT, MOST_STEPS, TemplateError
+from mauntic_jobs.delivery.payload import MalformedError, read_message
+from mauntic_jobs.delivery.template_nodes import TemplateError
 from mauntic_jobs.delivery.templates import DEEPEST_NESTING, LONGEST_PATH, LONGEST_SOURCE, compile_template
+from mauntic_jobs.delivery.text_budget import TextBudget
+from mauntic_jobs.setting_types import MessageLimits
 
 DATA: dict[str, Any] = {
     "name": "Ann",
@@ -136,6 +141,8 @@ NUMBERS = [
     ],
     *[(math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity"), (True, "true"), (False, "false")],
 ]
+
+LONGEST_OUTPUT, MOST_STEPS = MessageLimits().template_output, MessageLimits().template_steps
 
 
 def render(source: str, data: Mapping[str, Any] = MappingProxyType(DATA), *, escape: bool = True) -> str:
@@ -565,3 +572,20 @@ def _naive_number(number: float) -> str:  # noqa: PLR0911 - a rule each
     if -6 < n <= 0:
         return "0." + "0" * -n + digits
     return f"{digits[0]}{'.' if k > 1 else ''}{digits[1:]}e{'+' if n > 0 else '-'}{abs(n - 1)}"
+
+
+def test_the_setting_decides_the_limits() -> None:
+    small = TextBudget(MessageLimits(template_output=1_024, template_steps=100))
+    assert compile_template("{{a}}").render({"a": "x" * 1_024}, budget=small) == "x" * 1_024
+    with pytest.raises(TemplateError, match=r"longer than 1024 characters \(setting message_limits.template_output\)"):
+        compile_template("{{a}}").render({"a": "x" * 1_025}, budget=small)
+    with pytest.raises(TemplateError, match=r"more than 100 steps \(setting message_limits.template_steps\)"):
+        compile_template("{{a}}" * 101).render({"a": ""}, budget=small)
+
+
+def test_the_setting_decides_how_long_the_data_of_a_job_may_be() -> None:
+    data = json.dumps({"organizationId": str(uuid4()), "deliveryId": "d1", "body": "x" * 2_000})
+    limit = MessageLimits(payload=len(data))
+    assert read_message(data, "email", limit)[0].delivery_id == "d1"
+    with pytest.raises(MalformedError, match=rf"\(limit {len(data):,}, setting message_limits.payload\)"):
+        read_message(f"{data} ", "email", limit)

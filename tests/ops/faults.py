@@ -298,6 +298,13 @@ def crontab_empty(rig: Rig) -> None:
     (rig.directory / "crontab").write_text("MAILTO=ops@example.com\n")
 
 
+@_fault("warning", "files", "secrets", "(mode 0644), which holds DATABASE_URL")
+def crontab_for_everybody(rig: Rig) -> None:
+    file = rig.directory / "crontab"
+    file.write_text(f"DATABASE_URL=postgresql://jobs:hunter2@db.example.com/mauntic\n{file.read_text()}")
+    file.chmod(0o644)
+
+
 @_fault("error", "fly", "files", "line 6: Fly ends `deliver --all` after 20s, and it may take 25s")
 def kill_timeout(rig: Rig) -> None:
     rig.edit("fly/delivery-engine.toml", "kill_timeout = 60", 'kill_timeout = "20s"')

@@ -11,7 +11,7 @@ import pytest
 from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.ops.doctor import alerts, fly, postgres, redis, secrecy
+from mauntic_jobs.ops.doctor import alerts, files, fly, postgres, redis, secrecy
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.examine import CHECKS, examine
 from mauntic_jobs.ops.doctor.finding import Finding, Severity, ok
@@ -154,7 +154,7 @@ def test_a_database_without_the_platform_is_two_errors(empty_database: Settings)
     errors = {each.check: each.what for each in found if each.severity is Severity.ERROR}
     assert set(errors) == {"platform", "migrations"}
     assert (
-        "analytics.campaign_daily_stats, analytics.contact_activity, analytics.event_aggregates and 9"
+        "analytics.campaign_daily_stats, analytics.contact_activity, analytics.event_aggregates and 10"
         in errors["platform"]
     )
     assert {each.what for each in found if each.severity is Severity.NOT_CHECKED and each.area == "providers"} == {
@@ -189,3 +189,35 @@ def test_what_a_line_of_a_file_holds_is_not_repeated(tmp_path: Path) -> None:
     (found,) = examine(site, fly.CHECKS)
     assert (found.severity, "hunter2" in str(found)) == (Severity.ERROR, False)
     assert "work --database-url postgresql://jobs:***@db.example.com/x" in found.what
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "names"),
+    [
+        ('database_url = "postgresql://jobs:hunter2@db.example.com/mauntic"', 0o644, "database_url"),
+        ('database_url = "postgresql://jobs:hunter2@db.example.com/mauntic"', 0o640, None),
+        ('database_url = "postgresql://jobs:hunter2@db.example.com/mauntic"', 0o600, None),
+        ('database_url = "postgresql:///mauntic"', 0o644, None),
+        ('encryption_key = "00112233"', 0o604, "encryption_key"),
+        ('# encryption_key = "00112233"', 0o644, None),
+        ('[alerts.hook]\nurl = "https://hooks.example.com/x"\nsecret = "hunter2hunter2"', 0o644, "secret"),
+        ("export REDIS_URL=rediss://:hunter2@redis.example.com:6379/0", 0o644, "REDIS_URL"),
+        ("cron = '5 * * * *'", 0o644, None),
+    ],
+)
+def test_a_file_with_secrets_is_for_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, mode: int, names: str | None
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(f"{text}\n")
+    file.chmod(mode)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAUNTIC_CONFIG", str(file))
+    (check,) = files.CHECKS
+    (finding,) = check.look(Site(Settings(), [], clock.now))
+    if names is None:
+        assert finding.severity is Severity.OK
+    else:
+        assert (finding.severity, finding.to_do) == (Severity.WARNING, f"chmod o= {file}")
+        assert f"(mode {mode:04o}), which holds {names}" in finding.what
+        assert "hunter2" not in finding.what

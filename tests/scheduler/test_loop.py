@@ -10,6 +10,7 @@ import urllib.request
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -260,3 +261,27 @@ def test_a_slot_that_another_clock_has_answered_holds_up_the_next_one_no_longer(
         session.execute(_SETTLED, {"job": job.name, "cron": job.cron, "at": due})
         loop._look()
     assert len(started) == 5
+
+
+def test_after_a_line_was_changed_the_old_slot_and_the_new_ones_are_run_at_once(
+    settings: Settings, session: Session
+) -> None:
+    now = clock.now()
+    old = latest_slot(f"{(now - timedelta(minutes=4)).minute} * * * *", now)
+    session.execute(
+        _SETTLED, {"job": "aggregate-hourly", "cron": f"{old.minute} * * * *", "at": old - timedelta(hours=1)}
+    )
+    expected = [old + timedelta(minutes=minutes) for minutes in range(5)]
+    loop = _start(settings)
+    wait_until(lambda: len(_runs(session, "succeeded")) >= len(expected), "the old slot and the new ones")
+    loop.terminate()
+    _, errors = loop.communicate()
+    runs = sorted(_runs(session, "succeeded"), key=lambda row: row["slot"])
+    assert [row["slot"] for row in runs][: len(expected)] == expected
+    assert [row["status"] for row in _runs(session, "failed", "skipped", "missed")] == []
+    # What a run prints about itself is no error: nothing is refused, and nothing is put off.
+    assert "no slot" not in errors
+    assert "next attempt" not in errors
+    # The loop waits 30 s after a run that has not answered its slot.
+    waits = [later["started_at"] - earlier["finished_at"] for earlier, later in pairwise(runs[: len(expected)])]
+    assert max(waits) < timedelta(seconds=25)

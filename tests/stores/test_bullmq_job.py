@@ -10,11 +10,6 @@ from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, rece
 from mauntic_jobs.stores.bullmq_scripts import Taken, next_due
 
 
-@pytest.mark.parametrize("attempts", [None, 0, -1, "four", 1.5, 10**9])
-def test_attempts_that_cannot_be_meant_are_the_platforms(attempts: object) -> None:
-    assert _received({"attempts": attempts}).attempts == 4
-
-
 @pytest.mark.parametrize(
     ("backoff", "made", "seconds"),
     [

@@ -15,7 +15,8 @@ from mauntic_jobs.embedded import children
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ConfigurationError, ExitCode, JobFailedError, MaunticJobsError, UnavailableError
 from mauntic_jobs.stores.redis import RedisScripts, open_redis
-from tests.support import wait_until
+from mauntic_jobs.stores.redis_link import RedisLink
+from tests.support import run_on_loop, wait_until
 from tests.valkey import valkey
 
 PASSWORD = "hunter2"  # noqa: S105 - of nobody
@@ -162,6 +163,26 @@ def test_a_missing_permission_is_a_matter_of_configuration(client: Any, servers:
         client.acl_deluser("reader")
     assert isinstance(error, ConfigurationError)
     assert "info" in str(error)
+
+
+def test_a_user_that_may_not_name_its_connection_works_without_a_name(client: Any, servers: Servers) -> None:
+    url = urlsplit(servers.redis_url)
+    client.acl_setuser("silent", enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"], commands=["+@all", "-client"])
+    settings = _settings(url._replace(netloc=f"silent:{PASSWORD}@{url.hostname}:{url.port}").geturl())
+
+    async def by_link() -> Any:
+        link = RedisLink(settings, "worker")
+        try:
+            return await link.command("PING")
+        finally:
+            await link.close()
+
+    try:
+        with closing(open_redis(settings, "worker")) as scripts:
+            assert scripts.command("PING")
+        assert run_on_loop(by_link()) == b"PONG"
+    finally:
+        client.acl_deluser("silent")
 
 
 def test_a_database_that_does_not_exist_is_a_matter_of_configuration(servers: Servers) -> None:

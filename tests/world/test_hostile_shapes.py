@@ -22,6 +22,7 @@ from mauntic_jobs.ops.dead_letters.fingerprints import normalised
 from mauntic_jobs.ops.dead_letters.where import parse_where
 from mauntic_jobs.segments.compiler import Compiler
 from mauntic_jobs.segments.criteria import parse_criteria
+from mauntic_jobs.setting_types import MessageLimits
 from mauntic_jobs.telemetry.scrub import scrub
 from tests.world.corpus import Case, each_case
 
@@ -56,7 +57,7 @@ def _criterion(text: str) -> None:
 
 
 def _payload(text: str) -> None:
-    read_message(f'{{"organizationId": "{uuid4()}", "deliveryId": "1", "body": "{text}"}}', "email")
+    read_message(f'{{"organizationId": "{uuid4()}", "deliveryId": "1", "body": "{text}"}}', "email", MessageLimits())
 
 
 WORK: dict[str, Callable[[str], object]] = {

@@ -15,6 +15,12 @@ from mauntic_jobs.delivery.providers.smtp import SmtpProvider
 Factory = Callable[[ProviderConfig], Provider]
 
 
+def network_of(settings: Settings) -> Network:
+    """Return what tenants may have this program connect to."""
+    ports = tuple(settings.smtp_ports)
+    return Network(parse_networks(settings.allowed_networks), loopback=settings.embedded, ports=ports)
+
+
 def factories(
     settings: Settings, client: HttpClient, idle: IdleConnections | None = None
 ) -> Mapping[tuple[str, str], Factory]:
@@ -23,7 +29,7 @@ def factories(
     Those over HTTP use the connections of `client`, those over SMTP keep theirs in `idle`.
     """
     kept = IdleConnections() if idle is None else idle
-    network = Network(parse_networks(settings.allowed_networks), loopback=settings.embedded)
+    network = network_of(settings)
 
     def api(kind: str, default: str) -> str:
         return settings.provider_urls.get(kind, default).rstrip("/")

@@ -56,7 +56,7 @@ class SmtpProvider:
             outcome = await connection.send(message.sender.spec, message.recipient.spec, compose)
         finally:
             self._busy.discard(connection)
-            if self._closed:
+            if self._closed or connection.is_worn:
                 await connection.close()
             else:
                 self._idle.put(self, connection)
@@ -99,6 +99,12 @@ def _sender(config: ProviderConfig) -> str | None:
         except AddressError as error:
             raise ProviderError(f"{config.name}: from: {error}") from None
     return sender
+
+
+def host_and_port(config: ProviderConfig) -> tuple[str, int]:
+    """Return where the server of a configuration is. Raises ProviderError."""
+    server = _server(config, None, None)
+    return server.host, server.port
 
 
 def _server(config: ProviderConfig, hello: str | None, ca_file: Path | None) -> SmtpServer:

@@ -11,13 +11,15 @@ from typing import IO
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops.dead_letters.detail import summary
 from mauntic_jobs.ops.dead_letters.letter import DeadLetter
+from mauntic_jobs.printable import printable
 
 
 def export(letters: Iterable[DeadLetter], file: IO[str], *, reveal: bool = False) -> int:
     """Write a line of JSON for each letter, masked unless `reveal`, and return how many there were."""
     count = 0
     for letter in letters:
-        file.write(json.dumps(summary(letter, reveal=reveal), default=str, ensure_ascii=False) + "\n")
+        line = json.dumps(summary(letter, reveal=reveal), default=str, ensure_ascii=False)
+        file.write(printable(line) + "\n")
         count += 1
     return count
 

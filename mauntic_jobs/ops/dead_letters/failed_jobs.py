@@ -9,6 +9,7 @@ from mauntic_jobs.ops.dead_letters.failed_set import FailedJob, failed_jobs, fai
 from mauntic_jobs.ops.dead_letters.fingerprints import fingerprint
 from mauntic_jobs.ops.dead_letters.letter import DeadLetter
 from mauntic_jobs.ops.dead_letters.queues import WatchedQueue
+from mauntic_jobs.stores.bullmq_job import integer_in
 from mauntic_jobs.stores.redis import RedisScripts
 
 FIELDS = ("name", "timestamp", "failedReason", "atm", "attemptsMade")
@@ -16,7 +17,6 @@ PAYLOAD = ("data",)
 DETAILS = ("opts", "stacktrace", "processedOn", "rjk")
 
 _UNKNOWN = "(no reason was given)"
-_DIGITS = 15
 
 
 def walk(
@@ -59,9 +59,9 @@ def as_letter(queue: WatchedQueue, job: FailedJob) -> DeadLetter:
         name=fields.get("name", ""),
         error=error,
         fingerprint=fingerprint(queue.name, error),
-        attempts=_number(fields.get("atm") or fields.get("attemptsMade")),
+        attempts=integer_in(fields.get("atm") or fields.get("attemptsMade")) or 0,
         failed_at=instant(job.failed_at),
-        added_at=instant(_number(fields.get("timestamp")) or job.failed_at),
+        added_at=instant(integer_in(fields.get("timestamp")) or job.failed_at),
         score=job.failed_at,
         channel=_channel(queue, payload),
         payload=payload,
@@ -82,7 +82,3 @@ def _channel(queue: WatchedQueue, payload: Mapping[str, Any] | None) -> str | No
     """Return the channel of a delivery: the queue's, unless the payload names another."""
     named = (payload or {}).get("channel")
     return named if queue.channel and isinstance(named, str) and named else queue.channel
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= _DIGITS else 0

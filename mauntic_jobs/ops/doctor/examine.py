@@ -9,6 +9,7 @@ from mauntic_jobs.ops.doctor import (
     clocks,
     crontab,
     database,
+    files,
     fly,
     jobs,
     messages,
@@ -42,6 +43,7 @@ CHECKS: tuple[Check, ...] = (
     *jobs.CHECKS,
     *alerts.CHECKS,
     *crontab.CHECKS,
+    *files.CHECKS,
     *fly.CHECKS,
 )
 

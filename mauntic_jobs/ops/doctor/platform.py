@@ -1,7 +1,5 @@
 """Programs of the platform that still do what mauntic-jobs does: workers, aggregations and inserts."""
 
-from base64 import b64decode
-from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
@@ -13,6 +11,7 @@ from mauntic_jobs.ops.dead_letters.failed_set import failed_jobs
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, plural, warning
 from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.bullmq_workers import foreign_workers
 
 _AREA = "platform"
 _STOP = "Stop it there, by docs/cut-over.md"
@@ -28,7 +27,7 @@ def _workers(site: Site) -> Iterator[Finding]:
     except (ConfigurationError, JobFailedError):  # managed services allow no CLIENT LIST
         yield not_checked("workers cannot be seen: the user may not list connections")
         return
-    counts = Counter(base for client in clients if (base := _queue_of(str(client.get("name", "")))))
+    counts = foreign_workers(clients)
     scheduled = [f"{site.settings.queue_prefix}:{job.queue}" for job in site.jobs]
     deliveries = [base_of(site.settings, channel) for channel in CHANNELS]
     for base in scheduled:
@@ -47,16 +46,6 @@ def _workers(site: Site) -> Iterator[Finding]:
             )
     if not any(counts[base] for base in (*scheduled, *deliveries)):
         yield ok("no BullMQ worker of another program works on the queues")
-
-
-def _queue_of(name: str) -> str | None:
-    """Return prefix and name of the queue that a connection's name tells, as BullMQ names workers, or None."""
-    own = name.partition(":w:")[0]
-    prefix, _, encoded = own.rpartition(":")
-    try:
-        return f"{prefix}:{b64decode(encoded, validate=True).decode()}" if prefix and encoded else None
-    except ValueError:
-        return None
 
 
 def _inserts(site: Site) -> Iterator[Finding]:

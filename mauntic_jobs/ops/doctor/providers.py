@@ -5,7 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from mauntic_jobs.delivery.network import Network, NetworkError, parse_networks
+from mauntic_jobs.delivery.network import Network, NetworkError
+from mauntic_jobs.delivery.providers.factories import network_of
+from mauntic_jobs.delivery.providers.smtp import host_and_port
 from mauntic_jobs.ops.doctor.bounded import within
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, plural, several, warning
@@ -85,31 +87,37 @@ def _storage(site: Site) -> Iterator[Finding]:
 
 def _hosts(site: Site) -> Iterator[Finding]:
     providers = [each for each in _active(site) if each.type == "custom_smtp" and each.problem is None]
-    hosts = list(dict.fromkeys(str(each.config.values["host"]) for each in providers if each.config))
-    network = Network(parse_networks(site.settings.allowed_networks), loopback=site.settings.embedded)
-    answers: dict[str, str | None] = {}
+    hosts = list(dict.fromkeys(host_and_port(each.config) for each in providers if each.config))
+    network = network_of(site.settings)
+    answers: dict[tuple[str, int], str | None] = {}
     with suppress(TimeoutError):
         within(_LOOKUP_SECONDS, lambda: asyncio.run(_look_up(network, hosts[:_MOST_HOSTS], answers)))
     refused = [problem for problem in answers.values() if problem]
     if refused:
         yield warning(
             f"{plural(len(refused), 'SMTP host')} out of reach: {several(refused)}",
-            "Correct the host, or allow its network in MAUNTIC_ALLOWED_NETWORKS",
+            "Correct it, or allow its network in MAUNTIC_ALLOWED_NETWORKS or its port in MAUNTIC_SMTP_PORTS",
         )
     if len(answers) < len(hosts):
         yield not_checked(
             f"{plural(len(hosts) - len(answers), 'SMTP host')} not looked up within {_LOOKUP_SECONDS:g} s"
         )
     elif not refused:
-        yield ok(f"all SMTP hosts may be reached: {several(hosts)}" if hosts else "there are no SMTP hosts")
+        yield ok(
+            f"all SMTP hosts may be reached: {several([host for host, _ in hosts])}"
+            if hosts
+            else "there are no SMTP hosts"
+        )
 
 
-async def _look_up(network: Network, hosts: Sequence[str], answers: dict[str, str | None]) -> None:
+async def _look_up(
+    network: Network, hosts: Sequence[tuple[str, int]], answers: dict[tuple[str, int], str | None]
+) -> None:
     """Put into `answers` why a host may not be reached, or None. What has no answer in time has none there."""
 
-    async def look_up(host: str) -> None:
+    async def look_up(host: tuple[str, int]) -> None:
         try:
-            await network.resolve(host, 0)
+            await network.resolve(*host)
         except NetworkError as refusal:
             answers[host] = str(refusal)
         else:

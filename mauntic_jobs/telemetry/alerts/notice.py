@@ -8,6 +8,7 @@ from typing import Any
 
 from mauntic_jobs.alert_channels import Severity
 from mauntic_jobs.job import Row
+from mauntic_jobs.printable import printable
 from mauntic_jobs.telemetry.alerts.alert import Detail
 from mauntic_jobs.window import format_duration
 
@@ -43,9 +44,9 @@ class Notice:
     def title(self) -> str:
         """One line that says it all."""
         if self.event is Event.CLOSED:
-            return f"[over] {self.fingerprint}"
+            return printable(f"[over] {self.fingerprint}")
         again = " again" if self.event is Event.REPEATED else ""
-        return f"[{self.severity}{again}] {' '.join(self.summary.split())}"
+        return printable(f"[{self.severity}{again}] {' '.join(self.summary.split())}")
 
     @property
     def lines(self) -> list[str]:
@@ -53,8 +54,10 @@ class Notice:
         if self.closed_at is not None:
             # To the second: nobody reads more.
             lasted = timedelta(seconds=round((self.closed_at - self.opened_at).total_seconds()))
-            return [f"It was: {self.summary}", f"Open for {format_duration(lasted)}. From {self.source}."]
-        return [f"Next: {self.action}", f"Open since {self.opened_at:%Y-%m-%d %H:%M} UTC. From {self.source}."]
+            known = [f"It was: {self.summary}", f"Open for {format_duration(lasted)}. From {self.source}."]
+        else:
+            known = [f"Next: {self.action}", f"Open since {self.opened_at:%Y-%m-%d %H:%M} UTC. From {self.source}."]
+        return [printable(line) for line in known]
 
 
 def notice_of(row: Row, source: str, now: datetime) -> Notice:

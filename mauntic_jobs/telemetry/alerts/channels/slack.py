@@ -3,6 +3,7 @@
 import json
 
 from mauntic_jobs.alert_channels import SlackChannel
+from mauntic_jobs.printable import printable
 from mauntic_jobs.telemetry.alerts.notice import Event, Notice
 from mauntic_jobs.telemetry.http import post
 
@@ -16,7 +17,7 @@ def payload(notice: Notice) -> bytes:
     """Return the message: its text only, which everything that is compatible shows."""
     next_line, *others = notice.lines
     if notice.event is not Event.CLOSED:
-        next_line = f"Next: `{notice.action}`"
+        next_line = f"Next: `{printable(notice.action)}`"
     text = "\n".join([f"*{notice.title}*", next_line, *others])
     return json.dumps({"text": _escaped(text)}).encode()
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from mauntic_jobs.cron import check_cron, slots
+from mauntic_jobs.cron import check_pattern, slots
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.stores.bullmq_job import slot_of
 from mauntic_jobs.stores.bullmq_scripts import Taken
@@ -71,7 +71,7 @@ def _following(repeat: Mapping[str, Any], after: datetime) -> datetime:
     zone = _zone(str(repeat.get("tz") or ""))
     fields = str(repeat.get("pattern", "")).split()
     # Node's patterns may begin with a field for seconds.
-    cron = check_cron(" ".join(fields[1:] if len(fields) == _FIELDS_WITH_SECONDS and fields[0] == "0" else fields))
+    cron = check_pattern(" ".join(fields[1:] if len(fields) == _FIELDS_WITH_SECONDS and fields[0] == "0" else fields))
     local = after.astimezone(zone).replace(tzinfo=UTC)
     # An hour that is there twice when a zone's clocks are set back counts once, and what it hides is not waited for.
     instants = (slot.replace(tzinfo=zone).astimezone(UTC) for slot in slots(cron, local))

@@ -6,7 +6,7 @@ from mauntic_jobs.delivery.addresses import AddressError, parse_address
 from tests.world.corpus import Case, each_case
 
 
-@each_case("addresses")
+@each_case("email_addresses")
 def test_an_address_is_read_as_it_is_meant(case: Case) -> None:
     if "error" in case.answer:
         with pytest.raises(AddressError):

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.bullmq.iteration import milliseconds, next_iteration
 from mauntic_jobs.errors import UsageError
+from mauntic_jobs.stores.bullmq_iteration import milliseconds, next_iteration
 from mauntic_jobs.stores.bullmq_scripts import Taken
 from tests.support import utc
 
@@ -76,7 +76,7 @@ def test_a_job_that_no_scheduler_made_is_followed_by_none() -> None:
     ("taken", "reason"),
     [
         (_taken(tz="Atlantis/Capital"), "its zone 'Atlantis/Capital' is unknown"),
-        (_taken(pattern="whenever"), "is no cron line"),
+        (_taken(pattern="whenever"), "is not a valid cron expression"),
         (Taken("repeat:hourly:0", {"rjk": "hourly", "opts": "{"}), "do not say how it repeats"),
         (Taken("repeat:hourly:0", {"rjk": "hourly", "opts": "{}"}), "do not say how it repeats"),
         (Taken("repeat:a1b2:0", {"rjk": "hourly:::: 0 * * * *", "opts": '{"repeat": {}}'}), "register it anew"),

@@ -1,0 +1,11 @@
+"""Addresses that tenants may have this program connect to, and those that they may not."""
+
+from ipaddress import ip_address
+
+from mauntic_jobs.delivery.network import is_public
+from tests.world.corpus import Case, each_case
+
+
+@each_case("network_addresses")
+def test_only_the_public_internet_is_open(case: Case) -> None:
+    assert is_public(ip_address(case.input)) is case.answer
