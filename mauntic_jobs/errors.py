@@ -87,14 +87,17 @@ class ConflictError(MaunticJobsError):
 class RefusedError(MaunticJobsError):
     """A guard stopped the command before it changed anything.
 
-    `rows` are what the guard objects to, as mappings of column to value, for display.
+    `rows` are what the guard objects to, as mappings of column to value, for display; `summary` are their totals.
     """
 
     exit_code = ExitCode.REFUSED
 
-    def __init__(self, message: str, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, message: str, rows: Sequence[Mapping[str, Any]] = (), summary: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         super().__init__(message)
         self.rows = rows
+        self.summary = summary
 
 
 class LockedError(MaunticJobsError):

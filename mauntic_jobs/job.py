@@ -88,8 +88,9 @@ class JobResult:
     `implausible` is the runner's to say: `Job.measure` is far from what it usually is. It exits 3 as well.
 
     `withheld` counts groups that a guard kept from being written; `problems` name them, and the job keeps a record of
-    them until they are settled. A `refusal` means that there was nothing else: the run fails with it, and what the job
-    wrote about it is committed nevertheless.
+    them until they are settled. `summary` has a row for each bucket and reason: `bucket`, `reason`, `groups`,
+    `organizations`, `old_total`, `new_total`. A `refusal` means that there was nothing else: the run fails with it, and
+    what the job wrote about it is committed nevertheless.
     """
 
     counters: Mapping[str, int]
@@ -98,6 +99,7 @@ class JobResult:
     problems: Sequence[str] = ()
     implausible: bool = False
     withheld: int = 0
+    summary: Sequence[Row] = ()
     refusal: RefusedError | None = None
 
 
@@ -148,3 +150,15 @@ class Job(Generic[OptionsT]):
         """Return the job as the settings want it scheduled."""
         own = settings.jobs.get(self.name, JobSettings())
         return replace(self, cron=own.cron or self.cron, catch_up=own.catch_up or self.catch_up)
+
+
+def as_arguments(options: Mapping[str, Any]) -> list[str]:
+    """Return a job's options, by their field names, as arguments of its command; one that is false is left out."""
+    arguments: list[str] = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            arguments.append(flag)
+        elif value is not False:
+            arguments += [f"{flag}={each}" for each in (value if isinstance(value, list) else [value])]
+    return arguments

@@ -16,6 +16,7 @@ _TABLES = {
     *("delivery.sending_domains", "crm.contacts", "crm.segments", "crm.companies", "content.templates"),
     *("journey.journeys", "journey.journey_versions", "journey.journey_steps", "journey.journey_triggers"),
     *("journey.journey_executions", "journey.step_executions", "mauntic_jobs.deliveries"),
+    "mauntic_jobs.provider_pauses",
 }
 _REFERENCE = re.compile(
     rf"\b(?:FROM|JOIN|UPDATE|USING|,)\s+({'|'.join(re.escape(each) for each in sorted(_TABLES))})\b(?:\s+AS\s+(\w+))?"
@@ -34,8 +35,9 @@ _OF_ALL = {
     "outbox.due": "what is to be published, whose it is does not matter; executions are found by their ids",
     "outbox.unmoved": "what was published, whose it is does not matter; executions are found by their ids",
     "recovery.under_way": "an operator's view of the whole platform, grouped by organization",
-    "deliveries.failed_reasons": "an operator names a campaign; the messages are those of its organization",
-    "deliveries.failed_page": "an operator names a campaign; the messages are those of its organization",
+    "pauses.list": "a process asks which providers are paused, each with its key",
+    "providers.organizations": "an operator's shell asks which organizations there are",
+    "deliveries.campaign_owner": "an operator names a campaign, and asks whose it is",
 }
 # Files whose statements are about the whole platform.
 _PLATFORM_WIDE = {

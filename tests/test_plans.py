@@ -25,7 +25,15 @@ ROWS = 50_000_000
 NOW = datetime(2026, 11, 5, 10, tzinfo=UTC)
 NAMES = {"organization": organization(1), "delivery": "d1"}
 PAGE = {"organization": UUID(int=0), "delivery": "", "page": 500}
-FAILED = {"job": UUID(int=7), "reason": None}
+FAILED = {
+    "state": "failed",
+    "campaign": UUID(int=7),
+    "organization": organization(1),
+    "channel": None,
+    "since": None,
+    "reason": None,
+}
+EXPIRED = {**FAILED, "state": "expired", "campaign": None}
 ALL = {"organization": None, "channel": None, "limit": 20}
 
 STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
@@ -36,8 +44,10 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("deliveries", "show", NAMES),
     ("deliveries", "owed", PAGE),
     ("deliveries", "unrecorded", PAGE),
-    ("deliveries", "failed_reasons", FAILED),
-    ("deliveries", "failed_page", {**FAILED, "after": "", "page": 500}),
+    ("deliveries", "unsent_reasons", FAILED),
+    ("deliveries", "unsent_page", {**FAILED, "after": "", "page": 500}),
+    ("deliveries", "unsent_reasons", {**EXPIRED, "organization": None, "since": NOW}),
+    ("deliveries", "unsent_page", {**EXPIRED, "after": "", "page": 500}),
     ("deliveries", "standing", {"organizations": [organization(1)], "deliveries": ["d1"]}),
     ("deliveries", "close_campaigns", {}),
     ("deliveries", "swept", {"lease": timedelta(minutes=1)}),
@@ -51,6 +61,9 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("deliveries", "count", {"organization": organization(1), "since": NOW}),
     ("monitor", "held", {"before": NOW, "most": 10_000}),
     ("monitor", "deferred", {"before": NOW, "most": 10_000}),
+    ("monitor", "refused", {"since": NOW, "classes": ["bounced"], "fewest": 20}),
+    ("monitor", "sent", {"since": NOW, "organizations": [organization(1)]}),
+    ("monitor", "expired", {"since": NOW, "most": 10_000}),
     (
         "dead_letters",
         "failed_runs",
@@ -153,10 +166,13 @@ def test_a_table_that_is_read_whole_is_noticed(session: Session, table: str) -> 
     assert large_scans(session, query, {}) == [table.partition(".")[2]]
 
 
-def test_a_page_of_failed_messages_is_read_in_its_order(session: Session) -> None:
-    query = statements("deliveries")["failed_page"]
-    nodes = plan(session, query, {**FAILED, "after": "", "page": 500})
-    assert "deliveries_failed_of_campaign" in {node.get("Index Name") for node in nodes}
+@pytest.mark.parametrize(
+    ("asked", "index"), [(FAILED, "deliveries_failed_of_campaign"), (EXPIRED, "deliveries_expired")]
+)
+def test_a_page_of_unsent_messages_is_read_in_its_order(session: Session, asked: dict[str, Any], index: str) -> None:
+    query = statements("deliveries")["unsent_page"]
+    nodes = plan(session, query, {**asked, "after": "", "page": 500})
+    assert index in {node.get("Index Name") for node in nodes}
 
 
 def test_the_ledger_is_read_once_for_all_campaigns(session: Session) -> None:

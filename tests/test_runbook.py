@@ -4,6 +4,7 @@ import doctest
 import html
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,11 +79,17 @@ def _redis_emptied(site: Site) -> None:
     site.provide()
 
 
+def _host_was_down(site: Site) -> None:
+    site.wait_on_the_queue(120, timedelta(days=3))
+    site.deliver()
+
+
 INCIDENTS = {
     "A job failed": Incident(_key_missing, command="aggregate-hourly --slot latest"),
     "Nobody runs the jobs": Incident(Site.overdue),
     "Dead letters after an outage": Incident(_outage, _outage_ends),
     "Nobody knows whether it was sent": Incident(_no_answer),
+    "The host was down for three days": Incident(_host_was_down),
     "No provider takes the messages": Incident(_other_key, _key_put_right),
     "Redis has lost its data": Incident(_redis_emptied),
 }

@@ -13,7 +13,7 @@ from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.errors import ClockSkewError, ExitCode, MaunticJobsError
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import Job, as_arguments
 from mauntic_jobs.runner.children import start_slot, stop_all
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.shared_time import shared_time
@@ -129,11 +129,4 @@ def _options(job: Job[Any], data: Mapping[str, Any]) -> list[str]:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])
         raise UnrecoverableError(f"its options cannot be used: {place} {problem['msg']}".replace("  ", " ")) from None
-    arguments: list[str] = []
-    for name, value in given.items():
-        flag = f"--{name.replace('_', '-')}"
-        if value is True:
-            arguments.append(flag)
-        elif value is not False:
-            arguments += [f"{flag}={each}" for each in (value if isinstance(value, list) else [value])]
-    return arguments
+    return as_arguments(given)

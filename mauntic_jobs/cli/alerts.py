@@ -8,6 +8,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.options import Wide
 from mauntic_jobs.cli.output import print_json, print_table
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError, ExitCode, UsageError
@@ -49,6 +50,7 @@ def list_alerts(
     only_open: Annotated[bool, typer.Option("--open", help="Only those that are not over.")] = False,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 24h: noticed no longer ago.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
+    wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:
     """List alerts, those opened last first: what was noticed, who was told, and what to do next."""
@@ -58,7 +60,7 @@ def list_alerts(
     if json:
         print_json(rows)
     else:
-        print_table([_line(row) for row in rows], _COLUMNS)
+        print_table([_line(row) for row in rows], _COLUMNS, wide=wide)
 
 
 def _tried(settings: Settings, number: int | None) -> list[Row]:

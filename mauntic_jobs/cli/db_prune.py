@@ -28,6 +28,7 @@ def prune_old(
         typer.Option(metavar="PART=TIME", help="Instead of the settings, such as runs=100d; may be repeated."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; count what is old.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     json: JsonOutput = False,
 ) -> None:
     """Remove what is older than the settings retain_* say, in batches that keep nobody waiting.
@@ -42,7 +43,8 @@ def prune_old(
     if json:
         print_json({"dry_run": dry_run, "parts": rows})
         return
-    print_table(rows)
+    if not quiet:
+        print_table(rows)
     if dry_run:
         say("Nothing was removed.")
 

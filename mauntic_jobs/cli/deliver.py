@@ -16,6 +16,7 @@ import typer
 
 from mauntic_jobs.cli.command import command
 from mauntic_jobs.cli.deliver_screen import show_screen
+from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.output import say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.assembly import Plan
@@ -23,7 +24,7 @@ from mauntic_jobs.delivery.background import keep_running
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.engine import Engine
 from mauntic_jobs.delivery.family import Family, begin_child, tell_parent
-from mauntic_jobs.delivery.metrics import exposition
+from mauntic_jobs.delivery.metrics import delivery_families
 from mauntic_jobs.delivery.queues import settings_of
 from mauntic_jobs.delivery.stats import ChannelStats, summary
 from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
@@ -42,6 +43,8 @@ _MOST_AT_ONCE = 1000
 _MOST_DIGITS = 18
 _RECENT_LINES = 8
 _LAST_LINES_SECONDS = 0.5
+# Of outcomes that nothing puts right by itself.
+_LEVELS = {"failed": "error", "expired": "warning"}
 
 
 def register_deliver(app: typer.Typer) -> None:
@@ -87,7 +90,9 @@ def deliver(
         source = Engine(settings, plan, log.say, log.report)
     beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]
     checks = _health(source), lambda: (source.ready, {"ready": source.ready})
-    health = serve_health(settings, checks[0], ready=checks[1], metrics=lambda: exposition(source.stats))
+    health = serve_health(
+        settings, checks[0], ready=checks[1], metrics=lambda: scraped(settings, delivery_families(source.stats))
+    )
     with stderr.in_background(), health:
         _run(source, beside, log.say)
     if source.left:
@@ -151,7 +156,7 @@ class _Log:
 
     def report(self, what: str, job: str, reason: str) -> None:
         """Tell of a job that was not delivered."""
-        self._note("error" if what == "failed" else "info", what, queue_job=job, reason=reason)
+        self._note(_LEVELS.get(what, "info"), what, queue_job=job, reason=reason)
 
     async def summarize(self, source: Engine | Family) -> None:
         """Say what has been done, every ten seconds in which something was."""

@@ -1,28 +1,25 @@
 """`deliveries`: the delivery ledger."""
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.job_output import progress
-from mauntic_jobs.cli.output import plural, print_json, print_line, print_table
+from mauntic_jobs.cli.completion import states
+from mauntic_jobs.cli.deliveries_resend import register_resend
+from mauntic_jobs.cli.options import Channel, Org, Wide, checked_channel
+from mauntic_jobs.cli.output import plural, print_fields, print_json, print_line, print_table
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery import desk
-from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.ledger_entries import State
 from mauntic_jobs.delivery.reconciliation import reconcile
-from mauntic_jobs.delivery.resending import Failed, count_failed, failed_deliveries, resend
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
-from mauntic_jobs.ops.masking import masked
-from mauntic_jobs.ops.pace import Pace, parse_rate
+from mauntic_jobs.ops.masking import masked, shortened
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.stores.redis import open_redis
 
@@ -30,7 +27,16 @@ app = new_app("The delivery ledger: what became of each message, and what a huma
 
 Delivery = Annotated[str, typer.Argument(metavar="ID", help="Its delivery id, from `deliveries list`.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show addresses and contents as they are.")]
-Organization = Annotated[UUID | None, typer.Option(metavar="UUID", help="Only of this organization.")]
+
+# What `show` prints, what an operator asks first standing first; `--json` has everything.
+_SHOWN = (
+    *("delivery_id", "organization_id", "channel", "state", "reason", "reject_reason", "until", "possible_duplicate"),
+    *("address", "contact_id", "job_id", "created_at", "updated_at", "sending_at", "provider", "message_id"),
+    *("provider_message_id", "resends", "queue_job", "unrecorded"),
+)
+# The HTML of a message would be pages.
+_VALUE_LENGTH, _FOLDED_LENGTH = 200, 60
+Field = tuple[str, Any]
 
 _STATES = [state.value for state in State]
 _COUNTS = ["channel", "state", "deliveries", "oldest", "latest"]
@@ -42,33 +48,34 @@ def list_deliveries(
     settings: Settings,
     *,
     state: Annotated[
-        list[str] | None, typer.Option(metavar="STATE", help=f"{', '.join(_STATES)}; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="STATE", help=f"{', '.join(_STATES)}; may be repeated.", autocompletion=states),
     ] = None,
-    organization: Organization = None,
-    channel: Annotated[str | None, typer.Option(metavar="CHANNEL", help="email, sms or push.")] = None,
+    org: Org = None,
+    channel: Channel = None,
     count: Annotated[
         bool, typer.Option("--count", help="Only how many there are of each channel and state; sent: in the last 24 h.")
     ] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
     reveal: Reveal = False,
+    wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:
     """List deliveries, those that were claimed last first."""
     unknown = [each for each in state or [] if each not in _STATES]
     if unknown:
         raise UsageError(f"There is no state {', '.join(unknown)}. It is one of {', '.join(_STATES)}.")
-    if channel is not None and channel not in CHANNELS:
-        raise UsageError(f"There is no channel {channel}. The channels are: {', '.join(CHANNELS)}.")
+    checked_channel(channel)
     with connect(settings) as session:
         if count:
-            rows, columns = desk.count_deliveries(session, organization, clock.now()), _COUNTS
+            rows, columns = desk.count_deliveries(session, org, clock.now()), _COUNTS
         else:
-            rows, columns = desk.list_deliveries(session, state, organization, channel, limit, clock.now()), _COLUMNS
+            rows, columns = desk.list_deliveries(session, state, org, channel, limit, clock.now()), _COLUMNS
             rows = [_shown(row, reveal=reveal) for row in rows]
     if json:
         print_json(rows)
     else:
-        print_table([{name: row[name] for name in columns} for row in rows], columns=columns)
+        print_table([{name: row[name] for name in columns} for row in rows], columns=columns, wide=wide)
 
 
 @command(app, "show", example="mauntic-jobs deliveries show 7f3c2f --json")
@@ -76,22 +83,19 @@ def show_delivery(
     settings: Settings,
     delivery: Delivery,
     *,
-    organization: Organization = None,
+    org: Org = None,
     reveal: Reveal = False,
     json: JsonOutput = False,
 ) -> None:
     """Show everything that is known of one delivery: its state, its attempts, and what the platform has heard of it."""
     with connect(settings) as session:
-        row = _shown(desk.show_delivery(session, delivery, organization), reveal=reveal)
+        row = _shown(desk.show_delivery(session, delivery, org), reveal=reveal)
     if json:
         print_json(row)
         return
-    trace: list[Row] = [
-        {"field": name, "value": _text(value)} for name, value in row.items() if name not in ("attempts", "events")
-    ]
-    trace += _attempts(row["attempts"])
-    trace += [{"field": "event", "value": _line(each)} for each in row["events"]]
-    print_table(trace)
+    fields: list[Field] = [(name, row[name]) for name in _SHOWN if row.get(name) not in (None, "")]
+    fields += [(f"payload.{name}", _folded(value)) for name, value in (row["payload"] or {}).items()]
+    print_fields([*fields, *_attempts(row["attempts"]), *(("event", _line(each)) for each in row["events"])])
 
 
 @command(app, "resolve", example="mauntic-jobs deliveries resolve 7f3c2f --sent")
@@ -101,62 +105,22 @@ def resolve_delivery(
     *,
     sent: Annotated[bool, typer.Option("--sent", help="It was sent: the provider has it.")] = False,
     resend: Annotated[bool, typer.Option("--resend", help="Send it, at the risk that it has been sent.")] = False,
-    organization: Organization = None,
+    org: Org = None,
 ) -> None:
-    """Decide about a delivery that is ambiguous, or send one again that has failed."""
+    """Decide about a delivery that is ambiguous, or send one again that has failed or expired."""
     if sent == resend:
         raise UsageError("Say either --sent or --resend.")
     with connect(settings) as session:
         if sent:
-            desk.resolve_sent(session, delivery, organization, record_activity=settings.record_activity)
+            desk.resolve_sent(session, delivery, org, record_activity=settings.record_activity)
             print_line(f"{delivery} is recorded as sent")
             return
         with closing(open_redis(settings)) as redis:
-            desk.resolve_resend(session, redis, settings, delivery, organization, clock.now())
+            desk.resolve_resend(session, redis, settings, delivery, org, clock.now())
         print_line(f"{delivery} is on its queue again")
 
 
-@command(app, "resend", example="mauntic-jobs deliveries resend --job 7b0e1c2a-3d4e-4f60-8a7b-9c0d1e2f3a4b --dry-run")
-def resend_deliveries(
-    settings: Settings,
-    *,
-    job: Annotated[UUID, typer.Option(metavar="UUID", help="The campaign: a row of delivery.delivery_jobs.")],
-    state: Annotated[str, typer.Option(metavar="STATE", help="failed, and no other.")] = State.FAILED.value,
-    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Only those whose reason contains it.")] = None,
-    rate: Annotated[str, typer.Option(metavar="RATE", help="How fast they are queued: 5/s, 300/m.")] = "50/s",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show how many there are, by reason.")] = False,
-    json: JsonOutput = False,
-) -> None:
-    """Send a campaign's failed messages again, and no others: what was sent stays sent, what is ambiguous is left."""
-    if state != State.FAILED:
-        raise UsageError(f"Only failed messages are sent again here; for one that is {state}: deliveries resolve.")
-    which, pace = Failed(job, reason), Pace(parse_rate(rate))
-    with connect(settings) as session, closing(open_redis(settings)) as redis:
-        found = count_failed(session, which)
-        total, gone = (sum(row[name] for row in found) for name in ("deliveries", "gone"))
-        if dry_run:
-            _print_resend(json, {"failed": total, "without_content": gone, "reasons": found})
-            return
-        fates: Counter[str | None] = Counter()
-        with progress(total - gone, "resend", quiet=json or total == gone) as advance:
-            for rows in failed_deliveries(session, which, pace.portion):
-                pace.wait(len(rows))
-                fates.update(resend(session, redis, settings, rows, clock.now()))
-                for _ in rows:
-                    advance()
-    queued = fates.pop(None, 0)
-    refusals = [{"reason": why, "deliveries": count} for why, count in fates.most_common()]
-    _print_resend(json, {"queued": queued, "refused": fates.total(), "without_content": gone, "reasons": refusals})
-
-
-def _print_resend(json: bool, result: Row) -> None:
-    if json:
-        print_json(result)
-        return
-    reasons = result.pop("reasons", [])
-    print_line(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.items()))
-    if reasons:
-        print_table(reasons)
+register_resend(app)
 
 
 @command(app, "reconcile", example="mauntic-jobs deliveries reconcile")
@@ -183,19 +147,17 @@ def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> Non
         print_table(done.missing)
 
 
-def _attempts(attempts: Sequence[Row]) -> list[Row]:
+def _attempts(attempts: Sequence[Row]) -> list[Field]:
     """Return the attempts of a delivery by their numbers, with how many the ledger has left out."""
-    trace: list[Row] = []
+    trace: list[Field] = []
     number = 1
     for each in attempts:
         if "omitted" in each:
             last = number + each["omitted"] - 1
-            trace.append(
-                {"field": f"attempts {number} to {last}", "value": "left out: only the first and the last are kept"}
-            )
+            trace.append((f"attempts {number} to {last}", "left out: only the first and the last are kept"))
             number = last
         else:
-            trace.append({"field": f"attempt {number}", "value": _line(each)})
+            trace.append((f"attempt {number}", _line(each)))
         number += 1
     return trace
 
@@ -206,14 +168,12 @@ def _shown(row: Row, *, reveal: bool) -> Row:
     return {**row, **masked(named, reveal=reveal)}
 
 
-def _text(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case dict():
-            return _line(value)
-        case _:
-            return str(value)
+def _folded(value: Any) -> str:
+    """Return a value of a payload on one line; of a long one its beginning and its length."""
+    text = shortened(value, 10 * _VALUE_LENGTH)
+    if len(text) <= _VALUE_LENGTH:
+        return text
+    return f"{text[:_FOLDED_LENGTH]}… ({len(str(value)):,} characters, whole with --json)"
 
 
 def _line(value: Row) -> str:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.job_output import progress
-from mauntic_jobs.cli.output import plural, print_json, print_line, print_table, say
+from mauntic_jobs.cli.output import plural, print_fields, print_json, print_line, say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, UnavailableError
 
@@ -70,7 +70,7 @@ def status(*, json: JsonOutput = False) -> None:
         print_json(state)
     else:
         state["running"] = "yes" if servers else "no"
-        print_table([{"field": name, "value": str(value)} for name, value in state.items()])
+        print_fields((name, str(value)) for name, value in state.items())
     if servers is None:
         say(_NOT_RUNNING)
         raise typer.Exit(ExitCode.PARTIAL)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import typer
 
+from mauntic_jobs.cli.completion import organizations
 from mauntic_jobs.config import Settings
 from mauntic_jobs.ops.dead_letters.box import Box, Selection
 from mauntic_jobs.ops.dead_letters.where import parse_where
@@ -25,7 +26,14 @@ Since = Annotated[
     str | None, typer.Option(metavar="TIME", help="Such as 2h: failed no longer ago.", rich_help_panel=_WHICH)
 ]
 Org = Annotated[
-    UUID | None, typer.Option("--org", metavar="UUID", help="Only of this organization.", rich_help_panel=_WHICH)
+    UUID | None,
+    typer.Option(
+        "--org",
+        metavar="UUID",
+        help="Only of this organization.",
+        rich_help_panel=_WHICH,
+        autocompletion=organizations,
+    ),
 ]
 Where = Annotated[
     str | None,

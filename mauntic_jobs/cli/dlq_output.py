@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from mauntic_jobs.cli.output import plural, print_line, print_table
+from mauntic_jobs.cli.output import plural, print_fields, print_line
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.groups import Group
 from mauntic_jobs.ops.dead_letters.letter import DeadLetter
@@ -75,7 +75,7 @@ def print_detail(found: Row) -> None:
     rows += [{"field": f"sending {n}", "value": _pairs(each)} for n, each in enumerate(attempts, 1)]
     rows += [{"field": "event", "value": _pairs(each)} for each in events]
     rows += _fields("run", found["run"])
-    print_table(rows, unbroken=("field",))
+    print_fields([(row["field"], row["value"]) for row in rows if row["value"] is not None])
 
 
 def print_lines(blocks: Sequence[Sequence[str]]) -> None:

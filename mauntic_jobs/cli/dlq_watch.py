@@ -6,7 +6,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
-from mauntic_jobs.cli.dlq_options import opened
+from mauntic_jobs.cli.dlq_options import Where, opened
 from mauntic_jobs.cli.dlq_output import ago
 from mauntic_jobs.cli.monitor import say_untold
 from mauntic_jobs.cli.output import print_json, print_table, say
@@ -16,6 +16,7 @@ from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
 from mauntic_jobs.ops.dead_letters.alerting import alert
 from mauntic_jobs.ops.dead_letters.look import Look, look
 from mauntic_jobs.ops.dead_letters.watch import Thresholds
+from mauntic_jobs.ops.dead_letters.where import Where as Condition, parse_where
 from mauntic_jobs.window import parse_duration
 
 _DEFAULT = Thresholds()
@@ -40,19 +41,25 @@ def watch_letters(
     ] = _DEFAULT.growth,
     window: Annotated[str, typer.Option(metavar="TIME", help="What counts as recent.", rich_help_panel=_PANEL)] = "1h",
     age: Annotated[str, typer.Option(metavar="TIME", help="Of the oldest.", rich_help_panel=_PANEL)] = "24h",
+    where: Where = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     json: JsonOutput = False,
 ) -> None:
-    """Look whether a queue, or the ledger of runs, is over a threshold; alert once, and once when it is over."""
+    """Look whether a queue, or the ledger of runs, is over a threshold; alert once, and once when it is over.
+
+    Letters that failed because of their recipients are counted, and are over no threshold.
+    """
     thresholds = Thresholds(depth, growth, parse_duration(age), parse_duration(window))
     pause = parse_duration(interval).total_seconds()
     if not pause or not thresholds.window:
         raise UsageError("--interval and --window must be longer than nothing.")
+    condition = parse_where(where) if where is not None else None
     if once:
-        raise typer.Exit(_look(settings, thresholds, json=json))
+        raise typer.Exit(_look(settings, thresholds, where, condition, json=json, quiet=quiet))
     with Signals() as signals:
         while not signals.first.is_set():
             try:
-                _look(settings, thresholds, json=json)
+                _look(settings, thresholds, where, condition, json=json, quiet=quiet)
             except MaunticJobsError as error:
                 if not error.transient:
                     raise
@@ -60,14 +67,22 @@ def watch_letters(
             signals.first.wait(pause)
 
 
-def _look(settings: Settings, thresholds: Thresholds, *, json: bool) -> ExitCode:
+def _look(
+    settings: Settings,
+    thresholds: Thresholds,
+    text: str | None,
+    where: Condition | None,
+    *,
+    json: bool,
+    quiet: bool,
+) -> ExitCode:
     now = clock.now()
     with opened(settings, now) as box:
-        seen = look(box, thresholds)
+        seen = look(box, thresholds, text, where)
         told = alert(box, seen)
     if json:
         print_json(_as_json(seen))
-    else:
+    elif not quiet:
         print_table(
             [
                 {
@@ -75,11 +90,12 @@ def _look(settings: Settings, thresholds: Thresholds, *, json: bool) -> ExitCode
                     "dead_letters": each.depth,
                     "recent": each.growth,
                     "oldest": ago(each.oldest, now) if each.oldest else None,
+                    "refused_recipients": each.recipients,
                 }
                 for each in seen.standings
             ]
         )
-    for finding in seen.findings:
+    for finding in () if quiet else seen.findings:
         say(f"{finding.queue}: {finding.sentence}")
     say_untold(told)
     if told.untold:
@@ -90,7 +106,13 @@ def _look(settings: Settings, thresholds: Thresholds, *, json: bool) -> ExitCode
 def _as_json(seen: Look) -> dict[str, object]:
     return {
         "queues": [
-            {"queue": each.queue, "depth": each.depth, "growth": each.growth, "oldest": each.oldest}
+            {
+                "queue": each.queue,
+                "depth": each.depth,
+                "growth": each.growth,
+                "oldest": each.oldest,
+                "recipients": each.recipients,
+            }
             for each in seen.standings
         ],
         "findings": [

@@ -1,21 +1,27 @@
 """`doctor`: what is wrong with an installation, and what to do about it."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
-from mauntic_jobs.cli.output import plural, print_json, print_line, print_table
+from mauntic_jobs.cli.output import plural, print_json, print_line, print_rich, terminal_width
+from mauntic_jobs.cli.table_layout import wrapped
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import jobs
 from mauntic_jobs.ops.doctor.finding import Finding, Severity
 
-_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOT_CHECKED: "dim", Severity.OK: "green"}
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_WHAT = "what and what to do"
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "magenta", Severity.NOT_CHECKED: "dim", Severity.OK: "green"}
 
 
 def register_doctor(app: typer.Typer) -> None:
@@ -62,22 +68,47 @@ def _as_json(findings: list[Finding], counts: Counter[Severity]) -> Row:
 
 
 def _print(findings: list[Finding], *, verbose: bool) -> None:
-    from rich.text import Text
+    from rich.console import Group
 
     shown = findings if verbose else _shortened(findings)
-    rows = [
-        {
-            "finding": Text(finding.severity.replace("_", " "), _STYLES[finding.severity]),
-            "area": finding.area,
-            "what_and_what_to_do": Text.assemble(
-                f"{finding.check.replace('_', ' ')}: {finding.what}",
-                *([("\n→ " + finding.to_do, "bold")] if finding.to_do else []),
-            ),
-        }
-        for finding in shown
-    ]
-    if rows:
-        print_table(rows, unbroken=("finding", "area"))
+    if not shown:
+        return
+    columns = [max(len(title), *(len(text) for text in texts)) + 2 for title, texts in _heads(shown).items()]
+    lines = [_line("".join(f"{title:<{size}}" for title, size in zip(_heads(shown), columns, strict=True)) + _WHAT)]
+    lines[0].stylize("bold")
+    indent, width = " " * sum(columns), terminal_width()
+    for number, finding in enumerate(shown):
+        severity, area = (texts[number] for texts in _heads(shown).values())
+        text = f"{finding.check.replace('_', ' ')}: {finding.what}"
+        parts = wrapped(text, width, indent, indent)
+        head = f"{severity:<{columns[0]}}{area:<{columns[1]}}"
+        lines += [_line(head + parts[0][len(indent) :]), *map(_line, parts[1:])]
+        lines[-len(parts)].stylize(_STYLES[finding.severity], 0, len(severity))
+        if finding.to_do:
+            lines += _to_do(finding, indent, width)
+    print_rich(Group(*lines))
+
+
+def _heads(findings: Sequence[Finding]) -> dict[str, list[str]]:
+    return {
+        "finding": [finding.severity.replace("_", " ") for finding in findings],
+        "area": [finding.area for finding in findings],
+    }
+
+
+def _to_do(finding: Finding, indent: str, width: int) -> "list[Text]":
+    """Return the lines that say what to do; a command stays on one line, so that it can be copied."""
+    text = f"→ {finding.to_do}"
+    parts = [indent + text]
+    if not finding.to_do.startswith("mauntic-jobs "):
+        parts = wrapped(text, width, indent, indent)
+    return [_line(part, "bold") for part in parts]
+
+
+def _line(text: str, style: str = "") -> "Text":
+    from rich.text import Text
+
+    return Text(text, style, no_wrap=True, overflow="ignore")
 
 
 def _shortened(findings: list[Finding]) -> list[Finding]:

@@ -36,7 +36,7 @@ def enqueue(
     *,
     to: Annotated[str, typer.Option(metavar="ADDRESS", help="Email address, phone number or device token.")],
     template: Annotated[UUID | None, typer.Option(metavar="UUID", help="The template it is made of.")] = None,
-    organization: Annotated[
+    org: Annotated[
         UUID | None, typer.Option(metavar="UUID", help="Whose message it is. Default: whose template it is.")
     ] = None,
     subject: Annotated[str | None, typer.Option(metavar="TEXT", help="Instead of the template's.")] = None,
@@ -51,10 +51,10 @@ def enqueue(
         raise UsageError(f"There is no channel {channel}. The channels are: {', '.join(CHANNELS)}.")
     if template is None and body is None:
         raise UsageError("Say what the message is made of: --template or --body.")
-    if organization is None:
-        organization = _owner(settings, template)
+    if org is None:
+        org = _owner(settings, template)
     message = {
-        "organizationId": str(organization),
+        "organizationId": str(org),
         _FIELDS[channel]: to,
         "templateId": str(template) if template else None,
         "subject": subject,
@@ -75,7 +75,7 @@ def enqueue(
 
 def _owner(settings: Settings, template: UUID | None) -> UUID:
     if template is None:
-        raise UsageError("Say whose message it is: --organization.")
+        raise UsageError("Say whose message it is: --org.")
     with connect(settings) as session:
         rows = session.rows(statements("deliveries")["template_owner"], {"template": template})
     if not rows:

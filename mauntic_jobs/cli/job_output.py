@@ -6,19 +6,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from mauntic_jobs.cli.output import counted, print_json, print_line, print_table, say
+from mauntic_jobs.cli.output import counted, plural, print_json, print_line, print_table, say, say_done
 from mauntic_jobs.errors import ExitCode, RefusedError
+from mauntic_jobs.jobs.withheld import SHRINKS
 from mauntic_jobs.runner.request import Report, Request
 from mauntic_jobs.telemetry.logs import emit, structured
 
 
 @dataclass(frozen=True)
 class Shown:
-    """How much of the runs is shown, and how."""
+    """How much of the runs is shown, and how; of `one_of_many` runs, `show_withheld` has the rest."""
 
     json: bool
     quiet: bool
     skip_ok: bool
+    one_of_many: bool = False
 
 
 def show(report: Report, shown: Shown) -> None:
@@ -28,7 +30,7 @@ def show(report: Report, shown: Shown) -> None:
         _log(report, wanted=not shown.quiet or bool(report.problems) or (report.error is not None and not needless))
     elif report.error is not None:
         _tell_error(report, shown, wanted=not (shown.quiet and needless))
-    elif shown.quiet:
+    elif not shown.json and not (shown.one_of_many and report.summary):
         for problem in report.problems:
             say(f"{report.job} {report.window}: {problem}")
     if report.error is None and not shown.quiet and not shown.json:
@@ -39,7 +41,30 @@ def show(report: Report, shown: Shown) -> None:
         say(f"{report.job} {report.window}: nobody could be told of {alert}: {problem}")
 
 
+def show_withheld(reports: Sequence[Report], shown: Shown) -> None:
+    """Print, for the runs of many windows, one table of the groups that were withheld, or one line that all is done."""
+    if shown.json:
+        return
+    rows = [row for report in reports for row in report.summary]
+    if not rows:
+        done = sum(report.error is None for report in reports)
+        if done == len(reports) and not shown.quiet:
+            say_done(f"{reports[0].job}: {plural(done, 'window')} done")
+        return
+    groups, days = sum(row["groups"] for row in rows), len({row["bucket"] for row in rows})
+    say(f"{reports[0].job}: {plural(groups, 'group')} of {plural(days, 'bucket')} withheld:", "warning")
+    print_table(rows, to_stderr=True)
+    bucket = str(rows[0]["bucket"])
+    option = "--month" if len(bucket) == len("2026-10") else "--date"
+    say(f"To see the groups of one: mauntic-jobs {reports[0].job} {option} {bucket} --dry-run --compare")
+    if any(row["reason"] == SHRINKS for row in rows):
+        say("If the lower values are right, run the same command with --allow-shrink.")
+
+
 def _tell_error(report: Report, shown: Shown, *, wanted: bool) -> None:
+    if wanted and shown.one_of_many and report.summary:
+        say(f"{report.job} {report.window}: nothing was written: every group that would change is withheld")
+        return
     if wanted:
         say(f"{report.job} {report.window}: {report.error}")
     if isinstance(report.error, RefusedError) and report.error.rows and not shown.json:

@@ -9,11 +9,12 @@ import typer
 from mauntic_jobs import clock
 from mauntic_jobs.cli import job_options
 from mauntic_jobs.cli.command import JsonOutput, command, set_signature
-from mauntic_jobs.cli.job_output import Shown, print_reports, progress, show
+from mauntic_jobs.cli.job_output import Shown, print_reports, progress, show, show_withheld
 from mauntic_jobs.cli.job_window import window_of
 from mauntic_jobs.cli.output import say
+from mauntic_jobs.cli.stopped import stopped_text
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import ConfigurationError, ExitCode
+from mauntic_jobs.errors import ConfigurationError, ExitCode, Interrupted
 from mauntic_jobs.job import Job, Overlap
 from mauntic_jobs.jobs.plugins import RESERVED
 from mauntic_jobs.jobs.registry import broken_jobs, jobs
@@ -117,15 +118,25 @@ def _run(request: Request, shown: Shown, *, waits: bool) -> ExitCode:
     if len(parts) > 1:
         overlap = Overlap.WAIT if waits else request.overlap
         parts = [replace(part, launcher=Launcher.BACKFILL, overlap=overlap) for part in parts]
+        shown = replace(shown, one_of_many=True)
     reports: list[Report] = []
+    stopped: Interrupted | None = None
     with progress(len(parts), request.job.name, quiet=shown.quiet) as advance:
-        for report in run_all(parts):
-            reports.append(report)
-            show(report, shown)
-            advance()
-    if len(reports) < len(parts):
-        say(f"{request.job.name}: stopped; {len(parts) - len(reports)} of {len(parts)} runs were not begun")
-    code = exit_code(reports, skip_ok=shown.skip_ok)
+        try:
+            for report in run_all(parts):
+                reports.append(report)
+                show(report, shown)
+                advance()
+        except Interrupted as signal:
+            stopped = signal
+    left = parts[len(reports) :]
+    if shown.one_of_many and reports:
+        show_withheld(reports, shown)
+    if stopped is not None:
+        say(stopped_text(request, stopped, reports, left), "warning")
+    elif left:
+        say(f"{request.job.name}: ended early; {len(left)} of {len(parts)} runs were not begun")
+    code = exit_code(reports, skip_ok=shown.skip_ok) if stopped is None else stopped.exit_code
     if shown.json:
         print_reports(request, reports, code)
     return code

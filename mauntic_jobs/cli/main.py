@@ -25,8 +25,17 @@ _GROUPS = frozenset(
 _COMMANDS = (
     *("status", "metrics", "schedule", "work", "deliver", "enqueue", "deliveries", "dlq", "providers", "runs"),
     "recover",
-    *("doctor", "db", "outbox", "monitor", "alerts", "config", "dev", "demo"),
+    *("doctor", "db", "outbox", "monitor", "alerts", "config", "dev", "demo", "help", "version"),
 )
+# What help lists a command under; the jobs stand under the first.
+_RUN = "Run jobs"
+_PANELS = {
+    _RUN: ("schedule", "work"),
+    "Send messages": ("deliver", "deliveries", "providers", "enqueue"),
+    "See how everything stands": ("status", "doctor", "runs", "alerts", "monitor", "metrics"),
+    "Put things right": ("dlq", "recover", "outbox"),
+    "Set up": ("db", "config", "dev", "demo", "help", "version"),
+}
 
 
 def application(only: str | None = None) -> typer.Typer:
@@ -36,7 +45,7 @@ def application(only: str | None = None) -> typer.Typer:
     if only not in _COMMANDS:
         import_module("mauntic_jobs.cli.jobs").register_jobs(app)
     if any(each.name == only for each in app.registered_commands):
-        return app
+        return _in_panels(app)
     for name in _COMMANDS:
         if only not in _COMMANDS or name == only:
             module = import_module(f"mauntic_jobs.cli.{name}")
@@ -44,6 +53,19 @@ def application(only: str | None = None) -> typer.Typer:
                 app.add_typer(module.app, name=name)
             else:
                 getattr(module, f"register_{name}")(app)
+    return _in_panels(app)
+
+
+def _in_panels(app: typer.Typer) -> typer.Typer:
+    """Let help list the commands under what they are for."""
+    panels = {name: panel for panel, names in _PANELS.items() for name in names}
+    for one in app.registered_commands:
+        one.rich_help_panel = panels.get(one.name or "", _RUN)
+    for group in app.registered_groups:
+        group.rich_help_panel = panels.get(group.name or "", _RUN)
+    # A panel stands where its first command does.
+    order = list(_PANELS)
+    app.registered_commands.sort(key=lambda each: order.index(panels.get(each.name or "", _RUN)))
     return app
 
 

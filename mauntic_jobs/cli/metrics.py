@@ -1,6 +1,7 @@
 """`metrics`: how everything stands, as Prometheus reads it."""
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
 
@@ -9,7 +10,7 @@ from mauntic_jobs.cli.command import command
 from mauntic_jobs.cli.output import print_line, say
 from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import UsageError
+from mauntic_jobs.errors import ConfigurationError, UsageError
 from mauntic_jobs.ops.metrics import PARTS, families
 from mauntic_jobs.ops.status import Status, read_status
 from mauntic_jobs.stores.postgres import database_url
@@ -43,9 +44,16 @@ def print_metrics(
         raise typer.Exit(error.exit_code)
 
 
-def scraped(settings: Settings) -> bytes:
-    """Return all numbers, for whoever asks a process that stays."""
-    return exposition(families(_look(settings), PARTS))
+def scraped(settings: Settings, own: Iterable[Any] = ()) -> bytes:
+    """Return all numbers, and those of the process's `own` families, for a scrape of a process that stays.
+
+    What the role of the process may not read is left out: a store that refuses it is not away.
+    """
+    status = _look(settings)
+    refused = [store for store, error in status.problems.items() if isinstance(error, ConfigurationError)]
+    for store in refused:
+        del status.problems[store]
+    return exposition([*families(status, PARTS), *own])
 
 
 def _look(settings: Settings) -> Status:

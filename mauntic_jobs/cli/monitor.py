@@ -7,6 +7,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.output import print_json, print_line, print_table, say
 from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
 from mauntic_jobs.cli.signals import Signals
@@ -35,6 +36,7 @@ def run_monitor(
     *,
     once: Annotated[bool, typer.Option("--once", help="Look once, and exit.")] = False,
     interval: Annotated[str, typer.Option(metavar="TIME", help="How long to wait between two looks.")] = "60s",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="With --once: print errors only.")] = False,
     json: JsonOutput = False,
 ) -> None:
     """Look for everything that raises an alert, tell of it, and of what is over. Stays, unless --once is given."""
@@ -50,7 +52,7 @@ def run_monitor(
         watched = watch_all(session, jobs, settings, there, say, skew)
     if json:
         print_json({"alerts": _rows(watched.found), **_as_json(watched.notified)})
-    else:
+    elif not quiet:
         print_table(_rows(watched.found), _COLUMNS)
     say_untold(watched.notified)
     raise typer.Exit(ExitCode.ALERT_UNDELIVERABLE if watched.notified.untold else ExitCode.DONE)
@@ -115,7 +117,7 @@ def say_untold(notified: Notified) -> None:
 
 def _stay(settings: Settings, jobs: Sequence[Job[Any]], seconds: float) -> None:
     trouble: str | None = None
-    health = serve_health(settings, lambda: (trouble is None, {"trouble": trouble}))
+    health = serve_health(settings, lambda: (trouble is None, {"trouble": trouble}), metrics=lambda: scraped(settings))
     with stderr.in_background(), Signals() as signals, health:
         say(f"monitor: looks every {seconds:g} s")
         while not signals.first.is_set():

@@ -7,9 +7,13 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
+from mauntic_jobs.cli.table_layout import table_lines, wrapped
 from mauntic_jobs.printable import on_one_line, printable
 from mauntic_jobs.telemetry.logs import emit, structured
 from mauntic_jobs.telemetry.stderr import write_line
+
+# Wider than any line.
+_NO_END = 10_000
 
 
 def say(message: str, level: str = "info") -> None:
@@ -18,6 +22,16 @@ def say(message: str, level: str = "info") -> None:
         emit(level, message)
     else:
         write_line(message)
+
+
+def say_done(message: str) -> None:
+    """Tell the person at the terminal that something is done: in green, where there are colors."""
+    if structured() or not sys.stderr.isatty():
+        say(message)
+        return
+    from rich.text import Text
+
+    print_rich(Text(message, "green"), to_stderr=True)
 
 
 def print_line(text: str) -> None:
@@ -32,31 +46,48 @@ def print_json(value: Any) -> None:
 
 
 def print_table(
-    rows: Iterable[Mapping[str, Any]],
-    columns: Sequence[str] = (),
-    *,
-    unbroken: Sequence[str] = (),
-    to_stderr: bool = False,
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (), *, wide: bool = False, to_stderr: bool = False
 ) -> None:
     """Print rows as a table; the columns are the first row's keys unless given. A rich Text keeps its style.
 
-    Cells are broken to fit the terminal, except those of `unbroken` columns.
+    On a terminal, columns that do not fit go below their row, and ids lose their middle unless it is `wide`.
     """
-    from rich.table import Table
+    from rich.console import Group
     from rich.text import Text
 
     rows = list(rows)
     names = columns or list(rows[0]) if rows else columns
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in names:
-        numeric = bool(rows) and all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(
-            name.replace("_", " "), justify="right" if numeric else "left", overflow="fold", no_wrap=name in unbroken
-        )
-    for row in rows:
-        cells = [row[name] for name in names]
-        table.add_row(*(cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in cells))
-    print_rich(table, to_stderr=to_stderr)
+    numeric = [name for name in names if rows and all(isinstance(row[name], int | float | None) for row in rows)]
+    cells = [
+        {name: row[name] if isinstance(row[name], Text) else Text(_cell(row[name])) for name in names} for row in rows
+    ]
+    lines = table_lines(cells, names, numeric, terminal_width(to_stderr=to_stderr), wide=wide)
+    print_rich(Group(*lines), to_stderr=to_stderr)
+
+
+def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
+    """Print names and values, one below the other; on a terminal, long values are broken between words."""
+    from rich.console import Group
+    from rich.text import Text
+
+    shown = [(name, _cell(value)) for name, value in fields]
+    width = terminal_width()
+    indent = " " * (max((len(name) for name, _ in shown), default=0) + 2)
+    lines: list[Text] = []
+    for name, value in shown:
+        parts = wrapped(value, width, indent, indent) or [indent]
+        parts[0] = f"{name:<{len(indent)}}{parts[0][len(indent) :]}".rstrip()
+        lines += [Text(part, no_wrap=True, overflow="ignore") for part in parts]
+        lines[-len(parts)].stylize("bold", 0, len(name))
+    print_rich(Group(*lines))
+
+
+def terminal_width(*, to_stderr: bool = False) -> int:
+    """Return how many columns the terminal has; more than any line has where a program reads."""
+    from rich.console import Console
+
+    console = Console(stderr=to_stderr)
+    return console.width if console.is_terminal else _NO_END
 
 
 def print_rich(renderable: Any, *, to_stderr: bool = False) -> None:
@@ -65,10 +96,11 @@ def print_rich(renderable: Any, *, to_stderr: bool = False) -> None:
 
     console = Console(stderr=to_stderr, markup=False, highlight=False)
     if console.is_terminal:
-        console.print(Shown(renderable))
+        # A line that may not be broken is longer than the terminal is wide, which shows it in several.
+        console.print(Shown(renderable), crop=False)
         return
     # Rich would wrap at 80 columns, and pad each line, what a program reads.
-    console.width = 10_000
+    console.width = _NO_END
     with console.capture() as capture:
         console.print(Shown(renderable))
     for line in capture.get().splitlines():

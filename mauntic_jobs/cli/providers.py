@@ -2,22 +2,28 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
-from uuid import UUID
 
 import typer
 
+from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.output import print_json, print_line, print_table, say
+from mauntic_jobs.cli.options import Org, Wide
+from mauntic_jobs.cli.output import plural, print_json, print_line, print_table, say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.providers.keys import TYPES
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Row
+from mauntic_jobs.ops.pace import Pace, parse_rate
 from mauntic_jobs.ops.provider_check import Check, channel_of, check_providers
 from mauntic_jobs.ops.providers import ConfiguredProvider, encrypted, list_providers
+from mauntic_jobs.ops.release import Released, release
 from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.stores.redis import open_redis
 
 app = new_app("The providers that messages go out by, and how organizations have configured them.")
 
@@ -26,7 +32,8 @@ app = new_app("The providers that messages go out by, and how organizations have
 def list_all(
     settings: Settings,
     *,
-    org: Annotated[UUID | None, typer.Option(metavar="UUID", help="Only of this organization.")] = None,
+    org: Org = None,
+    wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:
     """Show each provider, in the order in which they are tried, and what is wrong with its configuration.
@@ -42,18 +49,23 @@ def list_all(
         say("no provider is configured")
     for organization, own in groupby(providers, lambda provider: provider.organization):
         print_line(f"organization {organization}")
-        print_table((_row(provider) for provider in own), unbroken=("provider", "type"))
+        print_table((_row(provider) for provider in own), wide=wide)
 
 
 @command(app, "check", example="mauntic-jobs providers check --org 7b0e1c2a-3d4e-4f60-8a7b-9c0d1e2f3a4b")
 def check(
     settings: Settings,
     *,
-    org: Annotated[UUID | None, typer.Option(metavar="UUID", help="Only of this organization.")] = None,
+    org: Org = None,
     send_to: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Send a test message there by each provider of its channel; needs --org."),
     ] = None,
+    retry_now: Annotated[
+        bool, typer.Option("--retry-now", help="Let what waits for those that work be sent, at --rate.")
+    ] = False,
+    rate: Annotated[str, typer.Option(metavar="RATE", help="With --retry-now: 5/s, 300/m.")] = "50/s",
+    wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:
     """Log in at each active provider without sending anything, and say what is wrong. Exit code 1 if anything is.
@@ -61,6 +73,7 @@ def check(
     An SMTP server is also asked to take a message from the provider's `from` to postmaster@example.com, an address that
     gets no mail, and the question is taken back before there is a message.
     """
+    pace = Pace(parse_rate(rate))
     if send_to and org is None:
         raise UsageError("Say whose providers are to send the test message: --org.")
     if send_to:
@@ -68,15 +81,29 @@ def check(
     with connect(settings) as session:
         providers = [each for each in list_providers(session, settings, org) if each.active]
     checks = asyncio.run(check_providers(settings, providers, send_to))
+    released = _release(settings, checks, pace) if retry_now else None
     if json:
-        print_json([{**_as_json(each.provider), **_result(each)} for each in checks])
+        counts = released.messages if released is not None else {}
+        print_json(
+            [{**_as_json(each.provider), **_result(each), "released": counts.get(each.provider.id)} for each in checks]
+        )
     elif not checks:
         say("no provider is active")
     for organization, own in groupby(checks if not json else [], lambda each: each.provider.organization):
         print_line(f"organization {organization}")
-        print_table(({**_who(each.provider), **_result(each)} for each in own), unbroken=("provider", "type"))
+        print_table(({**_who(each.provider), **_result(each)} for each in own), wide=wide)
+    if released is not None and not json:
+        print_line(f"{plural(released.total, 'message')} released")
+        for provider in released.paused_again:
+            say(f"{provider} was paused again: what is left goes on waiting", "warning")
     if any(each.problem for each in checks):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _release(settings: Settings, checks: Sequence[Check], pace: Pace) -> Released:
+    working = [each.provider for each in checks if each.problem is None]
+    with connect(settings) as session, closing(open_redis(settings)) as redis:
+        return release(session, redis, settings, working, pace, clock.now())
 
 
 @command(app, "encrypt", example="mauntic-jobs providers encrypt --type sendgrid --file sendgrid.json")

@@ -6,7 +6,9 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.output import counted, print_json, print_table
+from mauntic_jobs.cli.completion import job_names, statuses
+from mauntic_jobs.cli.options import Wide
+from mauntic_jobs.cli.output import counted, print_fields, print_json, print_table
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
@@ -25,10 +27,13 @@ _RECORDED = [status.value for status in Status if status is not Status.DRY_RUN]
 def list_runs(
     settings: Settings,
     *,
-    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.")] = None,
-    status: Annotated[str | None, typer.Option(metavar="STATUS", help=f"One of {', '.join(_RECORDED)}.")] = None,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.", autocompletion=job_names)] = None,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", help=f"One of {', '.join(_RECORDED)}.", autocompletion=statuses)
+    ] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 24h: begun no longer ago.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
+    wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:
     """List runs, latest first."""
@@ -44,7 +49,7 @@ def list_runs(
     if json:
         print_json(rows)
     else:
-        print_table([_line(row) for row in rows], columns=_COLUMNS)
+        print_table([_line(row) for row in rows], columns=_COLUMNS, wide=wide)
 
 
 @command(app, "show", example="mauntic-jobs runs show 42 --json")
@@ -60,9 +65,15 @@ def show_run(
     if json:
         print_json(row)
     else:
-        print_table([{"field": name, "value": _text(value)} for name, value in row.items()])
+        print_fields([(name, _text(row[name])) for name in _SHOWN if row[name] not in (None, "", {})])
 
 
+# What `show` prints, what an operator asks first standing first; `--json` has everything.
+_SHOWN = (
+    *("id", "job", "status", "error", "window_start", "window_end", "slot", "started_at", "finished_at", "seconds"),
+    *("counters", "options", "attempt", "launcher", "launcher_id", "host", "pid", "version", "heartbeat_at"),
+    *("claims_slot", "fencing_token"),
+)
 _COLUMNS = ("run", "job", "window", "status", "launcher", "started", "seconds", "attempt", "result")
 
 
@@ -80,7 +91,7 @@ def _line(row: Row) -> Row:
     }
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> Any:
     if isinstance(value, dict):
-        return ", ".join(f"{name}={item}" for name, item in value.items()) or "-"
-    return "-" if value in (None, "") else str(value)
+        return ", ".join(f"{name}={item}" for name, item in value.items())
+    return value

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from typing import Annotated
 
 import typer
@@ -9,15 +10,17 @@ import typer
 from mauntic_jobs import clock
 from mauntic_jobs.cli import schedule_export
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.completion import job_names
 from mauntic_jobs.cli.job_output import Shown, as_json, show
 from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.monitor import watch_beside, watcher
-from mauntic_jobs.cli.output import print_json, print_table, say
+from mauntic_jobs.cli.output import plural, print_json, print_table, say
 from mauntic_jobs.cli.schedule_bullmq import register_bullmq
 from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.schedule_list import as_json as standing_as_json, print_overview
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.errors import ExitCode, Interrupted
+from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.backfill import exit_code
 from mauntic_jobs.runner.request import Report
@@ -53,7 +56,7 @@ def next_slots(
     settings: Settings,
     *,
     number: Annotated[int, typer.Option("--number", "-n", min=1, max=100_000, metavar="N", help="How many.")] = 10,
-    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.")] = None,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.", autocompletion=job_names)] = None,
     json: JsonOutput = False,
 ) -> None:
     """Show the coming slots. Needs no database."""
@@ -93,20 +96,40 @@ def run_due(
     looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run, watch=watch_ledger)
     shown = Shown(json=json, quiet=quiet, skip_ok=False)
     reports: list[Report] = []
-    for report in looked.run():
-        reports.append(report)
-        show(report, shown)
+    try:
+        for report in looked.run():
+            reports.append(report)
+            if not dry_run:
+                show(report, shown)
+    except Interrupted as signal:
+        ended = f"{plural(len(reports), 'run')} ended before"
+        say(f"schedule: {signal}; {ended}. What is left is due again. To go on: mauntic-jobs schedule run", "warning")
+        _print_round(looked, reports, shown, signal.exit_code)
+        raise typer.Exit(signal.exit_code) from None
     broken = name_broken_jobs()
     untold = any(each.untold for each in told)
     code = exit_code(reports) or (ExitCode.PARTIAL if broken else ExitCode.DONE)
     code = code or (ExitCode.ALERT_UNDELIVERABLE if untold else ExitCode.DONE)
+    if dry_run and reports and not json:
+        print_table([_planned(looked, report) for report in reports])
     _print_round(looked, reports, shown, code)
     raise typer.Exit(code)
 
 
+def _planned(looked: Round, report: Report) -> Row:
+    """Return what a rehearsal shows of a slot: the data that its run covers, as whole buckets."""
+    job = looked.jobs[report.job]
+    covers = job.coverage(report.window, job.options(), looked.settings)
+    waits = "" if report.error is None else str(report.error)
+    return {"job": report.job, "window": str(report.window), "covers": str(covers), "waits": waits}
+
+
 def _print_round(looked: Round, reports: Sequence[Report], shown: Shown, code: ExitCode) -> None:
-    for name, passed in looked.passed:
-        say(f"{name} {passed.slot:%Y-%m-%dT%H:%M}Z {passed.status}: {passed.reason}")
+    groups = groupby(looked.passed, lambda item: (item[0], item[1].status, item[1].reason))
+    for (name, status, reason), group in groups:
+        found = [passed.slot for _, passed in group]
+        last = f" to {found[-1]:%Y-%m-%dT%H:%M}Z ({len(found):,} slots)" if len(found) > 1 else ""
+        say(f"{name} {found[0]:%Y-%m-%dT%H:%M}Z{last} {status}: {reason}")
     if shown.json:
         passed_over = [
             {"job": name, "slot": passed.slot, "status": passed.status, "reason": passed.reason}
@@ -114,5 +137,5 @@ def _print_round(looked: Round, reports: Sequence[Report], shown: Shown, code: E
         ]
         runs = [{"job": report.job, **as_json(report)} for report in reports]
         print_json({"exit_code": code, "runs": runs, "passed_over": passed_over})
-    elif not reports and not shown.quiet:
+    elif not reports and not shown.quiet and not code:
         say("nothing is due")

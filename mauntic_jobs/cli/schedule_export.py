@@ -13,6 +13,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError, RefusedError
 from mauntic_jobs.scheduler.crontab import crontab
 from mauntic_jobs.scheduler.fly import fly
+from mauntic_jobs.scheduler.systemd import systemd
 
 app = new_app("Files for other clocks, made from the jobs and their settings. Needs no database.")
 
@@ -30,6 +31,12 @@ def export_crontab(settings: Settings, *, output: Output = Path(), check: Check 
 def export_fly(settings: Settings, *, output: Output = Path(), check: Check = False) -> None:
     """Write `fly/`, with an app for each service and the hourly machine, and `scripts/fly-machines`."""
     _export(fly(list(scheduled_jobs(settings).values())), output, check=check)
+
+
+@command(app, "systemd", example="mauntic-jobs schedule export systemd --check")
+def export_systemd(*, output: Output = Path(), check: Check = False) -> None:
+    """Write `systemd/`: a service for each process of an installation, and a target that starts them all."""
+    _export(systemd(), output, check=check)
 
 
 def _export(files: Mapping[str, str], directory: Path, *, check: bool) -> None:

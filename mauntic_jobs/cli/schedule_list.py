@@ -26,7 +26,7 @@ def print_overview(standings: Sequence[Standing]) -> None:
             "missed": standing.missed,
         }
 
-    print_table([line(standing) for standing in standings], _COLUMNS, unbroken=("job", "cron", "next"))
+    print_table([line(standing) for standing in standings], _COLUMNS)
     for standing in standings:
         for sentence in _findings(standing):
             say(sentence)

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mauntic_jobs import __version__
+from mauntic_jobs.cli.output import plural
+from mauntic_jobs.cli.table_layout import wrapped
 from mauntic_jobs.demo.chart import ramp, sparkline
 from mauntic_jobs.ops.status import FAILED_WITHIN, MOST_DELIVERIES, JobStatus, LateEvents, Status
 from mauntic_jobs.ops.status_findings import Finding, findings, late_text, rough
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 _BARS_SHOWN = 16
 _DOMAINS_SHOWN = 3
 _LATE_SHOWN = 3
-_URGENT, _NOTABLE, _CALM = "bold red", "yellow", "dim"
+# Legible on white and on black.
+_URGENT, _NOTABLE, _CALM, _WELL = "bold red", "bold", "dim", "bold green"
+_MARK = "magenta"
+_INDENT = "    "
 _STATES = {
     "held": "held",
     "ambiguous": "ambiguous",
@@ -29,16 +34,18 @@ _STATES = {
     "warming_up": "waiting for warm-up",
     "asked_to_wait": "deferred by receivers",
     "failed": f"failed within {FAILED_WITHIN // timedelta(hours=1)}h",
+    "refused": f"refused for their recipients within {FAILED_WITHIN // timedelta(hours=1)}h",
+    "expired": f"expired within {FAILED_WITHIN // timedelta(hours=1)}h",
 }
 
 
-def screen(status: Status) -> "RenderableType":
-    """Return everything as Rich renders it."""
+def screen(status: Status, width: int) -> "RenderableType":
+    """Return everything as Rich renders it on a terminal of `width` columns; only commands may be longer."""
     from rich.console import Group
     from rich.text import Text
 
     known = findings(status)
-    parts: list[RenderableType] = [_title(status, known), *_lines(known), Text()]
+    parts: list[RenderableType] = [_title(status, known), *_lines(known, width), Text()]
     if status.jobs is not None:
         parts += [_jobs(status.jobs, known, status.at), Text()]
     if status.queues is not None:
@@ -56,20 +63,23 @@ def _title(status: Status, known: Sequence[Finding]) -> "Text":
     from rich.text import Text
 
     urgent = sum(each.urgent for each in known)
-    verdict = ("all is well", "green") if not known else ("nothing is urgent", _NOTABLE)
+    verdict = ("all is well", _WELL) if not known else ("nothing is urgent", _NOTABLE)
     if urgent:
         verdict = (f"{urgent} to act on", _URGENT)
     return _line(Text.assemble(f"mauntic-jobs {__version__}  {status.at:%Y-%m-%d %H:%M:%S}Z  ", verdict))
 
 
-def _lines(known: Sequence[Finding]) -> "Iterator[Text]":
+def _lines(known: Sequence[Finding], width: int) -> "Iterator[Text]":
     from rich.text import Text
 
     for each in known:
-        style = _URGENT if each.urgent else _NOTABLE
-        yield _line(Text(f"{'!' if each.urgent else '-'} {each.subject}: {each.text}", style))
+        mark, style = ("!", _URGENT) if each.urgent else ("-", _MARK)
+        first, *more = wrapped(f"{each.subject}: {each.text}", width, "  ", _INDENT)
+        yield _line(Text.assemble((f"{mark} ", style), (first[2:], _URGENT if each.urgent else "")))
+        for line in more:
+            yield _line(Text(line, _URGENT if each.urgent else ""))
         if each.command:
-            yield _line(Text(f"    {each.command}"))
+            yield _line(Text(f"{_INDENT}{each.command}"))
 
 
 def _jobs(jobs: Sequence[JobStatus], known: Sequence[Finding], now: datetime) -> "Table":
@@ -103,7 +113,7 @@ def _queues(queues: Sequence[QueueStatus], known: Sequence[Finding]) -> "Rendera
         table.add_row(Text(each.queue.name, _style(each.queue.name, known)), *cells)
     if not quiet:
         return table
-    return Group(table, Text(f"{len(quiet)} queues of scheduled jobs are empty", _CALM))
+    return Group(table, Text(f"{plural(len(quiet), 'queue')} of scheduled jobs empty", _CALM))
 
 
 def _deliveries(status: Status) -> "Text":
@@ -112,7 +122,7 @@ def _deliveries(status: Status) -> "Text":
     counts: dict[str, int] = {}
     for row in status.deliveries or []:
         counts[row["state"]] = counts.get(row["state"], 0) + row["deliveries"]
-    style = {"held": _URGENT, "deferred": _NOTABLE}
+    style = {"held": _URGENT, "deferred": _NOTABLE, "expired": _NOTABLE}
     line = Text("deliveries  ")
     for state, meaning in _STATES.items():
         if counts.get(state):
@@ -120,7 +130,7 @@ def _deliveries(status: Status) -> "Text":
             line.append(f"{counts[state]:,}{more} {meaning}  ", style.get(state, ""))
     if not counts:
         line.append("none is open", _CALM)
-    return _line(line)
+    return line
 
 
 def _domains(status: Status) -> "Text":
@@ -129,7 +139,7 @@ def _domains(status: Status) -> "Text":
     domains = status.domains or []
     named = [f"{each.name} {each.sent:,} of {each.limit:,}" for each in domains[:_DOMAINS_SHOWN]]
     more = f" and {len(domains) - _DOMAINS_SHOWN} more" if len(domains) > _DOMAINS_SHOWN else ""
-    return _line(Text(f"warm-up     near the day's limit: {', '.join(named)}{more}"))
+    return Text(f"warm-up     near the day's limit: {', '.join(named)}{more}")
 
 
 def _late(late: Sequence[LateEvents]) -> "Text":
@@ -137,7 +147,7 @@ def _late(late: Sequence[LateEvents]) -> "Text":
 
     named = ", ".join(late_text(each) for each in late[:_LATE_SHOWN])
     more = f" and {len(late) - _LATE_SHOWN} more" if len(late) > _LATE_SHOWN else ""
-    return _line(Text(f"late        {named}{more}"))
+    return Text(f"late        {named}{more}")
 
 
 def _history(job: JobStatus) -> str:
@@ -162,7 +172,7 @@ def _table(*columns: str) -> "Table":
 
 
 def _line(text: "Text") -> "Text":
-    text.no_wrap, text.overflow = True, "ellipsis"
+    text.no_wrap, text.overflow = True, "ignore"
     return text
 
 

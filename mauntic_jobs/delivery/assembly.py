@@ -15,6 +15,7 @@ from mauntic_jobs.delivery.email import EmailWriter
 from mauntic_jobs.delivery.fairness import Fairness
 from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.delivery.lookups import Lookups
+from mauntic_jobs.delivery.pauses import Pauses
 from mauntic_jobs.delivery.pipeline import Pipeline
 from mauntic_jobs.delivery.providers.directory import Directory
 from mauntic_jobs.delivery.providers.factories import factories
@@ -63,6 +64,7 @@ class Crew:
     consumers: list[Consumer]
     idle: IdleConnections
     clocks: ClockWatch
+    pauses: Pauses
 
 
 @asynccontextmanager
@@ -100,6 +102,7 @@ async def connected(
         idle = IdleConnections()
         directory = Directory(found, factories(settings, client, idle), key, say)
         stack.push_async_callback(directory.close)
+        breaker = Breaker()
         # Exchanges are by channel themselves, whichever channel's numbers keep them.
         observe = next(iter(stats.values())).exchange
         pipeline = Pipeline(
@@ -107,7 +110,7 @@ async def connected(
             lookups=lookups,
             directory=directory,
             warmup=Warmup(shared),
-            sending=Sending(Breaker(), observe),
+            sending=Sending(breaker, observe),
             redis=shared,
             writers={name: writer(lookups, settings.message_limits) for name, writer in _WRITERS.items()},
             fairness=fairness,
@@ -119,7 +122,8 @@ async def connected(
             Consumer(work, shared, redis(worker_name(work.base)), own, tell, report)
             for work, own in zip(works, stats.values(), strict=True)
         ]
-        yield Crew(pipeline, directory, ledger, shared, consumers, idle, clocks)
+        pauses = Pauses(found, breaker, directory.describe, tell, say)
+        yield Crew(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses)
 
 
 def _work(

@@ -1,66 +1,115 @@
-"""Circuit breaker for providers that fail again and again, or want to be asked later."""
+"""Circuit breaker for providers, and the rate limits that they ask for."""
 
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from datetime import datetime
 
 _FAILURES = 5
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 30.0, 300.0
-# Whatever a provider says: by then it is asked again.
+# A provider is tried again by then, whatever limit it asks for.
 _LONGEST_LIMIT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a provider is left alone: its latest answer, the first of `tries` in a row being at `since`, in UTC."""
+
+    reason: str
+    since: datetime
+    tries: int
+
+    def __str__(self) -> str:
+        """Return the sentence that stands beside each message that waits for it."""
+        tries = "1 try" if self.tries == 1 else f"{self.tries:,} tries"
+        return f"{self.reason} (since {self.since:%Y-%m-%d %H:%M} UTC, {tries})"
 
 
 @dataclass(slots=True)
 class _Circuit:
-    failures: int = 0
+    refusal: Refusal
     pause: float = 0.0
-    closed_from: float = 0.0
-    reason: str = ""
+    open_until: float = 0.0
+
+
+@dataclass(slots=True)
+class _Limit:
+    until: float
+    refusal: Refusal
 
 
 class Breaker:
-    """Opens after five failures in a row, for 30 s, and after each further failure for twice as long, up to 5 min."""
+    """Opens after five failures in a row, for 30 s, and after each further failure for twice as long, up to 5 min.
+
+    Keys are hashable names of providers. `watch` says of which keys a success is to be noted, in `recovered`.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._circuits: dict[Hashable, _Circuit] = {}
-        self._limits: dict[Hashable, float] = {}
+        self._limits: dict[Hashable, _Limit] = {}
+        self._watched: frozenset[Hashable] = frozenset()
+        self.recovered: set[Hashable] = set()
 
     def remaining(self, key: Hashable) -> float:
         """Return for how many more seconds nothing is to be tried; 0 if it may be."""
         circuit = self._circuits.get(key)
-        return max(0.0, circuit.closed_from - self._clock()) if circuit else 0.0
+        return max(0.0, circuit.open_until - self._clock()) if circuit else 0.0
+
+    def refusal(self, key: Hashable) -> Refusal | None:
+        """Return why a provider is left alone, or None if it is not."""
+        if self.remaining(key):
+            return self._circuits[key].refusal
+        return self._limits[key].refusal if self.limit(key) else None
+
+    def opened(self) -> dict[Hashable, tuple[Refusal, float]]:
+        """Return the circuits that have opened and that no success has closed, with the seconds until the next try."""
+        return {key: (circuit.refusal, self.remaining(key)) for key, circuit in self._circuits.items() if circuit.pause}
+
+    def watch(self, keys: frozenset[Hashable]) -> None:
+        """Note successes of these keys from now on."""
+        self._watched = keys
 
     def succeeded(self, key: Hashable) -> None:
         """Note that it works."""
         self._circuits.pop(key, None)
+        if key in self._watched:
+            self.recovered.add(key)
 
-    def reason(self, key: Hashable) -> str:
-        """Return why it failed last, empty if it works."""
-        circuit = self._circuits.get(key)
-        return circuit.reason if circuit else ""
+    def close(self, key: Hashable) -> None:
+        """Let it be tried again, as if it had never failed."""
+        self._circuits.pop(key, None)
 
-    def failed(self, key: Hashable, reason: str = "") -> None:
+    def failed(self, key: Hashable, reason: str, now: datetime) -> None:
         """Note that it failed. Failures that were under way when it opened do not count."""
-        circuit = self._circuits.setdefault(key, _Circuit())
-        circuit.reason = reason
-        if circuit.closed_from > self._clock():
+        self.recovered.discard(key)
+        circuit = self._circuits.get(key)
+        if circuit is None:
+            self._circuits[key] = _Circuit(Refusal(reason, now, 1))
             return
-        circuit.failures += 1
-        if circuit.failures >= _FAILURES:
+        if circuit.open_until > self._clock():
+            return
+        circuit.refusal = Refusal(reason, circuit.refusal.since, circuit.refusal.tries + 1)
+        if circuit.refusal.tries >= _FAILURES:
             circuit.pause = min(max(circuit.pause * 2, _SHORTEST_SECONDS), _LONGEST_SECONDS)
-            circuit.closed_from = self._clock() + circuit.pause
+            circuit.open_until = self._clock() + circuit.pause
 
-    def limited(self, key: Hashable, seconds: float) -> None:
-        """Note that it wants to be left alone for so long."""
-        self._limits[key] = max(self._limits.get(key, 0.0), self._clock() + min(seconds, _LONGEST_LIMIT_SECONDS))
+    def limited(self, key: Hashable, seconds: float, reason: str, now: datetime) -> None:
+        """Note that it asks to be left alone for so long."""
+        until = self._clock() + min(seconds, _LONGEST_LIMIT_SECONDS)
+        before = self._limits.get(key)
+        if before is None:
+            self._limits[key] = _Limit(until, Refusal(reason, now, 1))
+            return
+        refusal = Refusal(reason, before.refusal.since, before.refusal.tries + 1)
+        self._limits[key] = _Limit(max(before.until, until), refusal)
 
     def limit(self, key: Hashable) -> float:
-        """Return for how many more seconds it wants to be left alone."""
-        until = self._limits.get(key)
-        if until is None:
+        """Return for how many more seconds it asks to be left alone."""
+        limit = self._limits.get(key)
+        if limit is None:
             return 0.0
-        remaining = until - self._clock()
+        remaining = limit.until - self._clock()
         if remaining <= 0:
             del self._limits[key]
         return max(0.0, remaining)

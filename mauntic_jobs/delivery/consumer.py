@@ -252,8 +252,8 @@ class Consumer:
         self._call_back()
         what = decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
         self._stats.settle(what, time.monotonic() - began)
-        if isinstance(decision, Fail | Retry | Defer):
-            self._report(what, printable_id(taken.id), decision.reason)
+        if (reason := _logged_reason(decision)) is not None:
+            self._report(what, printable_id(taken.id), reason)
         return self._taken(answer, token)
 
     def _release(self, taken: Taken, token: str) -> None:
@@ -273,6 +273,17 @@ class Consumer:
             return await self._calls.settle(taken.id, token, call)
 
         return await self._calls.until_answered(acknowledge, unless=lambda: False)
+
+
+def _logged_reason(decision: Decision) -> str | None:
+    """Return what the log says about a job, or None where it says nothing."""
+    match decision:
+        case Done(_, _, reason):
+            return reason or None
+        case GiveBack() | PutAside():
+            return None
+        case Fail(reason) | Retry(reason) | Defer(_, reason):
+            return reason
 
 
 _NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", PutAside: "deferred", GiveBack: "given back"}

@@ -6,10 +6,14 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The message needs no more. `mark` is the key that tells the Node engine so, and its value."""
+    """The message needs no more. `mark` is the key that tells the Node engine so, and its value.
+
+    `reason` is for the log, empty where there is nothing to log.
+    """
 
     value: str
     mark: tuple[str, str] | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

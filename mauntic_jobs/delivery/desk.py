@@ -16,6 +16,7 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.stores.redis import RedisScripts
 
+_RESENT = (State.AMBIGUOUS, State.FAILED, State.EXPIRED)
 _RECENT = timedelta(days=1)
 
 _sql = statements("deliveries")
@@ -77,17 +78,20 @@ def resolve_sent(session: Session, delivery: str, organization: UUID | None, *, 
 def resolve_resend(
     session: Session, redis: RedisScripts, settings: Settings, delivery: str, organization: UUID | None, now: datetime
 ) -> None:
-    """Have an ambiguous or a failed delivery sent again. Raises UsageError, or RefusedError for any other."""
+    """Have a delivery that is ambiguous, failed or expired sent again.
+
+    Raises UsageError, or RefusedError for any other.
+    """
     row = _one(session, delivery, organization)
-    if row["state"] in (State.AMBIGUOUS, State.FAILED) and row["payload"] is None:
-        raise RefusedError(f"What the delivery {delivery} said is no longer kept: only its producer can send it again.")
-    if row["state"] not in (State.AMBIGUOUS, State.FAILED):
+    if row["state"] not in _RESENT:
         raise RefusedError(
-            f"The delivery {delivery} is {row['state']}: only what is ambiguous or failed can be sent again."
+            f"The delivery {delivery} is {row['state']}: only what is ambiguous, failed or expired can be sent again."
         )
+    if row["payload"] is None:
+        raise RefusedError(f"What the delivery {delivery} said is no longer kept: only its producer can send it again.")
     queue_job = job_id_of(row, row["fence"] + 1)
     parameters = {"organization": row["organization_id"], "delivery": delivery, "fence": row["fence"]}
-    counted = row["state"] == State.FAILED and row["unrecorded"] is None
+    counted = row["state"] != State.AMBIGUOUS and row["unrecorded"] is None
     # First, so that no open delivery has a mark that says it was sent.
     redis.command("DEL", key_of(delivery))
     with session.transaction():
@@ -104,5 +108,5 @@ def _one(session: Session, delivery: str, organization: UUID | None) -> Row:
     if not rows:
         raise UsageError(f"The ledger has no delivery {delivery}.")
     if len(rows) > 1:
-        raise UsageError(f"{len(rows)} organizations have a delivery {delivery}: say which with --organization.")
+        raise UsageError(f"{len(rows)} organizations have a delivery {delivery}: say which with --org.")
     return rows[0]

@@ -77,6 +77,7 @@ class Engine:
             background = {
                 "the sweep of leases": lambda: self._sweep(crew),
                 "the watch of the clocks": crew.clocks.run,
+                "the look at paused providers": crew.pauses.run,
                 "the sweep of idle connections": crew.idle.sweep,
                 "the look at the queues": lambda: self._measure(crew),
                 "the watch for a loss of Redis' data": lambda: watch_redis(self.settings, self.say),
@@ -96,6 +97,9 @@ class Engine:
                     task.cancel()
                 await asyncio.gather(*beside, stopped, working, return_exceptions=True)
                 await self._hand_back(crew)
+                with contextlib.suppress(MaunticJobsError, TimeoutError):
+                    async with asyncio.timeout(_LAST_SECONDS):
+                        await crew.pauses.look()
             for channel, consumer in zip(self.stats, crew.consumers, strict=True):
                 for reason in consumer.left:
                     self.left = True

@@ -14,7 +14,7 @@ def of_recorded(recorded: Recorded, reason: str, mark: tuple[str, str] | None, *
         case State.SENT:
             return Done(State.SENT, mark)
         case State.SUPPRESSED | State.EXPIRED:
-            return Done(recorded.state)
+            return Done(recorded.state, reason=reason if recorded.state is State.EXPIRED else "")
         case State.FAILED:
             return Fail(reason)
         case State.AMBIGUOUS if recorded.held:

@@ -89,7 +89,7 @@ class Ledger:
 
     async def reopen(self, wish: Wish, fence: int) -> None:
         """Let a delivery that has failed at this fence be claimed again; one that has changed since stays as it is."""
-        parameters = {**keys([wish]), "fences": [fence], "queue_jobs": [wish.queue_job]}
+        parameters = {**keys([wish]), "fences": [fence], "queue_jobs": [wish.queue_job], "state": State.FAILED}
         await self._patiently(lambda: self._claims_link.rows(_sql["reopen"], parameters))
 
     async def end_leases(self, most: int = 500) -> list[Row]:

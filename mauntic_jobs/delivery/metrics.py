@@ -1,15 +1,16 @@
-"""The numbers of delivering processes, as Prometheus reads them."""
+"""Metrics of delivering processes, for Prometheus."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mauntic_jobs.delivery.stats import BUCKETS, ChannelStats, exchanges
-from mauntic_jobs.telemetry.metrics import build_family, exposition as text_of, gauge
+from mauntic_jobs.telemetry.metrics import gauge
 
 
-def exposition(stats: Mapping[str, ChannelStats]) -> bytes:
-    """Return the numbers of all channels in Prometheus's text format."""
-    return text_of([build_family(), *_channels(stats), *_providers(stats)])
+def delivery_families(stats: Mapping[str, ChannelStats]) -> Iterator[Any]:
+    """Return the families of all channels."""
+    yield from _channels(stats)
+    yield from _providers(stats)
 
 
 def _channels(stats: Mapping[str, ChannelStats]) -> Iterator[Any]:

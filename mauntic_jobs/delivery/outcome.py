@@ -28,6 +28,10 @@ class RejectReason(StrEnum):
     OTHER = "other"
 
 
+# They put the address on the suppression list: the recipient is at fault, and the sender's installation is not.
+SUPPRESSING = (RejectReason.BOUNCED, RejectReason.SPAM, RejectReason.UNSUBSCRIBED)
+
+
 class Blame(StrEnum):
     """What a refusal is about."""
 

@@ -33,12 +33,13 @@ from mauntic_jobs.setting_types import MessageLimits
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 from mauntic_jobs.stores.redis_link import RedisLink
 from mauntic_jobs.telemetry.logs import bind
-from mauntic_jobs.window import Unit
+from mauntic_jobs.window import Unit, format_duration
 
 _NO_PROVIDER_SECONDS, _WARMUP_JITTER_SECONDS = 300.0, 1800.0
 # Longer than this after it was asked for, a claim may be seen as dead by others.
 _FRESH_SECONDS = 30.0
 _WARMUP_REASON = "warm-up"
+_HOUR = timedelta(hours=1)
 _FAILURES = (Verdict.TEMPORARY, Verdict.PROVIDER, Verdict.UNKNOWN)
 _OPEN = (State.CLAIMED, State.DEFERRED, State.AMBIGUOUS)
 _UNSENT = (Verdict.TEMPORARY, Verdict.DEFERRED, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
@@ -95,8 +96,9 @@ class Pipeline:
     async def _process(self, order: Order) -> Decision:
         # Asked for at once, and needed only when there is something to send.
         asked = self._redis.begin("GET", key_of(order.message.key))
-        if clock.now() - (order.job.retried or order.job.due) > self._max_age and await asked is None:
-            decision = await self._expire(order)
+        age = clock.now() - (order.job.retried or order.job.due)
+        if age > self._max_age and await asked is None:
+            decision = await self._expire(order, age)
             if decision is not None:
                 return decision
         draft, problem = None, ""
@@ -142,7 +144,7 @@ class Pipeline:
                 reason = f"{key_of(order.message.key)} in Redis has a value that the Node engine does not write"
                 return await self._close(order, State.AMBIGUOUS, reason, hold=True)
 
-    async def _expire(self, order: Order) -> Decision | None:
+    async def _expire(self, order: Order, age: timedelta) -> Decision | None:
         """Give up a message that is too old, unless it was tried in time or only waited for its domain's warm-up.
 
         A receiver that asks to wait is not waited for any longer.
@@ -150,7 +152,8 @@ class Pipeline:
         claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
         if not claimed.granted:
             return await self._standing(order, claimed)
-        reason = "it is older than messages may become"
+        hours, most = age // _HOUR, format_duration(self._max_age)
+        reason = f"it was {hours:,} h old when its turn came (limit {most})"
         if is_deferral(claimed.reason):
             return await self._record(order, claimed.fence, State.EXPIRED, f"{reason}; {claimed.reason}")
         if order.job.attempts_made or (claimed.reason or "").startswith(_WARMUP_REASON):

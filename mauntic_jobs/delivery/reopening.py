@@ -1,4 +1,4 @@
-"""Letting deliveries that have failed be sent again by the jobs that asked for them: many at once, and none twice."""
+"""Reopening of deliveries that were not sent, by the jobs that ask for them: many at once, and none twice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,42 +28,44 @@ class Wish:
     added_at: datetime
 
 
-def reopen(session: Session, redis: RedisScripts, wishes: Sequence[Wish]) -> list[str | None]:
-    """Have failed deliveries claimed again, as `resolve_resend` does; return for each why it must not be, or None.
+def reopen(
+    session: Session, redis: RedisScripts, wishes: Sequence[Wish], state: State = State.FAILED
+) -> list[str | None]:
+    """Have deliveries of a state, FAILED or EXPIRED, claimed again; return for each why it must not be, or None.
 
-    One that is open already, or that nobody has ever claimed, is left as it is. Afterwards the jobs are to be retried;
-    should the process die before, `reconcile` finds what is owed, and calling this again changes nothing more.
+    One that is open already, or that no process has ever claimed, is left as it is. Afterwards the jobs are to be
+    retried; should the process die before, `reconcile` finds what is owed, and calling this again changes nothing more.
     """
     if not wishes:
         return []
     rows = _standing(session, wishes)
     values = redis.commands([("GET", key_of(wish.delivery)) for wish in wishes])
     marks = [read_mark(value, wish.organization) for value, wish in zip(values, wishes, strict=True)]
-    refusals = [refusal(wish, row, mark) for wish, row, mark in zip(wishes, rows, marks, strict=True)]
+    refusals = [refusal(wish, row, mark, state) for wish, row, mark in zip(wishes, rows, marks, strict=True)]
     wanted = [each for each in zip(wishes, rows, marks, refusals, strict=True) if each[3] is None]
     in_the_way = [key_of(wish.delivery) for wish, _, mark, _ in wanted if mark is not Mark.NONE]
     if in_the_way:
         # First, so that a delivery is never open while its mark is still there.
         redis.command("DEL", *in_the_way)
-    failed = [(wish, row) for wish, row, _, _ in wanted if row["state"] == State.FAILED]
-    reopened = _reopen(session, failed)
+    reopened = _reopen(session, [(wish, row) for wish, row, _, _ in wanted if row["state"] == state], state)
     return [
-        _CHANGED if why is None and row["state"] == State.FAILED and _key(wish) not in reopened else why
+        _CHANGED if why is None and row["state"] == state and _key(wish) not in reopened else why
         for wish, row, why in zip(wishes, rows, refusals, strict=True)
     ]
 
 
-def refusal(wish: Wish, row: Row, mark: Mark) -> str | None:
+def refusal(wish: Wish, row: Row, mark: Mark, wanted: State = State.FAILED) -> str | None:
     """Return why a delivery must not be sent again, or why it would not be."""
     state = row["state"]
     if state is None:
         return _unknown(wish, row["pruned_before"], mark)
-    if state == State.FAILED and mark is Mark.SENT:
-        return _SENT_ELSEWHERE
+    if state == wanted:
+        return _SENT_ELSEWHERE if mark is Mark.SENT else None
     return {
         State.SENT: "it was sent",
         State.SUPPRESSED: "it must not go to its recipient",
-        State.EXPIRED: "it was given up because it was too old",
+        State.FAILED: "it has failed",
+        State.EXPIRED: "it was given up because it was too old: `mauntic-jobs deliveries resend --state expired`",
         State.AMBIGUOUS: "nobody knows whether it was sent: "
         f"decide with `mauntic-jobs deliveries resolve {wish.delivery}`",
     }.get(State(state))
@@ -83,12 +85,12 @@ def _standing(session: Session, wishes: Sequence[Wish]) -> list[Row]:
     return [by_key[_key(wish)] for wish in wishes]
 
 
-def _reopen(session: Session, failed: Sequence[tuple[Wish, Row]]) -> set[tuple[UUID, str]]:
-    if not failed:
+def _reopen(session: Session, unsent: Sequence[tuple[Wish, Row]], state: State) -> set[tuple[UUID, str]]:
+    if not unsent:
         return set()
-    own = {"fences": [row["fence"] for _, row in failed], "queue_jobs": [wish.queue_job for wish, _ in failed]}
+    own = {"fences": [row["fence"] for _, row in unsent], "queue_jobs": [wish.queue_job for wish, _ in unsent]}
     with session.transaction():
-        rows = session.rows(_sql["reopen"], {**keys([wish for wish, _ in failed]), **own})
+        rows = session.rows(_sql["reopen"], {**keys([wish for wish, _ in unsent]), **own, "state": state})
     return {(row["organization_id"], row["delivery_id"]) for row in rows}
 
 

@@ -81,9 +81,9 @@ class Sending:
         return min([*waits, *limits], default=_SHORTEST_WAIT_SECONDS)
 
     def problem(self, organization: UUID, providers: Sequence[Provider]) -> str:
-        """Return why none of them is tried now: what each last failed for."""
-        reasons = {each.config.name: self.breaker.reason((organization, each.config.id)) for each in providers}
-        known = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
+        """Return why none of them is tried now: the refusal of each, since when, and how often."""
+        found = {each.config.name: self.breaker.refusal((organization, each.config.id)) for each in providers}
+        known = [f"{name}: {refusal}" for name, refusal in found.items() if refusal is not None]
         return clean("; ".join(["no provider works at present", *known]))
 
     async def send(self, organization: UUID, channel: str, providers: Sequence[Provider], content: Any) -> Sent:
@@ -122,11 +122,11 @@ class Sending:
             case Verdict.ACCEPTED | Verdict.PERMANENT:
                 self.breaker.succeeded(key)
             case Verdict.PROVIDER:
-                self.breaker.failed(key, outcome.reason)
+                self.breaker.failed(key, outcome.reason, clock.now())
             case Verdict.RATE_LIMITED:
                 said = _UNSAID_LIMIT_SECONDS if outcome.retry_after is None else outcome.retry_after
                 limit = min(max(said, 0.1), _LONGEST_LIMIT_SECONDS)
-                self.breaker.limited(key, limit)
+                self.breaker.limited(key, limit, outcome.reason, clock.now())
                 return limit
             case _:
                 pass

@@ -28,7 +28,7 @@ _MORE_SUMS = (
     | _SUMS
     | {"page_viewed": "pages"}
 )
-_SERIES = {"email_sent": "cyan", "email_opened": "green", "email_clicked": "yellow"}
+_SERIES = {"email_sent": "cyan", "email_opened": "green", "email_clicked": "magenta"}
 
 
 class Show:

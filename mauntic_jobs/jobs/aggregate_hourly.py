@@ -54,7 +54,7 @@ def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
     for day in days.split(Unit.DAY):
         done.add(rebuild_day(context, context.options, day))
         done.totals["days"] += 1
-    return done.result(("days", "events", "inserted", "updated", "removed", "unchanged"), context.warn)
+    return done.result(("days", "events", "inserted", "updated", "removed", "unchanged"))
 
 
 def rebuild_day(context: Context[Any], options: AggregateHourlyOptions, day: Window) -> Rebuilt:
@@ -109,7 +109,7 @@ AGGREGATE_HOURLY = Job(
     options=AggregateHourlyOptions,
     run=run,
     coverage=coverage,
-    catch_up=CatchUp(Which.ALL, timedelta(hours=48)),
+    catch_up=CatchUp(Which.ALL, timedelta(days=7)),
     queue="analytics:aggregate-hourly",
     measure="events",
 )

@@ -70,7 +70,7 @@ def run(context: Context[GenerateDailyReportsOptions], days: Window) -> JobResul
             messages = sum(rebuilt.totals[name] for name in ("events", "other_channels", "unattributed"))
             record_reported(context, {day.start.date(): messages})
     counters = ("days", "events", *_channels(context, done), "unattributed", *_GROUPS)
-    result = done.result(counters, context.warn)
+    result = done.result(counters)
     options = context.options
     if context.slot is None or options.org or options.campaign or result.refusal is not None:
         return result

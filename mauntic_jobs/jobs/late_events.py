@@ -59,11 +59,9 @@ def with_late_events(context: Context[Any], result: JobResult, reported: datetim
             late = _look(context, days, report)
     except (JobFailedError, StatementTimeoutError) as error:
         problem = f"the look for late events failed: {error}"
-        context.warn(problem)
         return replace(result, partial=True, problems=[*result.problems, problem])
     if late.days:
         context.warn(_sentence(context, late))
-    late.written.tell(context.warn)
     withheld = late.written.totals["withheld"]
     return replace(
         result,
@@ -77,6 +75,7 @@ def with_late_events(context: Context[Any], result: JobResult, reported: datetim
         partial=result.partial or bool(late.written.problems),
         problems=[*result.problems, *late.written.problems],
         withheld=result.withheld + withheld,
+        summary=[*result.summary, *late.written.summary],
     )
 
 

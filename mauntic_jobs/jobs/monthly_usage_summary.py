@@ -43,7 +43,7 @@ def run(context: Context[MonthlyUsageSummaryOptions], months: Window) -> JobResu
     for month in months.split(Unit.MONTH):
         done.add(rebuild_month(context, context.options, month))
         done.totals["months"] += 1
-    return done.result(("months", "events", "inserted", "updated", "removed", "unchanged"), context.warn)
+    return done.result(("months", "events", "inserted", "updated", "removed", "unchanged"))
 
 
 def rebuild_month(context: Context[Any], options: MonthlyUsageSummaryOptions, month: Window) -> Rebuilt:

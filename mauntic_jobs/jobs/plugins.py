@@ -16,6 +16,8 @@ RESERVED = frozenset(
     {
         "alerts",
         "config",
+        "help",
+        "version",
         "db",
         "deliver",
         "deliveries",

@@ -9,7 +9,7 @@ recorded, and everything else is written.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,26 +58,37 @@ class Rebuilt:
         self.withheld += other.withheld
         self.problems += other.problems
 
-    def tell(self, warn: Callable[[str], None]) -> None:
-        """Tell the person at the terminal what was withheld."""
-        for problem in self.problems:
-            warn(problem)
+    @property
+    def summary(self) -> list[Row]:
+        """The totals of what was withheld, by bucket and reason."""
+        firsts = {(row["bucket"], row["reason"]): row for row in reversed(self.withheld)}
+        return [
+            {
+                "bucket": bucket,
+                "reason": reason,
+                "groups": row["groups_in_all"],
+                "organizations": row["organizations"],
+                "old_total": row["old_in_all"],
+                "new_total": row["new_in_all"],
+            }
+            for (bucket, reason), row in sorted(firsts.items())
+        ]
 
-    def result(self, counters: Iterable[str], warn: Callable[[str], None]) -> JobResult:
+    def result(self, counters: Iterable[str]) -> JobResult:
         """Return the job's result: partial if groups were withheld, and a refusal if there was no other group."""
         withheld = self.totals["withheld"]
         handled = sum(self.totals[name] for name in ("inserted", "updated", "removed", "unchanged"))
         refusal = None
         if withheld and not handled:
-            refusal = RefusedError(f"Nothing was written. {' '.join(self.problems)}", self.withheld[:_SHOWN])
-        else:
-            self.tell(warn)
+            text = f"Nothing was written. {' '.join(self.problems)}"
+            refusal = RefusedError(text, self.withheld[:_SHOWN], self.summary)
         return JobResult(
             {name: self.totals[name] for name in (*counters, "withheld")},
             self.changes,
             partial=bool(self.problems),
             problems=self.problems,
             withheld=withheld,
+            summary=self.summary,
             refusal=refusal,
         )
 

@@ -83,8 +83,6 @@ def _evaluate_apart(context: Context[SegmentTriggerEvalOptions], trigger: Row) -
             line |= _evaluate(context, trigger)
     except (JobFailedError, StatementTimeoutError) as error:
         line |= {"outcome": "failed", "problem": str(error)}
-    if line["problem"]:
-        context.warn(f"{trigger['journey']}, trigger {trigger['id']}: {line['problem']}")
     return line
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from mauntic_jobs.job import Row
 
+# The reason of a group of which a recorded value would fall.
+SHRINKS = "shrinks"
 _ORGANIZATIONS_NAMED = 5
 
 

@@ -535,7 +535,8 @@ BEGIN
             END,
             reject_reason = judged.reject,
             payload = CASE
-                WHEN judged.new_state NOT IN ('sent', 'suppressed') THEN coalesce(judged.payload, delivery.payload)
+                WHEN judged.new_state NOT IN ('sent', 'suppressed') AND judged.for_good IS NOT TRUE
+                    THEN coalesce(judged.payload, delivery.payload)
             END,
             counted = delivery.counted OR (
                 judged.new_state IN ('sent', 'failed', 'suppressed', 'expired') AND judged.elsewhere IS NOT TRUE

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.outcome import SUPPRESSING
 from mauntic_jobs.delivery.warmup import daily_limit
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Job, Row
@@ -21,7 +22,9 @@ from mauntic_jobs.window import Unit, naive
 
 # Deliveries of a state are counted up to here, alerts and domains looked at up to there.
 MOST_DELIVERIES = 100_000
-_MOST_ALERTS, _MOST_DOMAINS, _MOST_LATE = 100, 1000, 100
+_MOST_ALERTS, _MOST_DOMAINS, _MOST_LATE, _MOST_PAUSES = 100, 1000, 100, 1000
+# A provider that nothing has tried for so long after its pause is no longer known to fail.
+_PAUSE_ENDED = timedelta(minutes=10)
 _RUNS_OF_HISTORY = 20
 _NEAR_LIMIT = 0.8
 FAILED_WITHIN = timedelta(days=1)
@@ -88,7 +91,8 @@ class Status:
 
     `deliveries` are rows of `channel`, `state`, `deliveries`, `oldest` and `next`; `domains` are those near their
     limit; `alerts` are the open ones; `late` are the organizations with late events, the largest share first. `loss` is
-    a loss of Redis' data that was not recovered from.
+    a loss of Redis' data that was not recovered from. `pauses` are the providers that circuit breakers leave alone,
+    with the messages `held`.
     """
 
     at: datetime
@@ -98,6 +102,7 @@ class Status:
     domains: list[Domain] | None = None
     alerts: list[Row] | None = None
     loss: Loss | None = None
+    pauses: list[Row] | None = None
     late: list[LateEvents] | None = None
     problems: dict[str, MaunticJobsError] = field(default_factory=dict)
 
@@ -112,8 +117,9 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
     try:
         with connect(settings) as session, session.transaction(_LIMITS):
             status.jobs = _jobs(session, jobs, settings, now)
-            parameters = {"most": MOST_DELIVERIES, "since": now - FAILED_WITHIN}
+            parameters = {"most": MOST_DELIVERIES, "since": now - FAILED_WITHIN, "recipients": list(SUPPRESSING)}
             status.deliveries = session.rows(_sql["deliveries"], parameters)
+            status.pauses = _pauses(session, now)
             status.domains = [each for each in _domains(session, now) if each.sent >= _NEAR_LIMIT * each.limit]
             status.alerts = session.rows(_sql["alerts"], {"most": _MOST_ALERTS})
             marker = read_marker(session, settings)
@@ -130,6 +136,11 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
     except MaunticJobsError as error:
         status.problems["redis"] = error
     return status
+
+
+def _pauses(session: Session, now: datetime) -> list[Row]:
+    asked = {"most": MOST_DELIVERIES, "most_pauses": _MOST_PAUSES, "ended": now - _PAUSE_ENDED}
+    return session.rows(_sql["pauses"], asked)
 
 
 def _jobs(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[JobStatus]:

@@ -7,6 +7,8 @@ from statistics import median
 
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Row
+from mauntic_jobs.ops.dead_letters.fingerprints import normalised
+from mauntic_jobs.ops.masking import masked_text
 from mauntic_jobs.ops.status import JobStatus, LateEvents, Status
 from mauntic_jobs.ops.status_queues import Kind, QueueStatus
 from mauntic_jobs.scheduler.overview import MISSED_WITHIN
@@ -46,6 +48,7 @@ def findings(status: Status) -> list[Finding]:
     found += _overdue(jobs, status.at)
     for job in jobs:
         found += _of_run(job, status.at)
+    found += _of_pauses(status.pauses or [])
     found += _of_deliveries(status)
     for queue in queues:
         found += _of_queue(queue, status.at)
@@ -115,6 +118,34 @@ def _other_workers(queues: Sequence[QueueStatus]) -> Iterator[Finding]:
             yield Finding(", ".join(names), meaning, "mauntic-jobs doctor")
 
 
+def _of_pauses(pauses: Sequence[Row]) -> Iterator[Finding]:
+    """Yield a finding for each kind of provider and refusal: a host that is down is the same fault for all tenants."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in pauses:
+        kind = row["provider"].partition(" ")[0]
+        groups.setdefault((row["channel"], kind, normalised(row["reason"])), []).append(row)
+    for (channel, kind, _), rows in groups.items():
+        organizations = list(dict.fromkeys(str(row["organization_id"]) for row in rows))
+        held = sum({(row["organization_id"], row["channel"]): row["held"] for row in rows}.values())
+        name = rows[0]["provider"] if len(rows) == 1 else f"{_count(len(rows), f'{kind} provider')}"
+        whose = f"organization {organizations[0]}" if len(organizations) == 1 else _several(organizations)
+        since = min(row["since"] for row in rows)
+        waiting = "nothing waits for it" if not held else f"{held:,} {channel} waiting"
+        tries = _count(max(row["tries"] for row in rows), "try", "tries")
+        text = (
+            f"{name} of {whose} refuses since {since:%Y-%m-%d %H:%M} UTC ({tries}); "
+            f"{waiting}: {masked_text(rows[0]['reason'])}"
+        )
+        org = f" --org {organizations[0]}" if len(organizations) == 1 else ""
+        yield Finding("providers", text, f"mauntic-jobs providers check{org} --retry-now", urgent=bool(held))
+
+
+def _several(organizations: Sequence[str]) -> str:
+    named, more = organizations[:2], len(organizations) - 2
+    others = f" and {more:,} more" if more > 0 else ""
+    return f"{_count(len(organizations), 'organization')} ({', '.join(named)}{others})"
+
+
 def _of_deliveries(status: Status) -> Iterator[Finding]:
     held = [row for row in status.deliveries or [] if row["state"] == "held"]
     if held:
@@ -125,6 +156,10 @@ def _of_deliveries(status: Status) -> Iterator[Finding]:
     if deferred:
         text = f"{deferred:,} deferred for want of a provider that works"
         yield Finding("deliveries", text, "mauntic-jobs deliveries list --state deferred")
+    expired = sum(row["deliveries"] for row in status.deliveries or [] if row["state"] == "expired")
+    if expired:
+        text = f"{expired:,} expired within a day: older than --max-age when their turn came, and not sent"
+        yield Finding("deliveries", text, "mauntic-jobs deliveries list --state expired")
 
 
 def _late(late: Sequence[LateEvents]) -> Iterator[Finding]:
@@ -166,8 +201,8 @@ def _ago(instant: datetime, now: datetime) -> str:
     return rough(now - instant)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def _count(number: int, noun: str, nouns: str = "") -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {nouns or noun + 's'}"
 
 
 _STEPS: Sequence[tuple[timedelta, str]] = (

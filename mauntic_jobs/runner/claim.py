@@ -101,12 +101,14 @@ def succeed(session: Session, claim: Claim, counters: Mapping[str, int], problem
         raise FencedError(f"Run {claim.id} has ended already.")
 
 
-def fail(session: Session, claim: Claim, error: str, *, gives_up: bool) -> None:
-    """Record failure, unless the run has ended already or is another's. `error` is already scrubbed.
+def fail(session: Session, claim: Claim, error: str) -> None:
+    """Record failure, unless the run has ended already or is another's. `error` is already scrubbed."""
+    session.execute(_sql["fail"], {**claim.parameters, "error": error})
 
-    `gives_up` leaves the slot to others: the run was stopped, and did not fail by itself.
-    """
-    session.execute(_sql["fail"], {**claim.parameters, "error": error, "gives_up": gives_up})
+
+def stop(session: Session, claim: Claim, signal: str) -> None:
+    """Record that a signal stopped the run, unless it has ended already or is another's; its slot is due again."""
+    session.execute(_sql["stop"], {**claim.parameters, "error": signal})
 
 
 def refuse(session: Session, claim: Claim, error: str) -> None:
@@ -114,7 +116,7 @@ def refuse(session: Session, claim: Claim, error: str) -> None:
 
     Raises FencedError if the run is another's by now.
     """
-    if not session.execute(_sql["fail"], {**claim.parameters, "error": error, "gives_up": False}):
+    if not session.execute(_sql["fail"], {**claim.parameters, "error": error}):
         _ended(session, claim)
         raise FencedError(f"Run {claim.id} has ended already.")
 
@@ -194,7 +196,7 @@ def _owner(session: Session, request: Request) -> str:
 def _ended(session: Session, claim: Claim) -> Status:
     status = Status(session.row(_sql["state"], claim.parameters)["status"])
     # Only its own process records that a run has failed.
-    if status in (Status.SUCCEEDED, Status.FAILED):
+    if status in (Status.SUCCEEDED, Status.FAILED, Status.STOPPED):
         return status
     raise FencedError(
         f"Run {claim.id} was taken over by another process, because this one had shown no sign of life; "

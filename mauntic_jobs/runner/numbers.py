@@ -9,7 +9,7 @@ from mauntic_jobs.runner.request import Report, Request, Status
 from mauntic_jobs.telemetry.metrics import JobNumbers, exposition, job_families, samples
 from mauntic_jobs.telemetry.textfile import write_textfile
 
-_ENDED = (Status.SUCCEEDED, Status.FAILED, Status.LOST)
+_ENDED = (Status.SUCCEEDED, Status.FAILED, Status.STOPPED, Status.LOST)
 _SUCCESS = "mauntic_job_last_success_timestamp_seconds"
 _ROWS = "mauntic_job_last_success_rows"
 

@@ -32,6 +32,7 @@ class Status(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    STOPPED = "stopped"
     SKIPPED = "skipped"
     LOST = "lost"
     MISSED = "missed"
@@ -75,7 +76,8 @@ class Request:
 class Report:
     """How a run ended. `run_id` is None for a rehearsal, and where the ledger could not be reached.
 
-    `untold` are the alerts that nobody could be told of, with the reason.
+    `summary` are the totals of groups that were withheld, by bucket and reason. `untold` are the alerts that nobody
+    could be told of, with the reason.
     """
 
     job: str
@@ -90,6 +92,7 @@ class Report:
     implausible: bool = False
     withheld: int = 0
     problems: Sequence[str] = ()
+    summary: Sequence[Mapping[str, Any]] = ()
     error: MaunticJobsError | None = None
     untold: Mapping[str, str] = field(default_factory=dict)
 

@@ -78,10 +78,10 @@ class _Run:
         except MaunticJobsError as raised:
             return self._report(*self._record(raised))
         except Interrupted as signal:
-            self._record(JobFailedError(str(signal)), gives_up=True)
-            leave_numbers(self._request, self._report(Status.FAILED, None))
+            self._record_stop(str(signal))
+            leave_numbers(self._request, self._report(Status.STOPPED, None))
             if self._pings:
-                self._pings.end(signal.exit_code, str(signal))
+                # A check that was started and does not end stays armed: the slot is due again.
                 self._pings.wait()
             raise
         except Exception as defect:
@@ -129,11 +129,8 @@ class _Run:
                 )
                 time.sleep(delay.total_seconds())
 
-    def _record(self, error: MaunticJobsError, *, gives_up: bool = False) -> tuple[Status, MaunticJobsError]:
-        """Write how the run failed to the ledger, and return the status and the error to report.
-
-        `gives_up` leaves its slot to others.
-        """
+    def _record(self, error: MaunticJobsError) -> tuple[Status, MaunticJobsError]:
+        """Write how the run failed to the ledger, and return the status and the error to report."""
         overlap = self._request.overlap
         if isinstance(error, FencedError):
             return Status.LOST, error
@@ -144,10 +141,17 @@ class _Run:
             status = Status.SKIPPED if overlap is Overlap.SKIP else Status.FAILED
             error = error if overlap is Overlap.SKIP else JobFailedError(str(error))
         try:
-            self._write_end(status, scrub(str(error)), gives_up=gives_up)
+            self._write_end(status, scrub(str(error)))
         except MaunticJobsError as unrecorded:
             self._request.tell(f"{self._request.job.name}: the ledger does not know of this: {unrecorded}")
         return status, error
+
+    def _record_stop(self, signal: str) -> None:
+        try:
+            if self._claim is not None:
+                claims.stop(self._connected(), self._claim, signal)
+        except MaunticJobsError as unrecorded:
+            self._request.tell(f"{self._request.job.name}: the ledger does not know of this: {unrecorded}")
 
     def close(self) -> None:
         """Stop the heartbeat and close the connections."""
@@ -203,7 +207,6 @@ class _Run:
     def _unpublished(self, written: JobResult, error: MaunticJobsError) -> JobResult:
         problem = f"what the run committed is not on its queue yet: {error} The next run publishes it, or "
         problem += "`mauntic-jobs outbox publish` does."
-        self._request.tell(f"{self._request.job.name}: {problem}")
         return replace(written, partial=True, problems=[*written.problems, problem])
 
     def _rehearse(self) -> JobResult:
@@ -246,9 +249,9 @@ class _Run:
         if self._session is not None:
             self._session.cancel()
 
-    def _write_end(self, status: Status, error: str, *, gives_up: bool) -> None:
+    def _write_end(self, status: Status, error: str) -> None:
         if self._claim is not None:
-            claims.fail(self._connected(), self._claim, error, gives_up=gives_up)
+            claims.fail(self._connected(), self._claim, error)
         elif status is Status.SKIPPED:
             self._run_id = claims.record_ended(self._connected(), self._request, status, error, self._attempt)
 
@@ -266,5 +269,6 @@ class _Run:
             implausible=result.implausible,
             withheld=result.withheld,
             problems=result.problems,
+            summary=error.summary if isinstance(error, RefusedError) else result.summary,
             error=error,
         )

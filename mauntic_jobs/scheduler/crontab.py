@@ -1,9 +1,10 @@
-"""The crontab: a line for each job, for Vixie cron and supercronic alike."""
+"""Crontab of an installation, for Vixie cron and supercronic: a line for each job, and for watching and pruning."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from mauntic_jobs.job import Job
+from mauntic_jobs.scheduler.upkeep import UPKEEP
 
 COMMAND = "mauntic-jobs schedule export crontab"
 
@@ -12,7 +13,7 @@ _HEAD = f"""\
 #
 # DATABASE_URL and REDIS_URL come from /etc/mauntic-jobs.toml, or from lines like the ones below. Times are UTC: where
 # the host's clock runs in another zone, a job is called at another hour, but answers the latest slot in UTC.
-# Each line runs a slot that nobody has claimed: `schedule run` and other hosts may be at it too.
+# Jobs run slots that no process has claimed. The last lines watch and prune. `deliver --all` is a process that stays.
 SHELL=/bin/sh
 PATH=/opt/mauntic-jobs/bin:/usr/local/bin:/usr/bin:/bin
 """
@@ -22,4 +23,6 @@ def crontab(jobs: Sequence[Job[Any]]) -> str:
     """Return the crontab of these jobs, as the settings want them scheduled."""
     width = max((len(job.cron) for job in jobs), default=0)
     flags = "--slot latest --skip-ok --quiet"
-    return _HEAD + "".join(f"\n# {job.summary}\n{job.cron:{width}} mauntic-jobs {job.name} {flags}\n" for job in jobs)
+    lines = [(job.summary, job.cron, f"{job.name} {flags}") for job in jobs]
+    lines += [(f"{each.purpose.capitalize()}.", each.cron, each.once) for each in UPKEEP if each.cron and each.once]
+    return _HEAD + "".join(f"\n# {purpose}\n{cron:{width}} mauntic-jobs {words}\n" for purpose, cron, words in lines)

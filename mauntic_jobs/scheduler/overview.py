@@ -27,10 +27,10 @@ _sql = statements("schedules")
 class Standing:
     """How one job's schedule stands.
 
-    `due` are the slots that wait to be run, `overdue_since` the oldest of them if it waits for too long. `missed` and
-    `superseded` count the slots that were passed over within 30 days. `clocks` are the launchers that claimed a slot
-    within 24 hours: more than one means that a second clock is on. `last` is the latest run's row, if there is one:
-    `run`, `status`, `started_at`, `seconds`, `slot`, `error`.
+    `due` are the slots that wait to be run, or for which another one is run, `overdue_since` the oldest of them if it
+    waits for too long. `missed` and `superseded` count the slots that were passed over within 30 days. `clocks` are the
+    launchers that claimed a slot within 24 hours: more than one means that a second clock is on. `last` is the latest
+    run's row, if there is one: `run`, `status`, `started_at`, `seconds`, `slot`, `error`.
     """
 
     job: Job[Any]
@@ -58,11 +58,11 @@ def upcoming(jobs: Sequence[Job[Any]], now: datetime, count: int) -> list[tuple[
 
 
 def _standing(each: Plan, row: Mapping[str, Any], settings: Settings, now: datetime) -> Standing:
-    overdue = next(iter(each.due), None)
+    overdue = next(iter(each.waiting), None)
     return Standing(
         job=each.job,
         next=next_slot(each.job.cron, now),
-        due=each.due,
+        due=each.waiting,
         overdue_since=overdue if overdue is not None and now - overdue > settings.overdue_after else None,
         missed=row["missed"] + sum(passed.status == "missed" for passed in each.passed),
         superseded=row["superseded"] + sum(passed.status == "superseded" for passed in each.passed),

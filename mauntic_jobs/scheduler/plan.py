@@ -1,4 +1,4 @@
-"""What is to become of a job's slots: which are due, and which are passed over, and why. Pure reckoning."""
+"""Plan of a job's slots: which are due, and which are passed over, and why. Reads and writes nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,12 +6,13 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
-from mauntic_jobs.catch_up import ON_TIME, CatchUp, Which
+from mauntic_jobs.catch_up import ON_TIME, Which
+from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import slots
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.shared_time import MAX_SKEW
-from mauntic_jobs.window import format_duration
+from mauntic_jobs.window import Window, format_duration
 
 # A record of how far slots are settled that lags behind by more is brought up to date without another reason.
 _LONGEST_LAG = 100
@@ -52,6 +53,7 @@ class Plan:
     `settled` and `cron` are the record to be kept of it; `news` is whether that is worth writing. `waits_for` is the
     run that is under way, if one is. With `resets`, slots of the future are settled, which has to be taken back first.
     `unseen` is whether no clock has ever looked at the job, `changed` whether its cron line is a new one from here on.
+    `waiting` are the slots that are due and those for whose data a due one stands, oldest first.
     """
 
     job: Job[Any]
@@ -65,9 +67,10 @@ class Plan:
     resets: bool = False
     unseen: bool = False
     changed: bool = False
+    waiting: Sequence[datetime] = ()
 
 
-def plan(job: Job[Any], state: SlotState, now: datetime) -> Plan:
+def plan(job: Job[Any], state: SlotState, settings: Settings, now: datetime) -> Plan:
     """Return what is to be done for `job` at `now`, the database's time, aware, in UTC.
 
     A job that was never scheduled starts with the slot that has just struck, or after the latest that somebody claimed.
@@ -80,8 +83,10 @@ def plan(job: Job[Any], state: SlotState, now: datetime) -> Plan:
     start = state.settled if state.settled is not None else state.latest or now - ON_TIME
     struck = list(takewhile(lambda slot: slot <= now, slots(state.cron or job.cron, start)))
     left = [slot for slot in struck if slot not in state.done and slot not in state.open]
-    chosen, passed = _choose(job.catch_up, left, struck[-1], now) if left else ([], [])
-    due = [slot for slot in chosen if slot not in state.held]
+    chosen, passed = _choose(job, [slot for slot in left if slot not in state.held], struck, settings, now)
+    due = list(chosen)
+    stood_for = [each.slot for each in passed if each.status is Status.SUPERSEDED]
+    waiting = sorted([*due, *stood_for]) if due and job.catch_up.which is Which.ALL else due
     accounted = state.done | {each.slot for each in passed}
     settled_slots = list(takewhile(lambda slot: slot in accounted, struck))
     changed = known and state.cron != job.cron and len(settled_slots) == len(struck)
@@ -97,6 +102,7 @@ def plan(job: Job[Any], state: SlotState, now: datetime) -> Plan:
         news=not known or changed or bool(due or passed) or len(settled_slots) > _LONGEST_LAG,
         waits_for=state.running,
         unseen=state.settled is None and state.latest is None,
+        waiting=waiting,
     )
 
 
@@ -112,15 +118,62 @@ def without(each: Plan, tried: set[tuple[str, datetime]]) -> Plan:
 
 
 def _choose(
-    policy: CatchUp, left: Sequence[datetime], newest: datetime, now: datetime
+    job: Job[Any], left: Sequence[datetime], struck: Sequence[datetime], settings: Settings, now: datetime
 ) -> tuple[list[datetime], list[Passed]]:
+    """Return which of the slots that are `left` are run, and which are passed over; `struck` are all of them."""
+    if not left:
+        return [], []
+    policy, newest = job.catch_up, struck[-1]
     oldest = now - policy.within
     in_time = [slot for slot in left if slot >= oldest]
     late = f"nobody ran it within {format_duration(policy.within)}"
-    if policy.which is not Which.LATEST:
-        return in_time, [Passed(slot, Status.MISSED, late) for slot in left if slot < oldest]
-    if newest == left[-1] and newest < oldest:
-        return [], [Passed(slot, Status.MISSED, late) for slot in left]
-    instead = f"slot {newest:%Y-%m-%dT%H:%M}Z stands for it"
-    due = [slot for slot in in_time if slot == newest]
-    return due, [Passed(slot, Status.SUPERSEDED, instead) for slot in left if slot != newest]
+    if policy.which is Which.LATEST:
+        if newest == left[-1] and newest < oldest:
+            return [], [Passed(slot, Status.MISSED, late) for slot in left]
+        due = [slot for slot in in_time if slot == newest]
+        return due, [Passed(slot, Status.SUPERSEDED, _instead(newest)) for slot in left if slot != newest]
+    stand_ins = _stand_ins(job, left, in_time, settings) if policy.which is Which.ALL else {}
+    passed = [
+        Passed(slot, Status.SUPERSEDED, _instead(stand_ins[slot]))
+        if slot in stand_ins
+        else Passed(slot, Status.MISSED, late)
+        for slot in left
+        if slot in stand_ins or slot < oldest
+    ]
+    return [slot for slot in in_time if slot not in stand_ins], passed
+
+
+def _instead(slot: datetime) -> str:
+    return f"slot {slot:%Y-%m-%dT%H:%M}Z stands for it"
+
+
+def _stand_ins(
+    job: Job[Any], left: Sequence[datetime], in_time: Sequence[datetime], settings: Settings
+) -> dict[datetime, datetime]:
+    """Return the slots whose buckets are rebuilt whole for another slot, with that one.
+
+    Of the slots of one bucket the latest stands for the others, however old they are; a slot is run all the same if it
+    covers a further bucket that no other covers.
+    """
+    if job.bucket is None or not in_time:
+        return {}
+    latest = {job.bucket.floor(Window.before(slot, job.unit).start): slot for slot in in_time}
+    covered = {bucket: slot for slot in latest.values() for bucket in _buckets(job, slot, settings)}
+    stand_ins: dict[datetime, datetime] = {}
+    first = min(covered)
+    for slot in reversed(left):
+        if slot in latest.values() or slot <= first:
+            continue
+        buckets = _buckets(job, slot, settings)
+        if all(bucket in covered for bucket in buckets):
+            stand_ins[slot] = covered[buckets[-1]]
+        elif slot >= in_time[0]:
+            covered.update(dict.fromkeys(buckets, slot))
+            first = min(covered)
+    return stand_ins
+
+
+def _buckets(job: Job[Any], slot: datetime, settings: Settings) -> list[datetime]:
+    """Return the starts of the buckets that a slot's run rebuilds, oldest first."""
+    coverage = job.coverage(Window.before(slot, job.unit), job.options(), settings)
+    return [bucket.start for bucket in coverage.split(job.bucket)]

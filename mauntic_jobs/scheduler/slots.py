@@ -28,7 +28,7 @@ def read_plans(session: Session, jobs: Sequence[Job[Any]], settings: Settings, n
     names = [job.name for job in jobs]
     wanted = {"jobs": names, "takeover_after": settings.takeover_after, "pause": _PAUSE_AFTER_LOSS}
     states = {row["job"]: _state(row) for row in session.rows(_sql["state"], wanted)}
-    return [plan(job, states[job.name], now) for job in jobs]
+    return [plan(job, states[job.name], settings, now) for job in jobs]
 
 
 def record(

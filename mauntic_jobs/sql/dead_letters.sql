@@ -68,6 +68,13 @@ SELECT
 FROM unnest(%(ids)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS asked (id, start, finish)
 INNER JOIN mauntic_jobs.runs AS failed ON failed.id = asked.id
 
+-- reject_reasons -- Why providers refused deliveries, by organization and id.
+SELECT delivery.organization_id, delivery.delivery_id, delivery.reject_reason
+FROM unnest(%(organizations)s::uuid[], %(deliveries)s::text[]) AS wanted (organization_id, delivery_id)
+INNER JOIN mauntic_jobs.deliveries AS delivery
+    ON delivery.organization_id = wanted.organization_id AND delivery.delivery_id = wanted.delivery_id
+WHERE delivery.state = 'failed'
+
 -- slot_holder -- Name the run that answers a slot.
 SELECT id, status FROM mauntic_jobs.runs WHERE job = %(job)s AND slot = %(slot)s AND claims_slot
 

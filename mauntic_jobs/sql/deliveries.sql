@@ -213,7 +213,8 @@ WHERE
     )
 ORDER BY delivery_events.created_at
 
--- resend -- Let an ambiguous or a failed delivery be claimed again, and uncount its failure; say whether it was done.
+-- resend -- Let a delivery that is ambiguous, failed or expired be claimed again, and uncount its failure; say whether it
+-- was done.
 WITH changed AS (
     UPDATE mauntic_jobs.deliveries
     SET
@@ -222,7 +223,7 @@ WITH changed AS (
         unrecorded = NULL, updated_at = clock_timestamp()
     WHERE
         organization_id = %(organization)s AND delivery_id = %(delivery)s AND fence = %(fence)s
-        AND state IN ('ambiguous', 'failed')
+        AND state IN ('ambiguous', 'failed', 'expired')
     RETURNING organization_id, job_id
 )
 UPDATE delivery.delivery_jobs AS job
@@ -277,30 +278,31 @@ FROM unnest(%(organizations)s::uuid[], %(deliveries)s::text[]) AS wanted (organi
 LEFT JOIN mauntic_jobs.deliveries AS delivery
     ON delivery.organization_id = wanted.organization_id AND delivery.delivery_id = wanted.delivery_id
 
--- reopen -- Let failed deliveries be claimed again, by the BullMQ jobs given, and uncount their failures; name them.
+-- reopen -- Let deliveries of a state (failed or expired) be claimed again, by the BullMQ jobs given, and uncount their
+-- failures; name them.
 WITH wanted AS (
     SELECT *
     FROM unnest(
         %(organizations)s::uuid[], %(deliveries)s::text[], %(fences)s::bigint[], %(queue_jobs)s::text[]
     ) AS given (organization_id, delivery_id, fence, queue_job)
-), failed AS MATERIALIZED (
+), unsent AS MATERIALIZED (
     -- In one order, so that no two processes wait for each other.
     SELECT
         delivery.organization_id, delivery.delivery_id, wanted.queue_job, delivery.unrecorded IS NULL AS is_counted
     FROM mauntic_jobs.deliveries AS delivery
     INNER JOIN wanted
         ON wanted.organization_id = delivery.organization_id AND wanted.delivery_id = delivery.delivery_id
-    WHERE delivery.unsent_state = 'failed' AND delivery.fence = wanted.fence
+    WHERE delivery.unsent_state = %(state)s AND delivery.fence = wanted.fence
     ORDER BY delivery.organization_id, delivery.delivery_id
     FOR UPDATE OF delivery
 ), changed AS (
     UPDATE mauntic_jobs.deliveries AS delivery
     SET
         state = 'claimed', until = NULL, reason = 'sent again by hand', fence = delivery.fence + 1,
-        queue_job = failed.queue_job, unrecorded = NULL, updated_at = clock_timestamp()
-    FROM failed
-    WHERE delivery.organization_id = failed.organization_id AND delivery.delivery_id = failed.delivery_id
-    RETURNING delivery.organization_id, delivery.delivery_id, delivery.job_id, failed.is_counted
+        queue_job = unsent.queue_job, unrecorded = NULL, updated_at = clock_timestamp()
+    FROM unsent
+    WHERE delivery.organization_id = unsent.organization_id AND delivery.delivery_id = unsent.delivery_id
+    RETURNING delivery.organization_id, delivery.delivery_id, delivery.job_id, unsent.is_counted
 ), counted AS (
     SELECT organization_id, job_id, count(*) FILTER (WHERE is_counted) AS reopened
     FROM changed
@@ -321,29 +323,59 @@ WITH wanted AS (
 )
 SELECT organization_id, delivery_id FROM changed
 
--- failed_reasons -- Why messages of a campaign have failed, and of how many no content is left to be sent again.
-SELECT delivery.reason, count(*) AS deliveries, count(*) FILTER (WHERE delivery.payload IS NULL) AS gone
-FROM delivery.delivery_jobs AS job
-INNER JOIN mauntic_jobs.deliveries AS delivery
-    ON delivery.job_id = job.id AND delivery.organization_id = job.organization_id
-WHERE
-    job.id = %(job)s AND delivery.unsent_state = 'failed'
-    AND (%(reason)s::text IS NULL OR strpos(lower(delivery.reason), lower(%(reason)s::text)) > 0)
-GROUP BY delivery.reason
-ORDER BY deliveries DESC, delivery.reason
+-- campaign_owner -- The organization that a campaign belongs to.
+SELECT organization_id FROM delivery.delivery_jobs WHERE id = %(campaign)s
 
--- failed_page -- Failed messages of a campaign that can be sent again, a page after the last delivery id given.
+-- unsent_reasons -- Why messages of a state were not sent, by organization and channel; `gone` have no content. Each
+-- condition but the state is for all if it is null.
+SELECT
+    delivery.organization_id, delivery.channel, delivery.reason, count(*) AS deliveries,
+    count(*) FILTER (WHERE delivery.payload IS NULL) AS gone
+FROM mauntic_jobs.deliveries AS delivery
+WHERE
+    delivery.unsent_state = %(state)s
+    AND (%(organization)s::uuid IS NULL OR delivery.organization_id = %(organization)s::uuid)
+    AND (%(campaign)s::uuid IS NULL OR delivery.job_id = %(campaign)s::uuid)
+    AND (%(channel)s::text IS NULL OR delivery.channel = %(channel)s::text)
+    AND (%(since)s::timestamptz IS NULL OR delivery.unsent_at >= %(since)s::timestamptz)
+    AND (%(reason)s::text IS NULL OR strpos(lower(delivery.reason), lower(%(reason)s::text)) > 0)
+GROUP BY delivery.organization_id, delivery.channel, delivery.reason
+ORDER BY delivery.organization_id, deliveries DESC, delivery.reason
+
+-- unsent_page -- Messages of an organization and a state that can be sent again, a page after the last delivery id given.
 SELECT
     delivery.organization_id, delivery.delivery_id, delivery.channel, delivery.fence, delivery.payload,
     delivery.created_at
-FROM delivery.delivery_jobs AS job
-INNER JOIN mauntic_jobs.deliveries AS delivery
-    ON delivery.job_id = job.id AND delivery.organization_id = job.organization_id
+FROM mauntic_jobs.deliveries AS delivery
 WHERE
-    job.id = %(job)s AND delivery.unsent_state = 'failed' AND delivery.payload IS NOT NULL AND delivery.delivery_id > %(after)s
+    delivery.unsent_state = %(state)s AND delivery.organization_id = %(organization)s
+    AND delivery.payload IS NOT NULL AND delivery.delivery_id > %(after)s
+    AND (%(campaign)s::uuid IS NULL OR delivery.job_id = %(campaign)s::uuid)
+    AND (%(channel)s::text IS NULL OR delivery.channel = %(channel)s::text)
+    AND (%(since)s::timestamptz IS NULL OR delivery.unsent_at >= %(since)s::timestamptz)
     AND (%(reason)s::text IS NULL OR strpos(lower(delivery.reason), lower(%(reason)s::text)) > 0)
 ORDER BY delivery.delivery_id
 LIMIT %(page)s
+
+-- waiting -- Messages of an organization and a channel that wait for a provider, a page after the last one given; those that
+-- wait for their domain's warm-up, or because the receiver asks to wait, do not.
+SELECT organization_id, delivery_id, fence, queue_job, until
+FROM mauntic_jobs.deliveries
+WHERE
+    unsent_state = 'deferred' AND organization_id = %(organization)s AND channel = %(channel)s
+    AND reason NOT LIKE 'warm-up:%%' AND reason NOT LIKE 'the receiver asks to wait:%%' AND unsent_at > %(before)s
+    AND (unsent_at, delivery_id) > (%(after)s::timestamptz, %(delivery)s)
+ORDER BY unsent_at, delivery_id
+LIMIT %(page)s
+
+-- release -- Let messages that wait be claimed at once.
+UPDATE mauntic_jobs.deliveries AS delivery
+SET until = clock_timestamp(), updated_at = clock_timestamp()
+FROM unnest(%(deliveries)s::text[], %(fences)s::bigint[]) AS waiting (delivery_id, fence)
+WHERE
+    delivery.organization_id = %(organization)s AND delivery.delivery_id = waiting.delivery_id
+    AND delivery.fence = waiting.fence AND delivery.state = 'deferred'
+RETURNING delivery.queue_job
 
 -- close_campaigns -- Complete the campaigns whose messages are all counted, whichever engine counted the last.
 UPDATE delivery.delivery_jobs

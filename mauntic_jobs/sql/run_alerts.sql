@@ -16,7 +16,7 @@ SELECT
     OR EXISTS (SELECT FROM mauntic_jobs.redis_marker WHERE lost_at IS NOT NULL) AS found
 
 -- failed -- The latest run of each job that answered a slot, if it failed or was lost and no later one made up for it.
--- A run that was stopped is none: its slot is due again. Nor is one that somebody made with options of their own.
+-- A run that an operator made with options of their own is none.
 SELECT latest.*
 FROM unnest(%(jobs)s::text[]) AS wanted (job)
 CROSS JOIN LATERAL (
@@ -24,7 +24,6 @@ CROSS JOIN LATERAL (
     FROM mauntic_jobs.runs
     WHERE
         runs.job = wanted.job AND slot IS NOT NULL AND status IN ('succeeded', 'failed', 'lost')
-        AND NOT (status = 'failed' AND NOT claims_slot AND error LIKE 'stopped by signal %%')
         AND NOT (launcher = 'cli' AND options::text <> '{}')
     ORDER BY started_at DESC
     LIMIT 1

@@ -76,10 +76,14 @@ SET status = 'succeeded', counters = %(counters)s, error = %(problems)s,
     heartbeat_at = clock_timestamp(), finished_at = clock_timestamp()
 WHERE id = %(id)s AND fencing_token = %(fencing_token)s AND status = 'running'
 
--- fail -- Record failure, if the run is still this process's and has not ended. `gives_up` frees its slot again.
+-- fail -- Record failure, if the run is still this process's and has not ended.
 UPDATE mauntic_jobs.runs
-SET status = 'failed', error = %(error)s, finished_at = clock_timestamp(),
-    claims_slot = claims_slot AND NOT %(gives_up)s
+SET status = 'failed', error = %(error)s, finished_at = clock_timestamp()
+WHERE id = %(id)s AND fencing_token = %(fencing_token)s AND status = 'running'
+
+-- stop -- Record that a run was stopped, if it is still this process's and has not ended. Its slot is free again.
+UPDATE mauntic_jobs.runs
+SET status = 'stopped', error = %(error)s, finished_at = clock_timestamp(), claims_slot = false
 WHERE id = %(id)s AND fencing_token = %(fencing_token)s AND status = 'running'
 
 -- state -- Tell how a run stands.

@@ -27,7 +27,8 @@ LEFT JOIN LATERAL (
 
 -- deliveries -- How many deliveries wait, by channel and state, and since when; of each state at most `most` are counted.
 -- `held` is what a human must decide, `warming_up` what waits for a domain's next day, `asked_to_wait` what its receiver
--- wants later; `failed` are those since `since`.
+-- wants later; `failed` and `expired` are those since `since`, `refused` those of them that failed because of their
+-- recipients.
 SELECT channel, state, count(*) AS deliveries, min(updated_at) AS oldest, min(until) AS next
 FROM (
     (
@@ -54,8 +55,13 @@ FROM (
         SELECT channel, state, updated_at, until
         FROM mauntic_jobs.deliveries WHERE unsent_state = 'claimed' LIMIT %(most)s
     ) UNION ALL (
-        SELECT channel, state, updated_at, until
+        SELECT
+            channel, CASE WHEN reject_reason = any(%(recipients)s::text[]) THEN 'refused' ELSE 'failed' END AS state,
+            updated_at, until
         FROM mauntic_jobs.deliveries WHERE unsent_state = 'failed' AND unsent_at >= %(since)s LIMIT %(most)s
+    ) UNION ALL (
+        SELECT channel, state, updated_at, until
+        FROM mauntic_jobs.deliveries WHERE unsent_state = 'expired' AND unsent_at >= %(since)s LIMIT %(most)s
     )
 ) AS open
 GROUP BY channel, state
@@ -96,3 +102,27 @@ FROM mauntic_jobs.alerts
 WHERE closed_at IS NULL
 ORDER BY opened_at DESC
 LIMIT %(most)s
+
+-- pauses -- Providers that are paused by circuit breakers, the longest first, and how many messages wait for one of their
+-- organization and channel, of at most `most`. A pause that has ended and for which nothing waits is left out.
+WITH waiting AS MATERIALIZED (
+    SELECT organization_id, channel, count(*) AS deliveries
+    FROM (
+        SELECT organization_id, channel
+        FROM mauntic_jobs.deliveries
+        WHERE
+            unsent_state = 'deferred' AND reason NOT LIKE 'warm-up:%%'
+            AND reason NOT LIKE 'the receiver asks to wait:%%'
+            AND EXISTS (SELECT FROM mauntic_jobs.provider_pauses)
+        LIMIT %(most)s
+    ) AS deferred
+    GROUP BY organization_id, channel
+)
+SELECT
+    pause.organization_id, pause.provider_id, pause.channel, pause.provider, pause.reason, pause.tries, pause.since,
+    pause.until, coalesce(waiting.deliveries, 0) AS held
+FROM mauntic_jobs.provider_pauses AS pause
+LEFT JOIN waiting ON waiting.organization_id = pause.organization_id AND waiting.channel = pause.channel
+WHERE waiting.deliveries > 0 OR pause.until > %(ended)s
+ORDER BY pause.since, pause.provider
+LIMIT %(most_pauses)s

@@ -20,6 +20,9 @@ SCRIPTS = (
     *("moveStalledJobsToWait-9", "updateJobScheduler-12"),
 )
 
+# A script that an operator's command calls.
+PROMOTE = "promote-9"
+
 # The answers of a script that finds no such job, and one without a lock.
 JOB_GONE, LOCK_GONE = -1, -2
 
@@ -123,6 +126,12 @@ def give_back(base: str, token: str, job: str) -> ScriptCall:
     """Put a job back in front of the queue, without spending an attempt."""
     keys = ["active", "wait", "stalled", "paused", "meta", "limiter", "prioritized", "marker", "events"]
     return _call("moveJobFromActiveToWait-9", base, keys, [job, token, f"{base}:{job}"])
+
+
+def promote(base: str, job: str) -> ScriptCall:
+    """Let a delayed job be taken now; the answer is -3 if it is not delayed."""
+    keys = ["delayed", "wait", "paused", "meta", "prioritized", "active", "pc", "events", "marker"]
+    return _call(PROMOTE, base, keys, [f"{base}:", job])
 
 
 def extend(base: str, token: str, job: str) -> ScriptCall:

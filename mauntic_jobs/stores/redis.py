@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from threading import Lock
 from typing import Any
 
 from mauntic_jobs.config import Settings
@@ -9,6 +10,9 @@ from mauntic_jobs.errors import ConfigurationError, JobFailedError, MaunticJobsE
 from mauntic_jobs.masking import masked
 
 Call = tuple[Sequence[str], Sequence[str | int]]
+
+# Threads that import the driver at the same time find half of it.
+_IMPORTING = Lock()
 
 # Keys and arguments sent before answers are read: enough to hide the network, little enough to buffer.
 _BATCH_VALUES = 10_000
@@ -85,7 +89,8 @@ def open_redis(settings: Settings, name: str | None = None) -> RedisScripts:
 
     Raises UnavailableError or ConfigurationError; a cluster is a ConfigurationError.
     """
-    from redis.exceptions import RedisError
+    with _IMPORTING:
+        from redis.exceptions import RedisError
 
     url = checked_url(settings)
     client = _client(url, settings, name)

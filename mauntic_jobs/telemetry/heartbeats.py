@@ -1,7 +1,8 @@
 """Signs of life for services that wake somebody when a job is silent: Healthchecks and its like, and Sentry's crons."""
 
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -10,11 +11,14 @@ from uuid import uuid4
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.setting_types import JobSettings
-from mauntic_jobs.telemetry.http import HttpError, get, post
+from mauntic_jobs.telemetry.http import HttpError, ask, get
 
 _PING_SECONDS = 3.0
 # What a run waits for its last ping, whatever the service does.
 _PATIENCE_SECONDS = 5.0
+
+# Healthchecks answers pings that it does not record, such as those of a check that was deleted, like this.
+_REMARK = re.compile(r"\s*OK \(([^)]{1,100})\)")
 
 _Ping = Callable[[], None]
 
@@ -34,7 +38,7 @@ class Heartbeats:
     def start(self) -> None:
         """Say that the run begins; returns at once."""
         if self._url is not None:
-            self._send(partial(post, _with(self._url, "start", rid=self._run), b"", {}, _PING_SECONDS))
+            self._send(partial(_ping, _with(self._url, "start", rid=self._run), b"", {}))
         if self._sentry is not None:
             self._send(partial(get, _check_in(self._sentry, self._run.hex, "in_progress"), _PING_SECONDS))
 
@@ -42,7 +46,7 @@ class Heartbeats:
         """Say how the run ended; returns at once. `summary` goes to the service."""
         if self._url is not None:
             address = _with(self._url, str(exit_status), rid=self._run)
-            self._send(partial(post, address, summary.encode(), {"Content-Type": "text/plain"}, _PING_SECONDS))
+            self._send(partial(_ping, address, summary.encode(), {"Content-Type": "text/plain"}))
         if self._sentry is not None:
             status = "error" if exit_status else "ok"
             self._send(partial(get, _check_in(self._sentry, self._run.hex, status), _PING_SECONDS))
@@ -72,6 +76,13 @@ class Heartbeats:
                 self._problems.append(str(error))
             except Exception as defect:  # noqa: BLE001 - a ping must not matter
                 self._problems.append(type(defect).__name__)
+
+
+def _ping(url: str, body: bytes, headers: Mapping[str, str]) -> None:
+    """Send a ping. Raises HttpError if the service has not taken it, also where it answers so with status 200."""
+    remark = _REMARK.match(ask(url, body, headers, _PING_SECONDS))
+    if remark is not None:
+        raise HttpError(f"answered 200, but not recorded: {remark[1]}. Check the address of the ping")
 
 
 def _with(url: str, word: str, **parameters: object) -> str:

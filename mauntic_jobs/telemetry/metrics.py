@@ -10,7 +10,7 @@ from typing import Any
 
 from mauntic_jobs import __version__
 
-RESULTS = ("succeeded", "partial", "failed", "lost", "running")
+RESULTS = ("succeeded", "partial", "failed", "stopped", "lost", "running")
 
 
 @dataclass(frozen=True)

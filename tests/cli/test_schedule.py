@@ -24,7 +24,7 @@ def _leave_due(settings: Settings, job: str, hours: int) -> None:
 
 
 def test_the_list_tells_each_jobs_line_in_words_and_what_is_overdue(direct_settings: Settings) -> None:
-    _leave_due(direct_settings, "aggregate-hourly", 50)
+    _leave_due(direct_settings, "aggregate-hourly", 24 * 9)
     for arguments in (("schedule",), ("schedule", "list")):
         done = run_program(*arguments, settings=direct_settings)
         assert done.returncode == ExitCode.DONE
@@ -40,7 +40,7 @@ def test_the_list_as_json_holds_everything(direct_settings: Settings) -> None:
     run_program("aggregate-hourly", "--slot", "latest", settings=direct_settings)
     shown = json.loads(run_program("schedule", "list", "--json", settings=direct_settings).stdout)
     hourly = next(each for each in shown if each["job"] == "aggregate-hourly")
-    assert (hourly["meaning"], hourly["catch_up"], hourly["due"]) == ("Every hour", "all/2d", [])
+    assert (hourly["meaning"], hourly["catch_up"], hourly["due"]) == ("Every hour", "all/7d", [])
     assert hourly["last"]["status"] == "succeeded"
     assert len(hourly["clocks"]) == 1
 
@@ -53,11 +53,11 @@ def test_the_next_slots_need_no_database() -> None:
 
 
 def test_what_is_due_is_run_once(direct_settings: Settings) -> None:
-    _leave_due(direct_settings, "aggregate-hourly", 3)
+    _leave_due(direct_settings, "generate-daily-reports", 72)
     rehearsed = json.loads(run_program("schedule", "run", "--dry-run", "--json", settings=direct_settings).stdout)
     assert [run["status"] for run in rehearsed["runs"]] == ["dry-run"] * 3
     done = json.loads(run_program("schedule", "run", "--json", settings=direct_settings).stdout)
-    assert [(run["job"], run["status"]) for run in done["runs"]] == [("aggregate-hourly", "succeeded")] * 3
+    assert [(run["job"], run["status"]) for run in done["runs"]] == [("generate-daily-reports", "succeeded")] * 3
     again = run_program("schedule", "run", settings=direct_settings)
     assert (again.returncode, again.stdout, again.stderr) == (ExitCode.DONE, "", "nothing is due\n")
     quiet = run_program("schedule", "run", "--quiet", settings=direct_settings)

@@ -87,7 +87,7 @@ def test_the_next_job_of_a_scheduler_is_refused(world: World) -> None:
 
 def test_a_discarded_run_stays_in_its_ledger_and_leaves_the_list(world: World) -> None:
     claim = claims.acquire(world.session, request(world.settings, day("2026-10-01"), "generate-daily-reports"), 1)
-    claims.fail(world.session, claim, "it broke", gives_up=False)
+    claims.fail(world.session, claim, "it broke")
     assert program(world, "dlq", "discard", f"run/{claim.id}").stdout == "1 discarded\n"
     assert program(world, "dlq", "list").stderr == "0 dead letters\n"
     assert program(world, "runs", "show", str(claim.id)).exit_code == 0

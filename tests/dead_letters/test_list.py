@@ -29,7 +29,7 @@ def shown(world: World, *arguments: str) -> Any:
 
 def failed_run(world: World, window: Window, error: str = "it broke", name: str = "generate-daily-reports") -> int:
     claim = claims.acquire(world.session, request(world.settings, window, name), 1)
-    claims.fail(world.session, claim, error, gives_up=False)
+    claims.fail(world.session, claim, error)
     return claim.id
 
 

@@ -253,7 +253,7 @@ def test_a_job_that_failed_again_is_another_failure(world: World, box: Callable[
 
 def test_a_failed_run_is_run_again(world: World) -> None:
     claim = claims.acquire(world.session, request(world.settings, day("2026-10-01"), "generate-daily-reports"), 1)
-    claims.fail(world.session, claim, "it broke", gives_up=False)
+    claims.fail(world.session, claim, "it broke")
     assert retried(world, f"run/{claim.id}")["done"] == 1
     last = world.session.row(b"SELECT * FROM mauntic_jobs.runs ORDER BY id DESC LIMIT 1")
     assert (last["status"], last["launcher"], last["window_start"]) == ("succeeded", "backfill", utc("2026-10-01"))
@@ -263,7 +263,7 @@ def test_a_failed_run_is_run_again(world: World) -> None:
 def test_a_run_that_fails_again_exits_1_and_stays(world: World) -> None:
     options = {"options": {"org": [str(world.organization)]}}
     claim = claims.acquire(world.session, request(world.settings, day("2026-10-01"), "aggregate-hourly", **options), 1)
-    claims.fail(world.session, claim, "it broke", gives_up=False)
+    claims.fail(world.session, claim, "it broke")
     done = retried(world, f"run/{claim.id}", code=1)
     assert "No organization" in done["kept"][0]["reason"]
     assert len(json.loads(program(world, "dlq", "list", "--jobs", "--json").stdout)) == 1
@@ -281,7 +281,7 @@ def test_the_slot_of_a_scheduled_job_is_free_again(world: World) -> None:
     world.ask("DEL", f"{world.settings.queue_prefix}:{REPORTS}:failed")
     world.ask("ZADD", f"{world.settings.queue_prefix}:{REPORTS}:failed", milliseconds(slot), name)
     assert "is at its slot" in retried(world, f"{REPORTS}/{name}", code=4)["kept"][0]["reason"]
-    claims.fail(world.session, claim, "it broke", gives_up=False)
+    claims.fail(world.session, claim, "it broke")
     assert retried(world, f"{REPORTS}/{name}")["done"] == 1
     (row,) = world.session.rows(b"SELECT status, claims_slot FROM mauntic_jobs.runs")
     assert (row["status"], row["claims_slot"], ids(world, "wait", REPORTS)) == ("failed", False, [name])

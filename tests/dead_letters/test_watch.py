@@ -37,14 +37,14 @@ def test_queues_and_runs_are_counted_and_only_those_over_a_threshold_are_read(
     fail_jobs(world, [("new1", {}, "y 1"), ("new2", {}, "y 2")])
     fail_jobs(world, [("step", {}, "z")], queue=STEPS)
     claim = claims.acquire(world.session, request(world.settings, day("2026-10-01"), "generate-daily-reports"), 1)
-    claims.fail(world.session, claim, "it broke", gives_up=False)
+    claims.fail(world.session, claim, "it broke")
     seen = look(box(), FEW)
     counts = {each.queue: (each.depth, each.growth) for each in seen.standings if each.depth}
     assert counts == {EMAIL: (3, 2), STEPS: (1, 1), "run": (1, 1)}
     assert [(each.queue, each.measure.value) for each in seen.findings] == [(EMAIL, "depth"), (EMAIL, "growth")]
     (found,) = alerts_of(seen)
     assert (list(seen.groups), found.severity, found.details["count"]) == ([EMAIL], Severity.ERROR, 2)
-    assert found.summary.startswith(f"{EMAIL}: 3 dead letters, and 2 are allowed; 2 came within 1h")
+    assert found.summary.startswith(f"{EMAIL}: 3 dead letters (limit 2); 2 new within 1h (limit 1)")
     assert found.summary.endswith("Most of them: y <n>")
 
 
@@ -75,7 +75,9 @@ def test_one_look_tells_by_its_exit_code(world: World, monkeypatch: pytest.Monke
     fail_jobs(world, [("a", {}, "x"), ("b", {}, "x")], at=hours_ago(2))
     quiet = program(world, "dlq", "watch", "--once", "--json")
     assert (quiet.exit_code, quiet.stderr) == (0, "")
-    assert {"queue": STEPS, "depth": 0, "growth": 0, "oldest": None} in json.loads(quiet.stdout)["queues"]
+    assert {"queue": STEPS, "depth": 0, "growth": 0, "oldest": None, "recipients": None} in json.loads(quiet.stdout)[
+        "queues"
+    ]
     over = program(world, "dlq", "watch", "--once", "--depth", "1", "--window", "3h", "--growth", "1", "--age", "90m")
     assert over.exit_code == 1
     assert [line.partition(":")[0] for line in over.stderr.splitlines()] == ["delivery"] * 3
@@ -107,3 +109,53 @@ def test_a_window_is_as_long_as_it_says(world: World, box: Callable[[], Box]) ->
     fail_jobs(world, [("b", {}, "x")], at=hours_ago(0.99))
     counts = {each.queue: each.growth for each in look(box(), Thresholds(window=timedelta(hours=1))).standings}
     assert counts[EMAIL] == 1
+
+
+def refuse(world: World, messages: int, answer: str, reject: str, *, more: int = 0) -> None:
+    """Let messages fail in the ledger and on the queue, and `more` letters for another reason."""
+    names = [f"r{n}" for n in range(messages)]
+    fail_jobs(world, [(name, world.message(name), f"{answer} {name}@example.com") for name in names])
+    world.write(
+        "INSERT INTO mauntic_jobs.deliveries (organization_id, delivery_id, channel, state, reject_reason, queue_job,"
+        " owner) SELECT %(organization)s, name, 'email', 'failed', %(reject)s, 'j', gen_random_uuid()"
+        " FROM unnest(%(names)s::text[]) AS name",
+        names=[world.key(name) for name in names],
+        reject=reject,
+    )
+    fail_jobs(world, [(f"o{n}", world.message(f"o{n}"), "it broke") for n in range(more)])
+
+
+def test_recipients_that_do_not_exist_are_counted_and_raise_nothing(world: World, box: Callable[[], Box]) -> None:
+    refuse(world, 30, "550 5.1.1 no such user", "bounced")
+    seen = look(box(), FEW)
+    (standing,) = [each for each in seen.standings if each.queue == EMAIL]
+    assert (standing.depth, standing.growth, standing.oldest, standing.recipients) == (0, 0, None, 30)
+    assert (seen.findings, alerts_of(seen)) == ([], [])
+
+
+@pytest.mark.parametrize(("reject", "letters"), [("bounced", 3), ("unsubscribed", 3), ("spam", 3), ("blocked", 33)])
+def test_other_letters_are_judged_without_them(world: World, box: Callable[[], Box], reject: str, letters: int) -> None:
+    refuse(world, 30, "550 no", reject, more=3)
+    seen = look(box(), FEW)
+    (standing,) = [each for each in seen.standings if each.queue == EMAIL]
+    assert (standing.depth, standing.growth) == (letters, letters)
+    (found,) = alerts_of(seen)
+    assert found.summary.startswith(f"{EMAIL}: {letters} dead letters (limit 2)")
+
+
+def test_a_condition_says_which_letters_are_watched_and_has_alerts_of_its_own(world: World) -> None:
+    fail_jobs(world, [(f"a{n}", {}, f"x {n}") for n in range(5)])
+    fail_jobs(world, [(f"b{n}", {}, "y") for n in range(2)])
+    few = ("--depth", "1", "--growth", "100")
+    over = program(world, "dlq", "watch", "--once", "--json", "--where", "error=y", *few)
+    counts = {each["queue"]: each["depth"] for each in json.loads(over.stdout)["queues"]}
+    assert (over.exit_code, counts[EMAIL]) == (1, 2)
+    assert program(world, "dlq", "watch", "--once", "--where", "error~nothing", *few).exit_code == 0
+    assert program(world, "dlq", "watch", "--once", *few).exit_code == 1
+    rows = world.session.rows(b"SELECT fingerprint, closed_at FROM mauntic_jobs.alerts ORDER BY id")
+    assert [row["fingerprint"].endswith(" where error=y") for row in rows] == [True, False]
+    assert [row["closed_at"] for row in rows] == [None, None]
+    program(world, "dlq", "discard", "--where", "error=y", "--yes")
+    assert program(world, "dlq", "watch", "--once", "--where", "error=y", *few).exit_code == 0
+    rows = world.session.rows(b"SELECT closed_at FROM mauntic_jobs.alerts ORDER BY id")
+    assert [row["closed_at"] is None for row in rows] == [False, True]

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from datetime import timedelta
 from subprocess import CompletedProcess
 from typing import Any
 from uuid import uuid4
@@ -201,7 +202,7 @@ def test_queues_are_read_in_pages(world: World, monkeypatch: pytest.MonkeyPatch)
 def test_a_transactional_test_message_reaches_a_contact_that_has_unsubscribed(world: World, sink: Sink) -> None:
     world.provider(sink.host, sink.port)
     world.contact(email="ann@example.com", status="unsubscribed")
-    words = ("enqueue", "email", "--to", "ann@example.com", "--body", "x", "--organization", str(world.organization))
+    words = ("enqueue", "email", "--to", "ann@example.com", "--body", "x", "--org", str(world.organization))
     for more in ((), ("--transactional",)):
         assert program(world, *words, "--subject", "s", *more).returncode == 0
         world.deliver()
@@ -228,9 +229,11 @@ def test_enqueued_messages_are_delivered(world: World, sink: Sink) -> None:
         ),
         (("deliver", "--max-age", "soon"), "soon"),
         (("enqueue", "email", "--to", "a@b.example"), "Say what the message is made of: --template or --body."),
-        (("enqueue", "email", "--to", "a@b.example", "--body", "x"), "Say whose message it is: --organization."),
+        (("enqueue", "email", "--to", "a@b.example", "--body", "x"), "Say whose message it is: --org."),
         (("deliveries", "list", "--state", "lost"), "There is no state lost."),
         (("deliveries", "resolve", "d1"), "Say either --sent or --resend."),
+        (("deliveries", "resend"), "Name the campaign"),
+        (("deliveries", "resend", "--state", "sent"), "Only failed and expired messages"),
     ],
 )
 def test_bad_input_is_a_usage_error(world: World, arguments: tuple[str, ...], problem: str) -> None:
@@ -254,8 +257,8 @@ def test_the_same_id_of_two_organizations_has_to_be_told_apart(world: World) -> 
     world.deliver()
     done = program(world, "deliveries", "show", world.key("d1"))
     assert done.returncode == 2
-    assert "say which with --organization" in done.stderr
-    assert program(world, "deliveries", "show", world.key("d1"), "--organization", str(world.organization)).stdout
+    assert "say which with --org" in done.stderr
+    assert program(world, "deliveries", "show", world.key("d1"), "--org", str(world.organization)).stdout
 
 
 def test_only_what_failed_of_a_campaign_is_sent_again(world: World, sink: Sink) -> None:
@@ -270,9 +273,10 @@ def test_only_what_failed_of_a_campaign_is_sent_again(world: World, sink: Sink) 
     world.deliver()
     assert world.states() == {"ann": "sent", "bo": "failed", "cy": "failed", "di": "ambiguous"}
     sink.behaviour.recipients.clear()
-    assert resent(world, "--job", str(campaign), "--dry-run")["failed"] == 2
-    assert resent(world, "--job", str(uuid4()))["queued"] == 0
-    assert resent(world, "--job", str(campaign), "--reason", "REFUSED BY POLICY") == {
+    assert resent(world, "--campaign", str(campaign), "--dry-run")["failed"] == 2
+    unknown = program(world, "deliveries", "resend", "--campaign", str(uuid4()))
+    assert (unknown.returncode, "There is no campaign" in unknown.stderr) == (2, True)
+    assert resent(world, "--campaign", str(campaign), "--reason", "REFUSED BY POLICY") == {
         "queued": 1,
         "refused": 0,
         "without_content": 0,
@@ -284,6 +288,47 @@ def test_only_what_failed_of_a_campaign_is_sent_again(world: World, sink: Sink) 
     assert [each.recipients for each in sink.messages()[before:]] == [("bo@example.com",)]
     (row,) = world.session.rows(b"SELECT sent_count, failed_count FROM delivery.delivery_jobs")
     assert (row["sent_count"], row["failed_count"]) == (2, 1)
+
+
+def test_what_expired_is_sent_after_all(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port)
+    campaign = world.campaign(2)
+    world.add(world.message("d1", jobId=str(campaign)), world.message("d2", jobId=str(campaign)))
+    world.deliver(max_age=timedelta(0))
+    other = world.organization
+    world.organization = uuid4()
+    world.provider(sink.host, sink.port)
+    world.add(world.message("d3"))
+    world.deliver(max_age=timedelta(0))
+    assert world.states() == {"d1": "expired", "d2": "expired", "d3": "expired"}
+    (row,) = world.session.rows(b"SELECT failed_count, status FROM delivery.delivery_jobs")
+    assert row == {"failed_count": 2, "status": "failed"}
+    shown = resent(world, "--state", "expired", "--dry-run")
+    assert (shown["expired"], [each["deliveries"] for each in shown["reasons"]]) == (3, [3])
+    assert resent(world, "--state", "expired", "--org", str(other), "--since", "1h")["queued"] == 2
+    world.deliver()
+    assert world.states() == {"d1": "sent", "d2": "sent", "d3": "expired"}
+    (row,) = world.session.rows(b"SELECT sent_count, failed_count, status FROM delivery.delivery_jobs")
+    assert row == {"sent_count": 2, "failed_count": 0, "status": "sent"}
+    assert program(world, "deliveries", "resolve", world.key("d3"), "--resend").returncode == 0
+    world.deliver()
+    assert world.states()["d3"] == "sent"
+    assert len(sink.messages()) == 3
+
+
+def test_reasons_are_grouped_by_their_kind(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port)
+    campaign = world.campaign(40)
+    world.add(*(world.message(f"d{n}", jobId=str(campaign), templateId=str(uuid4()), html=...) for n in range(40)))
+    world.deliver()
+    assert len({row["reason"] for row in world.ledger()}) == 40
+    shown = resent(world, "--campaign", str(campaign), "--dry-run")
+    assert shown["failed"] == 40
+    (kind,) = shown["reasons"]
+    assert (kind["deliveries"], kind["reason"].startswith("the organization has no template")) == (40, True)
+    where = f"fingerprint={kind['fingerprint']}"
+    letters = program(world, "dlq", "list", "--jobs", "--where", where, "--json")
+    assert len(json.loads(letters.stdout)) == 20  # as many as are listed unless more are asked for
 
 
 def resent(world: World, *options: str) -> dict[str, Any]:

@@ -147,6 +147,10 @@ def test_a_message_that_is_too_old_expires(ready: World, sink: Sink) -> None:
     ready.deliver(max_age=timedelta(0))
     assert sink.messages() == []
     assert ready.states() == {"d1": "expired"}
+    (row,) = ready.ledger()
+    assert row["reason"] == "it was 0 h old when its turn came (limit 0s)"
+    assert row["payload"]["deliveryId"] == ready.key("d1")
+    assert [(what, reason) for what, _, reason in ready.reported] == [("expired", row["reason"])]
 
 
 def test_a_recipient_who_does_not_exist_is_failed_at_once_and_suppressed(ready: World) -> None:

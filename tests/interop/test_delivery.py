@@ -154,7 +154,7 @@ def test_what_the_node_engine_gave_up_is_sent_and_counted_once(
 
 def test_a_node_worker_takes_what_enqueue_puts_there(world: World, package: str) -> None:
     done = run_program(
-        *("enqueue", "email", "--to", "ann@example.com", "--body", "Hi", "--organization", str(world.organization)),
+        *("enqueue", "email", "--to", "ann@example.com", "--body", "Hi", "--org", str(world.organization)),
         *("--count", "3"),
         REDIS_URL=url(world),
         MAUNTIC_QUEUE_PREFIX=world.settings.queue_prefix,

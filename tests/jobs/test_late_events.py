@@ -206,7 +206,7 @@ def test_status_shows_the_share_of_late_events_by_organization(settings: Setting
     text = f"{GLOBEX} 25.0% (33 of 132, up to 26 h late)"
     assert (finding.urgent, finding.text) == (False, f"2 organizations with at least 1% of late events: {text}")
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(screen(status))
+    console.print(screen(status, 200))
     assert f"late        {text}, {ACME} 1.0% (1 of 100, up to 26 h late)" in console.export_text()
     assert [each["share"] for each in as_json(status)["late_events"]] == [0.25, 0.01]
     later = read_status(settings, list(JOBS.values()), utc("2026-10-20T09:00"))

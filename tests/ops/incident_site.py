@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.providers.config import encrypt
 from mauntic_jobs.job import Row
+from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
+from mauntic_jobs.stores.redis import open_redis
+from tests.dead_letters.failing import EMAIL
 from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World, new_world
 from tests.ops.rig import KEY, Rig, sound
@@ -91,6 +94,13 @@ class Site:
         self.world.settings = Settings(**{**self.world.settings.model_dump(), **own})
         self.world.hurry()
         self.world.deliver()
+
+    def wait_on_the_queue(self, messages: int, age: timedelta) -> None:
+        """Put messages on the queue, added so long ago."""
+        added = round((clock.now() - age).timestamp() * 1000)
+        jobs = [QueueJob(EMAIL, f"m{n}", "send-email", self.world.message(f"d{n}")) for n in range(messages)]
+        with closing(open_redis(self.world.settings)) as redis:
+            add_jobs(redis, self.world.settings.queue_prefix, jobs, added)
 
     def told(self) -> list[Row]:
         """Return what has come to whoever is on call since the last time."""

@@ -1,14 +1,11 @@
 """What happens to messages, and what puts it right."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from datetime import timedelta
 from functools import partial
 
-from mauntic_jobs import clock
 from mauntic_jobs.delivery.providers.config import encrypt
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
-from mauntic_jobs.stores.redis import open_redis
 from mauntic_jobs.telemetry.alerts.alert import Cause
 from tests.dead_letters.failing import EMAIL, STEPS, fail_jobs, hours_ago
 from tests.ops import faults
@@ -44,6 +41,16 @@ def a_dead_letter_is_left_lying(site: Site) -> Iterator[None]:
     site.deliver()
 
 
+@_incident(Cause.RECIPIENTS_REFUSED)
+def a_list_of_addresses_that_do_not_exist(site: Site) -> Iterator[None]:
+    site.world.add(*(site.world.message(f"d{n}", emailAddress=f"reject-550-{n}@example.com") for n in range(25)))
+    site.sink.behaviour.recipients |= {f"reject-550-{n}": "reject-550" for n in range(25)}
+    site.deliver()
+    yield
+    site.age()
+    site.age()
+
+
 @_incident(Cause.DELIVERIES_HELD, status="a human must decide")
 def nobody_knows_whether_mail_was_sent(site: Site) -> Iterator[None]:
     site.world.add(site.world.message(emailAddress="drop-after-dot@any.example"))
@@ -53,6 +60,16 @@ def nobody_knows_whether_mail_was_sent(site: Site) -> Iterator[None]:
     yield
     (delivery,) = site.world.ledger()
     site.run(f"deliveries resolve {delivery['delivery_id']} --sent")
+
+
+@_incident(Cause.DELIVERIES_EXPIRED, status="expired within a day")
+def the_consumer_was_down_for_days(site: Site) -> Iterator[None]:
+    site.wait_on_the_queue(11, timedelta(days=3))
+    site.deliver()
+    yield
+    site.run("deliveries resend --state expired --since 24h")
+    site.deliver()
+    assert {row["state"] for row in site.world.ledger()} == {"sent"}
 
 
 _nobody_sends = partial(_incident, Cause.DELIVERIES_DEFERRED, status="deferred")
@@ -171,8 +188,4 @@ def a_queue_is_paused(site: Site) -> Iterator[None]:
 
 
 def _waits(site: Site) -> None:
-    """Put a message on the queue, half an hour ago."""
-    added = round((clock.now() - LONG_AGO).timestamp() * 1000)
-    job = QueueJob(EMAIL, "waiting", "send-email", site.world.message())
-    with closing(open_redis(site.world.settings)) as redis:
-        add_jobs(redis, site.world.settings.queue_prefix, [job], added)
+    site.wait_on_the_queue(1, LONG_AGO)

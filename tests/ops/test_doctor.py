@@ -14,7 +14,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.providers.config import encrypt
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.ops.doctor import fly, providers
+from mauntic_jobs.ops.doctor import crontab, fly, providers
 from mauntic_jobs.ops.doctor.grants import DELIVERING, RUNNING_JOBS
 from tests.ops import faults
 from tests.ops.faults import FAULTS, Fault
@@ -144,6 +144,19 @@ def test_a_slow_name_server_is_not_taken_for_a_slow_postgres(rig: Rig, monkeypat
 def test_one_line_for_the_schedule_needs_no_others(rig: Rig) -> None:
     (rig.directory / "crontab").write_text("* * * * * /opt/mauntic-jobs/bin/mauntic-jobs schedule run --quiet\n")
     assert rig.examine()[1]["error"] == 0
+
+
+def test_what_watches_and_prunes_may_be_a_unit_instead_of_a_line(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    (rig.directory / "crontab").write_text("* * * * * mauntic-jobs schedule run --quiet\n")
+    monkeypatch.setattr(crontab, "_UNITS", (rig.directory,))
+
+    def absent() -> list[str]:
+        return [each["what"] for each in rig.examine()[1]["findings"] if "has no unit for it" in each["what"]]
+
+    assert [text.count("`") for text in absent()] == [6]
+    for name in ("monitor", "dead-letters", "prune"):
+        (rig.directory / f"mauntic-jobs-{name}.service").write_text("[Unit]")
+    assert absent() == []
 
 
 def test_the_documented_grants_are_those_that_are_looked_for() -> None:

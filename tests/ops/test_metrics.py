@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,19 @@ from typer.main import get_command
 
 from mauntic_jobs import clock
 from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.metrics import exposition as delivery_exposition
+from mauntic_jobs.delivery.metrics import delivery_families
 from mauntic_jobs.delivery.outcome import Blame, Outcome, Verdict
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.ops.metrics import PARTS, families
 from mauntic_jobs.ops.status import Status
+from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
+from mauntic_jobs.stores.redis import open_redis
 from mauntic_jobs.telemetry.metrics import exposition, samples
 from tests.delivery.web import free_port, get
 from tests.ops.test_status import HOUR, MINUTE, Platform
-from tests.support import APP, run_program, start_program, wait_until
+from tests.support import APP, organization, run_program, start_program, wait_until
 
 _ROOT = Path(__file__).parents[2]
 _MONITORING = _ROOT / "monitoring"
@@ -52,7 +55,7 @@ def _exposed() -> set[str]:
     stats.settle("sent", 0.1)
     stats.exchange("email", "ses", Outcome(Verdict.PERMANENT, blame=Blame.MAILBOX), 0.1)
     stats.queue["waiting"] = 1
-    delivered = {name for name, _ in samples(delivery_exposition({"email": stats}).decode())}
+    delivered = {name for name, _ in samples(exposition(delivery_families({"email": stats})).decode())}
     return delivered | {family.name for family in families(Status(clock.now()), PARTS)}
 
 
@@ -122,7 +125,9 @@ def test_parts_are_chosen_and_a_store_that_is_away_is_told(platform: Platform) -
     assert run_program("metrics", "nonsense", settings=platform.settings).returncode == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("command", [("schedule", "run", "--loop"), ("work",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [("schedule", "run", "--loop"), ("work",), ("deliver", "--all"), ("monitor", "run")], ids=" ".join
+)
 def test_processes_that_stay_answer_with_all_numbers(platform: Platform, command: tuple[str, ...]) -> None:
     port = free_port()
     assert platform.settings.redis_url
@@ -137,6 +142,57 @@ def test_processes_that_stay_answer_with_all_numbers(platform: Platform, command
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate()
     assert process.returncode == ExitCode.DONE, errors
+
+
+def test_the_processes_of_the_readme_fill_every_panel(platform: Platform) -> None:
+    """A crontab runs the jobs and leaves nothing behind; `deliver` is the one process that can be scraped."""
+    _fill(platform)
+    port = free_port()
+    assert platform.settings.redis_url
+    own = {
+        "REDIS_URL": platform.settings.redis_url.get_secret_value(),
+        "MAUNTIC_QUEUE_PREFIX": platform.settings.queue_prefix,
+        "PORT": str(port),
+        "MAUNTIC_ALLOWED_NETWORKS": "127.0.0.0/8",
+    }
+    process = start_program("deliver", "--all", settings=platform.settings, **own)
+    try:
+        wait_until(lambda: process.poll() is not None or _answers(port), "an answer")
+        text = wait_until(lambda: _exchanged(port), "an exchange")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate()
+    assert process.returncode == ExitCode.DONE, errors
+    scraped = {name for name, _ in samples(text)}
+    assert _used(_DASHBOARD.read_text()) - scraped == set()
+
+
+def _fill(platform: Platform) -> None:
+    """Leave something for every panel: runs, jobs, dead letters, deliveries, alerts, and a message to deliver."""
+    platform.run("aggregate-hourly", ago=2 * HOUR, counters='{"days": 1}')
+    platform.delivery("ambiguous")
+    platform.enqueue("journey:execute-step", ago=5 * MINUTE)
+    platform.ask("ZADD", f"{platform.settings.queue_prefix}:journey:execute-step:failed", 1_700_000_000_000, "x")
+    platform.write(
+        "INSERT INTO mauntic_jobs.alerts (fingerprint, cause, severity, summary, action, opened_at, seen_at)"
+        " VALUES ('x', 'job failed', 'error', 's', 'a', %(at)s, %(at)s)",
+        at=platform.now,
+    )
+    platform.write(
+        "INSERT INTO delivery.provider_configs (organization_id, channel, provider_type, config) VALUES"
+        """ (%(org)s, 'email', 'custom_smtp', '{"host": "127.0.0.1", "port": 1, "from": "a@acme.test"}')""",
+        org=organization(1),
+    )
+    message = {"deliveryId": "d1", "organizationId": str(organization(1)), "emailAddress": "ann@example.com"}
+    job = QueueJob("delivery:send-email", "j1x", "send-email", {**message, "subject": "Hello", "text": "Hello"})
+    with closing(open_redis(platform.settings)) as redis:
+        add_jobs(redis, platform.settings.queue_prefix, [job], round(clock.now().timestamp() * 1000))
+
+
+def _exchanged(port: int) -> str | None:
+    """Return what a scrape answers once there was an exchange with a provider."""
+    text: str = get(port, "/metrics")[1]
+    return text if "mauntic_provider_exchanges_total{" in text and "mauntic_delivery_jobs_total{" in text else None
 
 
 def _answers(port: int) -> bool:
@@ -191,7 +247,7 @@ def test_the_rules_name_commands() -> None:
 def test_the_names_are_as_prometheus_wants_them(promtool: str) -> None:
     stats = ChannelStats()
     stats.exchange("email", "ses", Outcome(Verdict.PERMANENT, blame=Blame.MAILBOX), 0.1)
-    for text in (exposition(families(Status(clock.now()), PARTS)), delivery_exposition({"email": stats})):
+    for text in (exposition(families(Status(clock.now()), PARTS)), exposition(delivery_families({"email": stats}))):
         checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 

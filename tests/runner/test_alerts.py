@@ -181,7 +181,7 @@ def test_a_run_that_was_killed_is_a_failure_until_its_slot_is_answered(ready: Se
 def test_a_run_that_was_stopped_is_no_failure(ready: Settings) -> None:
     with connect(ready) as session:
         claim = claims.acquire(session, slot_request(GOOD, SLOT, ready, Launcher.LOOP, SLOT), 1)
-        claims.fail(session, claim, "stopped by signal 15", gives_up=True)
+        claims.stop(session, claim, "stopped by signal 15")
         assert failures(session, [GOOD]) == []
 
 

@@ -1,5 +1,6 @@
 """Real processes: started at once, killed, frozen, stopped. A gate in the database holds them in mid-write."""
 
+import shlex
 import signal
 from collections.abc import Iterator
 from datetime import date
@@ -144,11 +145,14 @@ def test_a_signal_stops_the_run_cleanly(
     process.send_signal(number)
     output, errors = process.communicate()
     assert (process.returncode, output) == (code, "")
-    assert f"stopped by signal {number.value}" in errors
+    assert f"stopped by signal {number.value}. Nothing was written. To go on: mauntic-jobs aggregate-hourly" in errors
     assert stored_rollups(session) == {}
-    assert [row["status"] for row in list_runs(session)] == ["failed"]
+    assert [row["status"] for row in list_runs(session)] == ["stopped"]
     gate.open()
-    again = start_program("aggregate-hourly", *_WINDOW, settings=settings)
+    # The command that the message names goes on.
+    command = shlex.split(errors.rpartition("To go on: mauntic-jobs ")[2])
+    assert command[:2] == ["aggregate-hourly", "--window"]
+    again = start_program(*command, settings=settings)
     again.communicate()
     assert again.returncode == ExitCode.DONE
     assert stored_rollups(session) == _complete()

@@ -184,7 +184,7 @@ def test_a_signal_rolls_back_and_is_recorded(settings: Settings, session: Sessio
     with pytest.raises(Interrupted):
         run(_job(settings, body))
     (row,) = list_runs(session)
-    assert (row["status"], row["error"]) == ("failed", "stopped by signal 15")
+    assert (row["status"], row["error"]) == ("stopped", "stopped by signal 15")
     assert _marks(session) == 0
 
 
@@ -229,7 +229,7 @@ def test_an_overlapping_run_can_wait(settings: Settings, monkeypatch: pytest.Mon
     request_that_waits = _job(settings, _succeeds, overlap=Overlap.WAIT, tell=told.append)
     with connect(settings) as owner:
         claim = claims.acquire(owner, _job(settings, _succeeds), 1)
-        ends = partial(claims.fail, owner, claim, "done", gives_up=False)
+        ends = partial(claims.fail, owner, claim, "done")
         monkeypatch.setattr("mauntic_jobs.runner.claim.time.sleep", lambda _: ends())
         assert run(request_that_waits).status is Status.SUCCEEDED
     assert [f"waiting for run {claim.id}" in line for line in told] == [True]

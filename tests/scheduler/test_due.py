@@ -198,7 +198,7 @@ def test_a_slot_stays_due_while_the_job_is_being_run_otherwise(settings: Setting
     claim = claims.acquire(ready, by_hand, 1)
     (report,), _ = look(settings, utc("2026-10-05T01:30"), EVERY)
     assert (report.exit_code, "The slot stays due" in str(report.error)) == (ExitCode.TRY_LATER, True)
-    claims.fail(ready, claim, "done", gives_up=False)
+    claims.fail(ready, claim, "done")
     (report,), _ = look(settings, utc("2026-10-05T01:31"), EVERY)
     assert report.status is Status.SUCCEEDED
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -25,13 +26,13 @@ def _parsed(app_name: str) -> dict[str, Any]:
     return tomllib.loads((_ROOT / f"fly/{app_name}.toml").read_text())
 
 
-@pytest.mark.parametrize("kind", ["crontab", "fly"])
+@pytest.mark.parametrize("kind", ["crontab", "fly", "systemd"])
 def test_the_files_here_are_what_the_registry_gives(kind: str) -> None:
     done = run_program("schedule", "export", kind, "--check", "--output", str(_ROOT))
     assert (done.returncode, done.stderr) == (ExitCode.DONE, "")
 
 
-@pytest.mark.parametrize("kind", ["crontab", "fly"])
+@pytest.mark.parametrize("kind", ["crontab", "fly", "systemd"])
 def test_a_file_that_differs_is_named_and_left_alone(kind: str, tmp_path: Path) -> None:
     run_program("schedule", "export", kind, "--output", str(tmp_path))
     file = next(path for path in sorted(tmp_path.rglob("*")) if path.is_file())
@@ -57,19 +58,51 @@ def test_a_directory_that_cannot_be_written_is_an_error_that_says_so(tmp_path: P
     assert (done.returncode, "Cannot write" in done.stderr) == (ExitCode.CONFIGURATION, True)
 
 
-def test_every_job_has_one_line_in_the_crontab_that_the_program_understands() -> None:
+def _command_of(words: list[str]) -> str:
+    """Return the name of a command, whose options exist."""
+    node: Any = get_command(APP)
+    name: list[str] = []
+    while words and words[0] in getattr(node, "commands", {}):
+        name.append(words[0])
+        node = node.commands[words.pop(0)]
+    known = {option for parameter in node.params for option in parameter.opts}
+    assert not hasattr(node, "commands")
+    assert {word for word in words if word.startswith("-")} <= known
+    return " ".join(name)
+
+
+def test_every_job_and_every_watch_has_one_line_in_the_crontab_that_the_program_understands() -> None:
     lines = [line for line in (_ROOT / "crontab").read_text().splitlines() if re.match(r"[\d*]", line)]
     found = {}
     for line in lines:
         *fields, rest = line.split(maxsplit=5)
-        program, job, *flags = shlex.split(rest)
+        program, *words = shlex.split(rest)
         assert (program, "%" in line) == ("mauntic-jobs", False)
-        found[job] = check_cron(" ".join(fields))
-        command = get_command(APP).commands[job]  # type: ignore[attr-defined]
-        known = {name for parameter in command.params for name in parameter.opts}
-        assert {flag for flag in flags if flag.startswith("-")} <= known
-    assert found == {name: job.cron for name, job in JOBS.items()}
-    assert len(lines) == len(JOBS)
+        found[_command_of(words)] = check_cron(" ".join(fields))
+    upkeep = {"monitor run": "* * * * *", "dlq watch": "* * * * *", "db prune": "30 4 * * *"}
+    assert found == {**{name: job.cron for name, job in JOBS.items()}, **upkeep}
+    assert len(lines) == len(found)
+
+
+def test_the_units_run_every_process_of_an_installation() -> None:
+    units = {path.name: path.read_text() for path in (_ROOT / "systemd").iterdir()}
+    commands = re.findall(r"^ExecStart=/opt/mauntic-jobs/bin/mauntic-jobs (.+)$", "".join(units.values()), re.MULTILINE)
+    found = sorted(_command_of(shlex.split(command)) for command in commands)
+    assert found == ["db prune", "deliver", "dlq watch", "monitor run", "schedule run"]
+    started = re.search(r"^Wants=(.+)$", units["mauntic-jobs.target"], re.MULTILINE)
+    assert started
+    assert {*started[1].split(), "mauntic-jobs-prune.service", "mauntic-jobs.target"} == set(units)
+
+
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        pytest.skip("systemd-analyze is not installed")
+    for path in (_ROOT / "systemd").iterdir():
+        (tmp_path / path.name).write_text(path.read_text().replace("/opt/mauntic-jobs/bin/mauntic-jobs", "/bin/true"))
+    files = [str(path) for path in tmp_path.iterdir()]
+    done = subprocess.run([verify, "verify", *files], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", _APPS)

@@ -27,6 +27,9 @@ from mauntic_jobs.stores.postgres import Session, connect
 from tests.support import start_program, wait_until
 
 EVERY_MINUTE = '{"aggregate-hourly": {"cron": "* * * * *", "catch_up": "all/5h"}}'
+# A job without buckets: no slot stands for another one.
+EACH_MINUTE = '{"stale-execution-cleanup": {"cron": "* * * * *", "catch_up": "all/5h"}}'
+CLEANUP = "stale-execution-cleanup"
 _SETTLED = (
     b"INSERT INTO mauntic_jobs.schedules (job, cron, settled) VALUES (%(job)s, %(cron)s, %(at)s)"
     b" ON CONFLICT (job) DO UPDATE SET settled = EXCLUDED.settled"
@@ -39,14 +42,14 @@ def _start(settings: Settings, *arguments: str, **extra: str) -> subprocess.Pope
     return start_program("schedule", "run", "--loop", *arguments, settings=settings, **more)
 
 
-def _leave_due(session: Session, minutes: int) -> None:
+def _leave_due(session: Session, minutes: int, job: str = "aggregate-hourly") -> None:
     """Let the latest slots of a job of every minute, so many of them, be left for the loop."""
     settled = latest_slot("* * * * *", clock.now()) - timedelta(minutes=minutes)
-    session.execute(_SETTLED, {"job": "aggregate-hourly", "cron": "* * * * *", "at": settled})
+    session.execute(_SETTLED, {"job": job, "cron": "* * * * *", "at": settled})
 
 
-def _runs(session: Session, *statuses: str) -> list[dict[str, Any]]:
-    return [row for row in list_runs(session, job="aggregate-hourly", limit=1000) if row["status"] in statuses]
+def _runs(session: Session, *statuses: str, job: str = "aggregate-hourly") -> list[dict[str, Any]]:
+    return [row for row in list_runs(session, job=job, limit=1000) if row["status"] in statuses]
 
 
 def _free_port() -> int:
@@ -56,34 +59,34 @@ def _free_port() -> int:
 
 
 def test_it_runs_what_is_due_and_ends_on_sigterm(settings: Settings, session: Session) -> None:
-    _leave_due(session, 2)
-    loop = _start(settings)
-    wait_until(lambda: len(_runs(session, "succeeded")) >= 2, "two runs")
+    _leave_due(session, 2, CLEANUP)
+    loop = _start(settings, MAUNTIC_JOBS=EACH_MINUTE)
+    wait_until(lambda: len(_runs(session, "succeeded", job=CLEANUP)) >= 2, "two runs")
     loop.send_signal(signal.SIGTERM)
     output, errors = loop.communicate()
     assert loop.returncode == ExitCode.DONE, errors
-    assert output.count("aggregate-hourly") >= 2
-    assert {row["launcher"] for row in _runs(session, "succeeded")} == {"loop"}
+    assert output.count(CLEANUP) >= 2
+    assert {row["launcher"] for row in _runs(session, "succeeded", job=CLEANUP)} == {"loop"}
 
 
 def test_killed_at_any_moment_it_goes_on_without_a_gap_or_a_double(settings: Settings, session: Session) -> None:
     random = Random(5)
     before = latest_slot("* * * * *", clock.now())
-    _leave_due(session, 20)
+    _leave_due(session, 20, CLEANUP)
     for _ in range(8):
-        loop = _start(settings)
+        loop = _start(settings, MAUNTIC_JOBS=EACH_MINUTE)
         time.sleep(random.uniform(0.3, 1.3))  # the moment is what is random here
         loop.kill()
         loop.communicate()
-    loop = _start(settings)
+    loop = _start(settings, MAUNTIC_JOBS=EACH_MINUTE)
     assert loop.stderr is not None
     assert "the next slot is" in next(iter(loop.stderr))
     wanted = [before - timedelta(minutes=minutes) for minutes in range(20)]
-    wait_until(lambda: {*wanted} <= {row["slot"] for row in _runs(session, "succeeded")}, "all slots")
+    wait_until(lambda: {*wanted} <= {row["slot"] for row in _runs(session, "succeeded", job=CLEANUP)}, "all slots")
     loop.send_signal(signal.SIGINT)
     _, errors = loop.communicate()
     assert loop.returncode == ExitCode.DONE, errors
-    made = Counter(row["slot"] for row in _runs(session, "succeeded", "failed", "missed", "superseded"))
+    made = Counter(row["slot"] for row in _runs(session, "succeeded", "failed", "missed", "superseded", job=CLEANUP))
     assert set(made.values()) == {1}
     assert min(made) == before - timedelta(minutes=19)
 
@@ -100,7 +103,7 @@ def test_a_run_that_outlasts_the_drain_is_stopped_and_its_slot_is_due_again(
         _, errors = loop.communicate()
     assert loop.returncode == ExitCode.TRY_LATER
     assert "stopped aggregate-hourly, whose slots are due again" in errors
-    (stopped,) = _runs(session, "failed")
+    (stopped,) = _runs(session, "stopped")
     assert (stopped["claims_slot"], stopped["error"]) == (False, "stopped by signal 15")
     loop = _start(settings)
     wait_until(lambda: stopped["slot"] in {row["slot"] for row in _runs(session, "succeeded")}, "the run made up for")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import slots
 from mauntic_jobs.errors import ClockSkewError
 from mauntic_jobs.job import Job
@@ -93,7 +94,7 @@ def _simulate(job: Job[Any], random: Random) -> _Ledger:
         skew = random.choice([timedelta()] * 12 + _STEPS)
         together = random.choice([1, 1, 1, _LAUNCHERS])
         moments = [_agreed(real + timedelta(milliseconds=number), skew) for number in range(together)]
-        plans = [plan(job, ledger.state(), moment) for moment in moments if moment is not None]
+        plans = [plan(job, ledger.state(), Settings(), moment) for moment in moments if moment is not None]
         random.shuffle(plans)
         for made in plans:
             ledger.record(made)
@@ -103,7 +104,7 @@ def _simulate(job: Job[Any], random: Random) -> _Ledger:
             ledger.run(slot, crashes=random.random() < 0.1)
     # In the end somebody comes twice, at the right time and without a crash.
     for _ in range(2):
-        made = plan(job, ledger.state(), _END)
+        made = plan(job, ledger.state(), Settings(), _END)
         ledger.record(made)
         for slot in made.due:
             ledger.run(slot, crashes=False)

@@ -71,13 +71,13 @@ def test_a_failure_is_told_by_its_exit_status(watched: Settings, checks: Receive
     assert _paths(checks) == ["/in/start", "/in/1"]
 
 
-def test_a_run_that_is_stopped_says_by_which_signal(watched: Settings, checks: Receiver) -> None:
+def test_a_run_that_is_stopped_leaves_its_check_armed(watched: Settings, checks: Receiver) -> None:
     def stopped(_context: Context[JobOptions], _window: Window) -> JobResult:
         raise Interrupted(signal.SIGTERM)
 
     with pytest.raises(Interrupted):
         answer(watched, run=stopped)
-    assert _paths(checks) == ["/in/start", "/in/143"]
+    assert _paths(checks) == ["/in/start"]
 
 
 def test_only_who_makes_the_run_says_so(watched: Settings, checks: Receiver) -> None:

@@ -51,6 +51,12 @@ class Directory:
         """Return the providers as they were configured less than half a minute ago."""
         return await self._chosen.get((organization, channel))
 
+    def describe(self, provider: UUID) -> tuple[str, str] | None:
+        """Return the channel and the name of a provider that was made here, or None."""
+        made = self._made.get(provider)
+        channel = next((key[1] for key, found in self._found.items() if provider in found), None)
+        return None if made is None or channel is None else (channel, made[0].name)
+
     def abort(self) -> None:
         """End all exchanges now."""
         for _, provider in list(self._made.values()):

@@ -1,4 +1,4 @@
-"""When dead letters are too many, become too many, or lie too long: judged queue by queue against thresholds."""
+"""Thresholds of dead letters, queue by queue: too many, too many new ones, or too old."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,12 +28,16 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Standing:
-    """How many dead letters a queue has, how many of them are recent, and when the oldest of them failed."""
+    """How many dead letters a queue has, how many of them are recent, and when the oldest of them failed.
+
+    `recipients` are further letters, which failed because of their recipients; None where that was not looked at.
+    """
 
     queue: str
     depth: int
     growth: int
     oldest: datetime | None
+    recipients: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,12 @@ def evaluate(standings: Iterable[Standing], thresholds: Thresholds, now: datetim
 def _findings(standing: Standing, limits: Thresholds, now: datetime) -> list[Finding]:
     found = []
     if standing.depth > limits.depth:
-        sentence = f"{standing.depth:,} dead letters, and {limits.depth:,} are allowed"
+        letters = "1 dead letter" if standing.depth == 1 else f"{standing.depth:,} dead letters"
+        sentence = f"{letters} (limit {limits.depth:,})"
         found.append(Finding(standing.queue, Measure.DEPTH, sentence))
     if standing.growth > limits.growth:
         window = format_duration(limits.window)
-        sentence = f"{standing.growth:,} came within {window}, and {limits.growth:,} are allowed"
+        sentence = f"{standing.growth:,} new within {window} (limit {limits.growth:,})"
         found.append(Finding(standing.queue, Measure.GROWTH, sentence))
     if standing.oldest is not None and now - standing.oldest > limits.age:
         sentence = f"the oldest failed on {standing.oldest:%Y-%m-%d %H:%M} UTC, over {format_duration(limits.age)} ago"

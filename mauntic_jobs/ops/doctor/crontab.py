@@ -10,8 +10,10 @@ from pathlib import Path
 from mauntic_jobs.ops.doctor.check import Check, Site
 from mauntic_jobs.ops.doctor.finding import Finding, error, ok, several, warning
 from mauntic_jobs.scheduler.crontab import COMMAND
+from mauntic_jobs.scheduler.upkeep import UPKEEP
 
 _SECONDS = 5
+_UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
 _HERE = Path("crontab")
 _LINE = re.compile(r"(?P<cron>@\w+|(?:\S+\s+){4}\S+)\s+(?P<command>\S.*)")
 _CALL = re.compile(r"\bmauntic[-_]jobs\s+(?P<words>[^\s|;&>][^|;&>]*)")
@@ -63,12 +65,32 @@ def _compare(site: Site, name: str, text: str, *, is_given: bool) -> Iterator[Fi
         return
     wanted = {job.name: job.cron for job in site.jobs}
     called = {entry.words[0] for entry in entries}
-    drift = list(_drift(name, entries, wanted))
+    drift = [*_drift(name, entries, wanted), *_upkeep(name, entries)]
     scheduled = any(entry.words[:2] == ["schedule", "run"] for entry in entries)
     missing = [] if scheduled or not called & set(wanted) else [job for job in wanted if job not in called]
     if missing:
         drift.append(error(f"{name} has no line for {several(missing)}", f"{COMMAND}, and install it"))
     yield from drift or [ok(f"{name} calls the jobs at their times")]
+
+
+def _upkeep(name: str, entries: list[_Entry]) -> Iterator[Finding]:
+    """Yield a warning if the crontab runs jobs, and no line and no unit of this host watches or prunes."""
+    called = [" ".join(entry.words) for entry in entries]
+    absent = [
+        each
+        for each in UPKEEP
+        if each.once is not None
+        and not any(words.startswith(_command(each.once)) for words in called)
+        and not any((directory / f"mauntic-jobs-{each.name}.service").exists() for directory in _UNITS)
+    ]
+    if absent:
+        lines = several([f"`{_command(each.once or '')}`" for each in absent])
+        yield warning(f"{name} has no line for {lines}, and this host has no unit for it", f"{COMMAND}, and install it")
+
+
+def _command(once: str) -> str:
+    """Return the words of a command without its options."""
+    return once.partition(" --")[0]
 
 
 def _entries(text: str) -> Iterator[_Entry]:

@@ -44,6 +44,7 @@ DELIVERING = (
     Grant("SELECT, UPDATE", "TABLE", "delivery.delivery_jobs"),
     Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.deliveries, mauntic_jobs.redis_marker"),
     Grant("SELECT, UPDATE", "TABLE", "mauntic_jobs.lease_sweep"),
+    Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.provider_pauses"),
 )
 
 

@@ -28,7 +28,7 @@ def slots_missed(session: Session, jobs: Sequence[Job[Any]], settings: Settings,
     """Return an alert for each job with a slot that is overdue, or was passed over lately and not made up for."""
     plans = read_plans(session, jobs, settings, now)
     ahead = [_settled_ahead(each) for each in plans if each.resets]
-    overdue = [each for each in plans if each.due and now - each.due[0] > settings.overdue_after]
+    overdue = [each for each in plans if each.waiting and now - each.waiting[0] > settings.overdue_after]
     late = {each.job.name for each in plans if each in overdue or each.resets}
     passed = [rows for rows in _passed_over(session, jobs, settings, now) if rows[0]["job"] not in late]
     critical = {job.name: job.critical for job in jobs}
@@ -52,14 +52,15 @@ def _window(row: Row) -> Window:
 
 
 def _overdue(each: Plan) -> Alert:
-    slots = f"{len(each.due)} slots wait" if len(each.due) > 1 else "its slot waits"
+    since = f"{each.waiting[0]:%Y-%m-%d %H:%M} UTC"
+    slots = f"{len(each.waiting)} slots wait" if len(each.waiting) > 1 else "its slot waits"
     return Alert(
         cause=Cause.SLOT_MISSED,
         key=each.job.name,
         severity=Severity.ERROR if each.job.critical else Severity.WARNING,
-        summary=f"{each.job.name} is overdue since {each.due[0]:%Y-%m-%d %H:%M} UTC: {slots} for a clock to run them.",
+        summary=f"{each.job.name} is overdue since {since}: {slots} for a clock to run them.",
         action="mauntic-jobs schedule run",
-        details={"slots": len(each.due), "since": each.due[0].isoformat()},
+        details={"slots": len(each.waiting), "since": each.waiting[0].isoformat()},
     )
 
 

@@ -10,8 +10,9 @@ from mauntic_jobs.errors import ClockSkewError, MaunticJobsError
 from mauntic_jobs.job import Job
 from mauntic_jobs.ops.monitor.clocks import lines_taking_turns, second_clocks
 from mauntic_jobs.ops.monitor.consumers import consumers_stuck
-from mauntic_jobs.ops.monitor.deliveries import deliveries_deferred, deliveries_held
+from mauntic_jobs.ops.monitor.deliveries import deliveries_deferred, deliveries_expired, deliveries_held
 from mauntic_jobs.ops.monitor.durations import runs_too_long
+from mauntic_jobs.ops.monitor.recipients import recipients_refused
 from mauntic_jobs.ops.monitor.redis_loss import noticed_losses, redis_losses
 from mauntic_jobs.ops.monitor.slots import slots_missed
 from mauntic_jobs.recovery.marker import open_loss
@@ -81,6 +82,8 @@ def watch_all(
         Cause.SECOND_CLOCK: lambda: second_clocks(session, jobs, settings, now) + lines_taking_turns(session, jobs),
         Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
         Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),
+        Cause.RECIPIENTS_REFUSED: lambda: recipients_refused(session, now),
+        Cause.DELIVERIES_EXPIRED: lambda: deliveries_expired(session, now),
     }
     if settings.redis_url is not None:
         looks[Cause.REDIS_LOST] = lambda: _with_redis(

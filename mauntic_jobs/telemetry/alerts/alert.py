@@ -23,6 +23,8 @@ class Cause(StrEnum):
     DEAD_LETTERS = "dead letters"
     DELIVERIES_HELD = "deliveries held"
     DELIVERIES_DEFERRED = "deliveries deferred"
+    DELIVERIES_EXPIRED = "deliveries expired"
+    RECIPIENTS_REFUSED = "recipients refused"
     CONSUMER_STUCK = "consumer stuck"
     SECOND_CLOCK = "second clock"
     CLOCK_SKEW = "clock skew"

@@ -29,12 +29,16 @@ class Request(NamedTuple):
 
 
 class Receiver:
-    """An HTTP server on this machine. `mode`: `ok`, a status, `hang`, `drip` or `reset`; it may change at any time."""
+    """An HTTP server on this machine. `mode`: `ok`, a status, `hang`, `drip` or `reset`; it may change at any time.
+
+    `said` is the body of its answers.
+    """
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
         self.requests: SimpleQueue[Request] = SimpleQueue()
         self.released = Event()
+        self.said = ""
         self.port = 0
 
     @property
@@ -62,8 +66,9 @@ class Receiver:
             case status:
                 handler.send_response(200 if status == "ok" else int(status))
                 handler.send_header("Location", REDIRECT_TO)
-                handler.send_header("Content-Length", "0")
+                handler.send_header("Content-Length", str(len(self.said.encode())))
                 handler.end_headers()
+                handler.wfile.write(self.said.encode())
 
 
 @contextmanager

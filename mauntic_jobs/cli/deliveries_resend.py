@@ -1,0 +1,139 @@
+"""`deliveries resend`: messages that failed or expired, sent after all."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Annotated, NamedTuple
+from uuid import UUID
+
+import typer
+
+from mauntic_jobs import clock
+from mauntic_jobs.cli.command import JsonOutput, command
+from mauntic_jobs.cli.completion import states
+from mauntic_jobs.cli.job_output import progress
+from mauntic_jobs.cli.options import Channel, Org, checked_channel
+from mauntic_jobs.cli.output import plural, print_json, print_line, print_table, say
+from mauntic_jobs.config import Settings
+from mauntic_jobs.delivery.ledger_entries import State
+from mauntic_jobs.delivery.queues import base_of
+from mauntic_jobs.delivery.resending import UNSENT, Unsent, count_unsent, resend, unsent_deliveries
+from mauntic_jobs.errors import Interrupted, UsageError
+from mauntic_jobs.job import Row
+from mauntic_jobs.ops.dead_letters.fingerprints import fingerprint
+from mauntic_jobs.ops.masking import masked_text
+from mauntic_jobs.ops.pace import Pace, parse_rate
+from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.window import parse_ago
+
+
+class _Kind(NamedTuple):
+    """Messages whose reasons are the same but for numbers, ids and addresses; `without_content` cannot be sent."""
+
+    deliveries: int
+    without_content: int
+    fingerprint: str
+    reason: str
+
+
+def register_resend(app: typer.Typer) -> None:
+    """Add the command to the group."""
+    example = "mauntic-jobs deliveries resend --state expired --since 24h --dry-run"
+    command(app, "resend", example=example)(resend_deliveries)
+
+
+def resend_deliveries(
+    settings: Settings,
+    *,
+    state: Annotated[
+        str, typer.Option(metavar="STATE", help="failed (of one campaign) or expired.", autocompletion=states)
+    ] = State.FAILED.value,
+    campaign: Annotated[
+        UUID | None, typer.Option(metavar="UUID", help="Only of this row of delivery.delivery_jobs.")
+    ] = None,
+    org: Org = None,
+    channel: Channel = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Such as 2h: failed or expired no longer ago.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Only those whose reason contains it.")] = None,
+    rate: Annotated[str, typer.Option(metavar="RATE", help="How fast they are queued: 5/s, 300/m.")] = "50/s",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show how many there are, by kind of reason.")
+    ] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Send messages that failed or expired, and no others: what was sent or is ambiguous stays as it is."""
+    now = clock.now()
+    which = Unsent(
+        _state(state, campaign),
+        campaign,
+        org,
+        checked_channel(channel),
+        parse_ago(since, now) if since is not None else None,
+        reason,
+    )
+    pace = Pace(parse_rate(rate))
+    with connect(settings) as session, closing(open_redis(settings)) as redis:
+        found = count_unsent(session, which)
+        total, gone = (sum(row[name] for row in found) for name in ("deliveries", "gone"))
+        if dry_run:
+            kinds = [kind._asdict() for kind in _kinds(settings, found)]
+            _print({which.state.value: total, "without_content": gone}, kinds, json=json)
+            return
+        fates: Counter[str | None] = Counter()
+        organizations = sorted({row["organization_id"] for row in found})
+        try:
+            with progress(total - gone, "resend", quiet=json or total == gone) as advance:
+                for rows in unsent_deliveries(session, which, organizations, pace.portion):
+                    pace.wait(len(rows))
+                    fates.update(resend(session, redis, settings, which.state, rows, clock.now()))
+                    for _ in rows:
+                        advance()
+        except Interrupted as signal:
+            say(f"resend: {signal} after {fates.total():,} of {total - gone:,}. Run it again for the rest.", "warning")
+            raise typer.Exit(signal.exit_code) from None
+    queued = fates.pop(None, 0)
+    refusals = [{"reason": why, "deliveries": count} for why, count in fates.most_common()]
+    _print({"queued": queued, "refused": fates.total(), "without_content": gone}, refusals, json=json)
+
+
+def _state(state: str, campaign: UUID | None) -> State:
+    if state not in UNSENT:
+        raise UsageError(f"Only failed and expired messages are sent again here; for one that is {state}: see its row.")
+    if state == State.FAILED and campaign is None:
+        raise UsageError("Name the campaign whose failed messages are sent again: --campaign. For others: dlq retry.")
+    return State(state)
+
+
+def _kinds(settings: Settings, found: Sequence[Row]) -> list[_Kind]:
+    """Return the reasons by the fingerprint that `dlq list` has too, the most common first, each with an example."""
+    by_kind: dict[str, list[Row]] = {}
+    for row in sorted(found, key=lambda row: -int(row["deliveries"])):
+        by_kind.setdefault(fingerprint(_queue(settings, row["channel"]), row["reason"] or ""), []).append(row)
+    kinds = [
+        _Kind(
+            sum(row["deliveries"] for row in rows),
+            sum(row["gone"] for row in rows),
+            kind,
+            masked_text(rows[0]["reason"] or "", reveal=False),
+        )
+        for kind, rows in by_kind.items()
+    ]
+    return sorted(kinds, key=lambda kind: -kind.deliveries)
+
+
+def _queue(settings: Settings, channel: str) -> str:
+    return base_of(settings, channel).partition(":")[2]
+
+
+def _print(counts: Row, reasons: Sequence[Row], *, json: bool) -> None:
+    if json:
+        print_json({**counts, "reasons": reasons})
+        return
+    print_line(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
+    if len(reasons) > 1:
+        print_line(f"{plural(len(reasons), 'kind')} of reasons:")
+    if reasons:
+        print_table(reasons)

@@ -1,0 +1,24 @@
+"""`help`: the help of the program or of one of its commands."""
+
+from typing import Annotated
+
+import typer
+
+from mauntic_jobs.cli.command import command
+
+
+def register_help(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    command(app, "help", example="mauntic-jobs help deliveries list")(show_help)
+
+
+def show_help(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[COMMAND]...", help="Such as `deliveries list`. Default: all.")
+    ] = None,
+) -> None:
+    """Show the help of a command, as its --help does."""
+    from mauntic_jobs.cli.main import application
+
+    chosen = words or []
+    application(only=chosen[0] if chosen else None)([*chosen, "--help"], prog_name="mauntic-jobs")
