@@ -58,8 +58,9 @@ class Consumer:
         self._attempts = Attempts(work, self._calls, self._outage)
         self._drain = Drain(work.base, redis, work.drain_seconds)
         self._found_nothing = asyncio.Event()
-        # A job has left the hands of this consumer.
-        self._left = asyncio.Event()
+        # Jobs that were put aside, and that need not wait any more.
+        self._returning: list[tuple[str, int]] = []
+        self._are_returning = asyncio.Event()
 
     @property
     def left(self) -> list[str]:
@@ -83,10 +84,10 @@ class Consumer:
         try:
             await self._work_in_slots()
         finally:
-            self._bell.close()
             for task in (*helpers, *self._slots):
                 task.cancel()
             await asyncio.gather(*helpers, *self._slots, return_exceptions=True)
+            self._bell.close()
 
     async def _work_in_slots(self) -> None:
         """Keep as many slots at work as there are to be at present."""
@@ -100,6 +101,7 @@ class Consumer:
             for task in done:
                 task.result()
             self._gate.widen(self._work.aside())
+            self._call_back()
 
     def _surplus(self) -> int:
         """Return how many slots there are too many; below zero, how many there are too few."""
@@ -158,15 +160,18 @@ class Consumer:
         await self._outage.wait()
         return not self._stopping
 
+    def _call_back(self) -> None:
+        if jobs := self._work.returning(now_milliseconds()):
+            self._returning += jobs
+            self._are_returning.set()
+
     async def _bring_back(self) -> None:
         """Bring jobs back that were put aside, as soon as their organization has a place for them."""
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await self._left.wait()
-            self._left.clear()
-            if jobs := self._work.returning(now_milliseconds()):
-                await self._calls.promote(jobs)
+            await self._are_returning.wait()
+            self._are_returning.clear()
+            jobs, self._returning = self._returning, []
+            await self._calls.promote(jobs)
 
     async def _empty(self) -> None:
         """Stop when the drain is over."""
@@ -242,9 +247,9 @@ class Consumer:
         answer = await self._settle(taken, job, decision, token)
         failpoints.reach("after-ack")
         self._release(taken, token)
-        self._left.set()
         if isinstance(decision, PutAside):
             self._work.put_aside(decision.organization, taken.id, decision.until)
+        self._call_back()
         what = decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
         self._stats.settle(what, time.monotonic() - began)
         if (reason := _logged_reason(decision)) is not None:
@@ -275,10 +280,10 @@ def _logged_reason(decision: Decision) -> str | None:
     match decision:
         case Done(_, _, reason):
             return reason or None
+        case GiveBack() | PutAside():
+            return None
         case Fail(reason) | Retry(reason) | Defer(_, reason):
             return reason
-        case _:
-            return None
 
 
 _NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", PutAside: "deferred", GiveBack: "given back"}

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class _Lane:
     next_turn: float = 0.0
     # Jobs that wait for a place, with the milliseconds since 1970 at which they come anyhow; how many of them were
     # called and have not come yet, and when the last one was called.
-    aside: dict[str, int] = field(default_factory=dict)
+    aside: OrderedDict[str, int] = field(default_factory=OrderedDict)
     called: int = 0
     called_at: float = 0.0
 
@@ -69,6 +70,7 @@ class Fairness:
         # By organization, the one that came last at the end.
         self._seen: dict[UUID, float] = {}
         self._put_aside = 0
+        self._with_aside: dict[UUID, _Lane] = {}
 
     def admit(self, organization: UUID) -> float:
         """Take a message in hand, which `leave` must follow, and return 0; or return for how many seconds it waits.
@@ -100,24 +102,24 @@ class Fairness:
     def put_aside(self, organization: UUID, job: str, until: int) -> None:
         """Note that a job was put aside until then, in milliseconds since 1970, unless too many are noted."""
         if self._put_aside < _MOST_PUT_ASIDE:
-            aside = self._lanes.setdefault(organization, _Lane()).aside
-            self._put_aside += job not in aside
-            aside[job] = until
+            lane = self._lanes.setdefault(organization, _Lane())
+            self._put_aside += job not in lane.aside
+            lane.aside[job] = until
+            self._with_aside[organization] = lane
 
     def returning(self, at: int) -> list[tuple[str, int]]:
         """Return jobs that were put aside and have a place now, with until when they were; each is named once.
 
-        `at` is the time in milliseconds since 1970: those whose time has come need not be called.
-
-        Of an organization that is in trouble no longer those are all, in several calls if they are many.
+        `at` is the time in milliseconds since 1970: those whose time has come need not be called. Of an organization
+        that is in trouble no longer those are all, in several calls if they are many.
         """
-        if not self._put_aside:
+        if not self._with_aside:
             return []
         now, jobs = self._clock(), list[tuple[str, int]]()
-        for organization, lane in self._lanes.items():
-            if lane.aside:
-                jobs += self._called(organization, lane, now, at)
-        self._put_aside = sum(len(lane.aside) for lane in self._lanes.values())
+        for organization, lane in list(self._with_aside.items()):
+            jobs += self._called(organization, lane, now, at)
+            if not lane.aside:
+                del self._with_aside[organization]
         return jobs
 
     def _called(self, organization: UUID, lane: _Lane, now: float, at: int) -> list[tuple[str, int]]:
@@ -129,8 +131,8 @@ class Fairness:
             free = 0
         jobs: list[tuple[str, int]] = []
         while lane.aside and len(jobs) < free:
-            job = next(iter(lane.aside))
-            until = lane.aside.pop(job)
+            job, until = lane.aside.popitem(last=False)
+            self._put_aside -= 1
             if until > at:
                 jobs.append((job, until))
         if jobs:

@@ -105,6 +105,19 @@ def _of_queue(status: QueueStatus, now: datetime) -> Iterator[Finding]:
         yield Finding(name, "paused by the platform: nothing is taken until it is resumed there", None)
 
 
+def _other_workers(queues: Sequence[QueueStatus]) -> Iterator[Finding]:
+    # Steps of journeys are the platform's to execute.
+    beside = [each for each in queues if each.other_workers and each.queue.kind is not Kind.JOURNEY]
+    meanings = {
+        Kind.DELIVERY: "workers of another program take messages too: if either dies, one may be sent twice",
+        Kind.SCHEDULED: "workers of another program run the job too",
+    }
+    for kind, meaning in meanings.items():
+        names = [each.queue.name for each in beside if each.queue.kind is kind]
+        if names:
+            yield Finding(", ".join(names), meaning, "mauntic-jobs doctor")
+
+
 def _of_pauses(pauses: Sequence[Row]) -> Iterator[Finding]:
     """Yield a finding for each kind of provider and refusal: a host that is down is the same fault for all tenants."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
@@ -131,19 +144,6 @@ def _several(organizations: Sequence[str]) -> str:
     named, more = organizations[:2], len(organizations) - 2
     others = f" and {more:,} more" if more > 0 else ""
     return f"{_count(len(organizations), 'organization')} ({', '.join(named)}{others})"
-
-
-def _other_workers(queues: Sequence[QueueStatus]) -> Iterator[Finding]:
-    # Steps of journeys are the platform's to execute.
-    beside = [each for each in queues if each.other_workers and each.queue.kind is not Kind.JOURNEY]
-    meanings = {
-        Kind.DELIVERY: "workers of another program take messages too: if either dies, one may be sent twice",
-        Kind.SCHEDULED: "workers of another program run the job too",
-    }
-    for kind, meaning in meanings.items():
-        names = [each.queue.name for each in beside if each.queue.kind is kind]
-        if names:
-            yield Finding(", ".join(names), meaning, "mauntic-jobs doctor")
 
 
 def _of_deliveries(status: Status) -> Iterator[Finding]:

@@ -102,7 +102,7 @@ def integer_in(text: str | bytes | None) -> int | None:
 
 def received(taken: Taken, policy: Mapping[str, Any] = JOB_OPTIONS) -> ReceivedJob:
     """Return the job as what it says of itself. Raises UnrecoverableError that says what cannot be read."""
-    if "name" not in taken.fields and "data" not in taken.fields:
+    if "name" not in taken.fields and "timestamp" not in taken.fields:
         raise UnrecoverableError(
             "the job cannot be read: its hash was deleted from Redis while its id stood on the queue"
         )

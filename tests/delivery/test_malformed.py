@@ -194,3 +194,12 @@ def test_a_fault_while_a_message_is_sent_is_named_and_not_repeated(
     (row,) = world.ledger()
     assert (row["state"], row["reason"]) == ("ambiguous", "ZeroDivisionError: what nobody has thought of")
     assert world.jobs_in("delayed") == ["j1"]
+
+
+def test_a_job_whose_hash_was_deleted_says_so(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port)
+    world.add(world.message("d1"), world.message("d2"), ids=["j1", "j2"])
+    world.ask("DEL", f"{world.base}:j1")
+    world.deliver()
+    assert (world.jobs_in("failed"), world.jobs_in("completed")) == (["j1"], ["j2"])
+    assert "its hash was deleted from Redis" in world.job("j1")["failedReason"]
