@@ -139,7 +139,10 @@ def _instant(taken: Taken, field: str, delay: Any = 0) -> datetime:
 
 
 def _attempts(wanted: Any, policy: int) -> int:
-    """Return how often a job is tried: at least once, as by Node, or the policy's number where it gives none."""
-    if not _is_number(wanted) or not wanted <= _MOST_ATTEMPTS:
+    """Return how often a job is tried: at least once, as by Node, or the policy's number where it gives none.
+
+    Node writes 0 for a job whose producer gave no attempts, so that 0 cannot mean anything else.
+    """
+    if not _is_number(wanted) or wanted == 0 or not wanted <= _MOST_ATTEMPTS:
         return policy
     return max(1, math.ceil(wanted)) if wanted > 0 else 1
