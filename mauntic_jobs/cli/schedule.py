@@ -27,6 +27,7 @@ from mauntic_jobs.runner.request import Report
 from mauntic_jobs.scheduler.due import Round
 from mauntic_jobs.scheduler.loop import Loop
 from mauntic_jobs.scheduler.overview import read_overview, upcoming
+from mauntic_jobs.scheduler.plan import passed_lines
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.telemetry import stderr
 from mauntic_jobs.telemetry.alerts.notify import Notified
@@ -125,11 +126,9 @@ def _planned(looked: Round, report: Report) -> Row:
 
 
 def _print_round(looked: Round, reports: Sequence[Report], shown: Shown, code: ExitCode) -> None:
-    groups = groupby(looked.passed, lambda item: (item[0], item[1].status, item[1].reason))
-    for (name, status, reason), group in groups:
-        found = [passed.slot for _, passed in group]
-        last = f" to {found[-1]:%Y-%m-%dT%H:%M}Z ({len(found):,} slots)" if len(found) > 1 else ""
-        say(f"{name} {found[0]:%Y-%m-%dT%H:%M}Z{last} {status}: {reason}")
+    for name, group in groupby(looked.passed, lambda item: item[0]):
+        for line in passed_lines(name, [passed for _, passed in group]):
+            say(line)
     if shown.json:
         passed_over = [
             {"job": name, "slot": passed.slot, "status": passed.status, "reason": passed.reason}

@@ -17,7 +17,7 @@ from mauntic_jobs.job import Job
 from mauntic_jobs.runner.children import Children
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.shared_time import shared_time
-from mauntic_jobs.scheduler.plan import Plan, ordered
+from mauntic_jobs.scheduler.plan import Plan, ordered, passed_lines
 from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.telemetry.health import serve_health
@@ -109,8 +109,8 @@ class Loop:
             self._tell("schedule: can look up what is due again")
         self._trouble = None
         for each in plans:
-            for passed in each.passed:
-                self._tell(f"{each.job.name} {passed.slot:%Y-%m-%dT%H:%M}Z {passed.status}: {passed.reason}")
+            for line in passed_lines(each.job.name, each.passed):
+                self._tell(line)
         self._start(plans, now)
         waiting = any((each.due or each.open) and each.job.name not in self._children for each in plans)
         # The database's clock strikes later than the host's, or earlier, by the difference between the two.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import Any
 
 from mauntic_jobs.catch_up import ON_TIME, Which
@@ -104,6 +104,16 @@ def plan(job: Job[Any], state: SlotState, settings: Settings, now: datetime) -> 
         unseen=state.settled is None and state.latest is None,
         waiting=waiting,
     )
+
+
+def passed_lines(job: str, passed: Sequence[Passed]) -> list[str]:
+    """Return a line for each run of slots of a job that were passed over for the same reason."""
+    lines = []
+    for (status, reason), group in groupby(passed, lambda each: (each.status, each.reason)):
+        found = [each.slot for each in group]
+        last = f" to {found[-1]:%Y-%m-%dT%H:%M}Z ({len(found):,} slots)" if len(found) > 1 else ""
+        lines.append(f"{job} {found[0]:%Y-%m-%dT%H:%M}Z{last} {status}: {reason}")
+    return lines
 
 
 def ordered(plans: Sequence[Plan]) -> list[tuple[Job[Any], datetime]]:

@@ -17,7 +17,7 @@ from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.scheduler import plan as plans
 from mauntic_jobs.scheduler.overview import upcoming
-from mauntic_jobs.scheduler.plan import Plan, SlotState, ordered
+from mauntic_jobs.scheduler.plan import Plan, SlotState, ordered, passed_lines
 from tests.support import utc
 
 MICROSECOND = timedelta(microseconds=1)
@@ -54,6 +54,17 @@ def test_each_day_is_rebuilt_once_by_its_latest_slot() -> None:
     assert reasons["04 01:00"] == "slot 2026-10-05T00:00Z stands for it"
     assert reasons["05 11:00"] == "slot 2026-10-05T12:00Z stands for it"
     assert len(made.due) + len(made.passed) == 72
+
+
+def test_what_is_passed_over_is_a_line_for_each_reason() -> None:
+    made = plan(HOURLY, _known(HOURLY, "2026-10-02T12:00"), utc("2026-10-05T12:30"))
+    assert passed_lines("a", made.passed) == [
+        "a 2026-10-02T13:00Z to 2026-10-02T23:00Z (11 slots) superseded: slot 2026-10-03T00:00Z stands for it",
+        "a 2026-10-03T01:00Z to 2026-10-03T23:00Z (23 slots) superseded: slot 2026-10-04T00:00Z stands for it",
+        "a 2026-10-04T01:00Z to 2026-10-04T23:00Z (23 slots) superseded: slot 2026-10-05T00:00Z stands for it",
+        "a 2026-10-05T01:00Z to 2026-10-05T11:00Z (11 slots) superseded: slot 2026-10-05T12:00Z stands for it",
+    ]
+    assert passed_lines("a", made.passed[:1])[0].startswith("a 2026-10-02T13:00Z superseded")
 
 
 def test_a_slot_that_covers_a_further_day_is_run_all_the_same() -> None:
