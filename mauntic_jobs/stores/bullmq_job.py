@@ -139,5 +139,8 @@ def _instant(taken: Taken, field: str, delay: Any = 0) -> datetime:
 
 
 def _attempts(wanted: Any, policy: int) -> int:
-    """Return how often a job is tried, or the policy's number where it gives none: BullMQ in Node then writes 0."""
+    """Return how often a job is tried, or the policy's number where it gives none.
+
+    Node writes 0 for a job whose producer gave no attempts, so that 0 cannot mean anything else.
+    """
     return math.ceil(wanted) if _is_number(wanted) and 0 < wanted <= _MOST_ATTEMPTS else policy
