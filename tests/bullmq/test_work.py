@@ -81,7 +81,7 @@ def test_a_run_that_outlasts_the_drain_goes_back_to_the_queue(here: Settings, qu
     assert (ids_in(queue, "wait"), ids_in(queue, "active")) == (["a"], [])
     again = _work(here, queue, "--drain")
     again.communicate()
-    assert (ids_in(queue, "completed"), _statuses(here)) == (["a"], ["succeeded", "failed"])
+    assert (ids_in(queue, "completed"), _statuses(here)) == (["a"], ["succeeded", "stopped"])
 
 
 def test_a_run_that_ends_within_the_drain_is_completed(here: Settings, queue: Queue) -> None:
@@ -132,7 +132,7 @@ def test_a_second_signal_ends_it_at_once(here: Settings, queue: Queue) -> None:
         worker.send_signal(signal.SIGTERM)
         _, errors = worker.communicate()
         assert (worker.returncode, "stopped the run" in errors) == (ExitCode.TRY_LATER, True)
-        assert _statuses(here) == ["failed"]
+        assert _statuses(here) == ["stopped"]
 
 
 def test_a_run_that_a_service_manager_stopped_goes_back_to_the_queue(here: Settings, queue: Queue) -> None:
@@ -145,10 +145,10 @@ def test_a_run_that_a_service_manager_stopped_goes_back_to_the_queue(here: Setti
         children = [file.read_text().split() for file in Path(f"/proc/{worker.pid}/task").glob("*/children")]
         ((run,),) = filter(None, children)
         os.kill(int(run), signal.SIGTERM)
-        wait_until(lambda: _statuses(here) == ["running", "failed"], "another run")
+        wait_until(lambda: _statuses(here) == ["running", "stopped"], "another run")
     _, errors = worker.communicate()
     assert worker.returncode == ExitCode.DONE, errors
-    assert (ids_in(queue, "completed"), _statuses(here)) == (["a"], ["succeeded", "failed"])
+    assert (ids_in(queue, "completed"), _statuses(here)) == (["a"], ["succeeded", "stopped"])
     assert fields_of(queue, "a")["atm"] == "1"
 
 

@@ -96,7 +96,7 @@ def _expect(done: subprocess.CompletedProcess[str], code: ExitCode, *words: str)
         (("runs", "list", "--job", "nonsense"), "There is no job nonsense. The jobs are: aggregate-hourly"),
         (
             ("runs", "list", "--status", "nonsense"),
-            "one of running, succeeded, failed, skipped, lost, missed, superseded.",
+            "one of running, succeeded, failed, stopped, skipped, lost, missed, superseded.",
         ),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else "",

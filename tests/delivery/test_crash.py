@@ -174,7 +174,8 @@ def test_a_store_that_goes_away_and_comes_back(cut_off: tuple[World, Sink, dict[
     world, sink, rig = cut_off
     proxy, through = rig[store], rig["through"]
     backlog(world, 300)
-    process = start(world, "--drain", **through)  # type: ignore[arg-type]
+    # A job whose answer was lost is another's for the 30 s of its lock.
+    process = start(world, "--drain", "--drain-timeout=60s", **through)  # type: ignore[arg-type]
     wait_until(lambda: len(sink.messages()) > 10, "messages")
     proxy.refuse()  # type: ignore[attr-defined]
     proxy.reset_all()  # type: ignore[attr-defined]

@@ -85,7 +85,7 @@ def test_a_message_waits_no_longer_than_messages_may_become(ready: World, sink: 
     row = one(ready)
     assert row["state"] == "expired"
     assert row["reason"] == (
-        "it is older than messages may become; "
+        "it was 0 h old when its turn came (limit 0s); "
         "the receiver asks to wait: the recipient was refused: 451 4.3.0 try again later"
     )
     assert sink.messages() == []
