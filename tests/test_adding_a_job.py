@@ -16,7 +16,7 @@ from mauntic_jobs.jobs.plugins import RESERVED
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.ledger import list_runs
 from mauntic_jobs.stores.postgres import connect
-from tests.support import APP, run_program
+from tests.support import APP, run_program, scheduled_only
 
 _PAGE = Path(__file__).parent.parent / "docs/adding-a-job.md"
 _FILES = dict(re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", _PAGE.read_text(), re.DOTALL | re.MULTILINE))
@@ -101,7 +101,8 @@ def test_a_broken_package_is_named_and_the_others_go_on(
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-broken\nVersion: 1\n")
     (metadata / "entry_points.txt").write_text(f"[mauntic_jobs.jobs]\n{name} = acme_broken:JOB\n")
-    done = run_program("schedule", "run", settings=direct_settings, PYTHONPATH=str(tmp_path))
+    variables = {"PYTHONPATH": str(tmp_path), "MAUNTIC_JOBS": scheduled_only()}
+    done = run_program("schedule", "run", settings=direct_settings, **variables)
     assert (done.returncode, reason in done.stderr) == (ExitCode.PARTIAL, True), done.stderr
     with connect(direct_settings) as session:
         seen = session.rows(b"SELECT job FROM mauntic_jobs.schedules")

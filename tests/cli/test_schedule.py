@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.window import Unit
-from tests.support import run_program
+from tests.support import run_program, scheduled_only
 
 _SETTLED = b"INSERT INTO mauntic_jobs.schedules (job, cron, settled) VALUES (%(job)s, %(cron)s, %(at)s)"
 
@@ -54,13 +55,14 @@ def test_the_next_slots_need_no_database() -> None:
 
 def test_what_is_due_is_run_once(direct_settings: Settings) -> None:
     _leave_due(direct_settings, "generate-daily-reports", 72)
-    rehearsed = json.loads(run_program("schedule", "run", "--dry-run", "--json", settings=direct_settings).stdout)
+    only: dict[str, Any] = {"settings": direct_settings, "MAUNTIC_JOBS": scheduled_only("generate-daily-reports")}
+    rehearsed = json.loads(run_program("schedule", "run", "--dry-run", "--json", **only).stdout)
     assert [run["status"] for run in rehearsed["runs"]] == ["dry-run"] * 3
-    done = json.loads(run_program("schedule", "run", "--json", settings=direct_settings).stdout)
+    done = json.loads(run_program("schedule", "run", "--json", **only).stdout)
     assert [(run["job"], run["status"]) for run in done["runs"]] == [("generate-daily-reports", "succeeded")] * 3
-    again = run_program("schedule", "run", settings=direct_settings)
+    again = run_program("schedule", "run", **only)
     assert (again.returncode, again.stdout, again.stderr) == (ExitCode.DONE, "", "nothing is due\n")
-    quiet = run_program("schedule", "run", "--quiet", settings=direct_settings)
+    quiet = run_program("schedule", "run", "--quiet", **only)
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (ExitCode.DONE, "", "")
 
 

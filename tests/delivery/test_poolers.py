@@ -1,5 +1,6 @@
 """A pgbouncer that dies, pauses or has no connection left while messages are under way."""
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -64,10 +65,13 @@ def test_a_pooler_that_fails_for_a_while_holds_up_deliveries_and_no_more(
         else:
             pooler.end()
         if fault == "exhausted":
+            # It must not have the connections before the others.
+            process.send_signal(signal.SIGSTOP)
             pooler.start()
             with suppress(psycopg.OperationalError):
                 for _ in range(_CLIENTS):
                     held.enter_context(psycopg.connect(url))
+            process.send_signal(signal.SIGCONT)
         time.sleep(2)
         assert len(world.jobs_in("completed")) < MESSAGES
     if fault == "paused":

@@ -23,7 +23,7 @@ from mauntic_jobs.telemetry import logs
 from tests.delivery.crash import ended, start
 from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World, new_world
-from tests.support import command, environment, run_program, start_program, wait_until
+from tests.support import command, environment, run_program, scheduled_only, start_program, wait_until
 
 JOB = ("aggregate-hourly", "--date", "2026-10-05")
 
@@ -123,7 +123,8 @@ def test_a_process_that_stays_speaks_json_and_so_do_its_runs(direct_settings: Se
             b"INSERT INTO mauntic_jobs.schedules (job, cron, settled)"
             b" VALUES ('aggregate-hourly', '0 * * * *', clock_timestamp() - interval '2 hours')"
         )
-    loop = start_program("schedule", "run", "--loop", settings=direct_settings)
+    only = scheduled_only("aggregate-hourly")
+    loop = start_program("schedule", "run", "--loop", settings=direct_settings, MAUNTIC_JOBS=only)
 
     def ran() -> bool:
         with connect(direct_settings) as session:
