@@ -43,6 +43,7 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("evidence", "evidence", {"most": 500}),
     ("deliveries", "show", NAMES),
     ("deliveries", "owed", PAGE),
+    ("deliveries", "being_sent", {}),
     ("deliveries", "unrecorded", PAGE),
     ("deliveries", "unsent_reasons", FAILED),
     ("deliveries", "unsent_page", {**FAILED, "after": "", "page": 500}),

@@ -140,6 +140,10 @@ def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> Non
     print_line(f"{plural(done.owed, 'message')} owed, {done.queued:,} of them queued again")
     if done.lost:
         print_line(f"{plural(done.lost, 'message')} lost: given up, as only their producer knows what they say")
+    if done.interrupted:
+        print_line(f"{plural(done.interrupted, 'message')} in the hands of a process that died: ambiguous now")
+    if done.sending:
+        print_line(f"{plural(done.sending, 'message')} being sent: if no deliver runs, run this again in a minute")
     if done.missing:
         print_line(
             "Campaigns of which neither the ledger nor a queue knows all messages; their producer must add them:"

@@ -51,6 +51,8 @@ def _print(done: Recovery, *, dry_run: bool) -> None:
             f"{plural(done.lost, 'message')} {given_up}: their process died, and Redis had the only copy. "
             "See mauntic-jobs deliveries list --state failed --state ambiguous"
         )
+    if done.sending:
+        print_line(f"{plural(done.sending, 'message')} being sent: if no deliver runs, run this again in a minute")
     if done.campaigns:
         print_line("Campaigns with messages that no process had claimed. Their producer must add them again:")
         print_table([_campaign(row) for row in done.campaigns])

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
+from mauntic_jobs.delivery.ledger import RESEND_AFTER
 from mauntic_jobs.delivery.queues import add_payloads, base_of, is_own_job, next_job_id
 from mauntic_jobs.delivery.refused_results import record_refused
 from mauntic_jobs.delivery.settlement import give_up
@@ -36,13 +37,16 @@ class Reconciled:
 
     `lost` are owed, and neither the queue nor the ledger has what they say: their process died before its first result,
     and then Redis lost their job. `recorded` results had been refused by Postgres, and `refused` still are; `closed`
-    campaigns were all counted.
+    campaigns were all counted. `interrupted` were in the hands of a process that has died; `sending` still are in
+    the hands of one, which may have died less than a minute ago.
     `missing` are rows with the campaign's `id`, its `recipient_count`, and how many are `known` and `queued`.
     """
 
     owed: int = 0
     queued: int = 0
     lost: int = 0
+    interrupted: int = 0
+    sending: int = 0
     recorded: int = 0
     refused: int = 0
     closed: int = 0
@@ -60,6 +64,7 @@ def reconcile(
     if not dry_run:
         done.recorded, done.refused = record_refused(session, record_activity=settings.record_activity)
         done.closed = session.execute(_sql["close_campaigns"])
+        done.interrupted = _end_leases(session)
     for page in _owed(session):
         done.owed += len(page)
         states = _states(redis, settings, [(row, row["queue_job"]) for row in page])
@@ -79,8 +84,17 @@ def reconcile(
             own = {"queue_job": name, "fence": row["fence"]}
             key = {"organization": row["organization_id"], "delivery": row["delivery_id"]}
             session.execute(_sql["requeued"], {**key, **own})
+    done.sending = session.row(_sql["being_sent"])["deliveries"]
     done.missing = _missing(session, redis, settings)
     return done
+
+
+def _end_leases(session: Session) -> int:
+    """Name what a process that has died was sending, so that it is among what is owed; return how many."""
+    ended = 0
+    while page := session.rows(_sql["end_leases"], {"resend_after": RESEND_AFTER, "most": _PAGE}):
+        ended += len(page)
+    return ended
 
 
 def _owed(session: Session) -> Iterator[list[Row]]:

@@ -32,7 +32,8 @@ class Recovery:
     """What was put back, or would be.
 
     `loss` is what was noticed. `messages` and `executions` count those put on their queues, of `owed` and `unmoved`
-    ones; of `lost` messages only the producer has the content. `schedulers` names jobs whose BullMQ scheduler was gone.
+    ones; of `lost` messages only the producer has the content; `sending` are in the hands of a process, which may have
+    died less than a minute ago. `schedulers` names jobs whose BullMQ scheduler was gone.
     `campaigns` and `journeys` are rows of what only Redis knew: campaigns with messages that no process had claimed,
     and journeys with executions that had moved.
     """
@@ -41,6 +42,7 @@ class Recovery:
     owed: int = 0
     messages: int = 0
     lost: int = 0
+    sending: int = 0
     unmoved: int = 0
     executions: int = 0
     schedulers: list[str] = field(default_factory=list)
@@ -61,6 +63,7 @@ def recover(
     done = Recovery(mark(session, redis, settings, now))
     messages = reconcile(session, redis, settings, now, dry_run=dry_run)
     done.owed, done.messages, done.lost = messages.owed, messages.queued, messages.lost
+    done.sending = messages.sending
     done.campaigns = messages.missing
     for page in _unmoved(session):
         exist = redis.commands(("EXISTS", _step_key(settings, row)) for row in page)

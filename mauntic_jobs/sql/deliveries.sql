@@ -243,6 +243,11 @@ WHERE
 ORDER BY organization_id, delivery_id
 LIMIT %(page)s
 
+-- being_sent -- How many deliveries are being sent, or were when their process died less than a lease ago.
+SELECT count(*) AS deliveries
+FROM mauntic_jobs.deliveries
+WHERE state = 'sending' AND claimed_at >= (SELECT swept_to FROM mauntic_jobs.lease_sweep)
+
 -- requeued -- Note the BullMQ job that now asks for a delivery.
 UPDATE mauntic_jobs.deliveries
 SET queue_job = %(queue_job)s

@@ -71,6 +71,21 @@ def test_what_neither_store_has_is_named_and_not_owed_for_ever(world: World) -> 
     assert "only its producer can send it again" in rows[world.key("d2")]["reason"]
 
 
+def test_what_was_being_sent_when_redis_and_the_process_died_is_put_back(world: World, sink: Sink) -> None:
+    claim(world, world.key("d1"), payload=world.message("d1"))
+    claim(world, world.key("d2"), payload=None)
+    first = json.loads(program(world, "deliveries", "reconcile", "--json").stdout)
+    assert (first["owed"], first["interrupted"], first["sending"]) == (0, 0, 2)
+    end_lease(world)
+    second = json.loads(program(world, "deliveries", "reconcile", "--json").stdout)
+    assert (second["owed"], second["interrupted"], second["sending"]) == (2, 2, 0)
+    assert (second["queued"], second["lost"]) == (1, 1)
+    world.provider(sink.host, sink.port)
+    world.hurry()
+    world.deliver()
+    assert (world.states(), len(sink.messages())) == ({"d1": "sent", "d2": "ambiguous"}, 1)
+
+
 def test_the_sweep_reads_each_message_once(world: World) -> None:
     for name in ("d1", "d2", "d3"):
         record(world, claim(world, name), "sent", name)
