@@ -41,25 +41,25 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("deliveries", "domain", {"organization": organization(1), "domain": "acme.test"}),
     ("deliveries", "end_leases", {"resend_after": timedelta(minutes=2), "most": 500}),
     ("evidence", "evidence", {"most": 500}),
-    ("deliveries", "show", NAMES),
+    ("delivery_desk", "show", NAMES),
     ("deliveries", "owed", PAGE),
     ("deliveries", "being_sent", {}),
     ("deliveries", "unrecorded", PAGE),
-    ("deliveries", "unsent_reasons", FAILED),
-    ("deliveries", "unsent_page", {**FAILED, "after": "", "page": 500}),
-    ("deliveries", "unsent_reasons", {**EXPIRED, "organization": None, "since": NOW}),
-    ("deliveries", "unsent_page", {**EXPIRED, "after": "", "page": 500}),
+    ("delivery_desk", "unsent_reasons", FAILED),
+    ("delivery_desk", "unsent_page", {**FAILED, "after": "", "page": 500}),
+    ("delivery_desk", "unsent_reasons", {**EXPIRED, "organization": None, "since": NOW}),
+    ("delivery_desk", "unsent_page", {**EXPIRED, "after": "", "page": 500}),
     ("deliveries", "standing", {"organizations": [organization(1)], "deliveries": ["d1"]}),
     ("deliveries", "close_campaigns", {}),
     ("deliveries", "swept", {"lease": timedelta(minutes=1)}),
-    ("deliveries", "list", {**ALL, "states": None, "since": None}),
-    ("deliveries", "list", {**ALL, "states": ["sent"], "since": None}),
-    ("deliveries", "list", {**ALL, "states": None, "organization": organization(1), "since": NOW}),
-    ("deliveries", "list_of_organization", {**ALL, "states": None, "organization": organization(2)}),
-    ("deliveries", "list_unsent", {**ALL, "states": ["failed"]}),
-    ("deliveries", "list_unsent", {**ALL, "states": ["deferred", "ambiguous"], "organization": organization(1)}),
-    ("deliveries", "count", {"organization": None, "since": NOW}),
-    ("deliveries", "count", {"organization": organization(1), "since": NOW}),
+    ("delivery_desk", "list", {**ALL, "states": None, "since": None}),
+    ("delivery_desk", "list", {**ALL, "states": ["sent"], "since": None}),
+    ("delivery_desk", "list", {**ALL, "states": None, "organization": organization(1), "since": NOW}),
+    ("delivery_desk", "list_of_organization", {**ALL, "states": None, "organization": organization(2)}),
+    ("delivery_desk", "list_unsent", {**ALL, "states": ["failed"]}),
+    ("delivery_desk", "list_unsent", {**ALL, "states": ["deferred", "ambiguous"], "organization": organization(1)}),
+    ("delivery_desk", "count", {"organization": None, "since": NOW}),
+    ("delivery_desk", "count", {"organization": organization(1), "since": NOW}),
     ("monitor", "held", {"before": NOW, "most": 10_000}),
     ("monitor", "deferred", {"before": NOW, "most": 10_000}),
     ("monitor", "refused", {"since": NOW, "classes": ["bounced"], "fewest": 20}),
@@ -171,7 +171,7 @@ def test_a_table_that_is_read_whole_is_noticed(session: Session, table: str) -> 
     ("asked", "index"), [(FAILED, "deliveries_failed_of_campaign"), (EXPIRED, "deliveries_expired")]
 )
 def test_a_page_of_unsent_messages_is_read_in_its_order(session: Session, asked: dict[str, Any], index: str) -> None:
-    query = statements("deliveries")["unsent_page"]
+    query = statements("delivery_desk")["unsent_page"]
     nodes = plan(session, query, {**asked, "after": "", "page": 500})
     assert index in {node.get("Index Name") for node in nodes}
 

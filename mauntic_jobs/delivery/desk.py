@@ -19,7 +19,7 @@ from mauntic_jobs.stores.redis import RedisScripts
 _RESENT = (State.AMBIGUOUS, State.FAILED, State.EXPIRED)
 _RECENT = timedelta(days=1)
 
-_sql = statements("deliveries")
+_sql, _ledger_sql = statements("delivery_desk"), statements("deliveries")
 
 
 def list_deliveries(
@@ -70,7 +70,7 @@ def resolve_sent(session: Session, delivery: str, organization: UUID | None, *, 
         "reason": "resolved by hand",
     }
     parameters = {"results": json.dumps([result]), "resend_after": RESEND_AFTER, "record_activity": record_activity}
-    (answer,) = session.rows(_sql["record"], parameters)[0]["json_agg"]
+    (answer,) = session.rows(_ledger_sql["record"], parameters)[0]["json_agg"]
     if not answer["recorded"]:
         raise RefusedError(f"The delivery {delivery} has just changed: look at it again.")
 
@@ -95,7 +95,7 @@ def resolve_resend(
     # First, so that no open delivery has a mark that says it was sent.
     redis.command("DEL", key_of(delivery))
     with session.transaction():
-        session.execute(_sql["resend"], {**parameters, "queue_job": queue_job, "counted": counted})
+        session.execute(_ledger_sql["resend"], {**parameters, "queue_job": queue_job, "counted": counted})
     after = _one(session, delivery, row["organization_id"])
     if after["queue_job"] != queue_job:
         raise RefusedError(f"The delivery {delivery} has just changed: look at it again.")

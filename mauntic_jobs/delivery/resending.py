@@ -18,7 +18,7 @@ from mauntic_jobs.stores.redis import RedisScripts
 # The states in which nothing was sent, and nothing will be unless an operator asks for it.
 UNSENT = (State.FAILED, State.EXPIRED)
 
-_sql = statements("deliveries")
+_sql = statements("delivery_desk")
 
 
 @dataclass(frozen=True)

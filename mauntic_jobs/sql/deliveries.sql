@@ -140,100 +140,6 @@ SELECT
 FROM delivery.sending_domains
 WHERE organization_id = %(organization)s AND lower(domain) = %(domain)s
 
--- list -- The deliveries that were claimed last, of some states, an organization and a channel; each is for all if null.
--- `blame` is what the last refusal is about, or the class that the provider's API has for it.
-SELECT
-    delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
-    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts,
-    coalesce(attempts -> -1 ->> 'blame', reject_reason) AS blame, reason
-FROM mauntic_jobs.deliveries
-WHERE
-    (%(states)s::text[] IS NULL OR state = any(%(states)s::text[]))
-    AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
-    AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
-    AND claimed_at >= coalesce(%(since)s::timestamptz, '-infinity')
-ORDER BY claimed_at DESC
-LIMIT %(limit)s
-
--- list_of_organization -- The same of one organization, which may have few of all deliveries: its own are sorted.
-SELECT
-    delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
-    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts,
-    coalesce(attempts -> -1 ->> 'blame', reject_reason) AS blame, reason
-FROM mauntic_jobs.deliveries
-WHERE
-    organization_id = %(organization)s::uuid AND (%(states)s::text[] IS NULL OR state = any(%(states)s::text[]))
-    AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
-ORDER BY claimed_at + interval '0' DESC
-LIMIT %(limit)s
-
--- list_unsent -- The same of states other than sending and sent, whose deliveries are few: they are sorted.
-SELECT
-    delivery_id, organization_id, channel, state, address, until, updated_at, possible_duplicate,
-    jsonb_array_length(attempts) + coalesce((attempts -> 10 ->> 'omitted')::int - 1, 0) AS attempts,
-    coalesce(attempts -> -1 ->> 'blame', reject_reason) AS blame, reason
-FROM mauntic_jobs.deliveries
-WHERE
-    unsent_state = any(%(states)s::text[])
-    AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
-    AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
-ORDER BY claimed_at + interval '0' DESC
-LIMIT %(limit)s
-
--- count -- How many deliveries there are of each channel and state; of those that were sent, only since a time.
-SELECT channel, state, count(*) AS deliveries, min(created_at) AS oldest, max(updated_at) AS latest
-FROM (
-    SELECT channel, state, created_at, updated_at
-    FROM mauntic_jobs.deliveries
-    WHERE unsent_state IS NOT NULL AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
-    UNION ALL
-    SELECT channel, state, created_at, updated_at
-    FROM mauntic_jobs.deliveries
-    WHERE
-        unsent_state IS NULL AND claimed_at >= %(since)s
-        AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
-) AS known
-GROUP BY channel, state
-ORDER BY channel, state
-
--- show -- Everything about the deliveries of an id, of one organization if it is given.
-SELECT *
-FROM mauntic_jobs.deliveries
-WHERE delivery_id = %(delivery)s AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s::uuid)
-ORDER BY organization_id
-
--- events -- What the platform has heard of a delivery.
-SELECT event_type, provider_message_id, metadata, created_at AT TIME ZONE 'UTC' AS created_at
-FROM delivery.delivery_events
-WHERE
-    organization_id = %(organization)s AND contact_id = %(contact)s AND channel = %(channel)s
-    AND (
-        metadata ->> 'deliveryId' = %(delivery)s
-        OR provider_message_id IN (%(message_id)s, btrim(%(message_id)s, '<>'), %(provider_message_id)s)
-    )
-ORDER BY delivery_events.created_at
-
--- resend -- Let a delivery that is ambiguous, failed or expired be claimed again, and uncount its failure; say whether it
--- was done.
-WITH changed AS (
-    UPDATE mauntic_jobs.deliveries
-    SET
-        state = 'claimed', until = NULL, reason = 'sent again by hand', fence = fence + 1,
-        possible_duplicate = possible_duplicate OR state = 'ambiguous', queue_job = %(queue_job)s,
-        unrecorded = NULL, updated_at = clock_timestamp()
-    WHERE
-        organization_id = %(organization)s AND delivery_id = %(delivery)s AND fence = %(fence)s
-        AND state IN ('ambiguous', 'failed', 'expired')
-    RETURNING organization_id, job_id
-)
-UPDATE delivery.delivery_jobs AS job
-SET
-    failed_count = job.failed_count - 1,
-    status = 'sending',
-    completed_at = NULL
-FROM changed
-WHERE job.id = changed.job_id AND job.organization_id = changed.organization_id AND %(counted)s AND job.failed_count > 0
-
 -- owed -- Deliveries that wait for no human and are not being sent, a page after the last key given.
 SELECT organization_id, delivery_id, channel, queue_job, fence, payload
 FROM mauntic_jobs.deliveries
@@ -283,6 +189,27 @@ FROM unnest(%(organizations)s::uuid[], %(deliveries)s::text[]) AS wanted (organi
 LEFT JOIN mauntic_jobs.deliveries AS delivery
     ON delivery.organization_id = wanted.organization_id AND delivery.delivery_id = wanted.delivery_id
 
+-- resend -- Let a delivery that is ambiguous, failed or expired be claimed again, and uncount its failure; say whether it
+-- was done.
+WITH changed AS (
+    UPDATE mauntic_jobs.deliveries
+    SET
+        state = 'claimed', until = NULL, reason = 'sent again by hand', fence = fence + 1,
+        possible_duplicate = possible_duplicate OR state = 'ambiguous', queue_job = %(queue_job)s,
+        unrecorded = NULL, updated_at = clock_timestamp()
+    WHERE
+        organization_id = %(organization)s AND delivery_id = %(delivery)s AND fence = %(fence)s
+        AND state IN ('ambiguous', 'failed', 'expired')
+    RETURNING organization_id, job_id
+)
+UPDATE delivery.delivery_jobs AS job
+SET
+    failed_count = job.failed_count - 1,
+    status = 'sending',
+    completed_at = NULL
+FROM changed
+WHERE job.id = changed.job_id AND job.organization_id = changed.organization_id AND %(counted)s AND job.failed_count > 0
+
 -- reopen -- Let deliveries of a state (failed or expired) be claimed again, by the BullMQ jobs given, and uncount their
 -- failures; name them.
 WITH wanted AS (
@@ -327,40 +254,6 @@ WITH wanted AS (
     WHERE job.id = counted.job_id AND job.organization_id = counted.organization_id
 )
 SELECT organization_id, delivery_id FROM changed
-
--- campaign_owner -- The organization that a campaign belongs to.
-SELECT organization_id FROM delivery.delivery_jobs WHERE id = %(campaign)s
-
--- unsent_reasons -- Why messages of a state were not sent, by organization and channel; `gone` have no content. Each
--- condition but the state is for all if it is null.
-SELECT
-    delivery.organization_id, delivery.channel, delivery.reason, count(*) AS deliveries,
-    count(*) FILTER (WHERE delivery.payload IS NULL) AS gone
-FROM mauntic_jobs.deliveries AS delivery
-WHERE
-    delivery.unsent_state = %(state)s
-    AND (%(organization)s::uuid IS NULL OR delivery.organization_id = %(organization)s::uuid)
-    AND (%(campaign)s::uuid IS NULL OR delivery.job_id = %(campaign)s::uuid)
-    AND (%(channel)s::text IS NULL OR delivery.channel = %(channel)s::text)
-    AND (%(since)s::timestamptz IS NULL OR delivery.unsent_at >= %(since)s::timestamptz)
-    AND (%(reason)s::text IS NULL OR strpos(lower(delivery.reason), lower(%(reason)s::text)) > 0)
-GROUP BY delivery.organization_id, delivery.channel, delivery.reason
-ORDER BY delivery.organization_id, deliveries DESC, delivery.reason
-
--- unsent_page -- Messages of an organization and a state that can be sent again, a page after the last delivery id given.
-SELECT
-    delivery.organization_id, delivery.delivery_id, delivery.channel, delivery.fence, delivery.payload,
-    delivery.created_at
-FROM mauntic_jobs.deliveries AS delivery
-WHERE
-    delivery.unsent_state = %(state)s AND delivery.organization_id = %(organization)s
-    AND delivery.payload IS NOT NULL AND delivery.delivery_id > %(after)s
-    AND (%(campaign)s::uuid IS NULL OR delivery.job_id = %(campaign)s::uuid)
-    AND (%(channel)s::text IS NULL OR delivery.channel = %(channel)s::text)
-    AND (%(since)s::timestamptz IS NULL OR delivery.unsent_at >= %(since)s::timestamptz)
-    AND (%(reason)s::text IS NULL OR strpos(lower(delivery.reason), lower(%(reason)s::text)) > 0)
-ORDER BY delivery.delivery_id
-LIMIT %(page)s
 
 -- waiting -- Messages of an organization and a channel that wait for a provider, a page after the last one given; those that
 -- wait for their domain's warm-up, or because the receiver asks to wait, do not.
