@@ -1,4 +1,4 @@
-"""What the delivery ledger costs Postgres: log, space and CPU of each message, from its claim to its result.
+"""Measure what a message costs Postgres, from its claim to its result: bytes of log, space in the ledger, CPU.
 
 Each message is claimed and recorded as sent, in batches, through the statements that `deliver` uses. The log is read
 with the extension pg_walinspect, which Postgres 16 and later can count by table and index.
@@ -121,10 +121,7 @@ def _noise(seed: int, size: int) -> bytes:
     return hashlib.shake_128(str(seed).encode()).digest(size)
 
 
-def _send(
-    connection: psycopg.Connection[Any], messages: list[Message], payload: str, seconds: dict[str, float]
-) -> None:
-    call = product("deliveries")
+def _claims(messages: list[Message]) -> str:
     claims = [
         claim_json(
             n,
@@ -136,8 +133,16 @@ def _send(
         )
         for n, message in enumerate(messages)
     ]  # fmt: skip
+    return (b"[" + b",".join(claims) + b"]").decode()
+
+
+def _send(
+    connection: psycopg.Connection[Any], messages: list[Message], payload: str, seconds: dict[str, float]
+) -> None:
+    call = product("deliveries")
+    claims = _claims(messages)
     began = time.perf_counter()
-    parameters = {"claims": (b"[" + b",".join(claims) + b"]").decode(), "lease": "60 seconds"}
+    parameters = {"claims": claims, "lease": "60 seconds"}
     ((answers,),) = connection.execute(call["claim"], parameters)
     between = time.perf_counter()
     attempt = {"provider": "custom_smtp", "at": "2026-01-01T00:00:00Z", "outcome": "sent", "seconds": 0.1}

@@ -43,7 +43,7 @@ _MOST_AT_ONCE = 1000
 _MOST_DIGITS = 18
 _RECENT_LINES = 8
 _LAST_LINES_SECONDS = 0.5
-# Of outcomes that nothing puts right by itself.
+# The log levels of outcomes that an operator may have to act on; the others are info.
 _LEVELS = {"failed": "error", "expired": "warning"}
 
 

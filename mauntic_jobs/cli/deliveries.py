@@ -28,7 +28,7 @@ app = new_app("The delivery ledger: what became of each message, and what a huma
 Delivery = Annotated[str, typer.Argument(metavar="ID", help="Its delivery id, from `deliveries list`.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show addresses and contents as they are.")]
 
-# What `show` prints, what an operator asks first standing first; `--json` has everything.
+# The fields that `show` prints, in the order in which an operator asks for them; `--json` has all fields.
 _SHOWN = (
     *("delivery_id", "organization_id", "channel", "state", "reason", "reject_reason", "until", "possible_duplicate"),
     *("address", "contact_id", "job_id", "created_at", "updated_at", "sending_at", "provider", "message_id"),

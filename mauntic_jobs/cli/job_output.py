@@ -15,7 +15,7 @@ from mauntic_jobs.telemetry.logs import emit, structured
 
 @dataclass(frozen=True)
 class Shown:
-    """How much of the runs is shown, and how; of `one_of_many` runs, `show_withheld` has the rest."""
+    """How much of the runs is shown, and how; `one_of_many`: `show_withheld` prints the summary of all later."""
 
     json: bool
     quiet: bool

@@ -27,7 +27,7 @@ _COMMANDS = (
     "recover",
     *("doctor", "db", "outbox", "monitor", "alerts", "config", "dev", "demo", "help", "version"),
 )
-# What help lists a command under; the jobs stand under the first.
+# The headings of the help, with the commands under each; the jobs stand under the first.
 _RUN = "Run jobs"
 _PANELS = {
     _RUN: ("schedule", "work"),
