@@ -7,7 +7,7 @@ from queue import Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
-from mauntic_jobs.cli.output import Shown
+from mauntic_jobs.cli.output import Escaped
 from mauntic_jobs.delivery.stats import ChannelStats
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ async def show_screen(source: Source, recent: Iterable[str]) -> None:
             history.append((time.monotonic(), {name: own.settled["sent"] for name, own in source.stats.items()}))
             while len(history) > 2 and history[0][0] < history[-1][0] - _RATE_SECONDS:  # noqa: PLR2004 - two for a rate
                 history.pop(0)
-            painter.show(Shown(_screen(source, _rates(history), recent)))
+            painter.show(Escaped(_screen(source, _rates(history), recent)))
             await asyncio.sleep(_REFRESH_SECONDS)
     finally:
-        painter.end(Shown(_screen(source, _rates(history), recent)))
+        painter.end(Escaped(_screen(source, _rates(history), recent)))
 
 
 class _Painter:

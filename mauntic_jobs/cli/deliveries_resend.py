@@ -23,8 +23,8 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.fingerprints import fingerprint
 from mauntic_jobs.ops.masking import masked_text
 from mauntic_jobs.ops.pace import Pace, parse_rate
-from mauntic_jobs.stores.postgres import connect
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.stores.redis import RedisScripts, open_redis
 from mauntic_jobs.window import parse_ago
 
 
@@ -66,42 +66,58 @@ def resend_deliveries(
 ) -> None:
     """Send messages that failed or expired, and no others: what was sent or is ambiguous stays as it is."""
     now = clock.now()
-    which = Unsent(
-        _state(state, campaign),
-        campaign,
-        org,
-        checked_channel(channel),
-        parse_ago(since, now) if since is not None else None,
-        reason,
-    )
+    least = parse_ago(since, now) if since is not None else None
+    which = Unsent(_state(state, campaign), campaign, org, checked_channel(channel), least, reason)
     pace = Pace(parse_rate(rate))
     with connect(settings) as session, closing(open_redis(settings)) as redis:
         found = count_unsent(session, which)
-        total, gone = (sum(row[name] for row in found) for name in ("deliveries", "gone"))
         if dry_run:
-            kinds = [kind._asdict() for kind in _kinds(settings, found)]
-            _print({which.state.value: total, "without_content": gone}, kinds, json=json)
+            counts = {which.state.value: _sum(found, "deliveries"), "without_content": _sum(found, "gone")}
+            _print(counts, [kind._asdict() for kind in _kinds(settings, found)], json=json)
             return
-        fates: Counter[str | None] = Counter()
-        organizations = sorted({row["organization_id"] for row in found})
-        try:
-            with progress(total - gone, "resend", quiet=json or total == gone) as advance:
-                for rows in unsent_deliveries(session, which, organizations, pace.portion):
-                    pace.wait(len(rows))
-                    fates.update(resend(session, redis, settings, which.state, rows, clock.now()))
-                    for _ in rows:
-                        advance()
-        except Interrupted as signal:
-            say(f"resend: {signal} after {fates.total():,} of {total - gone:,}. Run it again for the rest.", "warning")
-            raise typer.Exit(signal.exit_code) from None
+        fates = _resend(session, redis, settings, which, found, pace, quiet=json)
     queued = fates.pop(None, 0)
     refusals = [{"reason": why, "deliveries": count} for why, count in fates.most_common()]
-    _print({"queued": queued, "refused": fates.total(), "without_content": gone}, refusals, json=json)
+    _print({"queued": queued, "refused": fates.total(), "without_content": _sum(found, "gone")}, refusals, json=json)
+
+
+def _resend(
+    session: Session,
+    redis: RedisScripts,
+    settings: Settings,
+    which: Unsent,
+    found: Sequence[Row],
+    pace: Pace,
+    *,
+    quiet: bool,
+) -> Counter[str | None]:
+    """Put the messages on their queues again; count those that were, under None, and why others were not."""
+    fates: Counter[str | None] = Counter()
+    total = _sum(found, "deliveries") - _sum(found, "gone")
+    organizations = sorted({row["organization_id"] for row in found})
+    try:
+        with progress(total, "resend", quiet=quiet or not total) as advance:
+            for rows in unsent_deliveries(session, which, organizations, pace.portion):
+                pace.wait(len(rows))
+                fates.update(resend(session, redis, settings, which.state, rows, clock.now()))
+                for _ in rows:
+                    advance()
+    except Interrupted as signal:
+        say(f"resend: {signal} after {fates.total():,} of {total:,}. Run it again for the rest.", "warning")
+        raise typer.Exit(signal.exit_code) from None
+    return fates
+
+
+def _sum(rows: Sequence[Row], name: str) -> int:
+    return sum(row[name] for row in rows)
 
 
 def _state(state: str, campaign: UUID | None) -> State:
     if state not in UNSENT:
-        raise UsageError(f"Only failed and expired messages are sent again here; for one that is {state}: see its row.")
+        raise UsageError(
+            f"--state is failed or expired, not {state}. About a message that is ambiguous you decide: "
+            "mauntic-jobs deliveries resolve ID."
+        )
     if state == State.FAILED and campaign is None:
         raise UsageError("Name the campaign whose failed messages are sent again: --campaign. For others: dlq retry.")
     return State(state)
@@ -114,8 +130,8 @@ def _kinds(settings: Settings, found: Sequence[Row]) -> list[_Kind]:
         by_kind.setdefault(fingerprint(_queue(settings, row["channel"]), row["reason"] or ""), []).append(row)
     kinds = [
         _Kind(
-            sum(row["deliveries"] for row in rows),
-            sum(row["gone"] for row in rows),
+            _sum(rows, "deliveries"),
+            _sum(rows, "gone"),
             kind,
             masked_text(rows[0]["reason"] or "", reveal=False),
         )

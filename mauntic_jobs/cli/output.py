@@ -97,17 +97,17 @@ def print_rich(renderable: Any, *, to_stderr: bool = False) -> None:
     console = Console(stderr=to_stderr, markup=False, highlight=False)
     if console.is_terminal:
         # A line that may not be broken is longer than the terminal is wide, which shows it in several.
-        console.print(Shown(renderable), crop=False)
+        console.print(Escaped(renderable), crop=False)
         return
     # Rich would wrap at 80 columns, and pad each line, what a program reads.
     console.width = _NO_END
     with console.capture() as capture:
-        console.print(Shown(renderable))
+        console.print(Escaped(renderable))
     for line in capture.get().splitlines():
         print(line.rstrip(), file=console.file)
 
 
-class Shown:
+class Escaped:
     """What Rich can render, with the controls in its texts as escapes."""
 
     def __init__(self, renderable: Any) -> None:

@@ -87,17 +87,22 @@ def check(
         print_json(
             [{**_as_json(each.provider), **_result(each), "released": counts.get(each.provider.id)} for each in checks]
         )
-    elif not checks:
+    else:
+        _print_checks(checks, released, wide=wide)
+    if any(each.problem for each in checks):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _print_checks(checks: Sequence[Check], released: Released | None, *, wide: bool) -> None:
+    if not checks:
         say("no provider is active")
-    for organization, own in groupby(checks if not json else [], lambda each: each.provider.organization):
+    for organization, own in groupby(checks, lambda each: each.provider.organization):
         print_line(f"organization {organization}")
         print_table(({**_who(each.provider), **_result(each)} for each in own), wide=wide)
-    if released is not None and not json:
+    if released is not None:
         print_line(f"{plural(released.total, 'message')} released")
         for provider in released.paused_again:
             say(f"{provider} was paused again: what is left goes on waiting", "warning")
-    if any(each.problem for each in checks):
-        raise typer.Exit(ExitCode.FAILED)
 
 
 def _release(settings: Settings, checks: Sequence[Check], pace: Pace) -> Released:

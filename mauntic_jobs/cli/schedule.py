@@ -1,6 +1,7 @@
 """`schedule`: when the jobs run, and running what is due."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from itertools import groupby
 from typing import Annotated
@@ -82,16 +83,9 @@ def run_due(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Run every slot that is due and was claimed by nobody, then exit; with --loop, go on."""
-    scheduled = scheduled_jobs(settings)
     if loop:
-        settings = stay(settings)
-        name_broken_jobs()
-        timeout = parse_duration(drain_timeout)
-        watch = partial(watch_beside, list(scheduled.values()), settings)
-        metrics = partial(scraped, settings)
-        with stderr.in_background():
-            code = Loop(scheduled, settings, clock.now, say, timeout, metrics, watch).run()
-        raise typer.Exit(code)
+        raise typer.Exit(_run_loop(settings, parse_duration(drain_timeout)))
+    scheduled = scheduled_jobs(settings)
     told: list[Notified] = []
     watch_ledger = watcher(list(scheduled.values()), settings, told)
     looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run, watch=watch_ledger)
@@ -115,6 +109,15 @@ def run_due(
         print_table([_planned(looked, report) for report in reports])
     _print_round(looked, reports, shown, code)
     raise typer.Exit(code)
+
+
+def _run_loop(settings: Settings, drain_timeout: timedelta) -> ExitCode:
+    scheduled = scheduled_jobs(settings)
+    settings = stay(settings)
+    name_broken_jobs()
+    watch = partial(watch_beside, list(scheduled.values()), settings)
+    with stderr.in_background():
+        return Loop(scheduled, settings, clock.now, say, drain_timeout, partial(scraped, settings), watch).run()
 
 
 def _planned(looked: Round, report: Report) -> Row:

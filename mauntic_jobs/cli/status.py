@@ -7,7 +7,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
-from mauntic_jobs.cli.output import Shown, print_json, print_rich, terminal_width
+from mauntic_jobs.cli.output import Escaped, print_json, print_rich, terminal_width
 from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.signals import Signals
 from mauntic_jobs.cli.status_json import as_json
@@ -79,7 +79,7 @@ def _watch(settings: Settings, seconds: float) -> Status:
     with Signals() as signals, live:
         while True:
             status = _look(settings)
-            live.update(Shown(screen(status, console.width)), refresh=True)
+            live.update(Escaped(screen(status, console.width)), refresh=True)
             if signals.first.wait(seconds):
                 return status
 

@@ -126,10 +126,7 @@ class SmtpConnection:
             await self._open(wire, envelope)
             self._may_repeat, kept = False, self._may_repeat
             failpoints.reach("before-content")
-            wire.write(content if len(content) <= _SMALL else content[:-3])
-            if len(content) > _SMALL:
-                await wire.flushed()
-                wire.write(content[-3:])
+            await _write(wire, content)
             verdict = Verdict.UNKNOWN
             failpoints.reach("after-content")
             wire.wait_until(now() + self._timeout)
@@ -273,6 +270,14 @@ class SmtpConnection:
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.abort()
+
+
+async def _write(wire: Wire, content: bytes) -> None:
+    """Write the content; the end of a large one only when the rest is on its way."""
+    wire.write(content if len(content) <= _SMALL else content[:-3])
+    if len(content) > _SMALL:
+        await wire.flushed()
+        wire.write(content[-3:])
 
 
 def _close_unused(opening: asyncio.Task[tuple[Wire, Features]]) -> None:

@@ -29,6 +29,23 @@ def serve_health(
         return
 
     checks = {"/health": check} | ({"/ready": ready} if ready else {})
+    try:
+        server = ShortServer(address or "", port, _handler(checks, metrics))
+    except OSError as error:
+        place = f"port {port}" if address is None else f"port {port} of {address}"
+        advice = "Check PORT." if address is None else "Check PORT and MAUNTIC_LISTEN_ADDRESS."
+        raise ConfigurationError(f"Cannot serve /health on {place}: {error.strerror}. {advice}") from None
+    thread = Thread(target=server.serve_forever, name="health", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _handler(checks: Mapping[str, Check], metrics: Callable[[], bytes] | None) -> type[BaseHTTPRequestHandler]:
     paths = [*checks, *(["/metrics"] if metrics else [])]
 
     class Handler(BaseHTTPRequestHandler):
@@ -52,17 +69,4 @@ def serve_health(
         def log_message(self, *_: object) -> None:
             """Say nothing: somebody asks every few seconds."""
 
-    try:
-        server = ShortServer(address or "", port, Handler)
-    except OSError as error:
-        place = f"port {port}" if address is None else f"port {port} of {address}"
-        advice = "Check PORT." if address is None else "Check PORT and MAUNTIC_LISTEN_ADDRESS."
-        raise ConfigurationError(f"Cannot serve /health on {place}: {error.strerror}. {advice}") from None
-    thread = Thread(target=server.serve_forever, name="health", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return Handler

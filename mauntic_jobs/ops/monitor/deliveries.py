@@ -75,11 +75,7 @@ def _deferred(row: Row) -> Alert:
             f"Most common reason: {shortened(masked_text(row['reason']), _REASON_LENGTH)}"
         ),
         action=f"mauntic-jobs deliveries list --state deferred --channel {row['channel']}",
-        details={
-            "deliveries": row["deliveries"],
-            "organizations": row["organizations"],
-            "since": row["since"].isoformat(),
-        },
+        details=_details(row),
     )
 
 
@@ -93,12 +89,16 @@ def _expired(row: Row) -> Alert:
             f"(limit {_MAX_EXPIRED}): they were older than --max-age when their turn came, and were not sent."
         ),
         action=f"mauntic-jobs deliveries resend --state expired --since 24h --channel {row['channel']} --dry-run",
-        details={
-            "deliveries": row["deliveries"],
-            "organizations": row["organizations"],
-            "since": row["since"].isoformat(),
-        },
+        details=_details(row),
     )
+
+
+def _details(row: Row) -> Row:
+    return {
+        "deliveries": row["deliveries"],
+        "organizations": row["organizations"],
+        "since": row["since"].isoformat(),
+    }
 
 
 def _messages(row: Row) -> str:

@@ -77,23 +77,8 @@ def watch_all(
     `skew` says that this host's clock is wrong; `now` is the database's time. Where one look fails, `complain` gets to
     know, and what was known of it stays. Raises UnavailableError if it is Postgres that cannot be asked.
     """
-    looks: dict[Cause, Callable[[], list[Alert]]] = {
-        **_of_jobs(session, jobs, settings, now),
-        Cause.SECOND_CLOCK: lambda: second_clocks(session, jobs, settings, now) + lines_taking_turns(session, jobs),
-        Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
-        Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),
-        Cause.RECIPIENTS_REFUSED: lambda: recipients_refused(session, now),
-        Cause.DELIVERIES_EXPIRED: lambda: deliveries_expired(session, now),
-    }
-    if settings.redis_url is not None:
-        looks[Cause.REDIS_LOST] = lambda: _with_redis(
-            settings, lambda redis: redis_losses(session, redis, settings, now)
-        )
-        looks[Cause.CONSUMER_STUCK] = lambda: _with_redis(
-            settings, lambda redis: consumers_stuck(redis, settings, jobs, now)
-        )
     found = record_skew(session, settings, now, skew)
-    for cause, look in looks.items():
+    for cause, look in _looks(session, jobs, settings, now).items():
         try:
             alerts = look()
         except Exception as error:
@@ -110,6 +95,27 @@ def watch_all(
             keys = [job.name for job in jobs] if cause in _OF_JOBS else None
             record(session, alerts, now, causes=[cause], keys=keys)
     return Watched(found, tell(session, settings, now))
+
+
+def _looks(
+    session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime
+) -> dict[Cause, Callable[[], list[Alert]]]:
+    looks: dict[Cause, Callable[[], list[Alert]]] = {
+        **_of_jobs(session, jobs, settings, now),
+        Cause.SECOND_CLOCK: lambda: second_clocks(session, jobs, settings, now) + lines_taking_turns(session, jobs),
+        Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
+        Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),
+        Cause.RECIPIENTS_REFUSED: lambda: recipients_refused(session, now),
+        Cause.DELIVERIES_EXPIRED: lambda: deliveries_expired(session, now),
+    }
+    if settings.redis_url is not None:
+        looks[Cause.REDIS_LOST] = lambda: _with_redis(
+            settings, lambda redis: redis_losses(session, redis, settings, now)
+        )
+        looks[Cause.CONSUMER_STUCK] = lambda: _with_redis(
+            settings, lambda redis: consumers_stuck(redis, settings, jobs, now)
+        )
+    return looks
 
 
 _OF_JOBS = (Cause.JOB_FAILED, Cause.SLOT_MISSED, Cause.RUN_TOO_LONG)
