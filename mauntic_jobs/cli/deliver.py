@@ -16,8 +16,8 @@ import typer
 
 from mauntic_jobs.cli.command import command
 from mauntic_jobs.cli.deliver_screen import show_screen
-from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.output import say
+from mauntic_jobs.cli.scraping import Scraper
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.assembly import Plan
 from mauntic_jobs.delivery.background import keep_running
@@ -90,8 +90,9 @@ def deliver(
         source = Engine(settings, plan, log.say, log.report)
     beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]
     checks = _health(source), lambda: (source.ready, {"ready": source.ready})
+    scraper = Scraper(settings)
     health = serve_health(
-        settings, checks[0], ready=checks[1], metrics=lambda: scraped(settings, delivery_families(source.stats))
+        settings, checks[0], ready=checks[1], metrics=lambda: scraper.numbers(delivery_families(source.stats))
     )
     with stderr.in_background(), health:
         _run(source, beside, log.say)

@@ -1,7 +1,6 @@
 """`metrics`: how everything stands, as Prometheus reads it."""
 
-from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,9 +9,9 @@ from mauntic_jobs.cli.command import command
 from mauntic_jobs.cli.output import print_line, say
 from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
 from mauntic_jobs.config import Settings
-from mauntic_jobs.errors import ConfigurationError, UsageError
+from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops.metrics import PARTS, families
-from mauntic_jobs.ops.status import Status, read_status
+from mauntic_jobs.ops.status import read_status
 from mauntic_jobs.stores.postgres import database_url
 from mauntic_jobs.telemetry.metrics import exposition
 
@@ -36,25 +35,9 @@ def print_metrics(
     if unknown:
         raise UsageError(f"There is no part {', '.join(unknown)}. The parts are: {', '.join(PARTS)}.")
     database_url(settings)
-    status = _look(settings)
+    status = read_status(settings, list(scheduled_jobs(settings).values()), clock.now())
     print_line(exposition(families(status, parts or PARTS)).decode().rstrip())
     for error in status.problems.values():
         say(f"mauntic-jobs: {error}")
     for error in status.problems.values():
         raise typer.Exit(error.exit_code)
-
-
-def scraped(settings: Settings, own: Iterable[Any] = ()) -> bytes:
-    """Return all numbers, and those of the process's `own` families, for a scrape of a process that stays.
-
-    What the role of the process may not read is left out: a store that refuses it is not away.
-    """
-    status = _look(settings)
-    refused = [store for store, error in status.problems.items() if isinstance(error, ConfigurationError)]
-    for store in refused:
-        del status.problems[store]
-    return exposition([*families(status, PARTS), *own])
-
-
-def _look(settings: Settings) -> Status:
-    return read_status(settings, list(scheduled_jobs(settings).values()), clock.now())

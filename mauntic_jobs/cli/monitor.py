@@ -7,9 +7,9 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.output import print_json, print_line, print_table, say
 from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
+from mauntic_jobs.cli.scraping import Scraper
 from mauntic_jobs.cli.signals import Signals
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
@@ -117,7 +117,7 @@ def say_untold(notified: Notified) -> None:
 
 def _stay(settings: Settings, jobs: Sequence[Job[Any]], seconds: float) -> None:
     trouble: str | None = None
-    health = serve_health(settings, lambda: (trouble is None, {"trouble": trouble}), metrics=lambda: scraped(settings))
+    health = serve_health(settings, lambda: (trouble is None, {"trouble": trouble}), metrics=Scraper(settings).numbers)
     with stderr.in_background(), Signals() as signals, health:
         say(f"monitor: looks every {seconds:g} s")
         while not signals.first.is_set():

@@ -13,12 +13,12 @@ from mauntic_jobs.cli import schedule_export
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.completion import job_names
 from mauntic_jobs.cli.job_output import Shown, as_json, show
-from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.monitor import watch_beside, watcher
 from mauntic_jobs.cli.output import plural, print_json, print_table, say
 from mauntic_jobs.cli.schedule_bullmq import register_bullmq
 from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.schedule_list import as_json as standing_as_json, print_overview
+from mauntic_jobs.cli.scraping import Scraper
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, Interrupted
 from mauntic_jobs.job import Row
@@ -117,7 +117,7 @@ def _run_loop(settings: Settings, drain_timeout: timedelta) -> ExitCode:
     name_broken_jobs()
     watch = partial(watch_beside, list(scheduled.values()), settings)
     with stderr.in_background():
-        return Loop(scheduled, settings, clock.now, say, drain_timeout, partial(scraped, settings), watch).run()
+        return Loop(scheduled, settings, clock.now, say, drain_timeout, Scraper(settings).numbers, watch).run()
 
 
 def _planned(looked: Round, report: Report) -> Row:

@@ -12,9 +12,9 @@ from mauntic_jobs.bullmq import Worker, create_worker
 from mauntic_jobs.bullmq.launch import SlotLauncher
 from mauntic_jobs.bullmq.queue import queue_of
 from mauntic_jobs.cli.command import command
-from mauntic_jobs.cli.metrics import scraped
 from mauntic_jobs.cli.output import say
 from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
+from mauntic_jobs.cli.scraping import Scraper
 from mauntic_jobs.cli.signals import Signals
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, UsageError
@@ -55,7 +55,7 @@ def work(
     # By this thread, for several that import the driver at once would wait for each other.
     open_redis(settings).close()
     team = [_Member(jobs, settings) for jobs in chosen]
-    health = serve_health(settings, lambda: _health(team), metrics=lambda: scraped(settings))
+    health = serve_health(settings, lambda: _health(team), metrics=Scraper(settings).numbers)
     with stderr.in_background(), Signals() as signals, health:
         for member in team:
             member.start(until_empty=drain)

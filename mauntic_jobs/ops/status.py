@@ -92,7 +92,7 @@ class Status:
     `deliveries` are rows of `channel`, `state`, `deliveries`, `oldest` and `next`; `domains` are those near their
     limit; `alerts` are the open ones; `late` are the organizations with late events, the largest share first. `loss` is
     a loss of Redis' data that was not recovered from. `pauses` are the providers that circuit breakers leave alone,
-    with the messages `held`.
+    with the messages `held`. `reading` is the store that was asked last.
     """
 
     at: datetime
@@ -105,6 +105,7 @@ class Status:
     pauses: list[Row] | None = None
     late: list[LateEvents] | None = None
     problems: dict[str, MaunticJobsError] = field(default_factory=dict)
+    reading: str = "postgres"
 
 
 def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> Status:
@@ -113,7 +114,14 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
     A store that cannot be read is a problem of the result, and leaves the other's half. Without a Redis in the settings
     there are no queues, and that is no problem. Raises ConfigurationError if there is no database in them.
     """
-    status, marker = Status(now), None
+    status = Status(now)
+    fill_status(status, settings, jobs)
+    return status
+
+
+def fill_status(status: Status, settings: Settings, jobs: Sequence[Job[Any]]) -> None:
+    """Read into `status` how everything stands at its time, part by part, as `read_status` does."""
+    now, marker = status.at, None
     try:
         with connect(settings) as session, session.transaction(_LIMITS):
             status.jobs = _jobs(session, jobs, settings, now)
@@ -128,14 +136,14 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
     except MaunticJobsError as error:
         status.problems["postgres"] = error
     if settings.redis_url is None:
-        return status
+        return
+    status.reading = "redis"
     try:
         with closing(open_redis(settings)) as redis:
             status.loss = look(marker, redis, settings, now)
             status.queues = read_queues(redis, platform_queues(settings, jobs), now)
     except MaunticJobsError as error:
         status.problems["redis"] = error
-    return status
 
 
 def _pauses(session: Session, now: datetime) -> list[Row]:
