@@ -43,15 +43,7 @@ def wait_for(exim: Exim, addresses: list[str]) -> None:
 def test_a_limit_of_a_senders_rate_fails_no_message(world: World, exim: Exim, authority: Authority) -> None:
     world.provider("127.0.0.1", exim.limited, tls={"ca": authority.pem})
     addresses = recipients(world, 10)
-
-    def all_are_sent() -> bool:
-        world.hurry()
-        world.deliver()
-        states = set(world.states().values())
-        assert states <= {"sent", "deferred"}
-        return states == {"sent"}
-
-    wait_until(all_are_sent, "the limit to let all messages through", 120)
+    world.deliver_within_limits()
     wait_for(exim, addresses)
     attempts = [each for row in world.ledger() for each in row["attempts"]]
     assert {each.get("outcome", "deferred") for each in attempts} == {"accepted", "deferred"}

@@ -134,15 +134,7 @@ def test_a_greylisted_message_is_deferred_and_sent_later(
 def test_a_relays_own_limit_fails_no_message(world: World, postfix: Postfix) -> None:
     use(world, postfix, "limited")
     addresses = recipients(world, 20)
-
-    def all_are_sent() -> bool:
-        world.hurry()
-        world.deliver()
-        states = set(world.states().values())
-        assert states <= {"sent", "deferred"}
-        return states == {"sent"}
-
-    wait_until(all_are_sent, "the limit to let all messages through", 120)
+    world.deliver_within_limits()
     wait_until(lambda: sorted(arrived(world, postfix)) == sorted(addresses), "the messages")
     assert any(each["outcome"] == "deferred" for row in world.ledger() for each in row["attempts"])
 

@@ -16,7 +16,7 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
 from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.stores.redis import open_redis
-from tests.support import run_on_loop
+from tests.support import run_on_loop, wait_until
 
 DAY = timedelta(days=1)
 
@@ -162,6 +162,18 @@ class World:
         engine = self.engine(**changes)
         run_on_loop(asyncio.wait_for(engine.run(), 60))
         return engine
+
+    def deliver_within_limits(self) -> None:
+        """Deliver again and again, until a receiver that limits has taken all; nothing may fail meanwhile."""
+
+        def all_are_sent() -> bool:
+            self.hurry()
+            self.deliver()
+            states = set(self.states().values())
+            assert states <= {"sent", "deferred"}
+            return states == {"sent"}
+
+        wait_until(all_are_sent, "the limit to let all messages through", 120)
 
     def ledger(self) -> list[Row]:
         return self.session.rows(b"SELECT * FROM mauntic_jobs.deliveries ORDER BY delivery_id")

@@ -1,40 +1,17 @@
 """Bull Board, as platforms run it, on the queues that mauntic-jobs works on."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
-from tests.delivery.sink import Sink, running_sink
-from tests.delivery.world import World, new_world
-from tests.interop.node import PACKAGES, install, node
+from tests.delivery.world import World
+from tests.interop.node import PACKAGES, node
 from tests.support import run_program
 
 _STATES = ("waiting", "paused", "prioritized", "active", "delayed", "failed", "completed")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _node() -> None:
-    install()
-
-
-@pytest.fixture
-def sink(tmp_path: Path) -> Iterator[Sink]:
-    with running_sink(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def world(direct_settings: Settings, servers: Servers, sink: Sink) -> Iterator[World]:
-    with new_world(direct_settings, servers.redis_url) as made:
-        made.provider(sink.host, sink.port)
-        yield made
 
 
 def _status(world: World) -> dict[str, Any]:

@@ -7,17 +7,12 @@ import pytest
 
 from mauntic_jobs.cron import slots
 from mauntic_jobs.stores.bullmq_iteration import milliseconds
-from tests.interop.node import PACKAGES, install, node
+from tests.interop.node import PACKAGES, node
 from tests.support import utc
 from tests.world.corpus import read_cases
 
 _LINES = [case.input for case in read_cases("cron_lines") if not case.answer]
 _SLOTS = 40
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _installed() -> None:
-    install()
 
 
 @pytest.mark.parametrize("package", PACKAGES)

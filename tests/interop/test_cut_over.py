@@ -14,17 +14,15 @@ import pytest
 from typer.testing import CliRunner
 
 from mauntic_jobs import clock
-from mauntic_jobs.config import Settings
-from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.doctor import platform
 from mauntic_jobs.ops.doctor.check import Service, Site
 from mauntic_jobs.ops.doctor.finding import Finding, Severity
 from mauntic_jobs.stores.redis import open_redis
-from tests.delivery.sink import Sink, running_sink
-from tests.delivery.world import World, new_world
-from tests.interop.node import HERE, PACKAGES, install, node
+from tests.delivery.sink import Sink
+from tests.delivery.world import World
+from tests.interop.node import HERE, PACKAGES, node
 from tests.support import APP, Event, add_events, contact, reference_rollups, stored_rollups, utc, wait_until
 
 _PAGE = Path(__file__).parent.parent.parent / "docs/cut-over.md"
@@ -38,24 +36,6 @@ _WALKED = [
     "Segments, stale executions, warm-up",
     "The delivery engine",
 ]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _node() -> None:
-    install()
-
-
-@pytest.fixture
-def sink(tmp_path: Path) -> Iterator[Sink]:
-    with running_sink(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def world(direct_settings: Settings, servers: Servers, sink: Sink) -> Iterator[World]:
-    with new_world(direct_settings, servers.redis_url) as made:
-        made.provider(sink.host, sink.port)
-        yield made
 
 
 class Operator:

@@ -9,12 +9,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from tests.dead_letters.failing import STEPS, program
 from tests.delivery.world import World, new_world
-from tests.interop.node import PACKAGES, install, node
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _node() -> None:
-    install()
+from tests.interop.node import PACKAGES, node
 
 
 @pytest.fixture

@@ -2,42 +2,15 @@
 
 import json
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.embedded.servers import Servers
 from tests.delivery.crash import ended, start
-from tests.delivery.sink import Sink, running_sink
-from tests.delivery.world import World, new_world
-from tests.interop.node import PACKAGES, install, node
+from tests.delivery.sink import Sink
+from tests.delivery.world import World
+from tests.interop.node import node
 from tests.support import run_program
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _node() -> None:
-    install()
-
-
-@pytest.fixture(params=PACKAGES)
-def package(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def sink(tmp_path: Path) -> Iterator[Sink]:
-    with running_sink(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def world(direct_settings: Settings, servers: Servers, sink: Sink) -> Iterator[World]:
-    with new_world(direct_settings, servers.redis_url) as made:
-        made.provider(sink.host, sink.port)
-        yield made
 
 
 def url(world: World) -> str:

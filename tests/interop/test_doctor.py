@@ -13,14 +13,9 @@ from mauntic_jobs.ops.doctor import clocks, queues
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.finding import Finding, Severity
 from mauntic_jobs.stores.redis import open_redis
-from tests.interop.node import PACKAGES, install, node
+from tests.interop.node import PACKAGES, node
 
 _QUEUE = "aggregate-hourly"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _node() -> None:
-    install()
 
 
 @pytest.fixture

@@ -20,21 +20,11 @@ from mauntic_jobs.runner.ledger import list_runs
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.stores.redis import open_redis
 from mauntic_jobs.window import Unit, Window
-from tests.interop.node import PACKAGES, install, node
+from tests.interop.node import node
 from tests.support import run_program, start_program, wait_until
 
 Speak = Callable[..., list[Any]]
 _JOB = "aggregate-hourly"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _node() -> None:
-    install()
-
-
-@pytest.fixture(params=PACKAGES)
-def package(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

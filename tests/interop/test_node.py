@@ -9,12 +9,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
 from mauntic_jobs.stores.redis import open_redis
-from tests.interop.node import PACKAGES, install, node
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _node() -> None:
-    install()
+from tests.interop.node import PACKAGES, node
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -3,46 +3,25 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mauntic_jobs import clock
 from mauntic_jobs.bullmq import Queue, create_worker
-from mauntic_jobs.config import Settings
-from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.ops.status import read_status
 from mauntic_jobs.ops.status_findings import findings
 from mauntic_jobs.stores.bullmq_iteration import milliseconds
 from mauntic_jobs.stores.bullmq_workers import foreign_workers
 from mauntic_jobs.stores.redis import open_redis
-from tests.delivery.sink import Sink, running_sink
-from tests.delivery.world import World, new_world
-from tests.interop.node import HERE, PACKAGES, install, node
+from tests.delivery.sink import Sink
+from tests.delivery.world import World
+from tests.interop.node import HERE, PACKAGES, node
 from tests.support import wait_until
 
 _PATIENCE_SECONDS = 60
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _installed() -> None:
-    install()
-
-
-@pytest.fixture
-def sink(tmp_path: Path) -> Iterator[Sink]:
-    with running_sink(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def world(direct_settings: Settings, servers: Servers, sink: Sink) -> Iterator[World]:
-    with new_world(direct_settings, servers.redis_url) as made:
-        made.provider(sink.host, sink.port)
-        yield made
 
 
 def _node(world: World, package: str, *words: str) -> Any:
