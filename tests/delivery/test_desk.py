@@ -233,7 +233,7 @@ def test_enqueued_messages_are_delivered(world: World, sink: Sink) -> None:
         (("deliveries", "list", "--state", "lost"), "There is no state lost."),
         (("deliveries", "resolve", "d1"), "Say either --sent or --resend."),
         (("deliveries", "resend"), "Name the campaign"),
-        (("deliveries", "resend", "--state", "sent"), "Only failed and expired messages"),
+        (("deliveries", "resend", "--state", "sent"), "--state is failed or expired, not sent."),
     ],
 )
 def test_bad_input_is_a_usage_error(world: World, arguments: tuple[str, ...], problem: str) -> None:
