@@ -213,6 +213,85 @@ AS $$
         )
 $$;
 
+-- What few deliveries need stands in functions of their own, in PL/pgSQL, which no statement takes in: a statement that
+-- contains it prepares it at each call.
+
+-- Whether the platform has heard of a delivery since its first exchange.
+CREATE FUNCTION mauntic_jobs.has_evidence(delivery mauntic_jobs.deliveries) RETURNS boolean
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM mauntic_jobs.evidence_of(delivery));
+END
+$$;
+
+-- Why contacts with an address must not get a message that names no contact, or null.
+CREATE FUNCTION mauntic_jobs.refusal_by_address(
+    organization uuid, channel text, address text, written text, transactional boolean
+) RETURNS text
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    CASE channel
+        WHEN 'email' THEN
+            RETURN (
+                SELECT min(mauntic_jobs.consent_refusal(
+                    contact.status, contact.custom_fields, channel, transactional
+                ))
+                FROM crm.contacts AS contact
+                WHERE
+                    contact.organization_id = organization
+                    AND lower(contact.email) IN (lower(address), lower(written))
+            );
+        WHEN 'sms' THEN
+            RETURN (
+                SELECT min(mauntic_jobs.consent_refusal(
+                    contact.status, contact.custom_fields, channel, transactional
+                ))
+                FROM crm.contacts AS contact
+                WHERE
+                    contact.organization_id = organization
+                    AND mauntic_jobs.digits_of(contact.phone) = mauntic_jobs.digits_of(address)
+            );
+        ELSE RETURN NULL;
+    END CASE;
+END
+$$;
+
+-- A result that Postgres refused to record beyond the ledger, with the error and what is needed to record it later.
+CREATE FUNCTION mauntic_jobs.owed_result(results json, number int, refused text, was_counted boolean) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    RETURN (
+        SELECT (result.value::jsonb - '{attempts,payload}'::text[]) || jsonb_build_object(
+            'error', refused, 'counted_before', was_counted
+        )
+        FROM json_array_elements(results) AS result (value)
+        WHERE (result.value ->> 'n')::int = number
+    );
+END
+$$;
+
+-- Whether the Node engine has recorded that a message of a campaign failed.
+CREATE FUNCTION mauntic_jobs.has_failed_elsewhere(organization uuid, job uuid, contact uuid, by_channel text)
+RETURNS boolean
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM delivery.delivery_events AS event
+        WHERE
+            event.contact_id = contact AND event.organization_id = organization
+            AND event.job_id = job AND event.channel = by_channel
+            AND event.event_type = 'failed'
+            AND event.metadata ->> 'engine' IS DISTINCT FROM 'mauntic-jobs'
+            -- Before it named itself, this engine wrote both.
+            AND NOT coalesce(event.metadata ?& ARRAY['deliveryId', 'reason'], false)
+    );
+END
+$$;
+
 -- How many messages each domain of `claims` that has a limit has sent since its `day`, at most as many as it may, by
 -- organization and domain; it counts what the Node engine has sent too. Until the end of the transaction nobody else
 -- counts them.
@@ -275,13 +354,15 @@ DROP FUNCTION mauntic_jobs.claim_deliveries(json, interval);
 -- for no limit. A row is granted if it is new, waits for nothing, or is this same claim repeated, unless the platform
 -- has heard of what may have been sent. One row for each n; `granted` tells. `refusal` says why the recipient must not
 -- get it, `over` that the domain has sent its messages of the day: both are granted, and not `sending`.
--- Rows are always found by their keys: other plans are for tables whose statistics are not known yet.
+-- Rows are always found by their keys: other plans are for tables whose statistics are not known yet. One plan is kept:
+-- by their estimated costs Postgres would plan some statements anew at each call, which takes longer than executing them.
 CREATE FUNCTION mauntic_jobs.claim_deliveries(claims json, lease interval)
 RETURNS TABLE (
     n int, refusal text, "over" boolean, granted boolean, state text, fence bigint, message_id text,
     possible_duplicate boolean, resends int, reason text, held boolean, wait_seconds float8, has_payload boolean
 )
 LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
 AS $$
 #variable_conflict use_column
@@ -338,23 +419,8 @@ BEGIN
                         WHEN own.id IS NOT NULL THEN mauntic_jobs.consent_refusal(
                             own.status, own.custom_fields, claim.channel, claim.transactional
                         )
-                        WHEN claim.channel = 'email' THEN (
-                            SELECT min(mauntic_jobs.consent_refusal(
-                                other.status, other.custom_fields, claim.channel, claim.transactional
-                            ))
-                            FROM crm.contacts AS other
-                            WHERE
-                                other.organization_id = claim.organization_id
-                                AND lower(other.email) IN (lower(claim.address), lower(claim.written))
-                        )
-                        WHEN claim.channel = 'sms' THEN (
-                            SELECT min(mauntic_jobs.consent_refusal(
-                                other.status, other.custom_fields, claim.channel, claim.transactional
-                            ))
-                            FROM crm.contacts AS other
-                            WHERE
-                                other.organization_id = claim.organization_id
-                                AND mauntic_jobs.digits_of(other.phone) = mauntic_jobs.digits_of(claim.address)
+                        ELSE mauntic_jobs.refusal_by_address(
+                            claim.organization_id, claim.channel, claim.address, claim.written, claim.transactional
                         )
                     END
                 ) END AS refusal
@@ -411,7 +477,7 @@ BEGIN
                         OR (delivery.state IN ('deferred', 'ambiguous') AND delivery.until <= clock_timestamp())
                     ) AND (
                         NOT (delivery.possible_duplicate OR delivery.state = 'ambiguous')
-                        OR NOT EXISTS (SELECT FROM mauntic_jobs.evidence_of(delivery))
+                        OR NOT mauntic_jobs.has_evidence(delivery)
                     )
                 )
             RETURNING *
@@ -485,6 +551,7 @@ CREATE TYPE mauntic_jobs.settled_delivery AS (
 CREATE FUNCTION mauntic_jobs.settle_deliveries(results json, resend_after interval, refused text)
 RETURNS SETOF mauntic_jobs.settled_delivery
 LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
 AS $$
 #variable_conflict use_column
@@ -542,13 +609,8 @@ BEGIN
                 judged.new_state IN ('sent', 'failed', 'suppressed', 'expired') AND judged.elsewhere IS NOT TRUE
             ),
             unrecorded = CASE
-                WHEN refused IS NOT NULL AND judged.new_state IN ('sent', 'failed', 'suppressed', 'expired') THEN (
-                    SELECT (owed.value::jsonb - '{attempts,payload}'::text[]) || jsonb_build_object(
-                        'error', refused, 'counted_before', judged.was_counted
-                    )
-                    FROM json_array_elements(results) AS owed (value)
-                    WHERE (owed.value ->> 'n')::int = judged.n
-                )
+                WHEN refused IS NOT NULL AND judged.new_state IN ('sent', 'failed', 'suppressed', 'expired') THEN
+                    mauntic_jobs.owed_result(results, judged.n, refused, judged.was_counted)
             END,
             updated_at = CASE WHEN judged.for_good THEN delivery.updated_at ELSE clock_timestamp() END
         FROM judged
@@ -604,6 +666,7 @@ DROP FUNCTION mauntic_jobs.record_deliveries(json, interval, boolean);
 CREATE FUNCTION mauntic_jobs.record_deliveries(results json, resend_after interval, record_activity boolean)
 RETURNS TABLE (n int, recorded boolean, state text, held boolean, wait_seconds float8)
 LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
 AS $$
 #variable_conflict use_column
@@ -630,16 +693,9 @@ BEGIN
             SELECT
                 organization_id, job_id, count(*) FILTER (WHERE state = 'sent' AND NOT elsewhere) AS sent,
                 count(*) FILTER (WHERE state <> 'sent' AND NOT elsewhere) - count(*) FILTER (
-                    WHERE tried_elsewhere AND NOT elsewhere AND EXISTS (
-                        SELECT FROM delivery.delivery_events AS event
-                        WHERE
-                            event.contact_id = changed.contact_id AND event.organization_id = changed.organization_id
-                            AND event.job_id = changed.job_id AND event.channel = changed.channel
-                            AND event.event_type = 'failed'
-                            AND event.metadata ->> 'engine' IS DISTINCT FROM 'mauntic-jobs'
-                            -- Before it named itself, this engine wrote both.
-                            AND NOT coalesce(event.metadata ?& ARRAY['deliveryId', 'reason'], false)
-                    )
+                    WHERE
+                        tried_elsewhere AND NOT elsewhere
+                        AND mauntic_jobs.has_failed_elsewhere(organization_id, job_id, contact_id, channel)
                 ) AS failed
             FROM unnest(settled) AS changed
             WHERE recorded AND job_id IS NOT NULL AND state IN ('sent', 'failed', 'suppressed', 'expired')

@@ -2,11 +2,16 @@
 
 import json
 
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
 from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres import Session, database_url
 from tests.delivery.ledger_calls import LEASE, RESEND_AFTER, claim, record
 from tests.delivery.sink import Sink
 from tests.delivery.test_desk import program
-from tests.delivery.world import World
+from tests.delivery.world import World, sent_by_node
 
 _sql = statements("deliveries")
 
@@ -40,6 +45,27 @@ def test_a_message_sent_at_once_writes_to_no_index_twice(world: World) -> None:
             b" FROM pg_class WHERE oid = 'mauntic_jobs.deliveries'::regclass"
         )
     assert counts == {"updated": 1, "hot": 1}
+
+
+def test_the_plans_of_claims_and_results_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With these statistics each call has a cheaper plan of its own than the one that is kept, as Postgres estimates it.
+    sent_by_node(world, 5000)
+    world.write("ANALYZE delivery.delivery_events")
+    campaign, contact = world.campaign(50), world.contact()
+    planned: list[str] = []
+    with psycopg.connect(
+        database_url(world.settings), row_factory=dict_row, cursor_factory=psycopg.ClientCursor, autocommit=True
+    ) as connection:
+        monkeypatch.setattr(world, "session", Session(connection))
+        connection.execute("SET client_min_messages = log")
+        for n in range(15):
+            if n == 10:
+                connection.execute("SET log_planner_stats = on")
+                connection.add_notice_handler(lambda notice: planned.append(notice.message_primary or ""))
+            claimed = claim(world, f"d{n}", payload=None, job_id=str(campaign), contact_id=str(contact))
+            assert record(world, claimed, "sent", f"d{n}", attempts=[{"outcome": "sent"}])["recorded"]
+    # Of each of the five claims and five results only the call itself, and the settings before it.
+    assert planned == ["PLANNER STATISTICS"] * 20
 
 
 def test_what_a_killed_process_had_claimed_is_kept_when_its_job_comes_back(world: World, sink: Sink) -> None:
