@@ -209,6 +209,20 @@ def test_rows_that_a_policy_would_hide_are_an_error(direct_settings: Settings) -
     assert "BYPASSRLS" in done.stderr
 
 
+# One migration and the first index that is built alone take longer than the database allows.
+_SLOW_DDL = b"""
+CREATE SEQUENCE public.built;
+CREATE FUNCTION public.slow() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF tg_tag = 'CREATE SCHEMA' OR current_query() LIKE 'CREATE INDEX CONCURRENTLY%' AND nextval('public.built') = 1 THEN
+        PERFORM pg_sleep(0.5);
+    END IF;
+END $$;
+CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('CREATE SCHEMA', 'CREATE INDEX')
+    EXECUTE FUNCTION public.slow();
+"""
+
+
 def test_a_database_is_brought_up_to_date_whatever_it_is_set_to(empty_database: Settings) -> None:
     with connect(empty_database) as session:
         create_platform(session)
@@ -216,7 +230,8 @@ def test_a_database_is_brought_up_to_date_whatever_it_is_set_to(empty_database: 
     assert empty_database.database_url
     name = urlsplit(empty_database.database_url.get_secret_value()).path[1:]
     with connect(empty_database) as session:
-        session.execute(f"ALTER DATABASE {name} SET statement_timeout = '1ms'".encode())
+        session.execute(_SLOW_DDL)
+        session.execute(f"ALTER DATABASE {name} SET statement_timeout = '300ms'".encode())
     upgrade(empty_database, lambda _: None)
     with connect(empty_database) as session:
         assert inspect(session).current
