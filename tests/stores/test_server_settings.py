@@ -214,7 +214,9 @@ _SLOW_DDL = b"""
 CREATE SEQUENCE public.built;
 CREATE FUNCTION public.slow() RETURNS event_trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF tg_tag = 'CREATE SCHEMA' OR current_query() LIKE 'CREATE INDEX CONCURRENTLY%' AND nextval('public.built') = 1 THEN
+    IF tg_tag = 'CREATE SCHEMA'
+        OR current_query() LIKE 'CREATE INDEX CONCURRENTLY%' AND nextval('public.built') = 1
+    THEN
         PERFORM pg_sleep(0.5);
     END IF;
 END $$;
