@@ -3,7 +3,11 @@
 Job names, ids, reasons, addresses and subjects come from tenants, providers and other programs.
 """
 
+import json
 import re
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
 
 # All controls but line feed and tab; separators of lines and paragraphs; marks that turn the direction of text or
 # cannot be seen, tags among them; halves of surrogate pairs. Joiners and soft hyphens stay: scripts need them.
@@ -19,9 +23,24 @@ def printable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _CONTROLS.sub(_escaped, text)
 
 
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return a value as JSON that may be shown, on one line unless there is an indent: times in ISO 8601."""
+    return printable(json.dumps(value, default=_jsonable, indent=indent, ensure_ascii=False))
+
+
 def on_one_line(text: str) -> str:
     """Return a text with its line feeds and tabs as escapes too."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _jsonable(value: Any) -> str:
+    match value:
+        case datetime() | date():
+            return value.isoformat()
+        case UUID():
+            return str(value)
+        case _:
+            raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def _escaped(match: re.Match[str]) -> str:

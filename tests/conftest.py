@@ -2,15 +2,18 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from shutil import disk_usage
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from typer import Typer
+from typer.testing import CliRunner, Result
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded import children
@@ -20,6 +23,7 @@ from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.stores.postgres import Session, connect
 from tests import server_mode
 from tests.pooler import running_pgbouncer
+from tests.schemas import check_output
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is made as in any other directory for temporary files
 _ROOM_BYTES = 4 * 1024**3
@@ -38,6 +42,20 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
             monkeypatch.delenv(name)
     # A developer's own mauntic-jobs.toml must not be found.
     monkeypatch.setattr("mauntic_jobs.config.CONFIG_FILES", (tmp_path / "mauntic-jobs.toml",))
+
+
+@pytest.fixture(autouse=True)
+def _json_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a command that a test runs in its own process print no other JSON than it declares."""
+    invoke = CliRunner.invoke
+
+    def checked(self: CliRunner, app: Typer, args: str | Sequence[str] | None = None, **more: Any) -> Result:
+        result = invoke(self, app, args, **more)
+        if args and not isinstance(args, str):
+            check_output(args, result.stdout)
+        return result
+
+    monkeypatch.setattr(CliRunner, "invoke", checked)
 
 
 @pytest.fixture(scope="session")

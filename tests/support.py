@@ -24,6 +24,7 @@ from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.stores.event_loop import new_event_loop
 from mauntic_jobs.stores.postgres import Session, connect
 from mauntic_jobs.window import Window, naive
+from tests.schemas import check_output
 
 # The program, with all its commands.
 APP = application()
@@ -125,8 +126,8 @@ def command(*arguments: str) -> list[str]:
 
 
 def run_program(*arguments: str, settings: Settings | None = None, **extra: str) -> subprocess.CompletedProcess[str]:
-    """Run the program to its end, off a terminal."""
-    return subprocess.run(
+    """Run the program to its end, off a terminal. Fails if it prints other JSON than its command declares."""
+    done = subprocess.run(
         command(*arguments),
         capture_output=True,
         text=True,
@@ -134,6 +135,8 @@ def run_program(*arguments: str, settings: Settings | None = None, **extra: str)
         timeout=_PATIENCE_SECONDS,
         env=environment(settings, **extra),
     )
+    check_output(arguments, done.stdout)
+    return done
 
 
 def start_program(*arguments: str, settings: Settings, **extra: str) -> subprocess.Popen[str]:

@@ -16,6 +16,7 @@ from tests.support import contact, organization
 LARGE = (
     "mauntic_jobs.deliveries",
     "mauntic_jobs.runs",
+    "mauntic_jobs.sent_minutes",
     "delivery.delivery_events",
     "delivery.delivery_jobs",
     "delivery.provider_configs",
@@ -39,11 +40,11 @@ ALL = {"organization": None, "channel": None, "limit": 20}
 STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("deliveries", "providers", {"organization": organization(1), "channel": "email"}),
     ("deliveries", "domain", {"organization": organization(1), "domain": "acme.test"}),
-    ("deliveries", "end_leases", {"resend_after": timedelta(minutes=2), "most": 500}),
+    ("deliveries", "end_leases", {"resend_after": timedelta(minutes=2), "most": 500, "behind": timedelta(hours=1)}),
     ("evidence", "evidence", {"most": 500}),
     ("delivery_desk", "show", NAMES),
     ("deliveries", "owed", PAGE),
-    ("deliveries", "being_sent", {}),
+    ("deliveries", "being_sent", {"behind": timedelta(hours=1)}),
     ("deliveries", "unrecorded", PAGE),
     ("delivery_desk", "unsent_reasons", FAILED),
     ("delivery_desk", "unsent_page", {**FAILED, "after": "", "page": 500}),
@@ -63,7 +64,10 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("monitor", "held", {"before": NOW, "most": 10_000}),
     ("monitor", "deferred", {"before": NOW, "most": 10_000}),
     ("monitor", "refused", {"since": NOW, "classes": ["bounced"], "fewest": 20}),
-    ("monitor", "sent", {"since": NOW, "organizations": [organization(1)]}),
+    ("monitor", "waiting", {"since": NOW, "fewest": 20, "most": 100_000}),
+    ("monitor", "count_minutes", {"first": NOW - timedelta(minutes=1), "end": NOW}),
+    ("monitor", "forget_minutes", {"before": NOW - timedelta(minutes=999)}),
+    ("monitor", "sent", {"since": NOW - timedelta(hours=1), "settled": NOW, "organizations": [organization(1)]}),
     ("monitor", "expired", {"since": NOW, "most": 10_000}),
     (
         "dead_letters",
@@ -91,6 +95,11 @@ ROW_OF_EACH = (
     )
     VALUES ('aggregate-hourly', %(at)s, %(at)s + interval '1 hour', 'cli', 'h', 1, '0', 1, 'succeeded', %(at)s)
     """,
+    """
+    INSERT INTO mauntic_jobs.sent_minutes (minute, organization_id, channel, messages)
+    SELECT %(at)s - n * interval '1 minute', %(org)s, 'email', 1 FROM generate_series(1, 1000) AS n
+    """,
+    "ANALYZE mauntic_jobs.sent_minutes",
     """
     INSERT INTO delivery.delivery_events (job_id, organization_id, contact_id, channel, event_type, created_at)
     VALUES (gen_random_uuid(), %(org)s, %(contact)s, 'email', 'sent', '2026-11-05')

@@ -8,6 +8,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.documents.alerts import AlertJson, ChannelTestJson
 from mauntic_jobs.cli.options import Wide
 from mauntic_jobs.cli.output import print_json, print_table
 from mauntic_jobs.config import Settings
@@ -22,7 +23,7 @@ app = new_app("Alerts: what was told to whom, and whether the channels work.")
 _COLUMNS = ("opened", "state", "severity", "summary", "seen", "told_by", "next")
 
 
-@command(app, "test", example="mauntic-jobs alerts test --channel 1")
+@command(app, "test", example="mauntic-jobs alerts test --channel 1", prints=list[ChannelTestJson])
 def try_channels(
     settings: Settings,
     *,
@@ -43,7 +44,7 @@ def try_channels(
         raise typer.Exit(ExitCode.ALERT_UNDELIVERABLE)
 
 
-@command(app, "list", example="mauntic-jobs alerts list --open")
+@command(app, "list", example="mauntic-jobs alerts list --open", prints=list[AlertJson])
 def list_alerts(
     settings: Settings,
     *,
@@ -63,12 +64,12 @@ def list_alerts(
         print_table([_line(row) for row in rows], _COLUMNS, wide=wide)
 
 
-def _tried(settings: Settings, number: int | None) -> list[Row]:
+def _tried(settings: Settings, number: int | None) -> list[ChannelTestJson]:
     from mauntic_jobs.telemetry.alerts.notice import trial_notice
     from mauntic_jobs.telemetry.alerts.sending import attempt, channels_of
 
     channels = channels_of(settings)
-    rows = []
+    rows: list[ChannelTestJson] = []
     for channel in channels if number is None else [channels[number - 1]]:
         notice = trial_notice(settings.launcher_id or socket.gethostname(), clock.now())
         began = time.monotonic()

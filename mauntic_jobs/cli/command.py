@@ -82,11 +82,14 @@ def _with_default(name: str) -> type[typer.core.TyperGroup]:
     return Group
 
 
-def command(app: typer.Typer, name: str, *, example: str, **options: Any) -> Callable[[Callable[..., None]], None]:
+def command(
+    app: typer.Typer, name: str, *, example: str, prints: Any = None, **options: Any
+) -> Callable[[Callable[..., None]], None]:
     """Register a function as the command `name`.
 
     A function whose first parameter is `settings: Settings` gets the effective settings; the command then also has the
-    options that they come from. `example` is a command line that its help shows.
+    options that they come from. `example` is a command line that its help shows. `prints` is the type of the command's
+    JSON, or of each line if it prints several.
     """
 
     def register(function: Callable[..., None]) -> None:
@@ -94,7 +97,9 @@ def command(app: typer.Typer, name: str, *, example: str, **options: Any) -> Cal
         for parameter in inspect.signature(body, eval_str=True).parameters.values():
             _simplify(parameter)
         registration = app.command(name, epilog=f"Example: {example}", **options)
-        registration(_with_errors_printed(body))
+        printed = _with_errors_printed(body)
+        printed.prints = prints  # type: ignore[attr-defined]
+        registration(printed)
 
     return register
 

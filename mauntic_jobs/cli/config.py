@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs.cli.command import ConfigFile, JsonOutput, command, new_app
+from mauntic_jobs.cli.documents.installation import SettingJson
 from mauntic_jobs.cli.output import print_json, print_table, say
 from mauntic_jobs.config import Settings, load, variable
 from mauntic_jobs.written import shown
@@ -12,7 +13,7 @@ from mauntic_jobs.written import shown
 app = new_app("The settings: where each comes from, and what it is.")
 
 
-@command(app, "show", example="mauntic-jobs config show")
+@command(app, "show", example="mauntic-jobs config show", prints=list[SettingJson])
 def show(
     *,
     config: ConfigFile = None,
@@ -24,7 +25,7 @@ def show(
     """Print each effective setting with its origin: flag, environment, file or default. Secrets are masked."""
     flags = {"database_url": database_url, "redis_url": redis_url, "embedded": embedded}
     settings, origins = load({name: value for name, value in flags.items() if value}, config, say)
-    rows = [
+    rows: list[SettingJson] = [
         {
             "setting": name,
             "value": shown(settings, name),

@@ -6,6 +6,7 @@ import typer
 
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.db_prune import register_prune
+from mauntic_jobs.cli.documents.installation import DatabaseJson, DatabasePartJson
 from mauntic_jobs.cli.output import plural, print_json, print_line, print_table, say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
@@ -36,16 +37,17 @@ def upgrade(
     print_line("The database is up to date.")
 
 
-@command(app, "status", example="mauntic-jobs db status --json")
+@command(app, "status", example="mauntic-jobs db status --json", prints=DatabaseJson)
 def status(settings: Settings, *, json: JsonOutput = False) -> None:
     """Show which migrations and indexes are there. Exits 3 if some are missing, 4 if they are not this version's."""
     with connect(settings) as session:
         state = upgrades.inspect(session)
-    parts = [{"part": f"migration {each}", "state": "applied"} for each in state.applied]
+    parts: list[DatabasePartJson] = [{"part": f"migration {each}", "state": "applied"} for each in state.applied]
     parts += [{"part": f"migration {each}", "state": "pending"} for each in state.pending]
     parts += [{"part": f"index {each.name}", "state": found.value} for each, found in state.indexes.items()]
     if json:
-        print_json({"current": state.current, "parts": parts, "duplicates": state.surplus})
+        document: DatabaseJson = {"current": state.current, "parts": parts, "duplicates": state.surplus}
+        print_json(document)
     else:
         print_table(parts)
         _tell_surplus(state.surplus, "to be moved")

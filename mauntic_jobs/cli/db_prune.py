@@ -7,6 +7,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
+from mauntic_jobs.cli.documents.installation import PrunedJson, PrunedPartJson
 from mauntic_jobs.cli.output import print_json, print_table, say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
@@ -17,7 +18,8 @@ from mauntic_jobs.window import format_duration, parse_duration
 
 def register_prune(app: typer.Typer) -> None:
     """Add the command to the group."""
-    command(app, "prune", example="mauntic-jobs db prune --older-than deliveries=180d --dry-run")(prune_old)
+    example = "mauntic-jobs db prune --older-than deliveries=180d --dry-run"
+    command(app, "prune", example=example, prints=PrunedJson)(prune_old)
 
 
 def prune_old(
@@ -41,7 +43,8 @@ def prune_old(
         done = list(prune(session, kept, clock.now(), dry_run=dry_run))
     rows = [_row(each) for each in done]
     if json:
-        print_json({"dry_run": dry_run, "parts": rows})
+        document: PrunedJson = {"dry_run": dry_run, "parts": rows}
+        print_json(document)
         return
     if not quiet:
         print_table(rows)
@@ -57,5 +60,5 @@ def _part(text: str) -> tuple[str, timedelta]:
     return name.strip(), parse_duration(length)
 
 
-def _row(pruned: Pruned) -> dict[str, str | int]:
+def _row(pruned: Pruned) -> PrunedPartJson:
     return {"part": pruned.part, "older_than": format_duration(pruned.age), "rows": pruned.rows}

@@ -11,6 +11,12 @@ from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.completion import states
 from mauntic_jobs.cli.deliveries_resend import register_resend
+from mauntic_jobs.cli.documents.deliveries import (
+    DeliveryCountJson,
+    DeliveryDetailJson,
+    DeliveryJson,
+    ReconciledJson,
+)
 from mauntic_jobs.cli.options import Channel, Org, Wide, checked_channel
 from mauntic_jobs.cli.output import plural, print_fields, print_json, print_line, print_table
 from mauntic_jobs.config import Settings
@@ -43,7 +49,12 @@ _COUNTS = ["channel", "state", "deliveries", "oldest", "latest"]
 _COLUMNS = ["delivery_id", "channel", "state", "address", "attempts", "until", "updated_at", "blame", "reason"]
 
 
-@command(app, "list", example="mauntic-jobs deliveries list --state ambiguous --state failed")
+@command(
+    app,
+    "list",
+    example="mauntic-jobs deliveries list --state ambiguous --state failed",
+    prints=list[DeliveryJson] | list[DeliveryCountJson],
+)
 def list_deliveries(
     settings: Settings,
     *,
@@ -78,7 +89,7 @@ def list_deliveries(
         print_table([{name: row[name] for name in columns} for row in rows], columns=columns, wide=wide)
 
 
-@command(app, "show", example="mauntic-jobs deliveries show 7f3c2f --json")
+@command(app, "show", example="mauntic-jobs deliveries show 7f3c2f --json", prints=DeliveryDetailJson)
 def show_delivery(
     settings: Settings,
     delivery: Delivery,
@@ -123,7 +134,7 @@ def resolve_delivery(
 register_resend(app)
 
 
-@command(app, "reconcile", example="mauntic-jobs deliveries reconcile")
+@command(app, "reconcile", example="mauntic-jobs deliveries reconcile", prints=ReconciledJson)
 def reconcile_deliveries(settings: Settings, *, json: JsonOutput = False) -> None:
     """Put on the queues again what is owed and no job asks for, after Redis has lost data. Doubles nothing."""
     with connect(settings) as session, closing(open_redis(settings)) as redis:

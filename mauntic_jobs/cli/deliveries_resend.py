@@ -11,6 +11,7 @@ import typer
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
 from mauntic_jobs.cli.completion import states
+from mauntic_jobs.cli.documents.deliveries import ResentJson, UnsentJson
 from mauntic_jobs.cli.job_output import progress
 from mauntic_jobs.cli.options import Channel, Org, checked_channel
 from mauntic_jobs.cli.output import plural, print_json, print_line, print_table, say
@@ -40,7 +41,7 @@ class _Kind(NamedTuple):
 def register_resend(app: typer.Typer) -> None:
     """Add the command to the group."""
     example = "mauntic-jobs deliveries resend --state expired --since 24h --dry-run"
-    command(app, "resend", example=example)(resend_deliveries)
+    command(app, "resend", example=example, prints=ResentJson | UnsentJson)(resend_deliveries)
 
 
 def resend_deliveries(

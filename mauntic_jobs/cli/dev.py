@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.documents.installation import ServersJson
 from mauntic_jobs.cli.job_output import progress
 from mauntic_jobs.cli.output import plural, print_fields, print_json, print_line, say
 from mauntic_jobs.config import Settings
@@ -56,7 +57,7 @@ def down(*, delete: Annotated[bool, typer.Option("--delete", help="Delete their 
         print_line("Their data is deleted.")
 
 
-@command(app, "status", example="mauntic-jobs dev status --json")
+@command(app, "status", example="mauntic-jobs dev status --json", prints=ServersJson)
 def status(*, json: JsonOutput = False) -> None:
     """Show where the servers are. Exits 0 when they are running, 3 when not."""
     from mauntic_jobs.embedded import dev

@@ -18,6 +18,7 @@ from mauntic_jobs.cli.dlq_output import (
     print_detail,
     print_lines,
 )
+from mauntic_jobs.cli.documents.dead_letters import LetterDetailJson, LetterGroupJson, LetterJson
 from mauntic_jobs.cli.output import plural, print_json, say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.ops.dead_letters.detail import show, summary
@@ -29,7 +30,12 @@ dlq_actions.register_actions(app)
 dlq_watch.register_watch(app)
 
 
-@command(app, "list", example="mauntic-jobs dlq list --where \"error~'421'\" --since 2h")
+@command(
+    app,
+    "list",
+    example="mauntic-jobs dlq list --where \"error~'421'\" --since 2h",
+    prints=list[LetterGroupJson] | list[LetterJson],
+)
 def list_letters(
     settings: Settings,
     *,
@@ -63,7 +69,7 @@ def list_letters(
     say(f"{plural(total, 'dead letter')}{more}")
 
 
-@command(app, "show", example="mauntic-jobs dlq show delivery:send-email/7f3c2f9e --json")
+@command(app, "show", example="mauntic-jobs dlq show delivery:send-email/7f3c2f9e --json", prints=LetterDetailJson)
 def show_letter(
     settings: Settings,
     letter: Annotated[
@@ -82,7 +88,7 @@ def show_letter(
         print_detail(found)
 
 
-@command(app, "export", example="mauntic-jobs dlq export dead.jsonl --queue delivery:send-email")
+@command(app, "export", example="mauntic-jobs dlq export dead.jsonl --queue delivery:send-email", prints=LetterJson)
 def export_letters(
     settings: Settings,
     file: Annotated[

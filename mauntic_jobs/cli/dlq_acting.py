@@ -9,6 +9,7 @@ from itertools import islice
 import typer
 
 from mauntic_jobs.cli.dlq_output import group_json, group_lines, print_lines
+from mauntic_jobs.cli.documents.dead_letters import KeptLetterJson, LettersMeantJson
 from mauntic_jobs.cli.job_output import progress
 from mauntic_jobs.cli.output import plural, print_json, print_line, say
 from mauntic_jobs.errors import ExitCode, UsageError
@@ -72,7 +73,12 @@ def carry_out(box: Box, asked: Asked, action: Action) -> None:
 
 def _print_dry_run(box: Box, asked: Asked, groups: Sequence[Group], total: int) -> None:
     if asked.json:
-        print_json({"dry_run": True, "matched": total, "groups": [group_json(group) for group in groups]})
+        meant: LettersMeantJson = {
+            "dry_run": True,
+            "matched": total,
+            "groups": [group_json(group) for group in groups],
+        }
+        print_json(meant)
         return
     print_lines([group_lines(group, box.now) for group in groups])
     say(f"{plural(total, 'dead letter')} would be {asked.past}")
@@ -123,7 +129,9 @@ class _Outcomes:
         """Print the counts."""
         counts = {fate.value: self._counts[fate] for fate in Fate}
         if self._asked.json:
-            kept = [{"id": each.letter.address, "fate": each.fate.value, "reason": each.reason} for each in self._kept]
+            kept: list[KeptLetterJson] = [
+                {"id": each.letter.address, "fate": each.fate, "reason": each.reason} for each in self._kept
+            ]
             print_json({**counts, "kept": kept})
             return
         names = {Fate.DONE: self._asked.past, Fate.GONE: "gone meanwhile", Fate.FAILED: "failed again"}

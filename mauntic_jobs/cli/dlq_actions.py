@@ -8,6 +8,7 @@ from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
 from mauntic_jobs.cli.dlq_acting import Asked, carry_out
 from mauntic_jobs.cli.dlq_options import Org, Queue, Since, Where, opened, selection
+from mauntic_jobs.cli.documents.dead_letters import LettersChangedJson, LettersMeantJson
 from mauntic_jobs.cli.output import say
 from mauntic_jobs.config import Settings
 from mauntic_jobs.ops.dead_letters.discard import discard
@@ -19,11 +20,15 @@ _Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="At most th
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what is meant.")]
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
+_PRINTED = LettersChangedJson | LettersMeantJson
+
 
 def register_actions(app: typer.Typer) -> None:
     """Add the commands to the group."""
-    command(app, "retry", example="mauntic-jobs dlq retry --where \"error~'421'\" --rate 5/s --dry-run")(retry_letters)
-    command(app, "discard", example='mauntic-jobs dlq discard --where "age>30d" --yes')(discard_letters)
+    example = "mauntic-jobs dlq retry --where \"error~'421'\" --rate 5/s --dry-run"
+    command(app, "retry", example=example, prints=_PRINTED)(retry_letters)
+    example = 'mauntic-jobs dlq discard --where "age>30d" --yes'
+    command(app, "discard", example=example, prints=_PRINTED)(discard_letters)
 
 
 def retry_letters(

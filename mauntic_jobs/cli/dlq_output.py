@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from mauntic_jobs.cli.documents.dead_letters import LetterGroupJson
 from mauntic_jobs.cli.output import plural, print_fields, print_line
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.groups import Group
@@ -49,7 +50,7 @@ def letter_lines(letter: DeadLetter, now: datetime, *, reveal: bool = False) -> 
     ]
 
 
-def group_json(group: Group, *, reveal: bool = False) -> Row:
+def group_json(group: Group, *, reveal: bool = False) -> LetterGroupJson:
     """Return a group for JSON."""
     return {
         "queue": group.queue,

@@ -8,6 +8,7 @@ from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
 from mauntic_jobs.cli.dlq_options import Where, opened
 from mauntic_jobs.cli.dlq_output import ago
+from mauntic_jobs.cli.documents.dead_letters import LettersWatchedJson
 from mauntic_jobs.cli.monitor import say_untold
 from mauntic_jobs.cli.output import print_json, print_table, say
 from mauntic_jobs.cli.signals import Signals
@@ -25,7 +26,7 @@ _PANEL = "Thresholds"
 
 def register_watch(app: typer.Typer) -> None:
     """Add the command to the group."""
-    command(app, "watch", example="mauntic-jobs dlq watch --once")(watch_letters)
+    command(app, "watch", example="mauntic-jobs dlq watch --once", prints=LettersWatchedJson)(watch_letters)
 
 
 def watch_letters(
@@ -103,7 +104,7 @@ def _look(
     return ExitCode.FAILED if seen.findings else ExitCode.DONE
 
 
-def _as_json(seen: Look) -> dict[str, object]:
+def _as_json(seen: Look) -> LettersWatchedJson:
     return {
         "queues": [
             {
@@ -116,6 +117,6 @@ def _as_json(seen: Look) -> dict[str, object]:
             for each in seen.standings
         ],
         "findings": [
-            {"queue": each.queue, "measure": each.measure.value, "sentence": each.sentence} for each in seen.findings
+            {"queue": each.queue, "measure": each.measure, "sentence": each.sentence} for each in seen.findings
         ],
     }

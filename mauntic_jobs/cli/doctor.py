@@ -9,6 +9,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
+from mauntic_jobs.cli.documents.installation import DoctorJson
 from mauntic_jobs.cli.output import plural, print_json, print_line, print_rich, terminal_width
 from mauntic_jobs.cli.table_layout import wrapped
 from mauntic_jobs.config import Settings
@@ -26,7 +27,7 @@ _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "magenta", Severity.NOT
 
 def register_doctor(app: typer.Typer) -> None:
     """Add the command to the application."""
-    command(app, "doctor", example="mauntic-jobs doctor --verbose")(doctor)
+    command(app, "doctor", example="mauntic-jobs doctor --verbose", prints=DoctorJson)(doctor)
 
 
 def doctor(

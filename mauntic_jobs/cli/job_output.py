@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
+from mauntic_jobs.cli.documents.runs import ErrorJson, JobJson, ReportJson
 from mauntic_jobs.cli.output import counted, plural, print_json, print_line, print_table, say, say_done
 from mauntic_jobs.errors import ExitCode, RefusedError
 from mauntic_jobs.jobs.withheld import SHRINKS
@@ -81,7 +81,11 @@ def _log(report: Report, *, wanted: bool) -> None:
         run=report.run_id,
         job=report.job,
         window=str(report.window),
-        **{name: fields[name] for name in ("status", "exit_code", "attempt", "seconds", "counters")},
+        status=fields["status"],
+        exit_code=fields["exit_code"],
+        attempt=fields["attempt"],
+        seconds=fields["seconds"],
+        counters=fields["counters"],
         problems="; ".join(report.problems) or None,
         error=None if report.error is None else str(report.error),
     )
@@ -89,15 +93,14 @@ def _log(report: Report, *, wanted: bool) -> None:
 
 def print_reports(request: Request, reports: Sequence[Report], code: ExitCode) -> None:
     """Print how all the runs went, as one JSON document."""
-    print_json(
-        {
-            "job": request.job.name,
-            "window": {"start": request.window.start, "end": request.window.end},
-            "dry_run": request.dry_run,
-            "exit_code": code,
-            "runs": [as_json(report) for report in reports],
-        }
-    )
+    document: JobJson = {
+        "job": request.job.name,
+        "window": {"start": request.window.start, "end": request.window.end},
+        "dry_run": request.dry_run,
+        "exit_code": code,
+        "runs": [as_json(report) for report in reports],
+    }
+    print_json(document)
 
 
 @contextmanager
@@ -125,17 +128,17 @@ def as_line(report: Report) -> str:
     return f"{ended}: {counted(report.counters)} ({report.seconds:.1f} s, {run}{attempts})"
 
 
-def as_json(report: Report) -> dict[str, Any]:
+def as_json(report: Report) -> ReportJson:
     """Return how a run went, for JSON."""
-    error: dict[str, Any] | None = None
+    error: ErrorJson | None = None
     if report.error is not None:
         error = {"message": str(report.error)}
         if isinstance(report.error, RefusedError):
-            error["rows"] = list(report.error.rows)
+            error["rows"] = [dict(row) for row in report.error.rows]
     return {
         "run_id": report.run_id,
         "window": {"start": report.window.start, "end": report.window.end},
-        "status": report.status.value,
+        "status": report.status,
         "exit_code": report.exit_code,
         "attempt": report.attempt,
         "seconds": round(report.seconds, 3),

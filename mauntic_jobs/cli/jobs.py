@@ -9,6 +9,7 @@ import typer
 from mauntic_jobs import clock
 from mauntic_jobs.cli import job_options
 from mauntic_jobs.cli.command import JsonOutput, command, set_signature
+from mauntic_jobs.cli.documents.runs import JobJson
 from mauntic_jobs.cli.job_output import Shown, print_reports, progress, show, show_withheld
 from mauntic_jobs.cli.job_window import window_of
 from mauntic_jobs.cli.output import say
@@ -110,7 +111,8 @@ def _register(app: typer.Typer, declared: Job[Any]) -> None:
         standard = [parameter for parameter in standard if parameter.name != "month"]
     set_signature(run, [settings, *job_options.parameters(declared.options), *standard])
     example = f"mauntic-jobs {declared.name} --last 3d --dry-run"
-    command(app, declared.name, example=example, help=declared.description, short_help=declared.summary)(run)
+    described = {"help": declared.description, "short_help": declared.summary}
+    command(app, declared.name, example=example, prints=JobJson, **described)(run)
 
 
 def _run(request: Request, shown: Shown, *, waits: bool) -> ExitCode:

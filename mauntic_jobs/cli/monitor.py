@@ -7,13 +7,14 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.documents.alerts import FoundAlertJson, MonitorJson
 from mauntic_jobs.cli.output import print_json, print_line, print_table, say
 from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
 from mauntic_jobs.cli.scraping import Scraper
 from mauntic_jobs.cli.signals import Signals
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
-from mauntic_jobs.job import Job, Row
+from mauntic_jobs.job import Job
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.watch import Watched, watch_all, watch_ledger
 from mauntic_jobs.runner.shared_time import compared
@@ -30,7 +31,7 @@ app = new_app("What somebody has to be told without asking: alerts, and a check 
 _COLUMNS = ("cause", "severity", "summary", "action")
 
 
-@command(app, "run", example="mauntic-jobs monitor run --once")
+@command(app, "run", example="mauntic-jobs monitor run --once", prints=MonitorJson)
 def run_monitor(
     settings: Settings,
     *,
@@ -51,14 +52,14 @@ def run_monitor(
         there, skew = compared(session, clock.now)
         watched = watch_all(session, jobs, settings, there, say, skew)
     if json:
-        print_json({"alerts": _rows(watched.found), **_as_json(watched.notified)})
+        print_json(_as_json(watched))
     elif not quiet:
         print_table(_rows(watched.found), _COLUMNS)
     say_untold(watched.notified)
     raise typer.Exit(ExitCode.ALERT_UNDELIVERABLE if watched.notified.untold else ExitCode.DONE)
 
 
-@command(app, "check", example="mauntic-jobs monitor check --json")
+@command(app, "check", example="mauntic-jobs monitor check --json", prints=list[FoundAlertJson])
 def check_jobs(settings: Settings, *, json: JsonOutput = False) -> None:
     """Say which jobs are overdue, have missed slots or failed at last, by the ledger. Exits 1 if some are.
 
@@ -143,12 +144,12 @@ def _look(settings: Settings, jobs: Sequence[Job[Any]]) -> tuple[Watched | None,
         return None, f"{type(defect).__name__}: {defect}"
 
 
-def _rows(alerts: Sequence[Alert]) -> list[Row]:
+def _rows(alerts: Sequence[Alert]) -> list[FoundAlertJson]:
     return [
         {
-            "cause": alert.cause.value,
+            "cause": alert.cause,
             "about": alert.key,
-            "severity": alert.severity.value,
+            "severity": alert.severity,
             "summary": alert.summary,
             "action": alert.action,
             "details": dict(alert.details),
@@ -157,5 +158,11 @@ def _rows(alerts: Sequence[Alert]) -> list[Row]:
     ]
 
 
-def _as_json(notified: Notified) -> dict[str, Any]:
-    return {"told": list(notified.told), "untold": dict(notified.untold), "broken": dict(notified.broken)}
+def _as_json(watched: Watched) -> MonitorJson:
+    notified = watched.notified
+    return {
+        "alerts": _rows(watched.found),
+        "told": list(notified.told),
+        "untold": dict(notified.untold),
+        "broken": dict(notified.broken),
+    }

@@ -4,6 +4,7 @@ from contextlib import closing
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.documents.installation import PublishedJson
 from mauntic_jobs.cli.output import plural, print_json, print_line
 from mauntic_jobs.config import Settings
 from mauntic_jobs.runner.outbox import publish
@@ -13,7 +14,7 @@ from mauntic_jobs.stores.redis import open_redis
 app = new_app("The outbox: jobs that committed runs want put on BullMQ queues.")
 
 
-@command(app, "publish", example="mauntic-jobs outbox publish")
+@command(app, "publish", example="mauntic-jobs outbox publish", prints=PublishedJson)
 def publish_outbox(settings: Settings, *, json: JsonOutput = False) -> None:
     """Put on their queues what runs that were killed, or had no Redis, left behind. Doubles nothing."""
     with connect(settings) as session, closing(open_redis(settings)) as redis:

@@ -1,14 +1,12 @@
 """What commands print: data on stdout, talk on stderr; no markup, no wrapping where a program reads."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from mauntic_jobs.cli.table_layout import table_lines, wrapped
-from mauntic_jobs.printable import on_one_line, printable
+from mauntic_jobs.printable import json_text, on_one_line, printable
 from mauntic_jobs.telemetry.logs import emit, structured
 from mauntic_jobs.telemetry.stderr import write_line
 
@@ -41,8 +39,7 @@ def print_line(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON: times in ISO 8601, indented on a terminal, one line elsewhere."""
-    text = json.dumps(value, default=_jsonable, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False)
-    print(printable(text))
+    print(json_text(value, indent=2 if sys.stdout.isatty() else None))
 
 
 def print_table(
@@ -148,13 +145,3 @@ def _cell(value: Any) -> str:
             return f"{value:%Y-%m-%d %H:%M:%S}"
         case _:
             return on_one_line(str(value))
-
-
-def _jsonable(value: Any) -> Any:
-    match value:
-        case datetime() | date():
-            return value.isoformat()
-        case UUID():
-            return str(value)
-        case _:
-            raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -12,6 +12,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.documents.providers import ProviderCheckJson, ProviderJson
 from mauntic_jobs.cli.options import Org, Wide
 from mauntic_jobs.cli.output import plural, print_json, print_line, print_table, say
 from mauntic_jobs.config import Settings
@@ -28,7 +29,7 @@ from mauntic_jobs.stores.redis import open_redis
 app = new_app("The providers that messages go out by, and how organizations have configured them.")
 
 
-@command(app, "list", example="mauntic-jobs providers list --json")
+@command(app, "list", example="mauntic-jobs providers list --json", prints=list[ProviderJson])
 def list_all(
     settings: Settings,
     *,
@@ -52,7 +53,12 @@ def list_all(
         print_table((_row(provider) for provider in own), wide=wide)
 
 
-@command(app, "check", example="mauntic-jobs providers check --org 7b0e1c2a-3d4e-4f60-8a7b-9c0d1e2f3a4b")
+@command(
+    app,
+    "check",
+    example="mauntic-jobs providers check --org 7b0e1c2a-3d4e-4f60-8a7b-9c0d1e2f3a4b",
+    prints=list[ProviderCheckJson],
+)
 def check(
     settings: Settings,
     *,
@@ -111,7 +117,7 @@ def _release(settings: Settings, checks: Sequence[Check], pace: Pace) -> Release
         return release(session, redis, settings, working, pace, clock.now())
 
 
-@command(app, "encrypt", example="mauntic-jobs providers encrypt --type sendgrid --file sendgrid.json")
+@command(app, "encrypt", example="mauntic-jobs providers encrypt --type sendgrid --file sendgrid.json", prints=str)
 def encrypt_config(
     settings: Settings,
     *,
@@ -161,7 +167,7 @@ def _row(provider: ConfiguredProvider) -> Row:
     }
 
 
-def _as_json(provider: ConfiguredProvider) -> Row:
+def _as_json(provider: ConfiguredProvider) -> ProviderJson:
     return {
         "provider": provider.id,
         "organization": provider.organization,
@@ -171,6 +177,6 @@ def _as_json(provider: ConfiguredProvider) -> Row:
         "active": provider.active,
         "stored": "encrypted" if provider.encrypted else "plain",
         "state": provider.problem or "valid",
-        "ignored": provider.ignored,
-        "unknown": provider.unknown,
+        "ignored": list(provider.ignored),
+        "unknown": list(provider.unknown),
     }

@@ -8,6 +8,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
+from mauntic_jobs.cli.documents.installation import RecoveryJson
 from mauntic_jobs.cli.output import plural, print_json, print_line, print_table
 from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
 from mauntic_jobs.config import Settings
@@ -19,7 +20,7 @@ from mauntic_jobs.stores.redis import open_redis
 
 def register_recover(app: typer.Typer) -> None:
     """Add the command to the application."""
-    command(app, "recover", example="mauntic-jobs recover --yes")(recover_redis)
+    command(app, "recover", example="mauntic-jobs recover --yes", prints=RecoveryJson)(recover_redis)
 
 
 def recover_redis(

@@ -7,6 +7,7 @@ import typer
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.completion import job_names, statuses
+from mauntic_jobs.cli.documents.runs import RunJson
 from mauntic_jobs.cli.options import Wide
 from mauntic_jobs.cli.output import counted, print_fields, print_json, print_table
 from mauntic_jobs.config import Settings
@@ -23,7 +24,7 @@ app = new_app("The ledger: which job ran when, for which window, and how it ende
 _RECORDED = [status.value for status in Status if status is not Status.DRY_RUN]
 
 
-@command(app, "list", example="mauntic-jobs runs list --status failed --since 24h")
+@command(app, "list", example="mauntic-jobs runs list --status failed --since 24h", prints=list[RunJson])
 def list_runs(
     settings: Settings,
     *,
@@ -52,7 +53,7 @@ def list_runs(
         print_table([_line(row) for row in rows], columns=_COLUMNS, wide=wide)
 
 
-@command(app, "show", example="mauntic-jobs runs show 42 --json")
+@command(app, "show", example="mauntic-jobs runs show 42 --json", prints=RunJson)
 def show_run(
     settings: Settings,
     run: Annotated[int, typer.Argument(min=1, max=2**63 - 1, metavar="RUN", help="Its number, from `runs list`.")],

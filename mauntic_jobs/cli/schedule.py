@@ -12,6 +12,8 @@ from mauntic_jobs import clock
 from mauntic_jobs.cli import schedule_export
 from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.completion import job_names
+from mauntic_jobs.cli.documents.runs import DueReportJson, PassedOverJson, RoundJson
+from mauntic_jobs.cli.documents.schedule import SlotJson, StandingJson
 from mauntic_jobs.cli.job_output import Shown, as_json, show
 from mauntic_jobs.cli.monitor import watch_beside, watcher
 from mauntic_jobs.cli.output import plural, print_json, print_table, say
@@ -40,7 +42,7 @@ app.add_typer(schedule_export.app, name="export")
 register_bullmq(app)
 
 
-@command(app, "list", example="mauntic-jobs schedule list")
+@command(app, "list", example="mauntic-jobs schedule list", prints=list[StandingJson])
 def list_schedule(settings: Settings, *, json: JsonOutput = False) -> None:
     """Show each job's cron line, next slot and latest run, and what was missed."""
     scheduled = scheduled_jobs(settings)
@@ -53,7 +55,7 @@ def list_schedule(settings: Settings, *, json: JsonOutput = False) -> None:
     name_broken_jobs()
 
 
-@command(app, "next", example="mauntic-jobs schedule next -n 5 --job aggregate-hourly")
+@command(app, "next", example="mauntic-jobs schedule next -n 5 --job aggregate-hourly", prints=list[SlotJson])
 def next_slots(
     settings: Settings,
     *,
@@ -63,14 +65,14 @@ def next_slots(
 ) -> None:
     """Show the coming slots. Needs no database."""
     chosen = [find_job(job).configured(settings)] if job else list(scheduled_jobs(settings).values())
-    rows = [{"slot": slot, "job": each.name} for slot, each in upcoming(chosen, clock.now(), number)]
+    rows: list[SlotJson] = [{"slot": slot, "job": each.name} for slot, each in upcoming(chosen, clock.now(), number)]
     if json:
         print_json(rows)
     else:
         print_table(rows)
 
 
-@command(app, "run", example="mauntic-jobs schedule run")
+@command(app, "run", example="mauntic-jobs schedule run", prints=RoundJson)
 def run_due(
     settings: Settings,
     *,
@@ -133,11 +135,12 @@ def _print_round(looked: Round, reports: Sequence[Report], shown: Shown, code: E
         for line in passed_lines(name, [passed for _, passed in group]):
             say(line)
     if shown.json:
-        passed_over = [
+        passed_over: list[PassedOverJson] = [
             {"job": name, "slot": passed.slot, "status": passed.status, "reason": passed.reason}
             for name, passed in looked.passed
         ]
-        runs = [{"job": report.job, **as_json(report)} for report in reports]
-        print_json({"exit_code": code, "runs": runs, "passed_over": passed_over})
+        runs: list[DueReportJson] = [{"job": report.job, **as_json(report)} for report in reports]
+        document: RoundJson = {"exit_code": code, "runs": runs, "passed_over": passed_over}
+        print_json(document)
     elif not reports and not shown.quiet and not code:
         say("nothing is due")

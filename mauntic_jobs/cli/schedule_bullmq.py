@@ -13,11 +13,12 @@ from mauntic_jobs.bullmq import (
 )
 from mauntic_jobs.bullmq.queue import queue_of
 from mauntic_jobs.cli.command import JsonOutput, command
+from mauntic_jobs.cli.documents.schedulers import SchedulerJson
 from mauntic_jobs.cli.output import print_json, print_table, say
 from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.job import Job, Row
+from mauntic_jobs.job import Job
 
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over what another program has BullMQ schedule.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would change.")]
@@ -26,7 +27,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say wha
 def register_bullmq(app: typer.Typer) -> None:
     """Add the commands to the group `schedule`."""
 
-    @command(app, "register", example="mauntic-jobs schedule register --dry-run")
+    @command(app, "register", example="mauntic-jobs schedule register --dry-run", prints=list[SchedulerJson])
     def register(
         settings: Settings, *, adopt: Adopt = False, dry_run: DryRun = False, json: JsonOutput = False
     ) -> None:
@@ -48,7 +49,7 @@ def register_bullmq(app: typer.Typer) -> None:
             rows.append(_row(job, found[job.name]))
         _show(rows, json=json)
 
-    @command(app, "unregister", example="mauntic-jobs schedule unregister")
+    @command(app, "unregister", example="mauntic-jobs schedule unregister", prints=list[SchedulerJson])
     def unregister(settings: Settings, *, dry_run: DryRun = False, json: JsonOutput = False) -> None:
         """Remove the job schedulers that `schedule register` added, and no others."""
         rows = []
@@ -58,11 +59,11 @@ def register_bullmq(app: typer.Typer) -> None:
         _show(rows, json=json)
 
 
-def _row(job: Job[Any], registration: Registration) -> Row:
-    return {"job": job.name, "queue": job.queue, "cron": job.cron, "scheduler": registration.value}
+def _row(job: Job[Any], registration: Registration) -> SchedulerJson:
+    return {"job": job.name, "queue": job.queue, "cron": job.cron, "scheduler": registration}
 
 
-def _show(rows: list[Row], *, json: bool) -> None:
+def _show(rows: list[SchedulerJson], *, json: bool) -> None:
     if json:
         print_json(rows)
     else:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import cast
 
+from mauntic_jobs.cli.documents.schedule import LastRunJson, StandingJson
 from mauntic_jobs.cli.output import plural, print_table, say
 from mauntic_jobs.job import Row
 from mauntic_jobs.scheduler.describe import in_words
@@ -42,7 +43,7 @@ def _is_bad(standing: Standing) -> bool:
     return standing.last is not None and standing.last["status"] in ("failed", "lost")
 
 
-def as_json(standing: Standing) -> dict[str, Any]:
+def as_json(standing: Standing) -> StandingJson:
     """Return a standing as JSON writes it."""
     job = standing.job
     return {
@@ -56,7 +57,7 @@ def as_json(standing: Standing) -> dict[str, Any]:
         "missed": standing.missed,
         "superseded": standing.superseded,
         "clocks": list(standing.clocks),
-        "last": dict(standing.last) if standing.last else None,
+        "last": cast("LastRunJson", dict(standing.last)) if standing.last else None,
     }
 
 

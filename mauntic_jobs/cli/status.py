@@ -7,6 +7,7 @@ import typer
 
 from mauntic_jobs import clock
 from mauntic_jobs.cli.command import JsonOutput, command
+from mauntic_jobs.cli.documents.status import StatusJson
 from mauntic_jobs.cli.output import Escaped, print_json, print_rich, terminal_width
 from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.signals import Signals
@@ -23,7 +24,7 @@ _SHORTEST_SECONDS = 1.0
 
 def register_status(app: typer.Typer) -> None:
     """Add the command to the application."""
-    command(app, "status", example="mauntic-jobs status --watch")(show_status)
+    command(app, "status", example="mauntic-jobs status --watch", prints=StatusJson)(show_status)
 
 
 def show_status(

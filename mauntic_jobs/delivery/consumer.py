@@ -15,6 +15,7 @@ from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack
 from mauntic_jobs.delivery.doorbell import Doorbell
 from mauntic_jobs.delivery.draining import Drain
 from mauntic_jobs.delivery.gate import Gate
+from mauntic_jobs.delivery.lost_answers import LostAnswers
 from mauntic_jobs.delivery.marks import SECONDS_KEPT
 from mauntic_jobs.delivery.outage import Outage
 from mauntic_jobs.delivery.queue_calls import QueueCalls, Tell, now_milliseconds
@@ -51,6 +52,7 @@ class Consumer:
         self._stopping = False
         self._bell = Doorbell(f"{work.base}:marker", redis, waiting, tell)
         self._calls = QueueCalls(work.base, redis, tell)
+        self._lost = LostAnswers(work.base, redis, self._calls)
         self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
         self._gate = Gate(work.concurrency)
@@ -73,6 +75,7 @@ class Consumer:
         background: dict[str, Callable[[], Awaitable[None]]] = {
             "the wait for jobs": self._bell.listen,
             "the renewal of locks": lambda: self._calls.renew(lambda: self._held),
+            "the return of orphaned jobs": lambda: self._lost.run(lambda: self._held),
             "the recovery of jobs": lambda: self._calls.recover(interval),
             "the return of jobs": self._bring_back,
             **({"the end of the drain": self._empty} if until_empty else {}),
@@ -145,7 +148,8 @@ class Consumer:
                     self._bell.ring(1)
                 else:
                     self._found_nothing.set()
-                    await self._bell.rest(rings)
+                    with self._lost.resting(token):
+                        await self._bell.rest(rings)
 
     async def _is_allowed(self) -> bool:
         """Wait until jobs may be taken, or until it is this slot's turn to try whether the stores work again.
@@ -203,7 +207,7 @@ class Consumer:
         return taken
 
     async def _take(self, token: str) -> Any:
-        return await self._calls.run(scripts.take(self._work.base, token, now_milliseconds()))
+        return await self._lost.watch(token, self._calls.run(scripts.take(self._work.base, token, now_milliseconds())))
 
     def _taken(self, answer: Any, token: str) -> Taken | None:
         taken = scripts.taken(answer)
@@ -270,7 +274,7 @@ class Consumer:
         async def acknowledge() -> Any:
             if isinstance(decision, Done) and decision.mark:
                 self._redis.begin("SET", *decision.mark, "EX", SECONDS_KEPT)
-            return await self._calls.settle(taken.id, token, call)
+            return await self._lost.watch(token, self._calls.settle(taken.id, token, call))
 
         return await self._calls.until_answered(acknowledge, unless=lambda: False)
 

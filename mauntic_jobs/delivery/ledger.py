@@ -94,7 +94,7 @@ class Ledger:
 
     async def end_leases(self, most: int = 500) -> list[Row]:
         """Name the deliveries that were being sent by a process that has died."""
-        parameters = {"resend_after": self._parameters["resend_after"].decode(), "most": most}
+        parameters = {"resend_after": self._parameters["resend_after"].decode(), "most": most, "behind": "0"}
         ended = await self._records_link.rows(_sql["end_leases"], parameters)
         await self._records_link.rows(_sql["swept"], {"lease": self._lease.decode()})
         return ended

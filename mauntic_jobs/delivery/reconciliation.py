@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +20,9 @@ from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.stores.redis import RedisScripts
 
 _PAGE = 500
+# A claim can be committed after the sweep of leases has passed it, if Postgres hangs meanwhile. Its job asks for it
+# again; if Redis has lost that too, only this search finds it.
+_BEHIND = timedelta(hours=1)
 _NO_ORGANIZATION = UUID(int=0)
 # The lists of a queue with jobs that no process has finished, and how each is read.
 _LISTS = {"wait": "LRANGE", "active": "LRANGE", "prioritized": "ZRANGE", "delayed": "ZRANGE"}
@@ -84,7 +87,7 @@ def reconcile(
             own = {"queue_job": name, "fence": row["fence"]}
             key = {"organization": row["organization_id"], "delivery": row["delivery_id"]}
             session.execute(_sql["requeued"], {**key, **own})
-    done.sending = session.row(_sql["being_sent"])["deliveries"]
+    done.sending = session.row(_sql["being_sent"], {"behind": _BEHIND})["deliveries"]
     done.missing = _missing(session, redis, settings)
     return done
 
@@ -92,7 +95,7 @@ def reconcile(
 def _end_leases(session: Session) -> int:
     """Name what a process that has died was sending, so that it is among what is owed; return how many."""
     ended = 0
-    while page := session.rows(_sql["end_leases"], {"resend_after": RESEND_AFTER, "most": _PAGE}):
+    while page := session.rows(_sql["end_leases"], {"resend_after": RESEND_AFTER, "most": _PAGE, "behind": _BEHIND}):
         ended += len(page)
     return ended
 

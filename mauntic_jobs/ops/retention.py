@@ -27,13 +27,13 @@ _sql = statements("retention")
 
 @dataclass(frozen=True)
 class Part:
-    """Something that becomes old: after the setting of its name, or sooner if there are more than `most` rows.
+    """Something that becomes old: after its setting, or `shortest` without one, or sooner beyond `most` rows.
 
     `by_page`: the table is too large to be searched often, and is gone through once, from its first page to its last.
     """
 
     name: str
-    setting: str
+    setting: str | None
     most: int | None = None
     by_page: bool = False
     shortest: timedelta = timedelta(days=1)
@@ -54,6 +54,8 @@ PARTS = (
     Part("alerts", "retain_alerts", most=100_000),
     Part("discarded", "retain_discarded", most=1_000_000),
     Part("duplicates", "retain_duplicates"),
+    # A provider that is in use is tried again within minutes, and its pause ends or moves on.
+    Part("pauses", None, shortest=timedelta(days=7)),
 )
 
 
@@ -78,7 +80,12 @@ def ages(settings: Settings, given: Mapping[str, timedelta]) -> dict[str, timede
     for part in PARTS:
         if given.get(part.name, part.shortest) < part.shortest:
             raise UsageError(f"{part.name} must be kept for {format_duration(part.shortest)} or longer.")
-    return {part.name: given.get(part.name, max(getattr(settings, part.setting), part.shortest)) for part in PARTS}
+    return {part.name: given.get(part.name, _age(part, settings)) for part in PARTS}
+
+
+def _age(part: Part, settings: Settings) -> timedelta:
+    own: timedelta = part.shortest if part.setting is None else getattr(settings, part.setting)
+    return max(own, part.shortest)
 
 
 def prune(

@@ -43,7 +43,8 @@ WHERE
     delivery.organization_id = %(organization)s AND delivery.delivery_id = %(delivery)s
     AND attempt.value ->> 'outcome' = 'deferred'
 
--- end_leases -- Name what was being sent by processes that have died, or have lost sight of it: nobody knows.
+-- end_leases -- Name what was being sent by processes that have died, or have lost sight of it: nobody knows. It was claimed
+-- after the sweep, or less than `behind` before: its claim may have been committed when the sweep had passed it.
 UPDATE mauntic_jobs.deliveries AS delivery
 SET
     state = 'ambiguous',
@@ -58,7 +59,7 @@ WHERE (delivery.organization_id, delivery.delivery_id) IN (
     FROM mauntic_jobs.deliveries
     WHERE
         state = 'sending' AND until < clock_timestamp()
-        AND claimed_at >= (SELECT swept_to FROM mauntic_jobs.lease_sweep)
+        AND claimed_at >= (SELECT swept_to - %(behind)s::interval FROM mauntic_jobs.lease_sweep)
     ORDER BY claimed_at
     LIMIT %(most)s
     FOR UPDATE SKIP LOCKED
@@ -149,10 +150,11 @@ WHERE
 ORDER BY organization_id, delivery_id
 LIMIT %(page)s
 
--- being_sent -- How many deliveries are being sent, or were when their process died less than a lease ago.
+-- being_sent -- How many deliveries are being sent, or were when their process died less than a lease ago; of those that
+-- were claimed after the sweep, or less than `behind` before.
 SELECT count(*) AS deliveries
 FROM mauntic_jobs.deliveries
-WHERE state = 'sending' AND claimed_at >= (SELECT swept_to FROM mauntic_jobs.lease_sweep)
+WHERE state = 'sending' AND claimed_at >= (SELECT swept_to - %(behind)s::interval FROM mauntic_jobs.lease_sweep)
 
 -- requeued -- Note the BullMQ job that now asks for a delivery.
 UPDATE mauntic_jobs.deliveries

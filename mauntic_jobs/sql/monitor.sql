@@ -52,8 +52,49 @@ GROUP BY organization_id, channel, reject_reason
 HAVING count(*) >= %(fewest)s
 ORDER BY deliveries DESC, organization_id, channel, reject_reason
 
--- sent -- Messages that some organizations have sent since an instant, by channel.
-SELECT organization_id, channel, count(*) AS deliveries
+-- waiting -- Messages whose receivers asked to wait since an instant, by organization, channel and provider, with the most
+-- common reason; not fewer than `fewest`.
+SELECT
+    organization_id, channel, provider_id, min(provider) AS provider, count(*) AS deliveries,
+    mode() WITHIN GROUP (ORDER BY reason) AS reason
+FROM (
+    SELECT organization_id, channel, provider_id, provider, updated_at, reason
+    FROM mauntic_jobs.deliveries
+    WHERE unsent_state = 'deferred'
+    ORDER BY unsent_at
+    LIMIT %(most)s
+) AS deferred
+WHERE reason LIKE 'the receiver asks to wait:%%' AND updated_at >= %(since)s
+GROUP BY organization_id, channel, provider_id
+HAVING count(*) >= %(fewest)s
+ORDER BY deliveries DESC, organization_id, channel, provider_id
+
+-- counted_to -- Lock the time up to which sent messages have been counted, so that each is counted once.
+SELECT counted_to FROM mauntic_jobs.sent_count FOR UPDATE
+
+-- count_minutes -- Count the messages that were claimed in some minutes, and sent.
+INSERT INTO mauntic_jobs.sent_minutes (minute, organization_id, channel, provider_id, messages)
+SELECT date_trunc('minute', claimed_at, 'UTC'), organization_id, channel, provider_id, count(*)
 FROM mauntic_jobs.deliveries
-WHERE state = 'sent' AND claimed_at >= %(since)s AND organization_id = any(%(organizations)s::uuid[])
-GROUP BY organization_id, channel
+WHERE state = 'sent' AND claimed_at >= %(first)s AND claimed_at < %(end)s
+GROUP BY 1, 2, 3, 4
+
+-- forget_minutes -- Delete the figures of minutes that nothing asks for any more.
+DELETE FROM mauntic_jobs.sent_minutes WHERE minute < %(before)s
+
+-- counted -- Note up to when sent messages have been counted.
+UPDATE mauntic_jobs.sent_count SET counted_to = greatest(counted_to, %(end)s::timestamptz) WHERE is_only
+
+-- sent -- Messages that some organizations have sent since an instant, by channel and provider: the figures of the
+-- minutes before `settled`, and what was claimed since.
+SELECT organization_id, channel, provider_id, sum(messages)::bigint AS messages
+FROM (
+    SELECT organization_id, channel, provider_id, messages
+    FROM mauntic_jobs.sent_minutes
+    WHERE minute >= %(since)s AND organization_id = any(%(organizations)s::uuid[])
+    UNION ALL
+    SELECT organization_id, channel, provider_id, 1
+    FROM mauntic_jobs.deliveries
+    WHERE state = 'sent' AND claimed_at >= %(settled)s AND organization_id = any(%(organizations)s::uuid[])
+) AS sent
+GROUP BY organization_id, channel, provider_id

@@ -157,3 +157,13 @@ LIMIT %(batch)s
 
 -- duplicates_delete -- Delete duplicates that were moved aside.
 DELETE FROM mauntic_jobs.duplicates WHERE id = any(%(ids)s)
+
+-- pauses_old -- Name paused providers that nothing has tried since: they were removed, or are not used.
+SELECT provider_id::text AS id
+FROM mauntic_jobs.provider_pauses
+WHERE provider_id::text > %(after)s::text AND until < %(before)s
+ORDER BY provider_id::text
+LIMIT %(batch)s
+
+-- pauses_delete -- Delete pauses of providers that nothing tries.
+DELETE FROM mauntic_jobs.provider_pauses WHERE provider_id::text = any(%(ids)s) AND until < %(before)s

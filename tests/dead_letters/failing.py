@@ -52,7 +52,7 @@ def ids(world: World, state: str, queue: str = EMAIL) -> list[str]:
     return [each.decode() for each in world.ask(*words)]
 
 
-def program(world: World, *arguments: str, **changes: Any) -> Result:
+def program(world: World, *arguments: str, **extra: str) -> Result:
     """Run the program in this process, off a terminal."""
     settings = world.settings
     assert settings.database_url
@@ -63,8 +63,9 @@ def program(world: World, *arguments: str, **changes: Any) -> Result:
         "MAUNTIC_QUEUE_PREFIX": settings.queue_prefix,
         "MAUNTIC_RETRY_DELAY": "0s",
         "COLUMNS": "200",
+        **extra,
     }
-    return CliRunner().invoke(APP, [*arguments], prog_name="mauntic-jobs", env=variables, **changes)
+    return CliRunner().invoke(APP, [*arguments], prog_name="mauntic-jobs", env=variables)
 
 
 Opens = Callable[[], Any]

@@ -12,6 +12,8 @@ from tests.delivery.world import World
 _sql = statements("deliveries")
 LEASE = timedelta(seconds=60)
 RESEND_AFTER = timedelta(seconds=120)
+# What the sweep of leases is asked.
+SWEEP = {"resend_after": RESEND_AFTER, "most": 10, "behind": timedelta()}
 
 
 def claim(world: World, delivery: str = "d1", **fields: Any) -> Row:

@@ -3,11 +3,14 @@
 import time
 from contextlib import closing
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.delivery.queue_calls import QueueCalls
+from mauntic_jobs.errors import ExitCode, UnavailableError
+from mauntic_jobs.stores import bullmq_scripts as scripts
 from mauntic_jobs.stores.bullmq_consumer import QueueConsumer
 from mauntic_jobs.stores.redis import open_redis
 from tests.delivery.crash import backlog, ended, start
@@ -113,3 +116,27 @@ def test_it_does_not_wait_for_a_store_for_ever(ready: World, sink: Sink) -> None
     assert status == ExitCode.TRY_LATER
     assert "the drain ends, and leaves what there is" in errors
     assert ready.jobs_in("active") == []
+
+
+@pytest.mark.parametrize("script", ["moveToActive", "moveToFinished"])
+def test_a_job_whose_answer_was_lost_is_not_left_until_its_lock_runs_out(
+    ready: World, sink: Sink, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    fine = QueueCalls.run
+    lost: list[str] = []
+
+    async def lose_one(calls: QueueCalls, call: scripts.ScriptCall) -> Any:
+        answer = await fine(calls, call)
+        taken = scripts.taken(answer)
+        if taken and call.script.startswith(script) and not lost:
+            lost.append(taken.id)
+            raise UnavailableError("Redis went away before it answered.")
+        return answer
+
+    monkeypatch.setattr(QueueCalls, "run", lose_one)
+    ready.add(*(ready.message(f"d{number}") for number in range(3)), ids=["j0", "j1", "j2"])
+    engine = ready.deliver(concurrency={"email": 1}, drain_timeout=timedelta(seconds=10))
+    assert len(lost) == 1
+    assert not engine.left
+    assert set(ready.jobs_in("completed")) == {"j0", "j1", "j2"}
+    assert len(sink.messages()) == 3

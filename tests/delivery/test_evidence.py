@@ -9,7 +9,7 @@ from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import connect
 from mauntic_jobs.stores.postgres_link import PostgresLink
-from tests.delivery.ledger_calls import LEASE, RESEND_AFTER, claim, event, record
+from tests.delivery.ledger_calls import LEASE, RESEND_AFTER, SWEEP, claim, event, record
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 from tests.support import run_on_loop
@@ -112,7 +112,7 @@ def test_what_is_recorded_late_waits_its_full_two_minutes(world: World) -> None:
 def test_a_process_that_is_found_dead_late_waits_its_full_two_minutes(world: World) -> None:
     claim(world)
     age(world, 10)
-    world.session.rows(_sql["end_leases"], {"resend_after": RESEND_AFTER, "most": 10})
+    world.session.rows(_sql["end_leases"], SWEEP)
     rows = world.session.rows(
         b"SELECT extract(EPOCH FROM until - clock_timestamp()) AS wait FROM mauntic_jobs.deliveries"
     )

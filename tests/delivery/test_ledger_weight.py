@@ -8,7 +8,7 @@ from psycopg.rows import dict_row
 
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session, database_url
-from tests.delivery.ledger_calls import LEASE, RESEND_AFTER, claim, record
+from tests.delivery.ledger_calls import LEASE, SWEEP, claim, record
 from tests.delivery.sink import Sink
 from tests.delivery.test_desk import program
 from tests.delivery.world import World, sent_by_node
@@ -87,7 +87,7 @@ def test_what_neither_store_has_is_named_and_not_owed_for_ever(world: World) -> 
     for name, ready in (("d1", True), ("d2", False)):
         claim(world, world.key(name), payload=None, ready=ready, job_id=job)
     end_lease(world)
-    world.session.rows(_sql["end_leases"], {"resend_after": RESEND_AFTER, "most": 10})
+    world.session.rows(_sql["end_leases"], SWEEP)
     first, second = (json.loads(program(world, "deliveries", "reconcile", "--json").stdout) for _ in range(2))
     assert (first["owed"], first["lost"], first["queued"]) == (2, 2, 0)
     assert (second["owed"], second["lost"]) == (0, 0)
@@ -122,7 +122,7 @@ def test_the_sweep_reads_each_message_once(world: World) -> None:
     claimed_at = world.session.row(b"SELECT claimed_at FROM mauntic_jobs.deliveries WHERE delivery_id = 'd4'")
     assert world.session.row(swept)["swept_to"] == claimed_at["claimed_at"]
     end_lease(world)
-    assert len(world.session.rows(_sql["end_leases"], {"resend_after": RESEND_AFTER, "most": 10})) == 1
+    assert len(world.session.rows(_sql["end_leases"], SWEEP)) == 1
     world.session.execute(_sql["swept"], {"lease": LEASE})
     assert world.session.row(swept)["swept_to"] > claimed_at["claimed_at"]
 
@@ -132,8 +132,26 @@ def test_a_claim_committed_after_the_sweep_had_passed_it_is_found_by_its_job(wor
     end_lease(world)
     world.write("UPDATE mauntic_jobs.deliveries SET claimed_at = claimed_at - interval '1 hour'")
     world.write("UPDATE mauntic_jobs.lease_sweep SET swept_to = clock_timestamp() - interval '1 minute'")
-    assert world.session.rows(_sql["end_leases"], {"resend_after": RESEND_AFTER, "most": 10}) == []
+    assert world.session.rows(_sql["end_leases"], SWEEP) == []
     world.add(world.message())
     world.deliver()
-    assert len(world.session.rows(_sql["end_leases"], {"resend_after": RESEND_AFTER, "most": 10})) == 1
+    assert len(world.session.rows(_sql["end_leases"], SWEEP)) == 1
     assert world.states() == {"d1": "ambiguous"}
+
+
+@pytest.mark.parametrize("command", [("deliveries", "reconcile"), ("recover", "--yes")], ids=" ".join)
+def test_a_claim_that_the_sweep_had_passed_and_whose_job_redis_lost_is_put_back(
+    world: World, sink: Sink, command: tuple[str, ...]
+) -> None:
+    claim(world, world.key("d1"), payload=world.message("d1"))
+    world.write("UPDATE mauntic_jobs.deliveries SET claimed_at = claimed_at - interval '30 minutes'")
+    world.write("UPDATE mauntic_jobs.lease_sweep SET swept_to = clock_timestamp() - interval '1 minute'")
+    first = json.loads(program(world, *command, "--json").stdout)
+    assert (first["owed"], first["sending"]) == (0, 1)
+    end_lease(world)
+    second = json.loads(program(world, *command, "--json").stdout)
+    assert (second["owed"], second["sending"]) == (1, 0)
+    world.provider(sink.host, sink.port)
+    world.hurry()
+    world.deliver()
+    assert (world.states(), len(sink.messages())) == ({"d1": "sent"}, 1)

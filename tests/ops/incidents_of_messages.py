@@ -51,6 +51,16 @@ def a_list_of_addresses_that_do_not_exist(site: Site) -> Iterator[None]:
     site.age()
 
 
+@_incident(Cause.RECEIVERS_DEFERRING)
+def a_receiver_limits_what_it_takes(site: Site) -> Iterator[None]:
+    site.world.add(*(site.world.message(f"d{n}", emailAddress=f"defer-451+{n}@example.com") for n in range(25)))
+    site.world.add(*(site.world.message(f"s{n}", emailAddress=f"ann+{n}@example.com") for n in range(60)))
+    site.deliver()
+    yield
+    site.sink.behaviour.recipients["defer-451"] = ""
+    site.deliver()
+
+
 @_incident(Cause.DELIVERIES_HELD, status="a human must decide")
 def nobody_knows_whether_mail_was_sent(site: Site) -> Iterator[None]:
     site.world.add(site.world.message(emailAddress="drop-after-dot@any.example"))

@@ -228,6 +228,19 @@ def test_the_other_parts_go_when_they_are_over_and_old(session: Session) -> None
     assert ids(session, "discarded") == [2, 4, 5, 6]
 
 
+def test_pauses_go_of_providers_that_nothing_has_tried_for_long(session: Session) -> None:
+    for number in range(2_500):
+        session.execute(
+            b"INSERT INTO mauntic_jobs.provider_pauses VALUES (%(org)s, gen_random_uuid(), 'email', 'p', 'r', 5,"
+            b" %(at)s, %(at)s)",
+            {"org": organization(number % 7), "at": NOW - timedelta(days=10) - (TICK if number < 2_499 else 0 * TICK)},
+        )
+    assert ages(Settings(), {})["pauses"] == timedelta(days=7)
+    assert pruned(session, dry_run=True) == {"pauses": 2_499}
+    assert pruned(session) == {"pauses": 2_499}
+    assert session.row(b"SELECT count(*) FROM mauntic_jobs.provider_pauses")["count"] == 1
+
+
 def test_a_rehearsal_counts_and_writes_nothing(direct_settings: Settings, session: Session) -> None:
     delivery(session, "d1", "sent", timedelta(days=100))
     run_rows(session, "a", 101, timedelta(days=500))

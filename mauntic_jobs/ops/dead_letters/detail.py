@@ -31,7 +31,7 @@ def show(box: Box, letter: DeadLetter, *, reveal: bool = False) -> Row:
             "options": None,
             "traces": [],
             "delivery": None,
-            "run": masked(show_run(box.session, int(letter.id))),
+            "run": _run(box, int(letter.id), reveal=reveal),
         }
     job = failed_jobs.raw(box.redis, box.queue(letter.queue), letter.id, _FIELDS)
     fields = job.fields if job else {}
@@ -71,6 +71,13 @@ def _delivery(box: Box, letter: DeadLetter) -> Row | None:
     with suppress(UsageError, ValueError):  # the ledger has none, or no organization has such an id
         return show_delivery(box.session, letter.delivery, UUID(letter.organization))
     return None
+
+
+def _run(box: Box, run: int, *, reveal: bool) -> Row:
+    row = show_run(box.session, run)
+    written = {name: row[name] for name in ("options", "error")}
+    # The rest is the ledger's own, such as its fencing token.
+    return {**row, **masked(written, reveal=reveal)}
 
 
 def _json(text: str | None) -> Any:

@@ -1,6 +1,5 @@
 """Dead letters as JSON Lines, in a file that is either whole or not there."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,15 +10,14 @@ from typing import IO
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops.dead_letters.detail import summary
 from mauntic_jobs.ops.dead_letters.letter import DeadLetter
-from mauntic_jobs.printable import printable
+from mauntic_jobs.printable import json_text
 
 
 def export(letters: Iterable[DeadLetter], file: IO[str], *, reveal: bool = False) -> int:
     """Write a line of JSON for each letter, masked unless `reveal`, and return how many there were."""
     count = 0
     for letter in letters:
-        line = json.dumps(summary(letter, reveal=reveal), default=str, ensure_ascii=False)
-        file.write(printable(line) + "\n")
+        file.write(json_text(summary(letter, reveal=reveal)) + "\n")
         count += 1
     return count
 

@@ -1,15 +1,17 @@
 """Recipients that providers refuse: single ones are business as usual, a large share of what is sent is not."""
 
-from datetime import datetime, timedelta
+from collections import Counter
+from datetime import datetime
+from uuid import UUID
 
 from mauntic_jobs.job import Row
+from mauntic_jobs.ops.monitor.sent import WITHIN, sent_messages
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
 
 # What large mailbox providers and email services begin to act on.
 MAX_SHARES = {"bounced": 0.05, "spam": 0.005, "unsubscribed": 0.05}
-_WITHIN = timedelta(hours=1)
 # A share of fewer says nothing.
 _FEWEST = 20
 _NAMES = {"bounced": "do not exist", "spam": "had complained", "unsubscribed": "had unsubscribed"}
@@ -19,15 +21,14 @@ _sql = statements("monitor")
 
 def recipients_refused(session: Session, now: datetime) -> list[Alert]:
     """Return an alert for each organization, channel and class of refusal with too large a share within an hour."""
-    since = now - _WITHIN
-    asked = {"since": since, "classes": list(MAX_SHARES), "fewest": _FEWEST}
+    asked = {"since": now - WITHIN, "classes": list(MAX_SHARES), "fewest": _FEWEST}
     refused = session.rows(_sql["refused"], asked)
     if not refused:
         return []
-    organizations = list({row["organization_id"] for row in refused})
-    rows = session.rows(_sql["sent"], {"since": since, "organizations": organizations})
-    sent = {(row["organization_id"], row["channel"]): row["deliveries"] for row in rows}
-    judged = [(row, _share(row, sent.get((row["organization_id"], row["channel"]), 0))) for row in refused]
+    sent: Counter[tuple[UUID, str]] = Counter()
+    for sender, messages in sent_messages(session, {row["organization_id"] for row in refused}, now).items():
+        sent[sender.organization, sender.channel] += messages
+    judged = [(row, _share(row, sent[row["organization_id"], row["channel"]])) for row in refused]
     return [_alert(row, share) for row, share in judged if share > MAX_SHARES[row["reject_reason"]]]
 
 

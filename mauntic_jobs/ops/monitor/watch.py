@@ -12,6 +12,7 @@ from mauntic_jobs.ops.monitor.clocks import lines_taking_turns, second_clocks
 from mauntic_jobs.ops.monitor.consumers import consumers_stuck
 from mauntic_jobs.ops.monitor.deliveries import deliveries_deferred, deliveries_expired, deliveries_held
 from mauntic_jobs.ops.monitor.durations import runs_too_long
+from mauntic_jobs.ops.monitor.receivers import receivers_deferring
 from mauntic_jobs.ops.monitor.recipients import recipients_refused
 from mauntic_jobs.ops.monitor.redis_loss import noticed_losses, redis_losses
 from mauntic_jobs.ops.monitor.slots import slots_missed
@@ -106,6 +107,7 @@ def _looks(
         Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
         Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),
         Cause.RECIPIENTS_REFUSED: lambda: recipients_refused(session, now),
+        Cause.RECEIVERS_DEFERRING: lambda: receivers_deferring(session, now),
         Cause.DELIVERIES_EXPIRED: lambda: deliveries_expired(session, now),
     }
     if settings.redis_url is not None:

@@ -25,6 +25,7 @@ class Cause(StrEnum):
     DELIVERIES_DEFERRED = "deliveries deferred"
     DELIVERIES_EXPIRED = "deliveries expired"
     RECIPIENTS_REFUSED = "recipients refused"
+    RECEIVERS_DEFERRING = "receivers deferring"
     CONSUMER_STUCK = "consumer stuck"
     SECOND_CLOCK = "second clock"
     CLOCK_SKEW = "clock skew"

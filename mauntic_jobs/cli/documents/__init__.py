@@ -1,0 +1,1 @@
+"""Types of the JSON that commands print: the schemas in docs/json are generated from them."""

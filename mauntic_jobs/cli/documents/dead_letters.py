@@ -1,0 +1,123 @@
+"""JSON of dead letters."""
+
+from typing import Any
+
+from pydantic import AwareDatetime
+from typing_extensions import TypedDict
+
+from mauntic_jobs.cli.documents.deliveries import DeliveryDetailJson
+from mauntic_jobs.cli.documents.runs import RunJson
+from mauntic_jobs.ops.dead_letters.acting import Fate
+from mauntic_jobs.ops.dead_letters.watch import Measure
+
+
+class LetterGroupJson(TypedDict):
+    """Dead letters of a queue whose errors are the same but for numbers, ids and addresses; `example` is the id of one.
+
+    The queue `run` is the ledger of runs. `first` and `last` are when the earliest and the latest of them failed.
+    """
+
+    queue: str
+    fingerprint: str
+    count: int
+    first: AwareDatetime
+    last: AwareDatetime
+    error: str
+    example: str
+
+
+class LetterJson(TypedDict):
+    """A dead letter. Addresses and secrets are masked unless --reveal is given."""
+
+    id: str
+    queue: str
+    name: str
+    fingerprint: str
+    error: str
+    attempts: int
+    added_at: AwareDatetime
+    failed_at: AwareDatetime
+    organization: str | None
+    channel: str | None
+    payload: dict[str, Any] | None
+
+
+class LetterDetailJson(TypedDict):
+    """A dead letter with all that is known about it.
+
+    `payload` is a text where the job's data is not a JSON object. `options` are BullMQ's of the job, `traces` the
+    errors of its attempts. `delivery` and `run` are what the ledgers hold of it, null where they hold nothing.
+    """
+
+    id: str
+    queue: str
+    name: str
+    fingerprint: str
+    error: str
+    attempts: int
+    added_at: AwareDatetime
+    failed_at: AwareDatetime
+    organization: str | None
+    channel: str | None
+    payload: dict[str, Any] | str | None
+    options: Any
+    traces: list[str]
+    delivery: DeliveryDetailJson | None
+    run: RunJson | None
+
+
+class LettersMeantJson(TypedDict):
+    """The dead letters that a command would change, with --dry-run."""
+
+    dry_run: bool
+    matched: int
+    groups: list[LetterGroupJson]
+
+
+class KeptLetterJson(TypedDict):
+    """A dead letter that is still one, or was changed by another process, and why."""
+
+    id: str
+    fate: Fate
+    reason: str
+
+
+class LettersChangedJson(TypedDict):
+    """How many dead letters were changed, refused, gone before, or failed again.
+
+    `kept` names the first 20 that were not changed.
+    """
+
+    done: int
+    refused: int
+    gone: int
+    failed: int
+    kept: list[KeptLetterJson]
+
+
+class LettersOfQueueJson(TypedDict):
+    """How many dead letters a queue has, how many came within the window, and when the oldest of them failed.
+
+    `recipients` are further ones, which failed because of their recipients; null where that was not examined.
+    """
+
+    queue: str
+    depth: int
+    growth: int
+    oldest: AwareDatetime | None
+    recipients: int | None
+
+
+class OverThresholdJson(TypedDict):
+    """A queue that is over a threshold."""
+
+    queue: str
+    measure: Measure
+    sentence: str
+
+
+class LettersWatchedJson(TypedDict):
+    """One look at the dead letters of all queues."""
+
+    queues: list[LettersOfQueueJson]
+    findings: list[OverThresholdJson]

@@ -1,0 +1,34 @@
+"""JSON of the providers' configurations."""
+
+from typing import Literal
+from uuid import UUID
+
+from typing_extensions import TypedDict
+
+
+class ProviderJson(TypedDict):
+    """A row of delivery.provider_configs, without what its configuration holds.
+
+    `state` is `valid` or what is wrong. Keys that are `ignored` change nothing, and `unknown` ones are not known.
+    """
+
+    provider: UUID
+    organization: UUID
+    channel: str
+    type: str
+    priority: int
+    active: bool
+    stored: Literal["encrypted", "plain"]
+    state: str
+    ignored: list[str]
+    unknown: list[str]
+
+
+class ProviderCheckJson(ProviderJson):
+    """A provider that was logged in at: `state` begins with `works`, or is what is wrong; the check took `seconds`.
+
+    `released` counts the messages that --retry-now lets be sent.
+    """
+
+    seconds: float
+    released: int | None

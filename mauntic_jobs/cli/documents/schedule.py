@@ -1,0 +1,45 @@
+"""JSON of the schedule."""
+
+from pydantic import AwareDatetime
+from typing_extensions import TypedDict
+
+from mauntic_jobs.runner.request import Status
+
+
+class LastRunJson(TypedDict):
+    """A job's latest run; `run` is its number in the ledger, `seconds` its duration, so far if it is under way."""
+
+    run: int
+    status: Status
+    started_at: AwareDatetime
+    seconds: float
+    slot: AwareDatetime | None
+    error: str | None
+
+
+class StandingJson(TypedDict):
+    """A job on the schedule.
+
+    `due` are the slots that wait to be run, `overdue_since` the oldest of them if it waits for too long. `missed` and
+    `superseded` count slots of the last 30 days. `clocks` are those that claimed a slot in the last 24 hours, such as
+    `cron on host-1`.
+    """
+
+    job: str
+    cron: str
+    meaning: str
+    catch_up: str
+    next: AwareDatetime
+    due: list[AwareDatetime]
+    overdue_since: AwareDatetime | None
+    missed: int
+    superseded: int
+    clocks: list[str]
+    last: LastRunJson | None
+
+
+class SlotJson(TypedDict):
+    """A coming slot of a job."""
+
+    slot: AwareDatetime
+    job: str
