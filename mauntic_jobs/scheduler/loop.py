@@ -111,11 +111,15 @@ class Loop:
         for each in plans:
             for line in passed_lines(each.job.name, each.passed):
                 self._tell(line)
+        if again:
+            # The next look counts the slots of the line that was changed, which may stand for those that are due now.
+            self._look_at = now
+            return
         self._start(plans, now)
         waiting = any((each.due or each.open) and each.job.name not in self._children for each in plans)
         # The database's clock strikes later than the host's, or earlier, by the difference between the two.
         following = self._next(there) + (now - there)
-        self._look_at = now if again else min(following, now + _AGAIN) if waiting else following
+        self._look_at = min(following, now + _AGAIN) if waiting else following
 
     def _watch_beside(self) -> None:
         """Watch after each look, and while something runs: beside the loop, because telling of it takes its time."""

@@ -23,9 +23,10 @@ class SlotState:
     """What the database knows of a job's slots.
 
     `cron` and `settled` are None for a job that was never scheduled: the line whose slots are accounted for, and the
-    instant up to which they are settled. Of the slots after that, `done` have ended, whatever their result, `open` are
-    being run, and `held` were lost repeatedly and wait for a while. `latest` is the latest that was ever claimed;
-    `running` says which run is under way, if one is.
+    instant up to which they are settled. `former` are lines that were changed, whose slots after that instant count as
+    well. Of the slots after that, `done` have ended, whatever their result, `open` are being run, and `held` were lost
+    repeatedly and wait for a while. `latest` is the latest that was ever claimed; `running` names the run that is under
+    way, if there is one.
     """
 
     cron: str | None = None
@@ -35,6 +36,7 @@ class SlotState:
     open: frozenset[datetime] = frozenset()
     running: str | None = None
     held: frozenset[datetime] = frozenset()
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,10 @@ class Passed:
 class Plan:
     """What is to be done for a job: the slots to run, oldest first, and those to record as passed over.
 
-    `settled` and `cron` are the record to be kept of it; `news` is whether that is worth writing. `waits_for` is the
-    run that is under way, if one is. With `resets`, slots of the future are settled, which has to be taken back first.
-    `unseen` is whether no clock has ever looked at the job, `changed` whether its cron line is a new one from here on.
+    `settled`, `cron` and `former` are the record to be kept of it; `news` is whether that is worth writing, as long as the
+    record is as `known` has it. `waits_for` is the run that is under way, if one is. With `resets`, slots of
+    the future are settled, which has to be taken back first. `unseen` is whether no clock has ever looked at the job,
+    `changed` whether its cron line is a new one from here on, whose slots the next look counts.
     `waiting` are the slots that are due and those for whose data a due one stands, oldest first.
     """
 
@@ -63,6 +66,8 @@ class Plan:
     settled: datetime
     cron: str
     news: bool
+    known: SlotState
+    former: tuple[str, ...] = ()
     waits_for: str | None = None
     resets: bool = False
     unseen: bool = False
@@ -74,36 +79,50 @@ def plan(job: Job[Any], state: SlotState, settings: Settings, now: datetime) -> 
     """Return what is to be done for `job` at `now`, the database's time, aware, in UTC.
 
     A job that was never scheduled starts with the slot that has just struck, or after the latest that somebody claimed.
-    When its cron line was changed, the slots of the old one are accounted for before those of the new one count.
+    When its cron line was changed, the slots of both lines count, from the last one that had been accounted for before
+    the change was seen until none is left: between two looks nobody knows which of the lines was the right one.
     """
     if state.settled is not None and state.settled > now + MAX_SKEW:
         cron = state.cron or job.cron
-        return Plan(job, [], [], state.open, state.settled, cron, news=True, waits_for=state.running, resets=True)
-    known = state.cron is not None and state.settled is not None
+        return Plan(job, [], [], state.open, state.settled, cron, True, state, state.former, state.running, resets=True)
     start = state.settled if state.settled is not None else state.latest or now - ON_TIME
-    struck = list(takewhile(lambda slot: slot <= now, slots(state.cron or job.cron, start)))
+    struck = struck_slots({state.cron or job.cron, *state.former}, start, now)
     left = [slot for slot in struck if slot not in state.done and slot not in state.open]
     chosen, passed = _choose(job, [slot for slot in left if slot not in state.held], struck, settings, now)
     due = list(chosen)
     stood_for = [each.slot for each in passed if each.status is Status.SUPERSEDED]
-    waiting = sorted([*due, *stood_for]) if due and job.catch_up.which is Which.ALL else due
-    accounted = state.done | {each.slot for each in passed}
+    changed = state.cron is not None and state.cron != job.cron
+    # A new line counts from what was accounted for before this look, which is all that shows the old line in use.
+    accounted = state.done if changed else state.done | {each.slot for each in passed}
     settled_slots = list(takewhile(lambda slot: slot in accounted, struck))
-    changed = known and state.cron != job.cron and len(settled_slots) == len(struck)
+    former = _former(job, state) if len(settled_slots) < len(struck) else ()
+    is_record_old = changed or state.cron is None or former != state.former or len(settled_slots) > _LONGEST_LAG
     return Plan(
         job=job,
         due=due,
         passed=passed,
         open=state.open,
-        # The slots of a new line count from the last one of the old line: another clock may go by either.
         settled=(settled_slots or [start])[-1],
-        changed=changed,
-        cron=job.cron if changed or not known else state.cron or job.cron,
-        news=not known or changed or bool(due or passed) or len(settled_slots) > _LONGEST_LAG,
+        cron=job.cron,
+        news=is_record_old or bool(due or passed),
+        known=state,
+        former=former,
         waits_for=state.running,
         unseen=state.settled is None and state.latest is None,
-        waiting=waiting,
+        changed=changed,
+        waiting=sorted([*due, *stood_for]) if due and job.catch_up.which is Which.ALL else due,
     )
+
+
+def struck_slots(lines: set[str], start: datetime, now: datetime) -> list[datetime]:
+    """Return the slots of all the lines together that have struck after `start`, oldest first."""
+    return sorted({slot for line in lines for slot in takewhile(lambda slot: slot <= now, slots(line, start))})
+
+
+def _former(job: Job[Any], state: SlotState) -> tuple[str, ...]:
+    """Return the lines beside the job's own whose slots are not all accounted for."""
+    lines = [*state.former, *([state.cron] if state.cron is not None else [])]
+    return tuple(line for line in dict.fromkeys(lines) if line != job.cron)
 
 
 def passed_lines(job: str, passed: Sequence[Passed]) -> list[str]:

@@ -49,8 +49,7 @@ def record(
         with session.transaction(Limits("mauntic-jobs schedule")):
             if each.passed:
                 session.execute(_sql["pass_over"], _passed(each, settings, launcher))
-            settled = {"job": each.job.name, "cron": each.cron, "settled": each.settled, "set_by": set_by}
-            session.execute(_sql["settle"], settled)
+            session.execute(_sql["settle"], {**_settled(each), "set_by": set_by})
     return any(each.resets or each.changed for each in plans)
 
 
@@ -82,7 +81,20 @@ def _state(row: Row) -> SlotState:
         frozenset(row["open"]),
         running,
         frozenset(row["held"]),
+        tuple(row["former"]),
     )
+
+
+def _settled(each: Plan) -> dict[str, Any]:
+    return {
+        "job": each.job.name,
+        "cron": each.cron,
+        "former": list(each.former),
+        "settled": each.settled,
+        "known_cron": each.known.cron,
+        "known_settled": each.known.settled,
+        "known_former": list(each.known.former),
+    }
 
 
 def _passed(each: Plan, settings: Settings, launcher: Launcher) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 -- state -- For each job: how far its slots are settled, which ones after that are claimed, and whether a run is under way.
 -- The claim of a dead owner does not count. A slot whose run was lost more than once is held for some minutes. This is all that is asked when nothing is due.
-SELECT wanted.job, schedules.cron, schedules.settled,
+SELECT wanted.job, schedules.cron, schedules.settled, coalesce(schedules.former, '{}') AS former,
        (SELECT max(slot) FROM mauntic_jobs.runs WHERE runs.job = wanted.job AND claims_slot) AS latest,
        coalesce(claims.done, '{}') AS done,
        coalesce(claims.open, '{}') AS open,
@@ -54,13 +54,13 @@ FROM unnest(
 WHERE slot <= clock_timestamp()
 ON CONFLICT DO NOTHING
 
--- settle -- Move forward how far the slots of a job are settled, never beyond the present. A line that was changed
--- starts where the old one ended.
--- Who changed it, and how often it was changed back at once, is kept.
-INSERT INTO mauntic_jobs.schedules AS known (job, cron, settled, set_by)
-VALUES (%(job)s, %(cron)s, least(%(settled)s, clock_timestamp()), %(set_by)s)
+-- settle -- Move forward how far the slots of a job are settled, never beyond the present. Nothing is written if another
+-- clock has written since the record was read, because it may have changed the line.
+-- Who changed the line, and how often it was changed back at once, is kept.
+INSERT INTO mauntic_jobs.schedules AS known (job, cron, former, settled, set_by)
+VALUES (%(job)s, %(cron)s, %(former)s::text[], least(%(settled)s, clock_timestamp()), %(set_by)s)
 ON CONFLICT (job) DO UPDATE
-SET cron = EXCLUDED.cron, settled = greatest(known.settled, EXCLUDED.settled),
+SET cron = EXCLUDED.cron, former = EXCLUDED.former, settled = EXCLUDED.settled,
     set_by = CASE WHEN known.cron = EXCLUDED.cron THEN known.set_by ELSE EXCLUDED.set_by END,
     previous_cron = CASE WHEN known.cron = EXCLUDED.cron THEN known.previous_cron ELSE known.cron END,
     previous_by = CASE WHEN known.cron = EXCLUDED.cron THEN known.previous_by ELSE known.set_by END,
@@ -71,6 +71,7 @@ SET cron = EXCLUDED.cron, settled = greatest(known.settled, EXCLUDED.settled),
             THEN known.returns + 1
         ELSE 0
     END
+WHERE known.cron = %(known_cron)s AND known.settled = %(known_settled)s AND known.former = %(known_former)s::text[]
 
 -- reset -- Take back that slots of the future are settled. Claims made before their slot had struck are void, back to
 -- what is still caught up with, and their slots become due again; those passed over so early were never passed over.
