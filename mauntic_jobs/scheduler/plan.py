@@ -11,6 +11,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import slots
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.request import Status
+from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored
 from mauntic_jobs.runner.shared_time import MAX_SKEW
 from mauntic_jobs.window import Window, format_duration
 
@@ -26,7 +27,7 @@ class SlotState:
     instant up to which they are settled. `former` are lines that were changed, whose slots after that instant count as
     well. Of the slots after that, `done` have ended, whatever their result, `open` are being run, and `held` were lost
     repeatedly and wait for a while. `latest` is the latest that was ever claimed; `running` names the run that is under
-    way, if there is one.
+    way, if there is one. `stored` is the schedule that the database sets for every clock.
     """
 
     cron: str | None = None
@@ -37,6 +38,7 @@ class SlotState:
     running: str | None = None
     held: frozenset[datetime] = frozenset()
     former: tuple[str, ...] = ()
+    stored: StoredSchedule | None = None
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Passed:
 class Plan:
     """What is to be done for a job: the slots to run, oldest first, and those to record as passed over.
 
-    `settled`, `cron` and `former` are the record to be kept of it; `news` is whether that is worth writing, as long as the
-    record is as `known` has it. `waits_for` is the run that is under way, if one is. With `resets`, slots of
+    `settled`, `cron` and `former` are the record to be kept of it; `news` is whether that is worth writing, unless the
+    record is no longer what `known` says. `waits_for` is the run that is under way, if one is. With `resets`, slots of
     the future are settled, which has to be taken back first. `unseen` is whether no clock has ever looked at the job,
     `changed` whether its cron line is a new one from here on, whose slots the next look counts.
     `waiting` are the slots that are due and those for whose data a due one stands, oldest first.
@@ -80,8 +82,10 @@ def plan(job: Job[Any], state: SlotState, settings: Settings, now: datetime) -> 
 
     A job that was never scheduled starts with the slot that has just struck, or after the latest that somebody claimed.
     When its cron line was changed, the slots of both lines count, from the last one that had been accounted for before
-    the change was seen until none is left: between two looks nobody knows which of the lines was the right one.
+    the change was seen until none is left: between two looks nobody knows which of the lines was the right one. What
+    the database sets of the schedule wins over `job`, and the plan's job has it.
     """
+    job = as_stored(job, state.stored)
     if state.settled is not None and state.settled > now + MAX_SKEW:
         cron = state.cron or job.cron
         return Plan(job, [], [], state.open, state.settled, cron, True, state, state.former, state.running, resets=True)

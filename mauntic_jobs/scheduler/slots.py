@@ -11,6 +11,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.runner.claim import release_dead
 from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.runner.schedule_settings import stored_schedule
 from mauntic_jobs.runner.shared_time import MAX_SKEW
 from mauntic_jobs.scheduler.plan import Plan, SlotState, plan
 from mauntic_jobs.sql import statements
@@ -24,7 +25,11 @@ _sql = statements("schedules")
 
 
 def read_plans(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Plan]:
-    """Return the plan of each job at `now`, the database's time, by a single query."""
+    """Return the plan of each job at `now`, the database's time, by a single query.
+
+    `jobs` are as the settings want them scheduled, those of the plans as the database wants them. Raises
+    ConfigurationError for a schedule in the database that cannot be used.
+    """
     names = [job.name for job in jobs]
     wanted = {"jobs": names, "takeover_after": settings.takeover_after, "pause": _PAUSE_AFTER_LOSS}
     states = {row["job"]: _state(row) for row in session.rows(_sql["state"], wanted)}
@@ -82,6 +87,7 @@ def _state(row: Row) -> SlotState:
         running,
         frozenset(row["held"]),
         tuple(row["former"]),
+        stored_schedule(row),
     )
 
 
