@@ -1,9 +1,12 @@
 -- Lines of a job that were changed, until their slots are accounted for.
 
-ALTER TABLE mauntic_jobs.schedules ADD COLUMN former text[] NOT NULL DEFAULT '{}';
+ALTER TABLE mauntic_jobs.schedules
+    ADD COLUMN former text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN previous_until timestamptz;
 
 COMMENT ON COLUMN mauntic_jobs.schedules.former IS
 'lines before this one, whose slots after `settled` are not all accounted for';
+COMMENT ON COLUMN mauntic_jobs.schedules.previous_until IS 'the instant up to which the slots of `previous_cron` count';
 
 -- Settings of a job's schedule that every clock reads. A row may stand here before a clock has looked at the job.
 ALTER TABLE mauntic_jobs.schedules

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby, takewhile
 from typing import Any
 
@@ -17,6 +17,8 @@ from mauntic_jobs.window import Window, format_duration
 
 # A record of how far slots are settled that lags behind by more is brought up to date without another reason.
 _LONGEST_LAG = 100
+# A line that was changed and comes back within this counts as that of a second clock.
+_LONGEST_TURN = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class SlotState:
     instant up to which they are settled. `former` are lines that were changed, whose slots after that instant count as
     well. Of the slots after that, `done` have ended, whatever their result, `open` are being run, and `held` were lost
     repeatedly and wait for a while. `latest` is the latest that was ever claimed; `running` names the run that is under
-    way, if there is one. `stored` is the schedule that the database sets for every clock.
+    way, if there is one. `stored` is the schedule that the database sets for every clock, `previous` the
+    line before this one, and the instant up to which its slots count.
     """
 
     cron: str | None = None
@@ -39,6 +42,7 @@ class SlotState:
     held: frozenset[datetime] = frozenset()
     former: tuple[str, ...] = ()
     stored: StoredSchedule | None = None
+    previous: tuple[str, datetime] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Plan:
     cron: str
     news: bool
     known: SlotState
+    at: datetime
     former: tuple[str, ...] = ()
     waits_for: str | None = None
     resets: bool = False
@@ -88,7 +93,9 @@ def plan(job: Job[Any], state: SlotState, settings: Settings, now: datetime) -> 
     job = as_stored(job, state.stored)
     if state.settled is not None and state.settled > now + MAX_SKEW:
         cron = state.cron or job.cron
-        return Plan(job, [], [], state.open, state.settled, cron, True, state, state.former, state.running, resets=True)
+        return Plan(
+            job, [], [], state.open, state.settled, cron, True, state, now, state.former, state.running, resets=True
+        )
     start = state.settled if state.settled is not None else state.latest or now - ON_TIME
     struck = struck_slots({state.cron or job.cron, *state.former}, start, now)
     left = [slot for slot in struck if slot not in state.done and slot not in state.open]
@@ -106,16 +113,27 @@ def plan(job: Job[Any], state: SlotState, settings: Settings, now: datetime) -> 
         due=due,
         passed=passed,
         open=state.open,
-        settled=(settled_slots or [start])[-1],
+        settled=_returns_from(job, state, (settled_slots or [start])[-1], now),
         cron=job.cron,
         news=is_record_old or bool(due or passed),
         known=state,
+        at=now,
         former=former,
         waits_for=state.running,
         unseen=state.settled is None and state.latest is None,
         changed=changed,
         waiting=sorted([*due, *stood_for]) if due and job.catch_up.which is Which.ALL else due,
     )
+
+
+def _returns_from(job: Job[Any], state: SlotState, settled: datetime, now: datetime) -> datetime:
+    """Return the instant after which slots count: an earlier one for a line that comes back within a day.
+
+    The clock of that line may have been on all the time, and only looks more rarely than the other one.
+    """
+    line, until = state.previous or (None, now)
+    returns = line == job.cron != state.cron and now - until <= _LONGEST_TURN
+    return min(settled, until) if returns else settled
 
 
 def struck_slots(lines: set[str], start: datetime, now: datetime) -> list[datetime]:

@@ -88,6 +88,7 @@ def _state(row: Row) -> SlotState:
         frozenset(row["held"]),
         tuple(row["former"]),
         stored_schedule(row),
+        (row["previous_cron"], row["previous_until"]) if row["previous_until"] is not None else None,
     )
 
 
@@ -96,6 +97,7 @@ def _settled(each: Plan) -> dict[str, Any]:
         "job": each.job.name,
         "cron": each.cron,
         "former": list(each.former),
+        "at": each.at,
         "settled": each.settled,
         "known_cron": each.known.cron,
         "known_settled": each.known.settled,

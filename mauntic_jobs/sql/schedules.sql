@@ -3,6 +3,7 @@
 -- state -- For each job: how far its slots are settled, which ones after that are claimed, and whether a run is under way.
 -- The claim of a dead owner does not count. A slot whose run was lost more than once is held for some minutes. This is all that is asked when nothing is due.
 SELECT wanted.job, schedules.cron, schedules.settled, coalesce(schedules.former, '{}') AS former,
+       schedules.previous_cron, schedules.previous_until,
        schedules.wanted_cron, schedules.wanted_catch_up, schedules.wanted_by, schedules.wanted_at,
        (SELECT max(slot) FROM mauntic_jobs.runs WHERE runs.job = wanted.job AND claims_slot) AS latest,
        coalesce(claims.done, '{}') AS done,
@@ -65,6 +66,7 @@ SET cron = EXCLUDED.cron, former = EXCLUDED.former, settled = EXCLUDED.settled,
     set_by = CASE WHEN known.cron = EXCLUDED.cron THEN known.set_by ELSE EXCLUDED.set_by END,
     previous_cron = CASE WHEN known.cron = EXCLUDED.cron THEN known.previous_cron ELSE known.cron END,
     previous_by = CASE WHEN known.cron = EXCLUDED.cron THEN known.previous_by ELSE known.set_by END,
+    previous_until = CASE WHEN known.cron = EXCLUDED.cron THEN known.previous_until ELSE %(at)s END,
     changed_at = CASE WHEN known.cron = EXCLUDED.cron THEN known.changed_at ELSE clock_timestamp() END,
     returns = CASE
         WHEN known.cron = EXCLUDED.cron THEN known.returns

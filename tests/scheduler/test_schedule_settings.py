@@ -13,10 +13,15 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.errors import ConfigurationError, ExitCode
 from mauntic_jobs.jobs.registry import JOBS
+from mauntic_jobs.ops.doctor.check import Site
+from mauntic_jobs.ops.doctor.examine import CHECKS, examine
+from mauntic_jobs.ops.doctor.finding import Severity
+from mauntic_jobs.ops.doctor.postgres import CONNECTION
 from mauntic_jobs.ops.monitor.clocks import lines_taking_turns
 from mauntic_jobs.ops.monitor.slots import slots_missed
 from mauntic_jobs.runner.ledger import list_runs
 from mauntic_jobs.runner.schedule_settings import store, unset
+from mauntic_jobs.scheduler.loop import Loop
 from mauntic_jobs.scheduler.overview import read_overview
 from mauntic_jobs.stores.postgres import Session
 from tests.scheduler.ticking import TABLE, look, ticking
@@ -64,7 +69,16 @@ def test_setting_and_unsetting_a_line_leaves_no_slot_without_a_row(settings: Set
     look(settings, utc("2026-10-05T11:00:05"), HOURLY)
     unset(ready, "hourly")
     look(settings, utc("2026-10-05T12:30:05"), HOURLY)
-    assert [f"{slot:%H:%M}" for slot in _accounts(ready)] == ["10:00", "10:20", "10:40", "11:00", "11:20", "11:40", "12:00", "12:20"]
+    assert [f"{slot:%H:%M}" for slot in _accounts(ready)] == [
+        "10:00",
+        "10:20",
+        "10:40",
+        "11:00",
+        "11:20",
+        "11:40",
+        "12:00",
+        "12:20",
+    ]
 
 
 def test_the_monitor_and_the_overview_go_by_the_database(settings: Settings, ready: Session) -> None:
@@ -119,6 +133,42 @@ def test_the_latest_slot_of_a_crontab_is_that_of_the_database(direct_settings: S
     assert (done.returncode, done.stderr) == (ExitCode.DONE, "")
     (run,) = list_runs(session)
     assert run["slot"] == latest_slot(line, run["started_at"])
+
+
+def test_a_loop_looks_every_five_minutes_and_names_a_setting_of_its_host_once(
+    direct_settings: Settings, session: Session
+) -> None:
+    job = replace(JOBS["aggregate-hourly"], cron="0 0 1 1 *")
+    own = Settings(**{**direct_settings.model_dump(), "jobs": {job.name: {"cron": job.cron}}})
+    now, lines = clock.now(), list[str]()
+    loop = Loop({job.name: job}, own, lambda: now, lines.append, timedelta())
+    loop._look()
+    assert (loop._look_at, lines) == (now + timedelta(minutes=5), [])
+    store(session, job.name, f"{(now + timedelta(minutes=3)).minute} * * * *", None, own)
+    loop._look()
+    assert loop._look_at == now, "the line was changed, and its slots are counted at once"
+    loop._look()
+    assert now + timedelta(minutes=2) < loop._look_at <= now + timedelta(minutes=3, seconds=5)
+    loop._look()
+    assert [line.partition(" in this")[0] for line in lines if "database" in line] == [
+        f"schedule: jobs.{job.name}.cron is `{job.cron}`"
+    ]
+
+
+def test_the_doctor_names_a_host_that_differs_and_compares_the_crontab_with_the_database(
+    settings: Settings, session: Session, tmp_path: Path
+) -> None:
+    job = JOBS["aggregate-hourly"]
+    store(session, job.name, "15 * * * *", None, settings)
+    own = Settings(**{**settings.model_dump(), "jobs": {job.name: {"cron": "7 * * * *"}}})
+    (tmp_path / "crontab").write_text(f"7 * * * * mauntic-jobs {job.name} --slot latest\n")
+    site = Site(own, [job.configured(own)], clock.now, tmp_path / "crontab")
+    wanted = [check for check in CHECKS if check.area in ("clocks", "crontab") or check is CONNECTION]
+    found = [each for each in examine(site, wanted) if each.severity in (Severity.WARNING, Severity.ERROR)]
+    (differs,) = [each for each in found if each.check == "settings"]
+    assert "`7 * * * *` in this host's settings, and `15 * * * *` in the database" in differs.what
+    (drift,) = [each for each in found if each.severity is Severity.ERROR]
+    assert "is called at `7 * * * *`, and is due at `15 * * * *`" in drift.what
 
 
 @pytest.mark.parametrize(

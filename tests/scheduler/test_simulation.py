@@ -41,6 +41,7 @@ class _Ledger:
         self.runs: Counter[datetime] = Counter()
         self.cron: str | None = None
         self.former: tuple[str, ...] = ()
+        self.previous: tuple[str, datetime] | None = None
         self.settled: datetime | None = None
 
     def state(self) -> SlotState:
@@ -52,6 +53,7 @@ class _Ledger:
             frozenset(slot for slot, status in self.claims.items() if slot > after and status is not Status.RUNNING),
             frozenset(slot for slot, status in self.claims.items() if slot > after and status is Status.RUNNING),
             former=self.former,
+            previous=self.previous,
         )
 
     def record(self, made: Plan) -> None:
@@ -60,6 +62,8 @@ class _Ledger:
                 self.claims.setdefault(passed.slot, passed.status)
             known = made.known
             if (known.cron, known.settled, known.former) == (self.cron, self.settled, self.former):
+                if self.cron is not None and self.cron != made.cron:
+                    self.previous = (self.cron, made.at)
                 self.cron, self.former, self.settled = made.cron, made.former, made.settled
 
     def end_runs(self, random: Random) -> None:
@@ -190,4 +194,21 @@ def test_every_slot_of_a_line_that_was_changed_is_accounted_for(which: str, seed
     ledger, owed = _change_lines(which, Random(f"{which} {seed}"))
     lost = {slot: line for slot, line in owed.items() if slot not in ledger.claims}
     assert (lost, len(owed) > 200) == ({}, True)
+    assert max(ledger.runs.values()) == 1
+
+
+@pytest.mark.parametrize("rare", [2, 10, 300])
+def test_two_clocks_leave_no_slot_of_either_line_without_a_row_however_rarely_one_looks(rare: int) -> None:
+    random, ledger, real = Random(rare), _Ledger(), _START
+    often, rarely = (replace(JOBS["aggregate-hourly"], cron=cron) for cron in ("*/20 * * * *", "15 * * * *"))
+    for job in (often, rarely):
+        _look(job, ledger, real, random)
+    for number in range(1000):
+        real += timedelta(minutes=random.randint(1, 4))
+        ledger.end_runs(random)
+        _look(rarely if number % rare == 0 else often, ledger, real, random)
+    for job in (often, rarely, often, rarely):
+        _look(job, ledger, real, Random(0))
+    owed = struck_slots({often.cron, rarely.cron}, _START, real)
+    assert [slot for slot in owed if slot not in ledger.claims] == []
     assert max(ledger.runs.values()) == 1

@@ -1,7 +1,9 @@
 """Two clocks with different cron lines for one job: the slots of both are run, and the monitor names them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
+from random import Random
 
 import pytest
 
@@ -12,6 +14,7 @@ from mauntic_jobs.ops.monitor.clocks import lines_taking_turns
 from mauntic_jobs.ops.monitor.slots import slots_missed
 from mauntic_jobs.runner.ledger import list_runs
 from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.scheduler.plan import struck_slots
 from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts.alert import Cause
@@ -57,6 +60,27 @@ def test_looks_between_the_slots_of_both_leave_none_out(settings: Settings, read
         look(settings, now, HOURLY if number % 2 else AT_HALF_PAST)
     owed = [utc("2026-10-05T10:00") + timedelta(minutes=30 * each) for each in range(14)]
     assert _slots(ready) == [slot for slot in owed if slot <= looks[-1]]
+
+
+def test_two_clocks_that_look_at_once_leave_no_slot_of_either_line_without_a_row(
+    settings: Settings, ready: Session
+) -> None:
+    random, start = Random(4), utc("2026-10-05T10:00:05")
+    jobs = [replace(HOURLY, cron=cron) for cron in ("*/20 * * * *", "15 * * * *")]
+    now = start
+    look(settings, now, jobs[0])
+    look(settings, now, jobs[1])
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(40):
+            now += timedelta(minutes=random.choice([3, 20, 45, 70, 200]))
+            pair = random.choice([jobs, jobs, jobs[:1], jobs[1:]])
+            for each in [pool.submit(look, settings, now, job) for job in pair]:
+                each.result()
+    look(settings, now, jobs[0])
+    look(settings, now, jobs[1])
+    owed = set(struck_slots({job.cron for job in jobs}, start, now))
+    assert sorted(owed - set(_slots(ready))) == []
+    assert {row["status"] for row in list_runs(ready, limit=1000)} <= {"succeeded", "superseded", "missed", "skipped"}
 
 
 def test_a_clock_that_read_an_older_record_does_not_take_a_change_back(settings: Settings, ready: Session) -> None:
