@@ -111,7 +111,8 @@ class Settings(BaseSettings):
     )
     jobs: dict[str, JobSettings] = Field(
         {},
-        description="cron, catch_up, max_attempts, retry_delay, heartbeat_url and sentry_monitor by job",
+        description="cron, catch_up, max_attempts, retry_delay, heartbeat_url and sentry_monitor by job; what "
+        "`schedule set` writes to the database wins over the first two",
     )
     channels: dict[Literal["email", "sms", "push"], ChannelSettings] = Field(
         {}, description="queue, prefix, concurrency, attempts and retry_delay by channel"

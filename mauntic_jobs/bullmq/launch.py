@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -16,6 +17,7 @@ from mauntic_jobs.errors import ClockSkewError, ExitCode, MaunticJobsError
 from mauntic_jobs.job import Job, as_arguments
 from mauntic_jobs.runner.children import start_slot, stop_all
 from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored, read_stored
 from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.stores.bullmq_job import GiveBackError, ReceivedJob, UnrecoverableError
 from mauntic_jobs.stores.postgres import connect
@@ -38,22 +40,28 @@ class SlotLauncher:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
         self._checked_at = float("-inf")
+        self._stored: Mapping[str, StoredSchedule] | None = None
         self._lock = Lock()
 
     def check_clock(self) -> None:
         """Compare the host's clock with the database's, unless that was done a moment ago. Raises ClockSkewError."""
         if time.monotonic() - self._checked_at > _CHECKED_SECONDS:
-            self._compare_clocks()
+            with suppress(RuntimeError):
+                self._compare_clocks()
 
     def _compare_clocks(self) -> None:
+        """Compare the clocks, and read which cron lines the database sets."""
         self._checked_at = float("-inf")
         try:
             with connect(self._settings) as session:
                 shared_time(session, clock.now)
+                self._stored = read_stored(session)
         except ClockSkewError:
             raise
-        except MaunticJobsError:
-            # The run says that the database is away.
+        except MaunticJobsError as error:
+            # Without the lines that the database sets, the slot may be another one. Else the run says that it is away.
+            if self._stored is None:
+                raise RuntimeError(str(error)) from None
             return
         self._checked_at = time.monotonic()
 
@@ -66,7 +74,7 @@ class SlotLauncher:
             # The worker takes no other before the clocks agree.
             raise GiveBackError from error
         # BullMQ's clock may strike at other times than ours.
-        slot = latest_slot(job.cron, received.due)
+        slot = latest_slot(as_stored(job, (self._stored or {}).get(job.name)).cron, received.due)
         if slot > clock.now():
             raise RuntimeError(
                 f"its slot {slot:%Y-%m-%dT%H:%M:%S}Z is yet to come: it was promoted, or a clock is wrong"

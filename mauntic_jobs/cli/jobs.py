@@ -13,6 +13,7 @@ from mauntic_jobs.cli.documents.runs import JobJson
 from mauntic_jobs.cli.job_output import Shown, print_reports, progress, show, show_withheld
 from mauntic_jobs.cli.job_window import window_of
 from mauntic_jobs.cli.output import say
+from mauntic_jobs.cli.schedule_jobs import job_as_stored
 from mauntic_jobs.cli.stopped import stopped_text
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError, ExitCode, Interrupted
@@ -82,9 +83,10 @@ def _register(app: typer.Typer, declared: Job[Any]) -> None:
         **own: Any,
     ) -> None:
         now = clock.now()
-        job = declared.configured(settings)
-        options = job_options.validated(job.options, own)
+        options = job_options.validated(declared.options, own)
         tell = silent if quiet else say
+        by_line = launcher is None and not any((date, window, last, month))
+        job = job_as_stored(declared, settings, tell, decides=by_line)
         named = window_of(job, now, date, window, last, month, slot=slot, launched=launcher is not None, tell=tell)
         request = Request(
             job=job,

@@ -18,8 +18,9 @@ from mauntic_jobs.cli.job_output import Shown, as_json, show
 from mauntic_jobs.cli.monitor import watch_beside, watcher
 from mauntic_jobs.cli.output import plural, print_json, print_table, say
 from mauntic_jobs.cli.schedule_bullmq import register_bullmq
-from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
+from mauntic_jobs.cli.schedule_jobs import jobs_as_stored, name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.schedule_list import as_json as standing_as_json, print_overview
+from mauntic_jobs.cli.schedule_settings import register_settings
 from mauntic_jobs.cli.scraping import Scraper
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, Interrupted
@@ -40,6 +41,7 @@ from mauntic_jobs.window import parse_duration
 app = new_app("When the jobs run, and running what is due. Without a command: `schedule list`.", default="list")
 app.add_typer(schedule_export.app, name="export")
 register_bullmq(app)
+register_settings(app)
 
 
 @command(app, "list", example="mauntic-jobs schedule list", prints=list[StandingJson])
@@ -63,8 +65,9 @@ def next_slots(
     job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.", autocompletion=job_names)] = None,
     json: JsonOutput = False,
 ) -> None:
-    """Show the coming slots. Needs no database."""
-    chosen = [find_job(job).configured(settings)] if job else list(scheduled_jobs(settings).values())
+    """Show the coming slots. Needs no database: if one is configured, what it sets counts."""
+    scheduled = jobs_as_stored(settings)
+    chosen = [scheduled[find_job(job).name]] if job else list(scheduled.values())
     rows: list[SlotJson] = [{"slot": slot, "job": each.name} for slot, each in upcoming(chosen, clock.now(), number)]
     if json:
         print_json(rows)

@@ -15,7 +15,7 @@ from mauntic_jobs.bullmq.queue import queue_of
 from mauntic_jobs.cli.command import JsonOutput, command
 from mauntic_jobs.cli.documents.schedulers import SchedulerJson
 from mauntic_jobs.cli.output import print_json, print_table, say
-from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
+from mauntic_jobs.cli.schedule_jobs import jobs_as_stored, scheduled_jobs
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Job
@@ -36,7 +36,7 @@ def register_bullmq(app: typer.Typer) -> None:
         A scheduler of another program on the same queue, under any name, is left alone unless `--adopt` is given.
         """
         rows = []
-        jobs = scheduled_jobs(settings).values()
+        jobs = jobs_as_stored(settings).values()
         shared = Counter(job.queue for job in jobs)
         for job in jobs:
             found = register_scheduled_jobs(

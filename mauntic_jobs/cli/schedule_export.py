@@ -8,14 +8,14 @@ import typer
 
 from mauntic_jobs.cli.command import command, new_app
 from mauntic_jobs.cli.output import print_line
-from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
+from mauntic_jobs.cli.schedule_jobs import jobs_as_stored
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError, RefusedError
 from mauntic_jobs.scheduler.crontab import crontab
 from mauntic_jobs.scheduler.fly import fly
 from mauntic_jobs.scheduler.systemd import systemd
 
-app = new_app("Files for other clocks, made from the jobs and their settings. Needs no database.")
+app = new_app("Files for other clocks, made from the jobs, their settings, and the database if one is configured.")
 
 Output = Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the files belong. Default: here.")]
 Check = Annotated[bool, typer.Option("--check", help="Write nothing; exit 4 if a file is not as it should be.")]
@@ -24,13 +24,13 @@ Check = Annotated[bool, typer.Option("--check", help="Write nothing; exit 4 if a
 @command(app, "crontab", example="mauntic-jobs schedule export crontab")
 def export_crontab(settings: Settings, *, output: Output = Path(), check: Check = False) -> None:
     """Write `crontab`: a line for each job, for Vixie cron and supercronic."""
-    _export({"crontab": crontab(list(scheduled_jobs(settings).values()))}, output, check=check)
+    _export({"crontab": crontab(list(jobs_as_stored(settings).values()))}, output, check=check)
 
 
 @command(app, "fly", example="mauntic-jobs schedule export fly --check")
 def export_fly(settings: Settings, *, output: Output = Path(), check: Check = False) -> None:
     """Write `fly/`, with an app for each service and the hourly machine, and `scripts/fly-machines`."""
-    _export(fly(list(scheduled_jobs(settings).values())), output, check=check)
+    _export(fly(list(jobs_as_stored(settings).values())), output, check=check)
 
 
 @command(app, "systemd", example="mauntic-jobs schedule export systemd --check")

@@ -10,7 +10,7 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.scheduler.describe import in_words
 from mauntic_jobs.scheduler.overview import MISSED_WITHIN, Standing
 
-_COLUMNS = ("job", "cron", "meaning", "next", "last_run", "missed")
+_COLUMNS = ("job", "cron", "meaning", "from", "next", "last_run", "missed")
 
 
 def print_overview(standings: Sequence[Standing]) -> None:
@@ -22,12 +22,16 @@ def print_overview(standings: Sequence[Standing]) -> None:
             "job": Text(standing.job.name, "bold red" if standing.overdue_since else ""),
             "cron": standing.job.cron,
             "meaning": in_words(standing.job.cron),
+            "from": standing.origin,
             "next": f"{standing.next:%m-%d %H:%M}",
             "last_run": Text(_last(standing), "red" if _is_bad(standing) else ""),
             "missed": standing.missed,
         }
 
-    print_table([line(standing) for standing in standings], _COLUMNS)
+    # Where a line comes from matters once one is set.
+    is_set = any(standing.origin != "default" for standing in standings)
+    columns = [column for column in _COLUMNS if is_set or column != "from"]
+    print_table([line(standing) for standing in standings], columns)
     for standing in standings:
         for sentence in _findings(standing):
             say(sentence)
@@ -51,6 +55,7 @@ def as_json(standing: Standing) -> StandingJson:
         "cron": job.cron,
         "meaning": in_words(job.cron),
         "catch_up": str(job.catch_up),
+        "origin": standing.origin,
         "next": standing.next,
         "due": list(standing.due),
         "overdue_since": standing.overdue_since,
@@ -62,7 +67,8 @@ def as_json(standing: Standing) -> StandingJson:
 
 
 def _findings(standing: Standing) -> list[str]:
-    name, found = standing.job.name, []
+    name = standing.job.name
+    found = [f"{name}: {sentence}." for sentence in standing.overruled]
     if standing.overdue_since:
         found.append(
             f"{name}: overdue since {_time(standing.overdue_since)} UTC, {plural(len(standing.due), 'slot')} due: is "

@@ -17,6 +17,7 @@ from mauntic_jobs.job import Job, Row
 from mauntic_jobs.recovery.marker import Loss, close_loss, mark
 from mauntic_jobs.runner.outbox import publish
 from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.runner.schedule_settings import as_stored, read_stored
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.stores.redis import RedisScripts
@@ -99,7 +100,8 @@ def _schedulers(
     rows = session.rows(_sql["launchers"], {"jobs": [job.name for job in jobs]})
     launched = {row["job"] for row in rows if row["launcher"] == Launcher.BULLMQ}
     added = []
-    for job in (job for job in jobs if job.name in launched):
+    stored = read_stored(session)
+    for job in (as_stored(job, stored.get(job.name)) for job in jobs if job.name in launched):
         wanted = ScheduledJob(job.name, job.cron)
         found = register_scheduled_jobs(queue_of(job, settings), [wanted], now=now, dry_run=dry_run, exclusive=True)
         if found[job.name] in (Registration.ADDED, Registration.RESTARTED):

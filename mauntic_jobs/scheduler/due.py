@@ -97,15 +97,15 @@ class Round:
             return left, 0.0
         if any(each.due for each in left):
             return left, None
-        pause = self._until_struck(now)
+        pause = self._until_struck(plans, now)
         if pause is None:
             self.watch(session)
         return left, pause
 
-    def _until_struck(self, now: datetime) -> float | None:
+    def _until_struck(self, plans: list[Plan], now: datetime) -> float | None:
         """Return in how many seconds the database's clock strikes a slot that the host's clock has struck already."""
         here = self.clock()
-        coming = [next(slots(job.cron, now)) for job in self.jobs.values()] if here > now else []
+        coming = [next(slots(each.job.cron, now)) for each in plans] if here > now else []
         struck = [slot for slot in coming if slot <= here]
         return (max(struck) - now).total_seconds() if struck else None
 

@@ -16,6 +16,7 @@ from mauntic_jobs.errors import ExitCode, MaunticJobsError
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.children import Children
 from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.runner.schedule_settings import overruled
 from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.scheduler.plan import Plan, ordered, passed_lines
 from mauntic_jobs.scheduler.slots import read_plans, record
@@ -31,6 +32,8 @@ _LONGEST_NAP = timedelta(seconds=10)
 _AGAIN = timedelta(seconds=30)
 # A run that ends before it has claimed its slot would do so again: each time the loop waits twice as long, up to this.
 _LONGEST_PAUSE = timedelta(minutes=5)
+# A schedule that is set in the database is noticed within this.
+_LONGEST_LOOKLESS = timedelta(minutes=5)
 # While something runs, the ledger is watched this often.
 _WATCH_EVERY = timedelta(minutes=5)
 # Exit codes of runs that say that they have answered their slot.
@@ -56,6 +59,7 @@ class Loop:
         watch: Callable[[], None] = lambda: None,
     ) -> None:
         self._jobs = jobs
+        self._lines = {name: job.cron for name, job in jobs.items()}
         self._settings = settings
         self._clock = clock
         self._tell = tell
@@ -66,6 +70,7 @@ class Loop:
         self._watch_at = clock()
         # What they print goes among the lines of this process.
         self._children = Children(settings, Launcher.LOOP, *(["--json"] if structured() else []))
+        self._overruled: list[str] = []
         self._trouble: str | None = None
         self._retry_at: dict[str, datetime] = {}
         self._pauses: dict[str, timedelta] = {}
@@ -108,14 +113,28 @@ class Loop:
         if self._trouble is not None:
             self._tell("schedule: can look up what is due again")
         self._trouble = None
-        for each in plans:
-            for line in passed_lines(each.job.name, each.passed):
-                self._tell(line)
+        self._lines = {each.job.name: each.job.cron for each in plans}
+        self._tell_of(plans)
+        if again:
+            # The next look counts the slots of the line that was changed, which may stand for those that are due now.
+            self._look_at = now
+            return
         self._start(plans, now)
         waiting = any((each.due or each.open) and each.job.name not in self._children for each in plans)
         # The database's clock strikes later than the host's, or earlier, by the difference between the two.
-        following = self._next(there) + (now - there)
-        self._look_at = now if again else min(following, now + _AGAIN) if waiting else following
+        following = min(self._next(there) + (now - there), now + _LONGEST_LOOKLESS)
+        self._look_at = min(following, now + _AGAIN) if waiting else following
+
+    def _tell_of(self, plans: list[Plan]) -> None:
+        """Tell of slots that are passed over, and once of each setting of this host that the database overrules."""
+        for each in plans:
+            for line in passed_lines(each.job.name, each.passed):
+                self._tell(line)
+        found = [line for each in plans for line in overruled(each.job.name, each.known.stored, self._settings)]
+        for line in found:
+            if line not in self._overruled:
+                self._tell(f"schedule: {line}")
+        self._overruled = found
 
     def _watch_beside(self) -> None:
         """Watch after each look, and while something runs: beside the loop, because telling of it takes its time."""
@@ -162,7 +181,7 @@ class Loop:
         self._retry_at[name] = now + self._pauses[name]
 
     def _next(self, now: datetime) -> datetime:
-        return min(next_slot(job.cron, now) for job in self._jobs.values())
+        return min(next_slot(line, now) for line in self._lines.values())
 
     def _drain(self, wakeup: int) -> ExitCode:
         names = self._children.names

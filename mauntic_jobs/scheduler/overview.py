@@ -10,6 +10,7 @@ from typing import Any
 from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import next_slot, slots
 from mauntic_jobs.job import Job
+from mauntic_jobs.runner.schedule_settings import origin, overruled
 from mauntic_jobs.scheduler.plan import Plan
 from mauntic_jobs.scheduler.slots import read_plans
 from mauntic_jobs.sql import statements
@@ -30,7 +31,8 @@ class Standing:
     `due` are the slots that wait to be run, or for which another one is run, `overdue_since` the oldest of them if it
     waits for too long. `missed` and `superseded` count the slots that were passed over within 30 days. `clocks` are the
     launchers that claimed a slot within 24 hours: more than one means that a second clock is on. `last` is the latest
-    run's row, if there is one: `run`, `status`, `started_at`, `seconds`, `slot`, `error`.
+    run's row, if there is one: `run`, `status`, `started_at`, `seconds`, `slot`, `error`. `origin` is where the cron
+    line comes from, and `overruled` has a sentence for each setting of this host that the database overrules.
     """
 
     job: Job[Any]
@@ -41,6 +43,8 @@ class Standing:
     superseded: int
     clocks: Sequence[str]
     last: Mapping[str, Any] | None
+    origin: str
+    overruled: Sequence[str]
 
 
 def read_overview(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Standing]:
@@ -68,4 +72,6 @@ def _standing(each: Plan, row: Mapping[str, Any], settings: Settings, now: datet
         superseded=row["superseded"] + sum(passed.status == "superseded" for passed in each.passed),
         clocks=row["clocks"],
         last={name: row[name] for name in _OF_THE_RUN} if row["run"] is not None else None,
+        origin=origin(each.job.name, each.known.stored, settings),
+        overruled=overruled(each.job.name, each.known.stored, settings),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby, takewhile
 from typing import Any
 
@@ -11,11 +11,14 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import slots
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.request import Status
+from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored
 from mauntic_jobs.runner.shared_time import MAX_SKEW
 from mauntic_jobs.window import Window, format_duration
 
 # A record of how far slots are settled that lags behind by more is brought up to date without another reason.
 _LONGEST_LAG = 100
+# A line that was changed and comes back within this counts as that of a second clock.
+_LONGEST_TURN = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,11 @@ class SlotState:
     """What the database knows of a job's slots.
 
     `cron` and `settled` are None for a job that was never scheduled: the line whose slots are accounted for, and the
-    instant up to which they are settled. Of the slots after that, `done` have ended, whatever their result, `open` are
-    being run, and `held` were lost repeatedly and wait for a while. `latest` is the latest that was ever claimed;
-    `running` says which run is under way, if one is.
+    instant up to which they are settled. `former` are lines that were changed, whose slots after that instant count as
+    well. Of the slots after that, `done` have ended, whatever their result, `open` are being run, and `held` were lost
+    repeatedly and wait for a while. `latest` is the latest that was ever claimed; `running` names the run that is under
+    way, if there is one. `stored` is the schedule that the database sets for every clock, `previous` the
+    line before this one, and the instant up to which its slots count.
     """
 
     cron: str | None = None
@@ -35,6 +40,9 @@ class SlotState:
     open: frozenset[datetime] = frozenset()
     running: str | None = None
     held: frozenset[datetime] = frozenset()
+    former: tuple[str, ...] = ()
+    stored: StoredSchedule | None = None
+    previous: tuple[str, datetime] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,9 +58,10 @@ class Passed:
 class Plan:
     """What is to be done for a job: the slots to run, oldest first, and those to record as passed over.
 
-    `settled` and `cron` are the record to be kept of it; `news` is whether that is worth writing. `waits_for` is the
-    run that is under way, if one is. With `resets`, slots of the future are settled, which has to be taken back first.
-    `unseen` is whether no clock has ever looked at the job, `changed` whether its cron line is a new one from here on.
+    `settled`, `cron` and `former` are the record to be kept of it; `news` is whether that is worth writing, unless the
+    record is no longer what `known` says. `waits_for` is the run that is under way, if one is. With `resets`, slots of
+    the future are settled, which has to be taken back first. `unseen` is whether no clock has ever looked at the job,
+    `changed` whether its cron line is a new one from here on, whose slots the next look counts.
     `waiting` are the slots that are due and those for whose data a due one stands, oldest first.
     """
 
@@ -63,6 +72,9 @@ class Plan:
     settled: datetime
     cron: str
     news: bool
+    known: SlotState
+    at: datetime
+    former: tuple[str, ...] = ()
     waits_for: str | None = None
     resets: bool = False
     unseen: bool = False
@@ -74,36 +86,65 @@ def plan(job: Job[Any], state: SlotState, settings: Settings, now: datetime) -> 
     """Return what is to be done for `job` at `now`, the database's time, aware, in UTC.
 
     A job that was never scheduled starts with the slot that has just struck, or after the latest that somebody claimed.
-    When its cron line was changed, the slots of the old one are accounted for before those of the new one count.
+    When its cron line was changed, the slots of both lines count, from the last one that had been accounted for before
+    the change was seen until none is left: between two looks nobody knows which of the lines was the right one. What
+    the database sets of the schedule wins over `job`, and the plan's job has it.
     """
+    job = as_stored(job, state.stored)
     if state.settled is not None and state.settled > now + MAX_SKEW:
         cron = state.cron or job.cron
-        return Plan(job, [], [], state.open, state.settled, cron, news=True, waits_for=state.running, resets=True)
-    known = state.cron is not None and state.settled is not None
+        return Plan(
+            job, [], [], state.open, state.settled, cron, True, state, now, state.former, state.running, resets=True
+        )
     start = state.settled if state.settled is not None else state.latest or now - ON_TIME
-    struck = list(takewhile(lambda slot: slot <= now, slots(state.cron or job.cron, start)))
+    struck = struck_slots({state.cron or job.cron, *state.former}, start, now)
     left = [slot for slot in struck if slot not in state.done and slot not in state.open]
     chosen, passed = _choose(job, [slot for slot in left if slot not in state.held], struck, settings, now)
     due = list(chosen)
     stood_for = [each.slot for each in passed if each.status is Status.SUPERSEDED]
-    waiting = sorted([*due, *stood_for]) if due and job.catch_up.which is Which.ALL else due
-    accounted = state.done | {each.slot for each in passed}
+    changed = state.cron is not None and state.cron != job.cron
+    # A new line counts from what was accounted for before this look, which is all that shows the old line in use.
+    accounted = state.done if changed else state.done | {each.slot for each in passed}
     settled_slots = list(takewhile(lambda slot: slot in accounted, struck))
-    changed = known and state.cron != job.cron and len(settled_slots) == len(struck)
+    former = _former(job, state) if len(settled_slots) < len(struck) else ()
+    is_record_old = changed or state.cron is None or former != state.former or len(settled_slots) > _LONGEST_LAG
     return Plan(
         job=job,
         due=due,
         passed=passed,
         open=state.open,
-        # The slots of a new line count from the last one of the old line: another clock may go by either.
-        settled=(settled_slots or [start])[-1],
-        changed=changed,
-        cron=job.cron if changed or not known else state.cron or job.cron,
-        news=not known or changed or bool(due or passed) or len(settled_slots) > _LONGEST_LAG,
+        settled=_returns_from(job, state, (settled_slots or [start])[-1], now),
+        cron=job.cron,
+        news=is_record_old or bool(due or passed),
+        known=state,
+        at=now,
+        former=former,
         waits_for=state.running,
         unseen=state.settled is None and state.latest is None,
-        waiting=waiting,
+        changed=changed,
+        waiting=sorted([*due, *stood_for]) if due and job.catch_up.which is Which.ALL else due,
     )
+
+
+def _returns_from(job: Job[Any], state: SlotState, settled: datetime, now: datetime) -> datetime:
+    """Return the instant after which slots count: an earlier one for a line that comes back within a day.
+
+    The clock of that line may have been on all the time, and only looks more rarely than the other one.
+    """
+    line, until = state.previous or (None, now)
+    returns = line == job.cron != state.cron and now - until <= _LONGEST_TURN
+    return min(settled, until) if returns else settled
+
+
+def struck_slots(lines: set[str], start: datetime, now: datetime) -> list[datetime]:
+    """Return the slots of all the lines together that have struck after `start`, oldest first."""
+    return sorted({slot for line in lines for slot in takewhile(lambda slot: slot <= now, slots(line, start))})
+
+
+def _former(job: Job[Any], state: SlotState) -> tuple[str, ...]:
+    """Return the lines beside the job's own whose slots are not all accounted for."""
+    lines = [*state.former, *([state.cron] if state.cron is not None else [])]
+    return tuple(line for line in dict.fromkeys(lines) if line != job.cron)
 
 
 def passed_lines(job: str, passed: Sequence[Passed]) -> list[str]:

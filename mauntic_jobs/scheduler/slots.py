@@ -11,6 +11,7 @@ from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.runner.claim import release_dead
 from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.runner.schedule_settings import stored_schedule
 from mauntic_jobs.runner.shared_time import MAX_SKEW
 from mauntic_jobs.scheduler.plan import Plan, SlotState, plan
 from mauntic_jobs.sql import statements
@@ -24,7 +25,11 @@ _sql = statements("schedules")
 
 
 def read_plans(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Plan]:
-    """Return the plan of each job at `now`, the database's time, by a single query."""
+    """Return the plan of each job at `now`, the database's time, by a single query.
+
+    `jobs` are as the settings want them scheduled, those of the plans as the database wants them. Raises
+    ConfigurationError for a schedule in the database that cannot be used.
+    """
     names = [job.name for job in jobs]
     wanted = {"jobs": names, "takeover_after": settings.takeover_after, "pause": _PAUSE_AFTER_LOSS}
     states = {row["job"]: _state(row) for row in session.rows(_sql["state"], wanted)}
@@ -49,8 +54,7 @@ def record(
         with session.transaction(Limits("mauntic-jobs schedule")):
             if each.passed:
                 session.execute(_sql["pass_over"], _passed(each, settings, launcher))
-            settled = {"job": each.job.name, "cron": each.cron, "settled": each.settled, "set_by": set_by}
-            session.execute(_sql["settle"], settled)
+            session.execute(_sql["settle"], {**_settled(each), "set_by": set_by})
     return any(each.resets or each.changed for each in plans)
 
 
@@ -82,7 +86,23 @@ def _state(row: Row) -> SlotState:
         frozenset(row["open"]),
         running,
         frozenset(row["held"]),
+        tuple(row["former"]),
+        stored_schedule(row),
+        (row["previous_cron"], row["previous_until"]) if row["previous_until"] is not None else None,
     )
+
+
+def _settled(each: Plan) -> dict[str, Any]:
+    return {
+        "job": each.job.name,
+        "cron": each.cron,
+        "former": list(each.former),
+        "at": each.at,
+        "settled": each.settled,
+        "known_cron": each.known.cron,
+        "known_settled": each.known.settled,
+        "known_former": list(each.known.former),
+    }
 
 
 def _passed(each: Plan, settings: Settings, launcher: Launcher) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 -- state -- For each job: how far its slots are settled, which ones after that are claimed, and whether a run is under way.
 -- The claim of a dead owner does not count. A slot whose run was lost more than once is held for some minutes. This is all that is asked when nothing is due.
-SELECT wanted.job, schedules.cron, schedules.settled,
+SELECT wanted.job, schedules.cron, schedules.settled, coalesce(schedules.former, '{}') AS former,
+       schedules.previous_cron, schedules.previous_until,
+       schedules.wanted_cron, schedules.wanted_catch_up, schedules.wanted_by, schedules.wanted_at,
        (SELECT max(slot) FROM mauntic_jobs.runs WHERE runs.job = wanted.job AND claims_slot) AS latest,
        coalesce(claims.done, '{}') AS done,
        coalesce(claims.open, '{}') AS open,
@@ -54,16 +56,17 @@ FROM unnest(
 WHERE slot <= clock_timestamp()
 ON CONFLICT DO NOTHING
 
--- settle -- Move forward how far the slots of a job are settled, never beyond the present. A line that was changed
--- starts where the old one ended.
--- Who changed it, and how often it was changed back at once, is kept.
-INSERT INTO mauntic_jobs.schedules AS known (job, cron, settled, set_by)
-VALUES (%(job)s, %(cron)s, least(%(settled)s, clock_timestamp()), %(set_by)s)
+-- settle -- Move forward how far the slots of a job are settled, never beyond the present. Nothing is written if another
+-- clock has written since the record was read, because it may have changed the line.
+-- Who changed the line, and how often it was changed back at once, is kept.
+INSERT INTO mauntic_jobs.schedules AS known (job, cron, former, settled, set_by)
+VALUES (%(job)s, %(cron)s, %(former)s::text[], least(%(settled)s, clock_timestamp()), %(set_by)s)
 ON CONFLICT (job) DO UPDATE
-SET cron = EXCLUDED.cron, settled = greatest(known.settled, EXCLUDED.settled),
+SET cron = EXCLUDED.cron, former = EXCLUDED.former, settled = EXCLUDED.settled,
     set_by = CASE WHEN known.cron = EXCLUDED.cron THEN known.set_by ELSE EXCLUDED.set_by END,
     previous_cron = CASE WHEN known.cron = EXCLUDED.cron THEN known.previous_cron ELSE known.cron END,
     previous_by = CASE WHEN known.cron = EXCLUDED.cron THEN known.previous_by ELSE known.set_by END,
+    previous_until = CASE WHEN known.cron = EXCLUDED.cron THEN known.previous_until ELSE %(at)s END,
     changed_at = CASE WHEN known.cron = EXCLUDED.cron THEN known.changed_at ELSE clock_timestamp() END,
     returns = CASE
         WHEN known.cron = EXCLUDED.cron THEN known.returns
@@ -71,6 +74,26 @@ SET cron = EXCLUDED.cron, settled = greatest(known.settled, EXCLUDED.settled),
             THEN known.returns + 1
         ELSE 0
     END
+WHERE known.cron IS NOT DISTINCT FROM %(known_cron)s AND known.settled IS NOT DISTINCT FROM %(known_settled)s
+  AND known.former = %(known_former)s::text[]
+
+-- stored -- List the jobs whose schedule is set in the database.
+SELECT job, wanted_cron, wanted_catch_up, wanted_by, wanted_at
+FROM mauntic_jobs.schedules
+WHERE wanted_cron IS NOT NULL OR wanted_catch_up IS NOT NULL
+
+-- store -- Set a job's cron line, catch-up policy or both; what is null stays as it is.
+INSERT INTO mauntic_jobs.schedules AS known (job, wanted_cron, wanted_catch_up, wanted_by, wanted_at)
+VALUES (%(job)s, %(cron)s, %(catch_up)s, %(by)s, clock_timestamp())
+ON CONFLICT (job) DO UPDATE
+SET wanted_cron = coalesce(EXCLUDED.wanted_cron, known.wanted_cron),
+    wanted_catch_up = coalesce(EXCLUDED.wanted_catch_up, known.wanted_catch_up),
+    wanted_by = EXCLUDED.wanted_by, wanted_at = EXCLUDED.wanted_at
+
+-- unset -- Leave a job's schedule to the settings of each clock.
+UPDATE mauntic_jobs.schedules
+SET wanted_cron = NULL, wanted_catch_up = NULL, wanted_by = NULL, wanted_at = NULL
+WHERE job = %(job)s
 
 -- reset -- Take back that slots of the future are settled. Claims made before their slot had struck are void, back to
 -- what is still caught up with, and their slots become due again; those passed over so early were never passed over.

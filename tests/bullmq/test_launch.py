@@ -10,9 +10,11 @@ from mauntic_jobs import clock
 from mauntic_jobs.bullmq import GiveBackError, Queue, ReceivedJob, UnrecoverableError, create_worker
 from mauntic_jobs.bullmq.launch import SlotLauncher
 from mauntic_jobs.config import Settings
+from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.errors import ClockSkewError, ConfigurationError
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.schedule_settings import store
 from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
 from mauntic_jobs.stores.postgres import connect
 from tests.bullmq.queues import ids_in, now_ms
@@ -39,6 +41,24 @@ def test_a_worker_whose_clock_is_off_gives_jobs_back_and_takes_none(
         launcher.check_clock()
     with connect(direct_settings) as session:
         assert list_runs(session) == []
+
+
+def test_the_slot_is_of_the_line_that_the_database_sets(direct_settings: Settings) -> None:
+    job = JOBS["stale-execution-cleanup"]
+    line = f"{(clock.now() - timedelta(minutes=7)).minute} * * * *"
+    received = ReceivedJob("1", job.name, {}, clock.now(), 0, 4, {})
+    with connect(direct_settings) as session:
+        store(session, job.name, line, None, direct_settings)
+        SlotLauncher([job], direct_settings)(received)
+        assert [run["slot"] for run in list_runs(session)] == [latest_slot(line, received.due)]
+
+
+def test_a_worker_that_has_not_read_the_lines_of_the_database_runs_no_slot() -> None:
+    away = Settings(database_url="postgresql://nobody@127.0.0.1:1/none")
+    launcher = SlotLauncher([JOBS["aggregate-hourly"]], away)
+    launcher.check_clock()
+    with pytest.raises(RuntimeError, match="Cannot reach Postgres"):
+        launcher(ReceivedJob("1", "aggregate-hourly", {}, clock.now(), 0, 4, {}))
 
 
 def test_while_jobs_may_not_be_taken_none_is(queue: Queue) -> None:

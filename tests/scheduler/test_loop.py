@@ -270,7 +270,7 @@ def test_after_a_line_was_changed_the_old_slot_and_the_new_ones_are_run_at_once(
 ) -> None:
     now = clock.now()
     old = latest_slot(f"{(now - timedelta(minutes=4)).minute} * * * *", now)
-    session.execute(_SETTLED, {"job": CLEANUP, "cron": f"{old.minute} * * * *", "at": old - timedelta(hours=1)})
+    session.execute(_SETTLED, {"job": CLEANUP, "cron": f"{old.minute} * * * *", "at": old - timedelta(minutes=1)})
     expected = [old + timedelta(minutes=minutes) for minutes in range(5)]
     loop = _start(settings, MAUNTIC_JOBS=EACH_MINUTE)
     wait_until(lambda: len(_runs(session, "succeeded", job=CLEANUP)) >= len(expected), "the old slot and the new ones")

@@ -161,12 +161,25 @@ def test_slots_of_the_future_that_are_settled_are_taken_back_first() -> None:
     assert (made.due, made.passed, made.news, made.resets) == ([], [], True, True)
 
 
-def test_the_slots_of_a_changed_line_are_accounted_for_first() -> None:
+def test_the_slots_of_both_lines_count_until_all_are_accounted_for() -> None:
+    changed = replace(HOURLY, cron="*/20 * * * *")
+    seen = plan(changed, _known(HOURLY, "2026-10-05T09:00"), utc("2026-10-05T10:30"))
+    assert (_times(seen.due), seen.changed) == (["05 10:00"], True)
+    assert (seen.cron, seen.former, seen.settled) == (changed.cron, (HOURLY.cron,), utc("2026-10-05T09:00"))
+    both = replace(_known(changed, "2026-10-05T09:00"), former=("30 * * * *",))
+    made = plan(changed, both, utc("2026-10-05T10:35"))
+    counted = sorted([*made.due, *(passed.slot for passed in made.passed)])
+    assert _times(counted) == ["05 09:20", "05 09:30", "05 09:40", "05 10:00", "05 10:20", "05 10:30"]
+    assert made.former == both.former
+    ended = plan(changed, replace(both, done=frozenset(counted)), utc("2026-10-05T10:35"))
+    assert (ended.due, ended.former, ended.settled, ended.news) == ([], (), utc("2026-10-05T10:30"), True)
+
+
+def test_a_line_is_changed_at_once_where_nothing_is_left_of_the_old_one() -> None:
     changed = replace(HOURLY, cron="*/10 * * * *")
-    made = plan(changed, _known(HOURLY, "2026-10-05T09:00"), utc("2026-10-05T10:30"))
-    assert (_times(made.due), made.cron) == (["05 10:00"], HOURLY.cron)
     made = plan(changed, _known(HOURLY, "2026-10-05T09:00", "2026-10-05T10:00"), utc("2026-10-05T10:31"))
     assert (made.due, made.cron, made.settled, made.news) == ([], "*/10 * * * *", utc("2026-10-05T10:00"), True)
+    assert (made.changed, made.former) == (True, ())
 
 
 def test_no_number_of_missed_slots_is_too_many() -> None:

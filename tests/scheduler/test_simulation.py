@@ -4,6 +4,7 @@ The ledger keeps the promises that the database's unique keys keep; `test_due.py
 """
 
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import takewhile
 from random import Random
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mauntic_jobs.catch_up import parse_catch_up
 from mauntic_jobs.config import Settings
 from mauntic_jobs.cron import slots
 from mauntic_jobs.errors import ClockSkewError
@@ -18,7 +20,7 @@ from mauntic_jobs.job import Job
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.shared_time import shared_time
-from mauntic_jobs.scheduler.plan import Plan, SlotState, plan
+from mauntic_jobs.scheduler.plan import Plan, SlotState, plan, struck_slots
 from mauntic_jobs.stores.postgres import Session
 from tests.support import utc
 
@@ -38,6 +40,8 @@ class _Ledger:
         self.claims: dict[datetime, Status] = {}
         self.runs: Counter[datetime] = Counter()
         self.cron: str | None = None
+        self.former: tuple[str, ...] = ()
+        self.previous: tuple[str, datetime] | None = None
         self.settled: datetime | None = None
 
     def state(self) -> SlotState:
@@ -48,14 +52,28 @@ class _Ledger:
             max(self.claims, default=None),
             frozenset(slot for slot, status in self.claims.items() if slot > after and status is not Status.RUNNING),
             frozenset(slot for slot, status in self.claims.items() if slot > after and status is Status.RUNNING),
+            former=self.former,
+            previous=self.previous,
         )
 
     def record(self, made: Plan) -> None:
         if made.news:
             for passed in made.passed:
                 self.claims.setdefault(passed.slot, passed.status)
-            self.cron = made.cron
-            self.settled = max(self.settled or made.settled, made.settled)
+            known = made.known
+            if (known.cron, known.settled, known.former) == (self.cron, self.settled, self.former):
+                if self.cron is not None and self.cron != made.cron:
+                    self.previous = (self.cron, made.at)
+                self.cron, self.former, self.settled = made.cron, made.former, made.settled
+
+    def end_runs(self, random: Random) -> None:
+        """End some of the runs under way, by a failure, or because their owner is killed, which voids the claim."""
+        for slot in [slot for slot, status in self.claims.items() if status is Status.RUNNING]:
+            if random.random() < 0.4:
+                self.claims[slot] = Status.FAILED
+            elif random.random() < 0.1:
+                del self.claims[slot]
+                self.runs[slot] -= 1
 
     def run(self, slot: datetime, *, crashes: bool) -> None:
         if slot in self.claims:
@@ -124,3 +142,73 @@ def test_in_ten_years_every_slot_is_run_once_or_accounted_for(name: str) -> None
     assert not set(passed) & set(ledger.runs)
     assert len(ledger.runs) + len(passed) == len(ledger.claims)
     assert passed, "some downtime was longer than the policy bridges"
+
+
+_LINES = ("0 * * * *", "30 * * * *", "*/20 * * * *", "15 3 * * *")
+
+
+def _look(job: Job[Any], ledger: _Ledger, now: datetime, random: Random) -> None:
+    """Look as `schedule run` does, until nothing is due; now and then end in between, or leave a run under way."""
+    tried: set[datetime] = set()
+    while True:
+        made = plan(job, ledger.state(), Settings(), now)
+        due = [slot for slot in made.due if slot not in tried]
+        ledger.record(made)
+        if made.changed:
+            continue
+        if not due or random.random() < 0.05:
+            return
+        for slot in due:
+            tried.add(slot)
+            ledger.run(slot, crashes=random.random() < 0.1)
+            if slot in ledger.claims and random.random() < 0.1:
+                ledger.claims[slot] = Status.RUNNING
+
+
+def _change_lines(which: str, random: Random) -> tuple[_Ledger, dict[datetime, str]]:
+    """Return the ledger of two clocks whose lines are changed at any time, and each slot that was owed, with its line.
+
+    A slot is owed if it is of the line that the ledger held when it struck, or of that of the clock that looks next.
+    """
+    job = replace(JOBS["aggregate-hourly"], catch_up=parse_catch_up(which))
+    ledger, owed, real = _Ledger(), dict[datetime, str](), _START
+    lines = [_LINES[0], _LINES[0]]
+    ledger.record(plan(job, ledger.state(), Settings(), real))
+    while real < _START + timedelta(days=20):
+        before, real = real, real + timedelta(minutes=random.randint(1, random.choice([2, 20, 45, 70, 300, 2000])))
+        if random.random() < 0.1:
+            lines[random.randrange(2)] = random.choice(_LINES)
+        line = random.choice(lines)
+        for cron in (str(ledger.cron), line):
+            owed.update(dict.fromkeys(struck_slots({cron}, before, real), cron))
+        ledger.end_runs(random)
+        _look(replace(job, cron=line), ledger, real, random)
+    ledger.claims.update({slot: Status.FAILED for slot, status in ledger.claims.items() if status is Status.RUNNING})
+    _look(replace(job, cron=str(ledger.cron)), ledger, real, Random(0))
+    return ledger, owed
+
+
+@pytest.mark.parametrize("which", ["all/7d", "all/2h", "latest/2h", "none"])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_slot_of_a_line_that_was_changed_is_accounted_for(which: str, seed: int) -> None:
+    ledger, owed = _change_lines(which, Random(f"{which} {seed}"))
+    lost = {slot: line for slot, line in owed.items() if slot not in ledger.claims}
+    assert (lost, len(owed) > 200) == ({}, True)
+    assert max(ledger.runs.values()) == 1
+
+
+@pytest.mark.parametrize("rare", [2, 10, 300])
+def test_two_clocks_leave_no_slot_of_either_line_without_a_row_however_rarely_one_looks(rare: int) -> None:
+    random, ledger, real = Random(rare), _Ledger(), _START
+    often, rarely = (replace(JOBS["aggregate-hourly"], cron=cron) for cron in ("*/20 * * * *", "15 * * * *"))
+    for job in (often, rarely):
+        _look(job, ledger, real, random)
+    for number in range(1000):
+        real += timedelta(minutes=random.randint(1, 4))
+        ledger.end_runs(random)
+        _look(rarely if number % rare == 0 else often, ledger, real, random)
+    for job in (often, rarely, often, rarely):
+        _look(job, ledger, real, Random(0))
+    owed = struck_slots({often.cron, rarely.cron}, _START, real)
+    assert [slot for slot in owed if slot not in ledger.claims] == []
+    assert max(ledger.runs.values()) == 1

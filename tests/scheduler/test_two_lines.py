@@ -1,7 +1,9 @@
 """Two clocks with different cron lines for one job: the slots of both are run, and the monitor names them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
+from random import Random
 
 import pytest
 
@@ -9,7 +11,11 @@ from mauntic_jobs.catch_up import Which
 from mauntic_jobs.config import Settings
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.clocks import lines_taking_turns
+from mauntic_jobs.ops.monitor.slots import slots_missed
 from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.request import Launcher
+from mauntic_jobs.scheduler.plan import struck_slots
+from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.telemetry.alerts.alert import Cause
 from tests.scheduler.ticking import TABLE, look, ticking
@@ -45,15 +51,56 @@ def test_each_slot_of_two_lines_is_run_or_accounted_for(settings: Settings, read
     assert alert in check(ready, [HOURLY], settings, start + timedelta(hours=5))
 
 
-@pytest.mark.parametrize("pause", [7, 20])
+@pytest.mark.parametrize("pause", [7, 20, 40, 50, 95])
 def test_looks_between_the_slots_of_both_leave_none_out(settings: Settings, ready: Session, pause: int) -> None:
     start = utc("2026-10-05T09:59")
     look(settings, start, HOURLY)
-    for number in range(180 // pause + 1):
-        now = start + timedelta(minutes=pause * number)
+    looks = [start + timedelta(minutes=pause * number) for number in range(1, 420 // pause)]
+    for number, now in enumerate(looks):
         look(settings, now, HOURLY if number % 2 else AT_HALF_PAST)
-    whole = {slot for slot in _slots(ready) if slot.minute == 0}
-    assert {start.replace(hour=hour, minute=0) for hour in range(10, 12)} <= whole
+    owed = [utc("2026-10-05T10:00") + timedelta(minutes=30 * each) for each in range(14)]
+    assert _slots(ready) == [slot for slot in owed if slot <= looks[-1]]
+
+
+def test_two_clocks_that_look_at_once_leave_no_slot_of_either_line_without_a_row(
+    settings: Settings, ready: Session
+) -> None:
+    random, start = Random(4), utc("2026-10-05T10:00:05")
+    jobs = [replace(HOURLY, cron=cron) for cron in ("*/20 * * * *", "15 * * * *")]
+    now = start
+    look(settings, now, jobs[0])
+    look(settings, now, jobs[1])
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(40):
+            now += timedelta(minutes=random.choice([3, 20, 45, 70, 200]))
+            pair = random.choice([jobs, jobs, jobs[:1], jobs[1:]])
+            for each in [pool.submit(look, settings, now, job) for job in pair]:
+                each.result()
+    look(settings, now, jobs[0])
+    look(settings, now, jobs[1])
+    owed = set(struck_slots({job.cron for job in jobs}, start, now))
+    assert sorted(owed - set(_slots(ready))) == []
+    assert {row["status"] for row in list_runs(ready, limit=1000)} <= {"succeeded", "superseded", "missed", "skipped"}
+
+
+def test_a_clock_that_read_an_older_record_does_not_take_a_change_back(settings: Settings, ready: Session) -> None:
+    look(settings, utc("2026-10-05T10:00:05"), HOURLY)
+    (old,) = read_plans(ready, [HOURLY], settings, utc("2026-10-05T11:00:05"))
+    look(settings, utc("2026-10-05T11:30:05"), AT_HALF_PAST)
+    record(ready, [old], settings, Launcher.SCHEDULE, lambda _: None)
+    (now,) = ready.rows(b"SELECT cron, former FROM mauntic_jobs.schedules")
+    assert now == {"cron": AT_HALF_PAST.cron, "former": []}
+    assert _slots(ready) == [
+        utc("2026-10-05T10:00"),
+        utc("2026-10-05T10:30"),
+        utc("2026-10-05T11:00"),
+        utc("2026-10-05T11:30"),
+    ]
+
+
+def test_the_monitor_of_a_host_with_another_line_goes_by_the_clocks_line(settings: Settings, ready: Session) -> None:
+    look(settings, utc("2026-10-05T10:00:05"), HOURLY)
+    assert slots_missed(ready, [AT_HALF_PAST], settings, utc("2026-10-05T10:50")) == []
 
 
 def test_a_line_that_was_changed_for_good_raises_nothing(settings: Settings, ready: Session) -> None:

@@ -20,15 +20,16 @@ class LastRunJson(TypedDict):
 class StandingJson(TypedDict):
     """A job on the schedule.
 
-    `due` are the slots that wait to be run, `overdue_since` the oldest of them if it waits for too long. `missed` and
-    `superseded` count slots of the last 30 days. `clocks` are those that claimed a slot in the last 24 hours, such as
-    `cron on host-1`.
+    `origin` is where the cron line comes from. `due` are the slots that wait to be run, `overdue_since` the oldest
+    of them if it waits for too long. `missed` and `superseded` count slots of the last 30 days. `clocks` are those
+    that claimed a slot in the last 24 hours, such as `cron on host-1`.
     """
 
     job: str
     cron: str
     meaning: str
     catch_up: str
+    origin: str
     next: AwareDatetime
     due: list[AwareDatetime]
     overdue_since: AwareDatetime | None
@@ -43,3 +44,18 @@ class SlotJson(TypedDict):
 
     slot: AwareDatetime
     job: str
+
+
+class ScheduleJson(TypedDict):
+    """A job's schedule."""
+
+    cron: str
+    catch_up: str
+
+
+class ScheduleChangeJson(TypedDict):
+    """A change of a job's schedule in the database."""
+
+    job: str
+    before: ScheduleJson
+    after: ScheduleJson

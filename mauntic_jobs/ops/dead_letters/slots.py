@@ -6,6 +6,7 @@ from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.ops.dead_letters.box import Box
 from mauntic_jobs.ops.dead_letters.letter import DeadLetter
 from mauntic_jobs.runner.request import Status
+from mauntic_jobs.runner.schedule_settings import as_stored, read_stored
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.bullmq_job import slot_of
 from mauntic_jobs.window import Window
@@ -20,7 +21,7 @@ def free_slot(box: Box, letter: DeadLetter) -> str | None:
     due = slot_of(letter.id) or letter.added_at
     if job is None or due < _EARLIEST:
         return None
-    slot = latest_slot(job.cron, due)
+    slot = latest_slot(as_stored(job, read_stored(box.session).get(job.name)).cron, due)
     holder = next(iter(box.session.rows(_sql["slot_holder"], {"job": job.name, "slot": slot})), None)
     if holder is None:
         return None

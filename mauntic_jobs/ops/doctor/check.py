@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mauntic_jobs.config import Settings
+from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Job
 from mauntic_jobs.ops.doctor.finding import Finding
+from mauntic_jobs.runner.schedule_settings import as_stored, read_stored
 from mauntic_jobs.stores.postgres import Session
 from mauntic_jobs.stores.redis import RedisScripts
 
@@ -36,6 +38,17 @@ class Site:
     fly: Path | None = None
     session: Session = field(init=False, repr=False)
     redis: RedisScripts = field(init=False, repr=False)
+
+    def stored_jobs(self) -> list[Job[Any]]:
+        """Return the jobs as the database wants them scheduled, if it was reached and holds a schedule."""
+        if not hasattr(self, "session"):
+            return list(self.jobs)
+        try:
+            with self.session.transaction():
+                stored = read_stored(self.session)
+        except MaunticJobsError:
+            return list(self.jobs)
+        return [as_stored(job, stored.get(job.name)) for job in self.jobs]
 
 
 @dataclass(frozen=True)

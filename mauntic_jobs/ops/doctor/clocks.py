@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from mauntic_jobs.bullmq.schedules import foreign_schedulers
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.finding import Finding, ok, several, warning
+from mauntic_jobs.runner.schedule_settings import overruled, read_stored
 from mauntic_jobs.scheduler.overview import read_overview
 
 _AREA = "clocks"
+_UNSET = "mauntic-jobs schedule unset"
 
 
 def _bullmq(site: Site) -> Iterator[Finding]:
@@ -27,6 +29,15 @@ def _schedulers(site: Site, queue: str) -> Iterator[Finding]:
         )
 
 
+def _overruled(site: Site) -> Iterator[Finding]:
+    stored = read_stored(site.session)
+    for job, schedule in stored.items():
+        for sentence in overruled(job, schedule, site.settings):
+            yield warning(sentence, f"Remove it from the settings of this host, or from the database: {_UNSET} {job}")
+    if not stored:
+        yield ok("the database sets no schedule: the settings of each clock decide")
+
+
 def _ledger(site: Site) -> Iterator[Finding]:
     by_clocks: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for standing in read_overview(site.session, site.jobs, site.settings, site.now()):
@@ -41,7 +52,10 @@ def _ledger(site: Site) -> Iterator[Finding]:
         yield ok("each job is launched by one clock")
 
 
+_SCHEDULES = ("mauntic_jobs.schedules",)
+
 CHECKS = (
+    Check(_AREA, "settings", _overruled, Service.POSTGRES, reads=_SCHEDULES),
     Check(_AREA, "bullmq", _bullmq, Service.REDIS),
     Check(_AREA, "ledger", _ledger, Service.POSTGRES, reads=("mauntic_jobs.runs", "mauntic_jobs.schedules")),
 )

@@ -63,7 +63,7 @@ def _compare(site: Site, name: str, text: str, *, is_given: bool) -> Iterator[Fi
         nothing = f"{name} does not call mauntic-jobs"
         yield warning(nothing, f"{COMMAND} writes one that does") if is_given else ok(nothing)
         return
-    wanted = {job.name: job.cron for job in site.jobs}
+    wanted = {job.name: job.cron for job in site.stored_jobs()}
     called = {entry.words[0] for entry in entries}
     drift = [*_drift(name, entries, wanted), *_upkeep(name, entries)]
     scheduled = any(entry.words[:2] == ["schedule", "run"] for entry in entries)

@@ -30,10 +30,10 @@ def _taking_turns(row: Row) -> Alert:
         key=row["job"],
         severity=Severity.WARNING,
         summary=(
-            f"{row['job']} has two cron lines that take turns: {one} and {other}. The slots of both are run; give all "
-            "clocks the same settings under `jobs`."
+            f"{row['job']} has two cron lines that take turns: {one} and {other}. The slots of both are run. "
+            "Set one line for all clocks in the database, or give them the same settings under `jobs`."
         ),
-        action="mauntic-jobs config show",
+        action=f"mauntic-jobs schedule set {row['job']} --cron '{row['cron']}'",
         details={"changes": row["returns"]},
     )
 
