@@ -19,6 +19,7 @@ from mauntic_jobs.delivery.marks import SECONDS_KEPT
 from mauntic_jobs.delivery.outage import Outage
 from mauntic_jobs.delivery.queue_calls import QueueCalls, Tell, now_milliseconds
 from mauntic_jobs.delivery.sending import clean
+from mauntic_jobs.delivery.stalls import Stalls
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.delivery.work import Work
 from mauntic_jobs.errors import MaunticJobsError
@@ -55,7 +56,8 @@ class Consumer:
         self._slots: set[asyncio.Task[None]] = set()
         self._gate = Gate(work.concurrency)
         self._outage = Outage(tell)
-        self._attempts = Attempts(work, self._calls, self._outage)
+        self._stalls = Stalls(self._calls)
+        self._attempts = Attempts(work, self._calls, self._outage, self._stalls)
         self._drain = Drain(work.base, redis, work.drain_seconds)
         self._found_nothing = asyncio.Event()
         # Jobs that were put aside, and that need not wait any more.
@@ -121,6 +123,8 @@ class Consumer:
     async def hand_back(self) -> None:
         """Put back whatever is still held, after `run` has been cancelled."""
         calls = [scripts.give_back(self._work.base, token, job) for job, token in self._held.items()]
+        for job in self._held:
+            self._stalls.give_back(job)
         self._held = {}
         await asyncio.gather(*(self._calls.run(call) for call in calls))
 
@@ -213,6 +217,7 @@ class Consumer:
                 self._bell.expect(due / 1000)
             return None
         self._held[taken.id] = token
+        self._stalls.take(taken)
         self._stats.active = len(self._held)
         self._stats.moved = time.monotonic()
         return taken
@@ -260,16 +265,20 @@ class Consumer:
         # A Redis that was rolled back may have handed it out again meanwhile.
         if self._held.get(taken.id) == token:
             del self._held[taken.id]
+            self._stalls.release(taken.id)
         self._stats.active = len(self._held)
 
     async def _settle(self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str) -> Any:
         """Acknowledge a job, again and again until it is; return the answer, which may bring the next job along."""
         more = not (self._stopping or self._work.is_held()) and self._surplus() <= 0
-        call = acknowledgement(self._work.base, token, taken.id, job, decision, more=more)
+        stalls = self._stalls.counted(taken.id)
+        call = acknowledgement(self._work.base, token, taken.id, job, decision, more=more, stalls=stalls)
 
         async def acknowledge() -> Any:
             if isinstance(decision, Done) and decision.mark:
                 self._redis.begin("SET", *decision.mark, "EX", SECONDS_KEPT)
+            elif isinstance(decision, GiveBack):
+                self._stalls.give_back(taken.id)
             return await self._calls.settle(taken.id, token, call)
 
         return await self._calls.until_answered(acknowledge, unless=lambda: False)
