@@ -25,6 +25,7 @@ from mauntic_jobs.delivery.providers.idle import IdleConnections
 from mauntic_jobs.delivery.push import PushWriter
 from mauntic_jobs.delivery.queue_calls import Tell
 from mauntic_jobs.delivery.queues import base_of, policy_of
+from mauntic_jobs.delivery.schema_check import check_schema
 from mauntic_jobs.delivery.sending import Sending
 from mauntic_jobs.delivery.sms import SmsWriter
 from mauntic_jobs.delivery.stats import ChannelStats
@@ -93,6 +94,7 @@ async def connected(
         ledger = Ledger(postgres(), postgres(), record_activity=settings.record_activity, tell=tell)
         found, shared = postgres(), redis()
         await asyncio.gather(ledger.check(), shared.command("PING"))
+        await check_schema(found)
         clocks = ClockWatch(found, shared, tell)
         await clocks.look()
         lookups = Lookups(found)
