@@ -13,6 +13,7 @@ from mauntic_jobs.delivery.consumer import Consumer, Report
 from mauntic_jobs.delivery.decision import Decision
 from mauntic_jobs.delivery.email import EmailWriter
 from mauntic_jobs.delivery.fairness import Fairness
+from mauntic_jobs.delivery.foreign_losses import ForeignLosses
 from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.pauses import Pauses
@@ -24,6 +25,7 @@ from mauntic_jobs.delivery.providers.idle import IdleConnections
 from mauntic_jobs.delivery.push import PushWriter
 from mauntic_jobs.delivery.queue_calls import Tell
 from mauntic_jobs.delivery.queues import base_of, policy_of
+from mauntic_jobs.delivery.schema_check import check_schema
 from mauntic_jobs.delivery.sending import Sending
 from mauntic_jobs.delivery.sms import SmsWriter
 from mauntic_jobs.delivery.stats import ChannelStats
@@ -92,6 +94,7 @@ async def connected(
         ledger = Ledger(postgres(), postgres(), record_activity=settings.record_activity, tell=tell)
         found, shared = postgres(), redis()
         await asyncio.gather(ledger.check(), shared.command("PING"))
+        await check_schema(found)
         clocks = ClockWatch(found, shared, tell)
         await clocks.look()
         lookups = Lookups(found)
@@ -117,7 +120,8 @@ async def connected(
             max_age=plan.max_age,
             limits=settings.message_limits,
         )
-        works = [_work(settings, plan, name, pipeline, fairness[name], clocks) for name in stats]
+        losses = ForeignLosses(ledger, shared, settings.message_limits)
+        works = [_work(settings, plan, name, pipeline, losses, fairness[name], clocks) for name in stats]
         consumers = [
             Consumer(work, shared, redis(worker_name(work.base)), own, tell, report)
             for work, own in zip(works, stats.values(), strict=True)
@@ -127,14 +131,24 @@ async def connected(
 
 
 def _work(
-    settings: Settings, plan: Plan, channel: str, pipeline: Pipeline, fairness: Fairness, clocks: ClockWatch
+    settings: Settings,
+    plan: Plan,
+    channel: str,
+    pipeline: Pipeline,
+    losses: ForeignLosses,
+    fairness: Fairness,
+    clocks: ClockWatch,
 ) -> Work:
     def process(job: ReceivedJob, data: str) -> Awaitable[Decision]:
         return pipeline.process(job, data, channel)
+
+    def note_loss(job: ReceivedJob, data: str) -> Awaitable[None]:
+        return losses.note(job, data, channel)
 
     base, policy = base_of(settings, channel), policy_of(settings, channel)
     return Work(
         *(base, plan.concurrency[channel], policy, process),
         *(fairness.aside, fairness.put_aside, fairness.returning, lambda: clocks.is_wrong),
         drain_seconds=plan.drain_timeout.total_seconds(),
+        note_loss=note_loss,
     )

@@ -9,6 +9,7 @@ from mauntic_jobs.delivery.decision import Decision, Defer, Fail, GiveBack, Retr
 from mauntic_jobs.delivery.outage import Outage
 from mauntic_jobs.delivery.queue_calls import QueueCalls
 from mauntic_jobs.delivery.sending import clean
+from mauntic_jobs.delivery.stalls import Stalls
 from mauntic_jobs.delivery.work import Work
 from mauntic_jobs.errors import JobFailedError, MaunticJobsError, is_outage
 from mauntic_jobs.stores.bullmq_job import ReceivedJob, UnrecoverableError, received
@@ -22,10 +23,11 @@ _EXHAUSTED_SECONDS = 30.0
 class Attempts:
     """Decides about the jobs of one queue."""
 
-    def __init__(self, work: Work, calls: QueueCalls, outage: Outage) -> None:
+    def __init__(self, work: Work, calls: QueueCalls, outage: Outage, stalls: Stalls) -> None:
         self._work = work
         self._calls = calls
         self._outage = outage
+        self._stalls = stalls
 
     async def decide(self, taken: Taken, is_stopping: Callable[[], bool]) -> tuple[ReceivedJob | None, Decision]:
         """Return the job as it was read, or None, and what is decided about it."""
@@ -38,7 +40,7 @@ class Attempts:
             return None, Fail(clean(str(error)))
         if job.retried_by_hand:
             job = replace(job, attempts_made=0, retried=clock.now())
-        while (decision := await self._attempt(job, taken.fields.get("data", ""))) is None:
+        while (decision := await self._attempt(job, taken)) is None:
             if is_stopping():
                 return job, GiveBack()
             await self._outage.wait()
@@ -48,9 +50,13 @@ class Attempts:
             decision = Fail(decision.reason)
         return job, decision
 
-    async def _attempt(self, job: ReceivedJob, data: str) -> Decision | None:
+    async def _attempt(self, job: ReceivedJob, taken: Taken) -> Decision | None:
         """Return what is decided about a job, or None while a store is away."""
+        data = taken.fields.get("data", "")
         try:
+            if self._stalls.is_foreign(taken):
+                await self._work.note_loss(job, data)
+                await self._stalls.account_for(taken)
             decision = await self._work.process(job, data)
         except JobFailedError as error:
             return Fail(clean(str(error)))

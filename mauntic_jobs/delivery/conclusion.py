@@ -1,14 +1,17 @@
 """State of a delivery after an exchange with its providers."""
 
 import random
+import time
 from typing import NamedTuple
 
 from mauntic_jobs.delivery.deferral import REASON, wait_of
-from mauntic_jobs.delivery.ledger_entries import State
+from mauntic_jobs.delivery.ledger_entries import Claimed, State
 from mauntic_jobs.delivery.outcome import Verdict
 from mauntic_jobs.delivery.sending import Sent
 from mauntic_jobs.stores.bullmq_job import ReceivedJob
 
+# Longer than this after it was asked for, a claim may be seen as dead by others.
+_FRESH_SECONDS = 30.0
 _FINAL = {Verdict.ACCEPTED: State.SENT, Verdict.PERMANENT: State.FAILED, Verdict.UNKNOWN: State.AMBIGUOUS}
 
 
@@ -35,6 +38,21 @@ def conclude(sent: Sent, job: ReceivedJob, deferrals: int, *, stopping: bool) ->
             return Conclusion(State.FAILED, f"given up after {job.attempts} attempts: {reason}")
         case verdict:
             return Conclusion(_FINAL.get(verdict, State.CLAIMED), reason)
+
+
+def obstacle(claimed: Claimed, asked: float) -> tuple[State | None, str] | None:
+    """Return what forbids to send what was claimed: what to record of it and why, or no state if it is not ours.
+
+    `asked` is when the claim was asked for, by the monotonic clock.
+    """
+    if not claimed.granted:
+        return None, ""
+    if claimed.refusal:
+        return State.SUPPRESSED, claimed.refusal
+    if time.monotonic() - asked > _FRESH_SECONDS:
+        # Nobody knows how long this process was stopped: others may have taken it over.
+        return State.CLAIMED, "the claim took too long"
+    return None
 
 
 def jittered(seconds: float) -> float:

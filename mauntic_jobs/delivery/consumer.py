@@ -11,7 +11,7 @@ from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.acknowledgement import acknowledgement
 from mauntic_jobs.delivery.attempts import Attempts
 from mauntic_jobs.delivery.background import keep_running
-from mauntic_jobs.delivery.decision import Decision, Defer, Done, Fail, GiveBack, PutAside, Retry
+from mauntic_jobs.delivery.decision import Decision, Done, Fail, GiveBack, PutAside, logged_reason, name_of
 from mauntic_jobs.delivery.doorbell import Doorbell
 from mauntic_jobs.delivery.draining import Drain
 from mauntic_jobs.delivery.gate import Gate
@@ -20,6 +20,7 @@ from mauntic_jobs.delivery.marks import SECONDS_KEPT
 from mauntic_jobs.delivery.outage import Outage
 from mauntic_jobs.delivery.queue_calls import QueueCalls, Tell, now_milliseconds
 from mauntic_jobs.delivery.sending import clean
+from mauntic_jobs.delivery.stalls import Stalls
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.delivery.work import Work
 from mauntic_jobs.errors import MaunticJobsError
@@ -57,7 +58,8 @@ class Consumer:
         self._slots: set[asyncio.Task[None]] = set()
         self._gate = Gate(work.concurrency)
         self._outage = Outage(tell)
-        self._attempts = Attempts(work, self._calls, self._outage)
+        self._stalls = Stalls(self._calls)
+        self._attempts = Attempts(work, self._calls, self._outage, self._stalls)
         self._drain = Drain(work.base, redis, work.drain_seconds)
         self._found_nothing = asyncio.Event()
         # Jobs that were put aside, and that need not wait any more.
@@ -124,6 +126,8 @@ class Consumer:
     async def hand_back(self) -> None:
         """Put back whatever is still held, after `run` has been cancelled."""
         calls = [scripts.give_back(self._work.base, token, job) for job, token in self._held.items()]
+        for job in self._held:
+            self._stalls.give_back(job)
         self._held = {}
         await asyncio.gather(*(self._calls.run(call) for call in calls))
 
@@ -217,6 +221,7 @@ class Consumer:
                 self._bell.expect(due / 1000)
             return None
         self._held[taken.id] = token
+        self._stalls.take(taken)
         self._stats.active = len(self._held)
         self._stats.moved = time.monotonic()
         return taken
@@ -254,9 +259,9 @@ class Consumer:
         if isinstance(decision, PutAside):
             self._work.put_aside(decision.organization, taken.id, decision.until)
         self._call_back()
-        what = decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
+        what = name_of(decision)
         self._stats.settle(what, time.monotonic() - began)
-        if (reason := _logged_reason(decision)) is not None:
+        if (reason := logged_reason(decision)) is not None:
             self._report(what, printable_id(taken.id), reason)
         return self._taken(answer, token)
 
@@ -264,30 +269,20 @@ class Consumer:
         # A Redis that was rolled back may have handed it out again meanwhile.
         if self._held.get(taken.id) == token:
             del self._held[taken.id]
+            self._stalls.release(taken.id)
         self._stats.active = len(self._held)
 
     async def _settle(self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str) -> Any:
         """Acknowledge a job, again and again until it is; return the answer, which may bring the next job along."""
         more = not (self._stopping or self._work.is_held()) and self._surplus() <= 0
-        call = acknowledgement(self._work.base, token, taken.id, job, decision, more=more)
+        stalls = self._stalls.counted(taken.id)
+        call = acknowledgement(self._work.base, token, taken.id, job, decision, more=more, stalls=stalls)
 
         async def acknowledge() -> Any:
             if isinstance(decision, Done) and decision.mark:
                 self._redis.begin("SET", *decision.mark, "EX", SECONDS_KEPT)
+            elif isinstance(decision, GiveBack):
+                self._stalls.give_back(taken.id)
             return await self._lost.watch(token, self._calls.settle(taken.id, token, call))
 
         return await self._calls.until_answered(acknowledge, unless=lambda: False)
-
-
-def _logged_reason(decision: Decision) -> str | None:
-    """Return what the log says about a job, or None where it says nothing."""
-    match decision:
-        case Done(_, _, reason):
-            return reason or None
-        case GiveBack() | PutAside():
-            return None
-        case Fail(reason) | Retry(reason) | Defer(_, reason):
-            return reason
-
-
-_NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", PutAside: "deferred", GiveBack: "given back"}

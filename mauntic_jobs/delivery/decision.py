@@ -55,3 +55,22 @@ class GiveBack:
 
 
 Decision = Done | Fail | Retry | Defer | PutAside | GiveBack
+
+
+_NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", PutAside: "deferred", GiveBack: "given back"}
+
+
+def name_of(decision: Decision) -> str:
+    """Return the name under which a decision is counted and logged."""
+    return decision.value if isinstance(decision, Done) else _NAMES[type(decision)]
+
+
+def logged_reason(decision: Decision) -> str | None:
+    """Return what the log says about a job, or None where it says nothing."""
+    match decision:
+        case Done(_, _, reason):
+            return reason or None
+        case GiveBack() | PutAside():
+            return None
+        case Fail(reason) | Retry(reason) | Defer(_, reason):
+            return reason

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from secrets import token_hex
 from typing import Any, TypeVar
 from uuid import UUID
@@ -26,6 +26,7 @@ from mauntic_jobs.delivery.sending import clean
 from mauntic_jobs.errors import ConfigurationError, MaunticJobsError, is_outage
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.bullmq_scripts import printable_id
 from mauntic_jobs.stores.postgres_link import PostgresLink
 
 LEASE = timedelta(seconds=60)
@@ -123,6 +124,21 @@ class Ledger:
             organizations, names = zip(*deliveries, strict=True)
             parameters = {"organizations": list(organizations), "deliveries": list(names)}
             await self._patiently(lambda: self._records_link.rows(_evidence_sql["name_doubles"], parameters))
+
+    async def doubt(self, message: Message, channel: str, queue_job: str, since: datetime) -> None:
+        """Note that a worker of another program, which died, may have sent a delivery since a time."""
+        parameters = {
+            **_key(message),
+            "channel": channel,
+            "queue_job": printable_id(queue_job),
+            "job": message.job_id,
+            "contact": message.contact_id,
+            "campaign": message.campaign_id,
+            "owner": UUID(hex=token_hex(16)),
+            "since": since,
+            "resend_after": self._parameters["resend_after"].decode(),
+        }
+        await self._patiently(lambda: self._claims_link.rows(_sql["doubt"], parameters))
 
     async def _claim_all(self, asked: list[tuple[Claim, str]]) -> Sequence[Claimed | Exception]:
         messages = [claim.message for claim, _ in asked]

@@ -66,4 +66,5 @@ class LostAnswers:
         owners = {job: lock.decode() for job, lock in zip(active, locks, strict=True) if lock is not None}
         for job, token in owners.items():
             if token in tokens and job not in held():
+                await self._calls.end_stalls(job)
                 await self._calls.run(scripts.give_back(self._base, token, job))

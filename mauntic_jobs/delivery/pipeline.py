@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from mauntic_jobs import clock
 from mauntic_jobs.delivery import failpoints
-from mauntic_jobs.delivery.conclusion import conclude, jittered
+from mauntic_jobs.delivery.conclusion import conclude, jittered, obstacle
 from mauntic_jobs.delivery.decision import Decision, GiveBack, PutAside, Retry
 from mauntic_jobs.delivery.deferral import is_deferral
 from mauntic_jobs.delivery.fairness import Fairness
@@ -18,7 +18,7 @@ from mauntic_jobs.delivery.ledger import Ledger
 from mauntic_jobs.delivery.ledger_entries import Claim, Claimed, Result, State
 from mauntic_jobs.delivery.lookups import Lookups
 from mauntic_jobs.delivery.manual_retries import ManualRetries
-from mauntic_jobs.delivery.marks import Mark, key_of, read_mark
+from mauntic_jobs.delivery.marks import SECONDS_KEPT, Mark, key_of, read_mark
 from mauntic_jobs.delivery.order import Order
 from mauntic_jobs.delivery.outcome import Verdict
 from mauntic_jobs.delivery.payload import read_message
@@ -36,8 +36,6 @@ from mauntic_jobs.telemetry.logs import bind
 from mauntic_jobs.window import Unit, format_duration
 
 _NO_PROVIDER_SECONDS, _WARMUP_JITTER_SECONDS = 300.0, 1800.0
-# Longer than this after it was asked for, a claim may be seen as dead by others.
-_FRESH_SECONDS = 30.0
 _WARMUP_REASON = "warm-up"
 _HOUR = timedelta(hours=1)
 _FAILURES = (Verdict.TEMPORARY, Verdict.PROVIDER, Verdict.UNKNOWN)
@@ -136,10 +134,10 @@ class Pipeline:
                 claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
                 if not claimed.granted:
                     return await self._standing(order, claimed)
-                if claimed.fence > 1:
+                if claimed.fence > 1 and not claimed.possible_duplicate:
                     return None
-                # A Postgres that was restored, or a replica that was promoted, has lost the row and its counts.
-                return await self._record(order, claimed.fence, State.SENT, "it was sent before the ledger lost it")
+                # The process died before its result, or a Postgres that was restored has lost the row and its counts.
+                return await self._record(order, claimed.fence, State.SENT, "its mark in Redis says that it was sent")
             case _:
                 reason = f"{key_of(order.message.key)} in Redis has a value that the Node engine does not write"
                 return await self._close(order, State.AMBIGUOUS, reason, hold=True)
@@ -188,7 +186,7 @@ class Pipeline:
         failpoints.reach("after-claim")
         if claimed.granted and claimed.over and allowance:
             return await self._until_tomorrow(order, claimed, allowance)
-        problem = _problem(claimed, asked)
+        problem = obstacle(claimed, asked)
         if problem is not None:
             state, reason = problem
             if state is None:
@@ -200,6 +198,9 @@ class Pipeline:
         with order.fairness.sending(order.message.organization_id) as exchange:
             sent = await self._sending.send(order.message.organization_id, order.channel, providers, content)
             exchange.failed = sent.outcome.verdict in _FAILURES
+        if sent.outcome.verdict is Verdict.ACCEPTED:
+            # Before the result: should this process die after that, the Node engine must not send it again.
+            self._redis.begin("SET", *order.mark, "EX", SECONDS_KEPT)
         failpoints.reach("after-send")
         decision = await self._conclude(order, claimed, sent)
         if allowance and sent.outcome.verdict not in _UNSENT:
@@ -286,15 +287,3 @@ class Pipeline:
         if began is None or draft.domain is None:
             return None
         return allowance_of(organization, draft.domain, began, clock.now())
-
-
-def _problem(claimed: Claimed, asked: float) -> tuple[State | None, str] | None:
-    """Return what forbids to send what was claimed: what to record of it and why, or no state if it is not ours."""
-    if not claimed.granted:
-        return None, ""
-    if claimed.refusal:
-        return State.SUPPRESSED, claimed.refusal
-    if time.monotonic() - asked > _FRESH_SECONDS:
-        # Nobody knows how long this process was stopped: others may have taken it over.
-        return State.CLAIMED, "the claim took too long"
-    return None

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from mauntic_jobs import clock
@@ -13,11 +14,14 @@ from mauntic_jobs.stores import bullmq_scripts as scripts
 from mauntic_jobs.stores.bullmq import official_script
 from mauntic_jobs.stores.bullmq_iteration import next_iteration
 from mauntic_jobs.stores.bullmq_scripts import JOB_GONE, LOCK_GONE, LOCK_MILLISECONDS, ScriptCall, Taken
+from mauntic_jobs.stores.bullmq_stalls import COUNTERS as STALL_COUNTERS, FIELD as STALLS, is_accounted_for, stalls_of
 from mauntic_jobs.stores.redis_link import RedisLink
 
 # Hears of trouble, by what it is with, and with None that it is over.
 Tell = Callable[[str, Exception | None], None]
 
+# Scripts that may take a job.
+_TAKING = ("moveToActive-11", "moveToFinished-14", "moveToDelayed-11")
 _RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
 
 
@@ -30,13 +34,13 @@ class QueueCalls:
         self._tell = tell
         # Read now: later there may be no file left to open.
         for name in scripts.SCRIPTS:
-            official_script(name)
+            consumer_script(name)
         script("forget_job")
         self._promote = script("as_it_was_delayed") + official_script("promote-9")
 
     async def run(self, call: ScriptCall) -> Any:
         """Make a call once; return its answer."""
-        return await self._redis.script(official_script(call.script), call.keys, call.arguments)
+        return await self._redis.script(consumer_script(call.script), call.keys, [*call.arguments, f"{self._base}:"])
 
     async def settle(self, job: str, token: str, call: Callable[[int], ScriptCall]) -> Any:
         """Make the call, of a time in milliseconds since 1970, that settles a job, though its lock has run out."""
@@ -83,6 +87,24 @@ class QueueCalls:
         words = ("HSET", f"{self._base}:{job}", "atm", 0, "retriedOn", now_milliseconds())
         await self.until_answered(lambda: self._redis.command(*words), unless=lambda: False)
 
+    def begin_stalls(self, job: str, count: int) -> None:
+        """Note how many stalls of a job are accounted for, without waiting for the answer."""
+        self._redis.begin("HSET", f"{self._base}:{job}", STALLS, count)
+
+    async def end_stalls(self, job: str) -> None:
+        """Note that this program does not have a job any more, unless another program's stalls are not known yet."""
+        names = (*STALL_COUNTERS, STALLS)
+        values = await self._redis.command("HMGET", f"{self._base}:{job}", *names)
+        fields = {name: value.decode() for name, value in zip(names, values, strict=True) if value is not None}
+        if is_accounted_for(fields):
+            self.begin_stalls(job, stalls_of(fields))
+
+    async def account_for(self, job: str, count: int) -> None:
+        """Note how many stalls of a job are accounted for. That it stalled too often for Node fails it no more."""
+        key = f"{self._base}:{job}"
+        await self._redis.command("HSET", key, STALLS, count)
+        await self._redis.command("HDEL", key, "defa")
+
     async def promote(self, jobs: Sequence[tuple[str, int]]) -> None:
         """Let delayed jobs wait no longer, unless they are delayed until another time than given, in milliseconds."""
         names = ("delayed", "wait", "paused", "meta", "prioritized", "active", "pc", "events", "marker")
@@ -113,6 +135,16 @@ class QueueCalls:
         """Let go of a job that another program has removed meanwhile."""
         keys = [f"{self._base}:{name}" for name in (job, "active", "stalled", f"{job}:lock")]
         await self._redis.script(script("forget_job"), keys, [job])
+
+
+@cache
+def consumer_script(name: str) -> bytes:
+    """Return one of BullMQ's own scripts, as `note_taken.lua` ends it if it may take a job.
+
+    Its last argument is the queue's prefix and name and a colon, which BullMQ's scripts do not look at.
+    """
+    text = official_script(name)
+    return b"local function bullmq()\n" + text + b"\nend\n" + script("note_taken") if name in _TAKING else text
 
 
 def now_milliseconds() -> int:

@@ -10,6 +10,12 @@ from mauntic_jobs.stores.bullmq_job import ReceivedJob
 
 # What is done with a job and its data; an exception fails the attempt.
 Process = Callable[[ReceivedJob, str], Awaitable[Decision]]
+# What is noted of a job and its data, with which a worker of another program died.
+NoteLoss = Callable[[ReceivedJob, str], Awaitable[None]]
+
+
+async def _note_nothing(_job: ReceivedJob, _data: str) -> None:
+    """Leave no note."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,8 @@ class Work:
     names those that need not wait any more. With `until_empty`, jobs that cannot be taken yet are waited for as long as
     others are settled, and then for `drain_seconds`.
 
-    As long as `is_held` says so, nothing is taken.
+    As long as `is_held` says so, nothing is taken. `note_loss` is called before `process` for a job with which a worker
+    of another program died.
 
     `policy` holds the options of jobs without their own, in BullMQ's terms.
     """
@@ -35,3 +42,4 @@ class Work:
     returning: Callable[[int], Sequence[tuple[str, int]]] = lambda _: ()
     is_held: Callable[[], bool] = lambda: False
     drain_seconds: float = 10.0
+    note_loss: NoteLoss = _note_nothing

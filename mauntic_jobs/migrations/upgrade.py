@@ -1,13 +1,14 @@
 """Bringing a database up to date, and telling how far it is."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError, LockedError, RefusedError
+from mauntic_jobs.job import Row
 from mauntic_jobs.migrations.files import Migration, migrations
 from mauntic_jobs.migrations.indexes import INDEXES, IndexState, PlatformIndex, build, states, surplus
 from mauntic_jobs.migrations.partitions import partitioned
@@ -76,8 +77,12 @@ def applied_versions(session: Session) -> set[int]:
     """Return the numbers of the migrations that were applied. Raises RefusedError if they are not these."""
     if not session.row(_sql["has_record"])["present"]:
         return set()
+    return known_versions(session.rows(_sql["applied"]))
+
+
+def known_versions(applied: Sequence[Row]) -> set[int]:
+    """Return the numbers of the migrations in these rows of the record. Raises RefusedError if they are not these."""
     known = {migration.version: migration for migration in migrations()}
-    applied = session.rows(_sql["applied"])
     for row in applied:
         migration = known.get(row["version"])
         if migration is None:

@@ -66,6 +66,36 @@ WHERE (delivery.organization_id, delivery.delivery_id) IN (
 )
 RETURNING organization_id, delivery_id, channel, until IS NULL AS held
 
+-- doubt -- Note that a worker of another program may have sent a delivery since a time, and died before it said so. What is
+-- closed or being sent stays so, and is named as a possible duplicate; what is ambiguous is named already.
+INSERT INTO mauntic_jobs.deliveries AS delivery (
+    organization_id, delivery_id, channel, state, reason, until, job_id, contact_id, campaign_id, queue_job, owner,
+    sending_at
+)
+VALUES (
+    %(organization)s, %(delivery)s, %(channel)s, 'ambiguous',
+    'a worker of another program died while it had it in hand',
+    CASE WHEN %(channel)s::text <> 'sms' THEN clock_timestamp() + %(resend_after)s::interval END,
+    %(job)s, %(contact)s, %(campaign)s, %(queue_job)s, %(owner)s, least(%(since)s::timestamptz, clock_timestamp())
+)
+ON CONFLICT (organization_id, delivery_id) DO UPDATE SET
+    state = CASE WHEN delivery.state IN ('claimed', 'deferred') THEN EXCLUDED.state ELSE delivery.state END,
+    reason = CASE WHEN delivery.state IN ('claimed', 'deferred') THEN EXCLUDED.reason ELSE delivery.reason END,
+    until = CASE
+        WHEN delivery.state NOT IN ('claimed', 'deferred') THEN delivery.until
+        WHEN NOT (delivery.possible_duplicate OR delivery.resends > 0) THEN EXCLUDED.until
+    END,
+    -- A result of the claim before it counts no more.
+    fence = delivery.fence + (delivery.state IN ('claimed', 'deferred'))::int,
+    sending_at = CASE
+        WHEN delivery.possible_duplicate OR delivery.state NOT IN ('claimed', 'deferred') THEN delivery.sending_at
+        -- What this program has recorded before, it has not sent.
+        ELSE greatest(EXCLUDED.sending_at, delivery.updated_at)
+    END,
+    possible_duplicate = delivery.possible_duplicate OR delivery.state NOT IN ('claimed', 'deferred'),
+    updated_at = clock_timestamp()
+WHERE delivery.state <> 'ambiguous'
+
 -- swept -- Note up to when no delivery is being sent any more that was claimed before, so that none is read again.
 UPDATE mauntic_jobs.lease_sweep AS sweep
 SET swept_to = greatest(

@@ -3,7 +3,8 @@
 -- evidence -- Find deliveries that may have been sent, and of which the platform has heard since: they were.
 SELECT
     delivery.organization_id, delivery.delivery_id, delivery.channel, delivery.fence, evidence.provider_message_id,
-    EXISTS (
+    -- What was never claimed to be sent, another engine had in hand, and this one has not sent it.
+    delivery.address IS NOT NULL AND EXISTS (
         SELECT
         FROM delivery.delivery_events AS event
         WHERE

@@ -6,6 +6,9 @@ SELECT to_regclass('mauntic_jobs.migrations') IS NOT NULL AS present
 -- applied -- List the applied migrations.
 SELECT version, name, checksum, applied_at FROM mauntic_jobs.migrations ORDER BY version
 
+-- may_read -- Tell whether there is a record of migrations that this role may read.
+SELECT coalesce(has_table_privilege(to_regclass('mauntic_jobs.migrations'), 'SELECT'), false) AS allowed
+
 -- record -- Record a migration, in the transaction that made it.
 INSERT INTO mauntic_jobs.migrations (version, name, checksum) VALUES (%(version)s, %(name)s, %(checksum)s)
 

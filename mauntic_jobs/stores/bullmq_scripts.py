@@ -7,6 +7,7 @@ The scripts' answers below zero: -1 the job is gone, -2 its lock is, -3 it is no
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgpack
@@ -87,17 +88,20 @@ def finish(
     value: str,
     keep: Mapping[str, float],
     attempts: int,
+    fields: Mapping[str, str | int] = MappingProxyType({}),
     fetch_next: bool = False,
 ) -> ScriptCall:
-    """Move a job to `completed` or `failed`, with its value or reason; with `fetch_next`, take the next one."""
+    """Move a job to `completed` or `failed`, with its value or reason; with `fetch_next`, take the next one.
+
+    `fields` are written into its hash.
+    """
     target, prop = ("failed", "failedReason") if failed else ("completed", "returnvalue")
     options = {"token": token, "keepJobs": dict(keep), "attempts": attempts, "maxMetricsSize": ""}
     options |= {"lockDuration": LOCK_MILLISECONDS, "fpof": False, "cpof": False, "idof": False, "rdof": False}
     keys = [*_MOVING, target, job, f"metrics:{target}", "marker"]
     fetch = "1" if fetch_next else ""
-    return _call(
-        "moveToFinished-14", base, keys, [job, now, prop, value, target, fetch, f"{base}:", msgpack.packb(options)]
-    )
+    arguments = [job, now, prop, value, target, fetch, f"{base}:", msgpack.packb(options), _packed_fields(fields)]
+    return _call("moveToFinished-14", base, keys, arguments)
 
 
 def delay(
@@ -109,16 +113,18 @@ def delay(
     reason: str | None,
     *,
     spend_attempt: bool = True,
+    fields: Mapping[str, str | int] = MappingProxyType({}),
     fetch_next: bool = False,
 ) -> ScriptCall:
     """Try the job again after a delay, and spend an attempt or not; with `fetch_next`, take the next one.
 
-    The reason becomes the job's; None leaves it as it is.
+    The reason becomes the job's; None leaves it as it is. `fields` are written into its hash.
     """
     keys = ["marker", "active", "prioritized", "delayed", job, "events", "meta", "stalled", "wait", "limiter", "pc"]
-    fields = b"" if reason is None else msgpack.packb(["failedReason", reason, "stacktrace", json.dumps([reason])])
+    if reason is not None:
+        fields = {**fields, "failedReason": reason, "stacktrace": json.dumps([reason])}
     skip, fetch = "0" if spend_attempt else "1", "1" if fetch_next else "0"
-    arguments = [f"{base}:", now, job, token, milliseconds, skip, fields, fetch, _lock_options(token)]
+    arguments = [f"{base}:", now, job, token, milliseconds, skip, _packed_fields(fields), fetch, _lock_options(token)]
     return _call("moveToDelayed-11", base, keys, arguments)
 
 
@@ -160,6 +166,11 @@ def lock_again(base: str, token: str, job: str) -> tuple[str | int, ...]:
 def code(answer: Any) -> int:
     """Return 0, or the answer below zero."""
     return answer if isinstance(answer, int) and answer < 0 else 0
+
+
+def _packed_fields(fields: Mapping[str, str | int]) -> bytes:
+    packed: bytes = msgpack.packb([word for pair in fields.items() for word in pair]) if fields else b""
+    return packed
 
 
 def _lock_options(token: str) -> bytes:

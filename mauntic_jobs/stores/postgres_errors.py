@@ -86,8 +86,8 @@ def translate(error: psycopg.Error, *, standby: bool) -> MaunticJobsError:  # no
         return UnavailableError(f"This server is a standby: {text}. A failover may be under way.")
     if state in _GONE or state[:2] in ("08", "53") or (not state and _is_connection_failure(error)):
         return UnavailableError(f"The connection to Postgres was lost: {text}.")
-    if state in ("42P01", "3F000"):
-        return ConfigurationError(f"{_sentence(text)} {_missing_table_advice(text)}")
+    if state in ("42P01", "3F000") or _is_own_function(state, text):
+        return ConfigurationError(f"{_sentence(text)} {_missing_advice(text)}")
     if _ROW_SECURITY in text:
         return ConfigurationError(
             f"Postgres would hide rows from this role, and figures would be too low: {text}. "
@@ -102,7 +102,17 @@ def _is_connection_failure(error: psycopg.Error) -> bool:
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 
-def _missing_table_advice(text: str) -> str:
+def _is_own_function(state: str, text: str) -> bool:
+    """Return whether a function of the schema mauntic_jobs is missing."""
+    return state == "42883" and "mauntic_jobs." in text
+
+
+def _missing_advice(text: str) -> str:
+    if text.startswith("function"):
+        return (
+            "The schema is another version's: run `mauntic-jobs db upgrade`, or start this process anew with the "
+            "version that has migrated the database."
+        )
     if "mauntic_jobs" in text:
         return "Run `mauntic-jobs db upgrade` first."
     return "It is a table of the platform: check that DATABASE_URL names the platform's database."

@@ -60,6 +60,8 @@ runs list
 runs show 1
 schedule list
 schedule next
+schedule set warmup-daily-reset --cron '30 0 * * *'
+schedule unset warmup-daily-reset
 schedule register --dry-run
 schedule register
 schedule unregister

@@ -20,7 +20,12 @@ _SETTLED = ("sent", "failed", "suppressed", "expired", "ambiguous")
 
 
 def start(
-    world: World, *options: str, concurrency: int = CONCURRENCY, output: int = subprocess.PIPE, **extra: str
+    world: World,
+    *options: str,
+    concurrency: int = CONCURRENCY,
+    output: int = subprocess.PIPE,
+    program: Path = _FAILING,
+    **extra: str,
 ) -> "subprocess.Popen[str]":
     """Start a process that delivers the world's channel; `FAILPOINT` may be among the variables."""
     assert world.settings.redis_url
@@ -35,7 +40,7 @@ def start(
     }
     command = ["deliver", world.channel, f"--concurrency={world.channel}={concurrency}"]
     return subprocess.Popen(
-        [sys.executable, str(_FAILING), *command, *options],
+        [sys.executable, str(program), *command, *options],
         stdout=output,
         stderr=output,
         text=True,

@@ -12,6 +12,7 @@ from mauntic_jobs.delivery.queue_calls import QueueCalls
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.stores import bullmq_scripts as scripts
 from mauntic_jobs.stores.bullmq_consumer import QueueConsumer
+from mauntic_jobs.stores.bullmq_stalls import FIELD as STALLS
 from mauntic_jobs.stores.redis import open_redis
 from tests.delivery.crash import backlog, ended, start
 from tests.delivery.proxy import running_proxy
@@ -124,10 +125,13 @@ def test_a_job_whose_answer_was_lost_is_not_left_until_its_lock_runs_out(
 ) -> None:
     fine = QueueCalls.run
     lost: list[str] = []
+    noted: dict[str, str | None] = {}
 
     async def lose_one(calls: QueueCalls, call: scripts.ScriptCall) -> Any:
         answer = await fine(calls, call)
         taken = scripts.taken(answer)
+        if taken:
+            noted[taken.id] = taken.fields.get(STALLS)
         if taken and call.script.startswith(script) and not lost:
             lost.append(taken.id)
             raise UnavailableError("Redis went away before it answered.")
@@ -137,6 +141,8 @@ def test_a_job_whose_answer_was_lost_is_not_left_until_its_lock_runs_out(
     ready.add(*(ready.message(f"d{number}") for number in range(3)), ids=["j0", "j1", "j2"])
     engine = ready.deliver(concurrency={"email": 1}, drain_timeout=timedelta(seconds=10))
     assert len(lost) == 1
+    # Nothing in the job says any more that its next stall is this process's.
+    assert noted[lost[0]] == "0"
     assert not engine.left
     assert set(ready.jobs_in("completed")) == {"j0", "j1", "j2"}
     assert len(sink.messages()) == 3

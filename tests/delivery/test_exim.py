@@ -1,12 +1,13 @@
 """A real Exim: its limits and its logins, the whole way from the queue."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.delivery.authority import Authority, new_authority
-from tests.delivery.exim import PER_CONNECTION, Exim, running_exim
+from tests.delivery.exim import PER_CONNECTION, STEPS, Exim, running_exim
 from tests.delivery.postfix_services import LOGIN
 from tests.delivery.world import World
 from tests.support import wait_until
@@ -58,6 +59,60 @@ def test_more_messages_than_a_connection_may_carry_are_sent_at_once(
     # Its 421 leaves the connection open, and is said to a connection that has carried messages.
     assert set(world.states().values()) == {"sent"}
     assert all(len(row["attempts"]) == 1 for row in world.ledger())
+    wait_for(exim, addresses)
+
+
+def _one_message(world: World, exim: Exim, authority: Authority) -> list[str]:
+    # Over STARTTLS with a login, so that it comes to every step.
+    options: dict[str, Any] = {"tls": {"ca": authority.pem}, **LOGIN}
+    world.provider("127.0.0.1", exim.open, **options)
+    return recipients(world, 1)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_421_at_any_step_costs_neither_an_attempt_nor_a_doubt(
+    world: World, exim: Exim, authority: Authority, step: str
+) -> None:
+    addresses = _one_message(world, exim, authority)
+    (name,) = world.jobs_in("wait")
+    with exim.refusing(step):
+        world.deliver()
+    (row,) = world.ledger()
+    assert (row["state"], row["possible_duplicate"]) == ("deferred", False), row["reason"]
+    # What a server says to a login is not repeated: it may hold the password.
+    assert ("refused the login: 421" if step == "auth" else "421 4.3.2") in row["reason"]
+    assert world.job(name).get("atm", "0") == "0"
+    world.hurry()
+    world.deliver()
+    assert world.states() == {"d00": "sent"}
+    wait_for(exim, addresses)
+
+
+def test_only_a_missing_answer_to_the_content_leaves_a_doubt(world: World, exim: Exim, authority: Authority) -> None:
+    addresses = _one_message(world, exim, authority)
+    with exim.refusing("late-data"):
+        world.deliver()
+    (row,) = world.ledger()
+    assert row["state"] == "ambiguous", row["reason"]
+    world.hurry()
+    world.deliver()
+    (row,) = world.ledger()
+    assert (row["state"], row["possible_duplicate"]) == ("sent", True)
+    wait_until(lambda: set(addresses) <= set(exim.accepted()), "the message")
+
+
+@pytest.mark.parametrize("step", ["connect", "helo", "starttls", "auth", "mail", "rcpt", "predata"])
+def test_a_late_answer_before_the_content_leaves_no_doubt(
+    world: World, exim: Exim, authority: Authority, step: str
+) -> None:
+    addresses = _one_message(world, exim, authority)
+    with exim.refusing(f"late-{step}"):
+        world.deliver(drain_timeout=timedelta(seconds=1))
+    (row,) = world.ledger()
+    assert (row["state"] in ("claimed", "deferred"), row["possible_duplicate"]) == (True, False), row["reason"]
+    world.hurry()
+    world.deliver()
+    assert world.states() == {"d00": "sent"}
     wait_for(exim, addresses)
 
 

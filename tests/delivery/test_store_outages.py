@@ -13,6 +13,7 @@ import pytest
 
 from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery import pipeline
+from mauntic_jobs.delivery.conclusion import obstacle
 from mauntic_jobs.delivery.ledger_entries import Claimed, State
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.stores.postgres import connect
@@ -82,12 +83,12 @@ def test_a_message_after_an_idle_connection_has_ended_is_sent_at_once(world: Wor
 def test_a_claim_that_took_too_long_spends_no_attempt(
     world: World, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge, late = pipeline._problem, iter([True])
+    judge, late = obstacle, iter([True])
 
     def late_once(claimed: Claimed, asked: float) -> tuple[State | None, str] | None:
         return judge(claimed, asked - 60 if next(late, False) else asked)
 
-    monkeypatch.setattr(pipeline, "_problem", late_once)
+    monkeypatch.setattr(pipeline, "obstacle", late_once)
     world.provider(sink.host, sink.port)
     world.add(world.message(), ids=["j1"])
     world.deliver()

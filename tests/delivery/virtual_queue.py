@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+from mauntic_jobs.delivery.queue_calls import consumer_script
 from mauntic_jobs.lua import script
 from mauntic_jobs.stores import bullmq_scripts as scripts
 from mauntic_jobs.stores.bullmq import official_script
@@ -67,7 +68,7 @@ class VirtualQueue:
         self._blocked: deque[asyncio.Future[tuple[str, float]]] = deque()
         self._loop = loop
         self._random = random
-        self._names = {official_script(name): name for name in scripts.SCRIPTS}
+        self._names = {consumer_script(name): name for name in scripts.SCRIPTS}
         self._names[script("as_it_was_delayed") + official_script("promote-9")] = "promote-9"
 
     @property
@@ -195,7 +196,7 @@ class VirtualLink:
             popped = await self._queue.pop_marker(patience)
             await self._queue.pause()
             return popped
-        return await self._ask(self._queue.mark)
+        return await self._ask(self._queue.mark if words[0] == "ZADD" else lambda: None)
 
     def begin(self, *words: Any) -> asyncio.Future[Any]:
         return asyncio.ensure_future(self.command(*words))

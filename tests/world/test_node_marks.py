@@ -145,7 +145,7 @@ def test_what_a_lost_ledger_had_counted_is_counted_again(world: World, sink: Sin
     world.add(world.message(jobId=job, contactId=str(world.contact())))
     world.deliver()
     (row,) = world.ledger()
-    assert (row["state"], row["reason"]) == ("sent", "it was sent before the ledger lost it")
+    assert (row["state"], row["reason"]) == ("sent", "its mark in Redis says that it was sent")
     assert (counts(world), sink.messages()) == ((1, 0, "sent", False), [])
 
 
