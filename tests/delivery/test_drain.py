@@ -39,11 +39,12 @@ def due_in(world: World, job: str, seconds: float) -> None:
 
 
 def die_with(world: World, job: str, lock_seconds: float) -> None:
-    """Take the next job as a consumer that dies then, and whose lock runs out."""
+    """Take the next job as a process of ours that dies then, and whose lock runs out."""
     with closing(open_redis(world.settings)) as redis:
         taken = QueueConsumer(redis, world.base).take(int(time.time() * 1000))
         assert taken is not None
         assert taken.id == job
+        redis.command("HSET", f"{world.base}:{job}", STALLS, 1)
         redis.command("PEXPIRE", f"{world.base}:{job}:lock", int(lock_seconds * 1000))
 
 
