@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 
 from mauntic_jobs.embedded.servers import throwaway
-from mauntic_jobs.masking import masked
+from mauntic_jobs.redaction.urls import masked
 
 BENCH = Path(__file__).parent
 ROOT = BENCH.parent

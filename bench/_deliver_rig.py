@@ -16,12 +16,12 @@ from uuid import UUID, uuid4
 
 from bench._common import BENCH, ROOT, connect, statements
 from bench._processes import cpu_seconds
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
-from mauntic_jobs.stores import postgres
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres import session as postgres
+from mauntic_jobs.stores.redis.client import open_redis
 
 PEER = BENCH / "node_peer"
 # A claim that is not on the disk is no claim.

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bench._common import connect, say, statements
-from mauntic_jobs.config import load as load_settings
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
-from mauntic_jobs.stores.postgres import connect as open_store
-from mauntic_jobs.window import Unit, Window, naive
+from mauntic_jobs.settings.settings import load as load_settings
+from mauntic_jobs.stores.postgres.session import connect as open_store
+from mauntic_jobs.timekeeping.window import Unit, Window, naive
 
 _FIRST_DAY = datetime(2025, 6, 1, tzinfo=UTC)
 _ROWS_A_DAY = 1_000_000

@@ -5,14 +5,14 @@ import os
 
 import uvloop
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.consumer import Consumer
-from mauntic_jobs.delivery.decision import Decision, Done
+from mauntic_jobs.delivery.consumer.consumer import Consumer
+from mauntic_jobs.delivery.consumer.work import Work
+from mauntic_jobs.delivery.job_outcome import Decision, Done
 from mauntic_jobs.delivery.stats import ChannelStats
-from mauntic_jobs.delivery.work import Work
-from mauntic_jobs.stores.bullmq import JOB_OPTIONS
-from mauntic_jobs.stores.bullmq_job import ReceivedJob
-from mauntic_jobs.stores.redis_link import RedisLink
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.bullmq.enqueue import JOB_OPTIONS
+from mauntic_jobs.stores.bullmq.job import ReceivedJob
+from mauntic_jobs.stores.redis.async_link import RedisLink
 
 
 async def _nothing(_job: ReceivedJob, _data: str) -> Decision:

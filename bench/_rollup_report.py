@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mauntic_jobs.cli.output import print_line, print_table
+from mauntic_jobs.cli.framework.output import print_line, print_table
 
 _MOST_RATIO, _MOST_SECONDS, _MOST_MB = 1.25, 2.0, 100.0
 

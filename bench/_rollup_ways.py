@@ -10,14 +10,14 @@ import psycopg
 from psycopg.rows import DictRow
 
 from bench._common import Sample, connect, run_process, statements
-from mauntic_jobs import clock
-from mauntic_jobs.config import load as load_settings
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions
 from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.runner.run import run
+from mauntic_jobs.settings.settings import load as load_settings
 from mauntic_jobs.sql import statements as job_statements
-from mauntic_jobs.window import Window, naive
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import Window, naive
 
 # Each is committed as one transaction, as the job is.
 BARE: dict[str, tuple[str, ...]] = {

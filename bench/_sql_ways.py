@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench._common import Sample, connect, say, statements, summary
-from mauntic_jobs import clock
-from mauntic_jobs.config import load as load_settings
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.window import Window, naive
+from mauntic_jobs.settings.settings import load as load_settings
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import Window, naive
 
 _common = statements("_sql_ways")
 

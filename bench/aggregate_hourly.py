@@ -15,8 +15,8 @@ from bench._common import Sample, arguments, database, machine, say, spread, sum
 from bench._events import Events, load
 from bench._rollup_report import print_report
 from bench._rollup_ways import BARE, Ways
-from mauntic_jobs.config import Settings
-from mauntic_jobs.window import Window
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.timekeeping.window import Window
 
 _WORK_MEMS = ("4MB", "16MB", "64MB", "256MB")
 _YEAR = timedelta(days=365)

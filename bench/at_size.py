@@ -10,11 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from bench._common import ROOT, connect, machine, say, spread, statements
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
-from mauntic_jobs.stores import postgres
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres import session as postgres
 
 _SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
 _SMALL, _LARGE = str(UUID(int=7)), str(UUID(int=0))

@@ -18,15 +18,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from bench._common import connect, machine, say, spread
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.assembly import Plan
-from mauntic_jobs.delivery.engine import Engine
+from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.worker_process import Engine
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
-from mauntic_jobs.stores import postgres
-from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
+from mauntic_jobs.stores.postgres import session as postgres
+from mauntic_jobs.stores.redis.client import open_redis
 
 # Seconds before the reply to a message, and the reply to its recipient; without one the connection is closed.
 _PROVIDERS = {

@@ -8,7 +8,7 @@ import json
 from bench._common import arguments, database, machine
 from bench._events import load
 from bench._sql_ways import Ways, rows
-from mauntic_jobs.cli.output import print_json, print_table
+from mauntic_jobs.cli.framework.output import print_json, print_table
 from mauntic_jobs.jobs.generate_daily_reports import GENERATE_DAILY_REPORTS
 
 

@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 
 from bench._common import arguments, connect, database, machine, say
 from bench._events import Events, load
-from mauntic_jobs.cli.output import print_json
-from mauntic_jobs.config import load as load_settings
+from mauntic_jobs.cli.framework.output import print_json
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.request import Launcher, Report
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.runner.slots import slot_request
-from mauntic_jobs.window import naive
+from mauntic_jobs.runner.slot_request import slot_request
+from mauntic_jobs.settings.settings import load as load_settings
+from mauntic_jobs.timekeeping.window import naive
 
 _REPORT, _ROLLUP = "generate-daily-reports", "aggregate-hourly"
 _LATE = (

@@ -17,14 +17,14 @@ import psycopg
 
 from bench._common import connect, machine, say, statements
 from bench._processes import cpu_seconds
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.ledger_entries import Claim, Result, State, claim_json, result_json
+from mauntic_jobs.delivery.ledger.records import Claim, Result, State, claim_json, result_json
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements as product
-from mauntic_jobs.stores import postgres
+from mauntic_jobs.stores.postgres import session as postgres
 
 _SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum": "on"}
 _CONTACTS = 1000

@@ -8,9 +8,9 @@ import json
 from bench._common import arguments, database, machine
 from bench._events import load
 from bench._sql_ways import Ways, rows
-from mauntic_jobs.cli.output import print_json, print_table
+from mauntic_jobs.cli.framework.output import print_json, print_table
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY
-from mauntic_jobs.window import Unit
+from mauntic_jobs.timekeeping.window import Unit
 
 
 def main() -> None:

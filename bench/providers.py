@@ -23,24 +23,24 @@ import uvloop
 from psycopg.types.json import Jsonb
 
 from bench._common import BENCH, connect, machine, say, spread, statements
-from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.addresses import parse_address
-from mauntic_jobs.delivery.assembly import Plan
-from mauntic_jobs.delivery.engine import Engine
-from mauntic_jobs.delivery.mime import Email
-from mauntic_jobs.delivery.outcome import Outcome, Verdict
-from mauntic_jobs.delivery.providers.config import ProviderConfig
-from mauntic_jobs.delivery.providers.factories import factories
-from mauntic_jobs.delivery.providers.http import HttpClient, Request
-from mauntic_jobs.delivery.push import Push
-from mauntic_jobs.delivery.sms import Sms
+from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.worker_process import Engine
+from mauntic_jobs.delivery.render.mime import Email
+from mauntic_jobs.delivery.render.push import Push
+from mauntic_jobs.delivery.render.sms import Sms
+from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
+from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
+from mauntic_jobs.delivery.sending.providers.http import HttpClient, Request
+from mauntic_jobs.delivery.sending.providers.registry import factories
 from mauntic_jobs.demo.campaign import service_account
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
-from mauntic_jobs.stores import postgres
-from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
+from mauntic_jobs.stores.postgres import session as postgres
+from mauntic_jobs.stores.redis.client import open_redis
 
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "512MB"}
 _LOOK_SECONDS = 0.005

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 from bench._common import ROOT, database, machine
-from mauntic_jobs.cli.output import print_table
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.output import print_table
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
 
 _WAYS = {
     "schedule run": ("-m", "mauntic_jobs", "schedule", "run", "--quiet"),

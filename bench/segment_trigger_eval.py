@@ -15,9 +15,7 @@ from uuid import UUID
 from psycopg import Cursor
 
 from bench._common import Sample, connect, database, machine, say, statements, summary
-from mauntic_jobs import clock
-from mauntic_jobs.cli.output import print_line, print_table
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.output import print_line, print_table
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.segment_trigger_eval import SEGMENT_TRIGGER_EVAL
@@ -25,8 +23,10 @@ from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores import postgres
-from mauntic_jobs.window import Unit, Window, naive
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres import session as postgres
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import Unit, Window, naive
 
 _ORGANIZATION = UUID(int=1)
 _SEGMENT_BUCKETS = 5  # of 100: each segment holds 5 % of the contacts

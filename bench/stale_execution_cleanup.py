@@ -19,16 +19,16 @@ from threading import Event, Thread
 from typing import Any
 
 from bench._common import Sample, connect, database, machine, say, spread, statements
-from mauntic_jobs.cli.output import print_line, print_table
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.output import print_line, print_table
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.stale_execution_cleanup import STALE_EXECUTION_CLEANUP
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import connect as open_session
-from mauntic_jobs.window import Unit, Window, naive
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect as open_session
+from mauntic_jobs.timekeeping.window import Unit, Window, naive
 
 _NOW = datetime(2026, 11, 1, 3, tzinfo=UTC)
 _CUTOFF = naive(_NOW - timedelta(days=7))

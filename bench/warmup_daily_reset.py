@@ -16,9 +16,7 @@ from typing import Any
 import redis
 
 from bench._common import Sample, connect, database, machine, run_process, say, statements, summary
-from mauntic_jobs import clock
-from mauntic_jobs.cli.output import print_line, print_table
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.output import print_line, print_table
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.warmup_daily_reset import WARMUP_DAILY_RESET, WarmupDailyResetOptions
@@ -26,9 +24,11 @@ from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import connect as open_session, database_url
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect as open_session, database_url
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import Unit, Window, naive
 from mauntic_jobs.warmup.keys import dates, keys
-from mauntic_jobs.window import Unit, Window, naive
 
 _BEFORE, _TODAY, _SENDING = 4_000, 7, 5  # every fifth domain has sent 7 messages since midnight
 _MOST_SECONDS, _MOST_MB = 5.0, 150.0

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from mauntic_jobs.cli.signals import stays
+from mauntic_jobs.cli.framework.signals import stays
 
 
 def main() -> None:

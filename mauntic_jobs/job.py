@@ -9,11 +9,11 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from mauntic_jobs.catch_up import CatchUp, Which
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import RefusedError
-from mauntic_jobs.setting_types import JobSettings
-from mauntic_jobs.window import Unit, Window
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.types import JobSettings
+from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
+from mauntic_jobs.timekeeping.window import Unit, Window
 
 Row = dict[str, Any]
 

@@ -15,12 +15,12 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner, Result
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.embedded import children
+from mauntic_jobs.embedded import die_with_parent as children
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
-from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
 from tests import server_mode
 from tests.pooler import running_pgbouncer
 from tests.schemas import check_output
@@ -41,7 +41,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         if (name.startswith("MAUNTIC_") and name != "MAUNTIC_TEST_SERVER") or name in ("DATABASE_URL", "REDIS_URL"):
             monkeypatch.delenv(name)
     # A developer's own mauntic-jobs.toml must not be found.
-    monkeypatch.setattr("mauntic_jobs.config.CONFIG_FILES", (tmp_path / "mauntic-jobs.toml",))
+    monkeypatch.setattr("mauntic_jobs.settings.settings.CONFIG_FILES", (tmp_path / "mauntic-jobs.toml",))
 
 
 @pytest.fixture(autouse=True)

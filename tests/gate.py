@@ -2,7 +2,7 @@
 
 import subprocess
 
-from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.stores.postgres.session import Session
 from tests.support import wait_until
 
 _GATE = """

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.embedded import children, home
+from mauntic_jobs.embedded import die_with_parent as children, directories as home
 from mauntic_jobs.errors import MaunticJobsError
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
 from tests.support import wait_until
 
 

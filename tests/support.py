@@ -14,16 +14,16 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from mauntic_jobs import clock
 from mauntic_jobs.cli.main import application
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded import binaries
 from mauntic_jobs.job import Overlap
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.request import Launcher, Request
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.event_loop import new_event_loop
-from mauntic_jobs.stores.postgres import Session, connect
-from mauntic_jobs.window import Window, naive
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import Window, naive
 from tests.schemas import check_output
 
 # The program, with all its commands.

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.plugins import RESERVED
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.runner.ledger import list_runs
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.runner.history import list_runs
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
 from tests.support import APP, run_program, scheduled_only
 
 _PAGE = Path(__file__).parent.parent / "docs/adding-a-job.md"
@@ -76,7 +76,7 @@ def test_the_job_appears_everywhere(package: Path, direct_settings: Settings, tm
 
 _GOOD = """
 from mauntic_jobs.job import Job, JobOptions, JobResult
-from mauntic_jobs.window import Unit
+from mauntic_jobs.timekeeping.window import Unit
 JOB = Job(name="{name}", summary="s", description="d", cron="{cron}", unit=Unit.DAY, bucket=None, options=JobOptions,
           run=lambda context, window: JobResult({{}}))
 """

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 from typer.main import get_command
 
-from mauntic_jobs.config import Settings, variable
+from mauntic_jobs.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.alerts.notify import notify
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
@@ -19,10 +20,9 @@ from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.scheduler.due import Round
 from mauntic_jobs.scheduler.overview import read_overview
-from mauntic_jobs.stores.postgres import connect
-from mauntic_jobs.telemetry.alerts.alert import Alert, Cause, Severity
-from mauntic_jobs.telemetry.alerts.notify import notify
-from mauntic_jobs.written import shown
+from mauntic_jobs.settings.serialize import shown
+from mauntic_jobs.settings.settings import Settings, variable
+from mauntic_jobs.stores.postgres.session import connect
 from tests.support import APP, Event, add_events, contact, day, organization, request, utc
 
 _ROOT = Path(__file__).parent.parent

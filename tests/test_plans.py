@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from mauntic_jobs.config import Settings
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.stores.postgres.session import Session, connect
 from tests.support import contact, organization
 
 # The tables that grow with the messages, the events, the runs and the tenants.

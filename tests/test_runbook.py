@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
+from mauntic_jobs.settings.settings import Settings
 from tests.ops import faults
 from tests.ops.incident_site import Site, standing_site
 from tests.ops.rig import KEY

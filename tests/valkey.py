@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ConnectionError as NotYetError
 
-from mauntic_jobs.embedded import binaries, children, home
+from mauntic_jobs.embedded import binaries, die_with_parent as children, directories as home
 from mauntic_jobs.embedded.servers import Servers
 from tests.support import wait_until
 

@@ -8,7 +8,7 @@ create_worker(queue, lambda job: print(job.name)).run()
 from mauntic_jobs.bullmq.queue import Queue
 from mauntic_jobs.bullmq.schedules import Registration, ScheduledJob, register_scheduled_jobs, unregister_scheduled_jobs
 from mauntic_jobs.bullmq.worker import JobHandler, Worker, create_worker
-from mauntic_jobs.stores.bullmq_job import GiveBackError, ReceivedJob, UnrecoverableError
+from mauntic_jobs.stores.bullmq.job import GiveBackError, ReceivedJob, UnrecoverableError
 
 __all__ = [
     "GiveBackError",

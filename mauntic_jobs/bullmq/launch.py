@@ -10,17 +10,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mauntic_jobs import clock
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.errors import ClockSkewError, ExitCode, MaunticJobsError
 from mauntic_jobs.job import Job, as_arguments
-from mauntic_jobs.runner.children import start_slot, stop_all
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored, read_stored
 from mauntic_jobs.runner.shared_time import shared_time
-from mauntic_jobs.stores.bullmq_job import GiveBackError, ReceivedJob, UnrecoverableError
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.runner.subprocesses import start_slot, stop_all
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.bullmq.job import GiveBackError, ReceivedJob, UnrecoverableError
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.cron import latest_slot
 
 _DONE = {ExitCode.DONE, ExitCode.PARTIAL, ExitCode.ALERT_UNDELIVERABLE}
 # What may be otherwise a little later. The others need somebody to look, and four attempts would not change them.

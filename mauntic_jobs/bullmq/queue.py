@@ -5,11 +5,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.job import Job
-from mauntic_jobs.stores.bullmq_workers import worker_name
-from mauntic_jobs.stores.redis import RedisScripts, open_redis
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.bullmq.workers import worker_name
+from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
 
 
 @dataclass(frozen=True)

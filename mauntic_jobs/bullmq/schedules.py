@@ -7,11 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from mauntic_jobs import clock
 from mauntic_jobs.bullmq.queue import Queue
-from mauntic_jobs.cron import check_cron, next_slot
-from mauntic_jobs.stores.bullmq_iteration import milliseconds
-from mauntic_jobs.stores.bullmq_schedulers import (
+from mauntic_jobs.stores.bullmq.iteration import milliseconds
+from mauntic_jobs.stores.bullmq.job_schedulers import (
     Scheduler,
     add_scheduler,
     has_next,
@@ -19,7 +17,9 @@ from mauntic_jobs.stores.bullmq_schedulers import (
     remove_scheduler,
     scheduler_names,
 )
-from mauntic_jobs.stores.redis import RedisScripts
+from mauntic_jobs.stores.redis.client import RedisScripts
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.cron import check_cron, next_slot
 
 # Jobs of our schedulers carry this in their data, and by it the schedulers are told from others'.
 _MARK = {"registeredBy": "mauntic-jobs"}

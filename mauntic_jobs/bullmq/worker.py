@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 from threading import Event, RLock, Thread
 from typing import Any, TypeVar
 
-from mauntic_jobs import clock
 from mauntic_jobs.bullmq.queue import Queue
 from mauntic_jobs.errors import ConfigurationError, MaunticJobsError
-from mauntic_jobs.stores.bullmq_consumer import QueueConsumer
-from mauntic_jobs.stores.bullmq_iteration import milliseconds, next_iteration
-from mauntic_jobs.stores.bullmq_job import GiveBackError, ReceivedJob, UnrecoverableError, received
-from mauntic_jobs.stores.bullmq_scripts import LOCK_GONE, LOCK_MILLISECONDS, Taken
-from mauntic_jobs.telemetry.scrub import scrub
+from mauntic_jobs.redaction.text import scrub
+from mauntic_jobs.stores.bullmq.commands import LOCK_GONE, LOCK_MILLISECONDS, Taken
+from mauntic_jobs.stores.bullmq.consumer import QueueConsumer
+from mauntic_jobs.stores.bullmq.iteration import milliseconds, next_iteration
+from mauntic_jobs.stores.bullmq.job import GiveBackError, ReceivedJob, UnrecoverableError, received
+from mauntic_jobs.timekeeping import clock
 
 # What is done with a job: it returns a value that JSON can hold. An exception fails the attempt; UnrecoverableError
 # fails the job, and GiveBackError leaves it to others as if it had never been taken.

@@ -6,17 +6,17 @@ from typing import Annotated
 
 import typer
 
-from mauntic_jobs import clock
-from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.alerts import ledger
 from mauntic_jobs.cli.documents.alerts import AlertJson, ChannelTestJson
-from mauntic_jobs.cli.options import Wide
-from mauntic_jobs.cli.output import print_json, print_table
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.framework.options import Wide
+from mauntic_jobs.cli.framework.output import print_json, print_table
 from mauntic_jobs.errors import ConfigurationError, ExitCode, UsageError
 from mauntic_jobs.job import Row
-from mauntic_jobs.stores.postgres import connect
-from mauntic_jobs.telemetry.alerts import ledger
-from mauntic_jobs.window import parse_ago
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import parse_ago
 
 app = new_app("Alerts: what was told to whom, and whether the channels work.")
 
@@ -65,8 +65,8 @@ def list_alerts(
 
 
 def _tried(settings: Settings, number: int | None) -> list[ChannelTestJson]:
-    from mauntic_jobs.telemetry.alerts.notice import trial_notice
-    from mauntic_jobs.telemetry.alerts.sending import attempt, channels_of
+    from mauntic_jobs.alerts.dispatch import attempt, channels_of
+    from mauntic_jobs.alerts.notice import trial_notice
 
     channels = channels_of(settings)
     rows: list[ChannelTestJson] = []

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from mauntic_jobs.cli.command import ConfigFile, JsonOutput, command, new_app
 from mauntic_jobs.cli.documents.installation import SettingJson
-from mauntic_jobs.cli.output import print_json, print_table, say
-from mauntic_jobs.config import Settings, load, variable
-from mauntic_jobs.written import shown
+from mauntic_jobs.cli.framework.command import ConfigFile, JsonOutput, command, new_app
+from mauntic_jobs.cli.framework.output import print_json, print_table, say
+from mauntic_jobs.settings.serialize import shown
+from mauntic_jobs.settings.settings import Settings, load, variable
 
 app = new_app("The settings: where each comes from, and what it is.")
 

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from mauntic_jobs import clock
-from mauntic_jobs.cli.command import command
-from mauntic_jobs.cli.job_output import progress
+from mauntic_jobs.cli.framework.command import command
+from mauntic_jobs.cli.job.output import progress
+from mauntic_jobs.timekeeping import clock
 
 
 def register_demo(app: typer.Typer) -> None:

@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 import typer
 from pydantic import SecretStr
 
-from mauntic_jobs import clock
-from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.documents.installation import ServersJson
-from mauntic_jobs.cli.job_output import progress
-from mauntic_jobs.cli.output import plural, print_fields, print_json, print_line, say
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.framework.output import plural, print_fields, print_json, print_line, say
+from mauntic_jobs.cli.job.output import progress
 from mauntic_jobs.errors import ExitCode, UnavailableError
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.timekeeping import clock
 
 app = new_app("Development servers on this machine: Postgres and Valkey, and the platform's tables in them.")
 
@@ -122,7 +122,7 @@ def _psql_environment(database_url: str) -> dict[str, str]:
 def _load_sample(settings: Settings) -> None:
     from mauntic_jobs.demo.audience import load_audience
     from mauntic_jobs.demo.sample import DAYS, is_empty, load_sample
-    from mauntic_jobs.stores.postgres import connect
+    from mauntic_jobs.stores.postgres.session import connect
 
     with connect(settings) as session:
         if not is_empty(session):

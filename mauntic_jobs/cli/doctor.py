@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mauntic_jobs import clock
-from mauntic_jobs.cli.command import JsonOutput, command
 from mauntic_jobs.cli.documents.installation import DoctorJson
-from mauntic_jobs.cli.output import plural, print_json, print_line, print_rich, terminal_width
-from mauntic_jobs.cli.table_layout import wrapped
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.command import JsonOutput, command
+from mauntic_jobs.cli.framework.output import plural, print_json, print_line, print_rich, terminal_width
+from mauntic_jobs.cli.framework.table_layout import wrapped
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import jobs
 from mauntic_jobs.ops.doctor.finding import Finding, Severity
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.timekeeping import clock
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -48,7 +48,7 @@ def doctor(
     Exits 1 if there is an error, 0 if there are warnings only.
     """
     from mauntic_jobs.ops.doctor.check import Site
-    from mauntic_jobs.ops.doctor.examine import examine
+    from mauntic_jobs.ops.doctor.run_checks import examine
 
     scheduled = [job.configured(settings) for job in jobs().values()]
     findings = list(examine(Site(settings, scheduled, clock.now, crontab, fly)))

@@ -6,17 +6,17 @@ from uuid import UUID, uuid4
 
 import typer
 
-from mauntic_jobs import clock
-from mauntic_jobs.cli.command import command
-from mauntic_jobs.cli.output import plural, print_line
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.command import command
+from mauntic_jobs.cli.framework.output import plural, print_line
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.errors import UsageError
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
-from mauntic_jobs.stores.postgres import connect
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping import clock
 
 _FIELDS = {"email": "emailAddress", "sms": "phoneNumber", "push": "deviceToken"}
 _BATCH = 1000

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mauntic_jobs.cli.command import command
+from mauntic_jobs.cli.framework.command import command
 
 
 def register_help(app: typer.Typer) -> None:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs import __version__
-from mauntic_jobs.cli.command import new_app
-from mauntic_jobs.cli.output import print_line
+from mauntic_jobs.cli.framework.command import new_app
+from mauntic_jobs.cli.framework.output import print_line
 
 _HELP = (
     "Scheduled jobs and message delivery for the Mauntic marketing platform.\n\n"
@@ -22,6 +22,8 @@ _COMPLETION = "_MAUNTIC_JOBS_COMPLETE"
 _GROUPS = frozenset(
     ("alerts", "config", "db", "deliveries", "dev", "dlq", "monitor", "outbox", "providers", "runs", "schedule")
 )
+# Commands with a folder of their own.
+_FOLDERS = frozenset(("db", "deliver", "deliveries", "dlq", "schedule", "status"))
 _COMMANDS = (
     *("status", "metrics", "schedule", "work", "deliver", "enqueue", "deliveries", "dlq", "providers", "runs"),
     "recover",
@@ -43,12 +45,14 @@ def application(only: str | None = None) -> typer.Typer:
     app = new_app(_HELP, auto_envvar_prefix="MAUNTIC", completion=True)
     app.callback(help=_HELP)(_root)
     if only not in _COMMANDS:
-        import_module("mauntic_jobs.cli.jobs").register_jobs(app)
+        import_module("mauntic_jobs.cli.job.commands").register_jobs(app)
     if any(each.name == only for each in app.registered_commands):
         return _in_panels(app)
     for name in _COMMANDS:
         if only not in _COMMANDS or name == only:
-            module = import_module(f"mauntic_jobs.cli.{name}")
+            module = import_module(
+                f"mauntic_jobs.cli.{name}.commands" if name in _FOLDERS else f"mauntic_jobs.cli.{name}"
+            )
             if name in _GROUPS:
                 app.add_typer(module.app, name=name)
             else:

@@ -4,16 +4,16 @@ from typing import Annotated
 
 import typer
 
-from mauntic_jobs import clock
-from mauntic_jobs.cli.command import command
-from mauntic_jobs.cli.output import print_line, say
-from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.command import command
+from mauntic_jobs.cli.framework.output import print_line, say
+from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.ops.metrics import PARTS, families
-from mauntic_jobs.ops.status import read_status
-from mauntic_jobs.stores.postgres import database_url
+from mauntic_jobs.ops.status.metrics import PARTS, families
+from mauntic_jobs.ops.status.read import read_status
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import database_url
 from mauntic_jobs.telemetry.metrics import exposition
+from mauntic_jobs.timekeeping import clock
 
 
 def register_metrics(app: typer.Typer) -> None:

@@ -5,26 +5,26 @@ from typing import Annotated, Any
 
 import typer
 
-from mauntic_jobs import clock
-from mauntic_jobs.cli.command import JsonOutput, command, new_app
+from mauntic_jobs.alerts.alert import Alert
+from mauntic_jobs.alerts.clock_skew import clock_skew
+from mauntic_jobs.alerts.notify import Notified
 from mauntic_jobs.cli.documents.alerts import FoundAlertJson, MonitorJson
-from mauntic_jobs.cli.output import print_json, print_line, print_table, say
-from mauntic_jobs.cli.schedule_jobs import scheduled_jobs
-from mauntic_jobs.cli.scraping import Scraper
-from mauntic_jobs.cli.signals import Signals
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.framework.output import print_json, print_line, print_table, say
+from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
+from mauntic_jobs.cli.framework.scraping import Scraper
+from mauntic_jobs.cli.framework.signals import Signals
 from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
 from mauntic_jobs.job import Job
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.watch import Watched, watch_all, watch_ledger
 from mauntic_jobs.runner.shared_time import compared
-from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
 from mauntic_jobs.telemetry import stderr
-from mauntic_jobs.telemetry.alerts.alert import Alert
-from mauntic_jobs.telemetry.alerts.clock_skew import clock_skew
-from mauntic_jobs.telemetry.alerts.notify import Notified
 from mauntic_jobs.telemetry.health import serve_health
-from mauntic_jobs.window import parse_duration
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import parse_duration
 
 app = new_app("What somebody has to be told without asking: alerts, and a check for a second host.")
 

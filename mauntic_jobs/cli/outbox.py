@@ -2,14 +2,14 @@
 
 from contextlib import closing
 
-from mauntic_jobs import clock
-from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.documents.installation import PublishedJson
-from mauntic_jobs.cli.output import plural, print_json, print_line
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.framework.output import plural, print_json, print_line
 from mauntic_jobs.runner.outbox import publish
-from mauntic_jobs.stores.postgres import connect
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping import clock
 
 app = new_app("The outbox: jobs that committed runs want put on BullMQ queues.")
 

@@ -10,21 +10,21 @@ from typing import Annotated
 
 import typer
 
-from mauntic_jobs import clock
-from mauntic_jobs.cli.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.documents.providers import ProviderCheckJson, ProviderJson
-from mauntic_jobs.cli.options import Org, Wide
-from mauntic_jobs.cli.output import plural, print_json, print_line, print_table, say
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.providers.keys import TYPES
+from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.framework.options import Org, Wide
+from mauntic_jobs.cli.framework.output import plural, print_json, print_line, print_table, say
+from mauntic_jobs.delivery.sending.providers.keys import TYPES
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Row
-from mauntic_jobs.ops.pace import Pace, parse_rate
-from mauntic_jobs.ops.provider_check import Check, channel_of, check_providers
-from mauntic_jobs.ops.providers import ConfiguredProvider, encrypted, list_providers
+from mauntic_jobs.ops.providers.check import Check, channel_of, check_providers
+from mauntic_jobs.ops.providers.list import ConfiguredProvider, encrypted, list_providers
+from mauntic_jobs.ops.rate_limit import Pace, parse_rate
 from mauntic_jobs.ops.release import Released, release
-from mauntic_jobs.stores.postgres import connect
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping import clock
 
 app = new_app("The providers that messages go out by, and how organizations have configured them.")
 

@@ -4,20 +4,20 @@ from typing import Annotated, Any
 
 import typer
 
-from mauntic_jobs import clock
-from mauntic_jobs.cli.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.completion import job_names, statuses
 from mauntic_jobs.cli.documents.runs import RunJson
-from mauntic_jobs.cli.options import Wide
-from mauntic_jobs.cli.output import counted, print_fields, print_json, print_table
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.framework.completion import job_names, statuses
+from mauntic_jobs.cli.framework.options import Wide
+from mauntic_jobs.cli.framework.output import counted, print_fields, print_json, print_table
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import find_job
-from mauntic_jobs.runner import ledger
+from mauntic_jobs.runner import history as ledger
 from mauntic_jobs.runner.request import Status
-from mauntic_jobs.stores.postgres import connect
-from mauntic_jobs.window import Window, parse_ago
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import Window, parse_ago
 
 app = new_app("The ledger: which job ran when, for which window, and how it ended.")
 

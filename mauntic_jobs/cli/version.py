@@ -3,8 +3,8 @@
 import typer
 
 from mauntic_jobs import __version__
-from mauntic_jobs.cli.command import command
-from mauntic_jobs.cli.output import print_line
+from mauntic_jobs.cli.framework.command import command
+from mauntic_jobs.cli.framework.output import print_line
 
 
 def register_version(app: typer.Typer) -> None:

@@ -7,24 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-from mauntic_jobs import clock
 from mauntic_jobs.bullmq import Worker, create_worker
 from mauntic_jobs.bullmq.launch import SlotLauncher
 from mauntic_jobs.bullmq.queue import queue_of
-from mauntic_jobs.cli.command import command
-from mauntic_jobs.cli.output import say
-from mauntic_jobs.cli.schedule_jobs import name_broken_jobs, scheduled_jobs
-from mauntic_jobs.cli.scraping import Scraper
-from mauntic_jobs.cli.signals import Signals
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.command import command
+from mauntic_jobs.cli.framework.output import say
+from mauntic_jobs.cli.framework.scheduled_jobs import name_broken_jobs, scheduled_jobs
+from mauntic_jobs.cli.framework.scraping import Scraper
+from mauntic_jobs.cli.framework.signals import Signals
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Job
-from mauntic_jobs.stores.postgres import database_url
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import database_url
+from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.telemetry import stderr
 from mauntic_jobs.telemetry.health import serve_health
 from mauntic_jobs.telemetry.logs import stay
-from mauntic_jobs.window import parse_duration
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import parse_duration
 
 _STUCK_SECONDS = 120
 # What a run that was stopped gets to roll back and return its job. A Redis that is away must not keep a process alive.

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from mauntic_jobs.delivery.addresses import trimmed
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.errors import JobFailedError
-from mauntic_jobs.setting_types import MessageLimits
+from mauntic_jobs.settings.types import MessageLimits
 
 LONGEST_ID = 255
 

@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, cast
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.job import Row
-from mauntic_jobs.setting_types import ChannelSettings
-from mauntic_jobs.stores.bullmq import JOB_OPTIONS, QueueJob, add_jobs
-from mauntic_jobs.stores.redis import RedisScripts
-from mauntic_jobs.stores.redis_link import RedisLink
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.types import ChannelSettings
+from mauntic_jobs.stores.bullmq.enqueue import JOB_OPTIONS, QueueJob, add_jobs
+from mauntic_jobs.stores.redis.async_link import RedisLink
+from mauntic_jobs.stores.redis.client import RedisScripts
 
 # The second number is that of a repetition, where a job with the first alone has ended.
 _OWN_JOB = re.compile(r"(d[0-9a-f]{24}-[0-9]+)(?:-([0-9]+))?")

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mauntic_jobs.delivery.outcome import Outcome
+from mauntic_jobs.delivery.sending.outcome import Outcome
 
 # What has become of a job that is tried again.
 _GOES_ON = ("retried", "deferred", "given back")

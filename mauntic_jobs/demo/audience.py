@@ -3,14 +3,14 @@
 from contextlib import closing
 from datetime import datetime, timedelta
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Row
 from mauntic_jobs.lua import script
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits, Session
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.stores.postgres.session import Limits, Session
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping.window import Unit, naive
 from mauntic_jobs.warmup.keys import dates, keys
-from mauntic_jobs.window import Unit, naive
 
 # In this order: each is made of what those before it added.
 _ADDED = (

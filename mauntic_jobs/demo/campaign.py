@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.demo.fakes import Fakes
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
-from mauntic_jobs.stores.postgres import Limits, Session
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
+from mauntic_jobs.stores.postgres.session import Limits, Session
+from mauntic_jobs.stores.redis.client import open_redis
 
 RECIPIENTS: Mapping[str, int] = {"email": 400, "sms": 60, "push": 200}
 _ADDRESSES = {"email": "emailAddress", "sms": "phoneNumber", "push": "deviceToken"}

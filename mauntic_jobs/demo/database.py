@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits, connect
+from mauntic_jobs.stores.postgres.session import Limits, connect
 
 _POLL_SECONDS = 0.1
 

@@ -5,19 +5,19 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from mauntic_jobs import clock
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.assembly import Plan
 from mauntic_jobs.delivery.channels import CHANNELS
-from mauntic_jobs.delivery.engine import Engine
+from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.worker_process import Engine
 from mauntic_jobs.demo.campaign import RECIPIENTS, add_campaign
 from mauntic_jobs.demo.fakes import Fakes, running_fakes
 from mauntic_jobs.demo.organizations import organizations
 from mauntic_jobs.demo.scenes import demand
 from mauntic_jobs.demo.stage import Stage, perform
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.window import parse_date
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import parse_date
 
 _AT_ONCE = 20
 

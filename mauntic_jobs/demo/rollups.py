@@ -6,8 +6,8 @@ from datetime import date, timedelta
 from uuid import UUID
 
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import Window
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import Window
 
 _sql = statements("demo")
 

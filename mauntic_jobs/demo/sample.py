@@ -10,8 +10,8 @@ from mauntic_jobs.demo.activity import simulate
 from mauntic_jobs.demo.organizations import PROFILES, Profile, organizations, random_uuid
 from mauntic_jobs.demo.timeline import Timeline
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits, Session
-from mauntic_jobs.window import Unit, naive
+from mauntic_jobs.stores.postgres.session import Limits, Session
+from mauntic_jobs.timekeeping.window import Unit, naive
 
 DAYS = 30
 

@@ -17,9 +17,9 @@ from mauntic_jobs.jobs.segment_trigger_eval import SEGMENT_TRIGGER_EVAL
 from mauntic_jobs.jobs.stale_execution_cleanup import STALE_EXECUTION_CLEANUP
 from mauntic_jobs.jobs.warmup_daily_reset import WARMUP_DAILY_RESET
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping.window import Unit, Window
 from mauntic_jobs.warmup.keys import keys
-from mauntic_jobs.window import Unit, Window
 
 _CAMPAIGNS = 5
 _SHOWN = 2

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.demo.organizations import Profile
 from mauntic_jobs.demo.show import Show
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.runner.backfill import run_all, split
 from mauntic_jobs.runner.request import Launcher, Request
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import Window, parse_last
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import Window, parse_last
 
 # The counters of rollups that are no longer as they were, and of what the other jobs do.
 CHANGING = ("inserted", "updated", "removed")

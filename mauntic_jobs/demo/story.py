@@ -11,7 +11,6 @@ from uuid import UUID
 from pydantic import SecretStr
 from rich.console import Console
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.demo.database import prepare
 from mauntic_jobs.demo.delivering import play_delivery
 from mauntic_jobs.demo.organizations import PROFILES, QUICK_PROFILES
@@ -23,9 +22,10 @@ from mauntic_jobs.demo.stage import CHANGING, Outcome, Progress, Stage, perform
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY
-from mauntic_jobs.runner.ledger import list_runs
-from mauntic_jobs.stores.postgres import connect
-from mauntic_jobs.window import Unit, parse_date
+from mauntic_jobs.runner.history import list_runs
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.timekeeping.window import Unit, parse_date
 
 _QUICK_DAYS = 7
 _LEDGER_ROWS = 7

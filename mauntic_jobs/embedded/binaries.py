@@ -7,7 +7,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from mauntic_jobs.embedded import home, locks
+from mauntic_jobs.embedded import directories as home, file_locks as locks
 from mauntic_jobs.errors import ConfigurationError
 
 _NOT_NEEDED = shutil.ignore_patterns("include", "doc", "*.a", "*.py", "__pycache__")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mauntic_jobs.embedded import home, locks
+from mauntic_jobs.embedded import directories as home, file_locks as locks
 from mauntic_jobs.embedded.servers import Servers, parse, read_servers, spawn
 from mauntic_jobs.embedded.supervisor import KEEP, PID, STATE, USERS
 from mauntic_jobs.errors import UnavailableError

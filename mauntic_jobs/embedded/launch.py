@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mauntic_jobs.embedded import children
+from mauntic_jobs.embedded import die_with_parent as children
 
 USER = DATABASE = "mauntic"
 # sun_path holds 104 bytes on macOS and 108 on Linux, of which Postgres's own file name takes up to 17.

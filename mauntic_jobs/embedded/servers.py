@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, cast
 
-from mauntic_jobs.embedded import binaries, home
+from mauntic_jobs.embedded import binaries, directories as home
 from mauntic_jobs.embedded.launch import Plan
 from mauntic_jobs.errors import UnavailableError
 

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mauntic_jobs.embedded import children, launch, locks
+from mauntic_jobs.embedded import die_with_parent as children, file_locks as locks, launch
+from mauntic_jobs.embedded.cleanup import PREFIX, THROWAWAY, delete, sweep
 from mauntic_jobs.embedded.launch import Plan, Server, StartError
-from mauntic_jobs.embedded.sweep import PREFIX, THROWAWAY, delete, sweep
-from mauntic_jobs.embedded.watch import Stop, Watch
+from mauntic_jobs.embedded.stop_conditions import Stop, Watch
 
 PID, STATE, USERS, KEEP = "pid", "state.json", "users", "keep"
 

@@ -2,7 +2,7 @@
 
 from mauntic_jobs.job import Transaction
 from mauntic_jobs.sql import statements
-from mauntic_jobs.window import Window
+from mauntic_jobs.timekeeping.window import Window
 
 _sql = statements("runs")
 

@@ -15,10 +15,10 @@ from mauntic_jobs.job import Context, JobResult, Row
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions, rebuild_day
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY, MonthlyUsageSummaryOptions, rebuild_month
-from mauntic_jobs.jobs.rebuild import Rebuilt
-from mauntic_jobs.setting_types import CampaignChannels
+from mauntic_jobs.jobs.rollup import Rebuilt
+from mauntic_jobs.settings.types import CampaignChannels
 from mauntic_jobs.sql import statements
-from mauntic_jobs.window import Unit, Window, naive
+from mauntic_jobs.timekeeping.window import Unit, Window, naive
 
 _DAY = timedelta(days=1)
 # More organizations than these are rebuilt with all the others of their day.

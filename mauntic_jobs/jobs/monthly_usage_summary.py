@@ -9,13 +9,13 @@ from uuid import UUID
 
 from pydantic import Field
 
-from mauntic_jobs.catch_up import CatchUp, Which
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult
-from mauntic_jobs.jobs.rebuild import Rebuild, Rebuilt, rebuild
+from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, rebuild
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.window import Unit, Window, naive
+from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
+from mauntic_jobs.timekeeping.window import Unit, Window, naive
 
 _sql = statements("monthly_usage")
 _rollups_sql = statements("event_aggregates")

@@ -6,8 +6,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from mauntic_jobs.cron import check_cron
 from mauntic_jobs.job import Job
+from mauntic_jobs.timekeeping.cron import check_cron
 
 GROUP = "mauntic_jobs.jobs"
 

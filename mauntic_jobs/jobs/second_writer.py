@@ -11,7 +11,7 @@ from typing import Any
 
 from mauntic_jobs.job import Context, Row
 from mauntic_jobs.sql import statements
-from mauntic_jobs.window import Unit, Window, naive
+from mauntic_jobs.timekeeping.window import Unit, Window, naive
 
 _HOUR = timedelta(hours=1)
 # A platform that added the hours of a longer time is noticed all the same, but not by which hours.

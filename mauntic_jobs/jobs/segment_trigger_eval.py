@@ -11,15 +11,15 @@ from uuid import UUID
 
 from pydantic import Field
 
-from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.errors import JobFailedError, StatementTimeoutError, UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
 from mauntic_jobs.segments.members import members_statement, readings_agree, readings_statement
 from mauntic_jobs.segments.trigger import SegmentTrigger, parse_trigger
-from mauntic_jobs.setting_types import Duration, SegmentReading
+from mauntic_jobs.settings.types import Duration, SegmentReading
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres_values import unreadable
-from mauntic_jobs.window import Unit, Window, naive
+from mauntic_jobs.stores.postgres.values import unreadable
+from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
+from mauntic_jobs.timekeeping.window import Unit, Window, naive
 
 _BATCH = 10_000
 

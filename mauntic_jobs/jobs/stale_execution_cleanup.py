@@ -11,12 +11,12 @@ from uuid import UUID
 
 from pydantic import Field, PositiveInt
 
-from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
-from mauntic_jobs.setting_types import Duration
+from mauntic_jobs.settings.types import Duration
 from mauntic_jobs.sql import statements
-from mauntic_jobs.window import Unit, Window, format_duration, naive
+from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
+from mauntic_jobs.timekeeping.window import Unit, Window, format_duration, naive
 
 _BATCH = 1_000
 

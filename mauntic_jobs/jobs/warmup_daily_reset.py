@@ -13,13 +13,13 @@ from uuid import UUID
 
 from pydantic import Field
 
-from mauntic_jobs.catch_up import CatchUp, Which
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row, Scripts
 from mauntic_jobs.lua import script
 from mauntic_jobs.sql import statements
+from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
+from mauntic_jobs.timekeeping.window import Unit, Window, naive
 from mauntic_jobs.warmup.keys import WARMUP, dates, keys
-from mauntic_jobs.window import Unit, Window, naive
 
 # They take Redis half a millisecond, in which it does nothing else.
 _DOMAINS_A_CALL = 50

@@ -8,7 +8,7 @@ from enum import StrEnum
 from mauntic_jobs.errors import ConflictError, JobFailedError
 from mauntic_jobs.migrations.partitions import build_on_partitions, partitioned
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits, Session
+from mauntic_jobs.stores.postgres.session import Limits, Session
 
 # A writer may add a duplicate between the move and the end of the build.
 _BUILD_ATTEMPTS = 5

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.stores.postgres.session import Session
 
 _sql = statements("partitioned_indexes")
 

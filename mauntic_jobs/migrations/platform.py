@@ -4,7 +4,7 @@ from importlib.resources import files
 
 from mauntic_jobs.errors import ConflictError, LockedError, RefusedError
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits, Session
+from mauntic_jobs.stores.postgres.session import Limits, Session
 
 SCHEMAS = ("analytics", "delivery", "journey", "crm", "content")
 

@@ -6,14 +6,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError, LockedError, RefusedError
 from mauntic_jobs.job import Row
 from mauntic_jobs.migrations.files import Migration, migrations
 from mauntic_jobs.migrations.indexes import INDEXES, IndexState, PlatformIndex, build, states, surplus
 from mauntic_jobs.migrations.partitions import partitioned
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits, Session, connect
+from mauntic_jobs.stores.postgres.session import Limits, Session, connect
 
 # The first that treats nulls as equal in a unique key.
 OLDEST_SERVER = 15

@@ -11,16 +11,16 @@ from typing import Any
 
 from mauntic_jobs.bullmq.queue import queue_of
 from mauntic_jobs.bullmq.schedules import Registration, ScheduledJob, register_scheduled_jobs
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.reconciliation import reconcile
+from mauntic_jobs.delivery.ledger.reconcile import reconcile
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.recovery.marker import Loss, close_loss, mark
 from mauntic_jobs.runner.outbox import publish
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import as_stored, read_stored
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.stores.redis import RedisScripts
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.stores.redis.client import RedisScripts
 
 _STEPS = "journey:execute-step"
 _PAGE = 500

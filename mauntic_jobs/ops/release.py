@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.pauses import LOOK_SECONDS
 from mauntic_jobs.delivery.queues import base_of
+from mauntic_jobs.delivery.sending.pauses import LOOK_SECONDS
 from mauntic_jobs.job import Row
-from mauntic_jobs.ops.pace import Pace
-from mauntic_jobs.ops.providers import ConfiguredProvider
+from mauntic_jobs.ops.providers.list import ConfiguredProvider
+from mauntic_jobs.ops.rate_limit import Pace
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores import bullmq_scripts as scripts
-from mauntic_jobs.stores.bullmq import official_script
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.stores.redis import RedisScripts
+from mauntic_jobs.stores.bullmq import commands as scripts
+from mauntic_jobs.stores.bullmq.enqueue import official_script
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.stores.redis.client import RedisScripts
 
 _sql = statements("pauses")
 _ledger_sql = statements("deliveries")

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.settlement import expire
+from mauntic_jobs.delivery.ledger.settle import expire
 from mauntic_jobs.errors import UsageError
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits, Session
-from mauntic_jobs.window import format_duration
+from mauntic_jobs.stores.postgres.session import Limits, Session
+from mauntic_jobs.timekeeping.window import format_duration
 
 _BATCH = 1000
 # Pages of a table that are looked at in one transaction: a megabyte, and about as many deliveries as a batch.

@@ -7,12 +7,12 @@ had before, unless it lost what came after.
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Row
 from mauntic_jobs.lua import script
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.stores.redis import RedisScripts
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.stores.redis.client import RedisScripts
 
 _sql = statements("redis_marker")
 

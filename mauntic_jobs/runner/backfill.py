@@ -6,7 +6,7 @@ from dataclasses import replace
 from mauntic_jobs.errors import ExitCode, RefusedError
 from mauntic_jobs.runner.request import Report, Request
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.window import Window
+from mauntic_jobs.timekeeping.window import Window
 
 
 def split(request: Request) -> list[Request]:

@@ -15,7 +15,7 @@ from mauntic_jobs.job import Overlap, Row
 from mauntic_jobs.runner.request import Request, Status
 from mauntic_jobs.runner.shared_time import MAX_SKEW, database_time, shared_time, skew_error
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits, Session, json
+from mauntic_jobs.stores.postgres.session import Limits, Session, json
 
 _POLL_SECONDS = 0.5
 # A slot whose runs were lost this often has failed: it would take down the next one, too.

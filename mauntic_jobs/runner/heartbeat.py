@@ -8,7 +8,7 @@ from typing import Self
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.runner.claim import Claim, beat
 from mauntic_jobs.runner.request import Request
-from mauntic_jobs.stores.postgres import Session, open_session
+from mauntic_jobs.stores.postgres.session import Session, open_session
 
 # A run is taken over once this many beats in a row are missing.
 _BEATS_PER_TAKEOVER = 6

@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Scripts
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
-from mauntic_jobs.stores.postgres import Limits, Session
+from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
+from mauntic_jobs.stores.postgres.session import Limits, Session
 
 _BATCH = 500
 

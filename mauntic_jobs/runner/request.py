@@ -8,10 +8,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, LockedError, MaunticJobsError, SlotClaimedError
 from mauntic_jobs.job import Job, JobOptions, Overlap, Row
-from mauntic_jobs.window import Window
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.timekeeping.window import Window
 
 
 class Launcher(StrEnum):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from mauntic_jobs.alerts.heartbeat_pings import Heartbeats
 from mauntic_jobs.errors import (
     ExitCode,
     FencedError,
@@ -18,21 +19,20 @@ from mauntic_jobs.errors import (
 )
 from mauntic_jobs.job import Context, JobResult, Overlap
 from mauntic_jobs.jobs.buckets import lock_bucket
+from mauntic_jobs.redaction.text import scrub
 from mauntic_jobs.runner import claim as claims
-from mauntic_jobs.runner.aftermath import answers_slot, never_failing, tell_end
 from mauntic_jobs.runner.claim import Claim
 from mauntic_jobs.runner.heartbeat import Heartbeat
-from mauntic_jobs.runner.numbers import leave_numbers
+from mauntic_jobs.runner.notify import answers_slot, never_failing, tell_end
 from mauntic_jobs.runner.outbox import publish
-from mauntic_jobs.runner.plausible import judged
+from mauntic_jobs.runner.plausibility import judged
 from mauntic_jobs.runner.request import Report, Request, Status
-from mauntic_jobs.runner.slots import read_remarks
-from mauntic_jobs.stores.postgres import Limits, Session, open_session
-from mauntic_jobs.stores.redis import RedisScripts, open_redis
-from mauntic_jobs.telemetry.heartbeats import Heartbeats
+from mauntic_jobs.runner.slot_request import read_remarks
+from mauntic_jobs.runner.textfile import leave_numbers
+from mauntic_jobs.stores.postgres.session import Limits, Session, open_session
+from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
 from mauntic_jobs.telemetry.logs import bind, bound
-from mauntic_jobs.telemetry.scrub import scrub
-from mauntic_jobs.window import format_duration
+from mauntic_jobs.timekeeping.window import format_duration
 
 _NOTHING = JobResult({})
 _SHORTEST_IDLE_TIMEOUT = timedelta(minutes=1)

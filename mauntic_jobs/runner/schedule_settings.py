@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from mauntic_jobs.catch_up import CatchUp, parse_catch_up
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import check_cron
 from mauntic_jobs.errors import ConfigurationError, UsageError
 from mauntic_jobs.job import Job, OptionsT, Row
-from mauntic_jobs.setting_types import JobSettings
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.types import JobSettings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.catch_up import CatchUp, parse_catch_up
+from mauntic_jobs.timekeeping.cron import check_cron
 
 _sql = statements("schedules")
 

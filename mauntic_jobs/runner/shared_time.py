@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from mauntic_jobs.errors import ClockSkewError
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import format_duration, naive
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import format_duration, naive
 
 # Hosts that follow a time server are within milliseconds. A minute moves slots to another time.
 MAX_SKEW = timedelta(minutes=1)

@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import slots
 from mauntic_jobs.errors import ClockSkewError, JobFailedError, LockedError, MaunticJobsError, UnavailableError
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.request import Launcher, Report, Status
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.runner.shared_time import shared_time
-from mauntic_jobs.runner.slots import after_others, slot_request
+from mauntic_jobs.runner.slot_request import after_others, slot_request
 from mauntic_jobs.scheduler.plan import Passed, Plan, ordered, without
 from mauntic_jobs.scheduler.slots import read_plans, record
-from mauntic_jobs.stores.postgres import Session, connect
-from mauntic_jobs.window import Window, format_duration
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.timekeeping.cron import slots
+from mauntic_jobs.timekeeping.window import Window, format_duration
 
 
 @dataclass

@@ -10,19 +10,19 @@ from datetime import UTC, datetime, timedelta
 from threading import Thread
 from typing import Any
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import next_slot
 from mauntic_jobs.errors import ExitCode, MaunticJobsError
 from mauntic_jobs.job import Job
-from mauntic_jobs.runner.children import Children
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import overruled
 from mauntic_jobs.runner.shared_time import shared_time
+from mauntic_jobs.runner.subprocesses import Children
 from mauntic_jobs.scheduler.plan import Plan, ordered, passed_lines
 from mauntic_jobs.scheduler.slots import read_plans, record
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.telemetry.health import serve_health
 from mauntic_jobs.telemetry.logs import structured
+from mauntic_jobs.timekeeping.cron import next_slot
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 

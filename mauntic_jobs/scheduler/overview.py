@@ -7,14 +7,14 @@ from heapq import merge
 from itertools import islice, repeat
 from typing import Any
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import next_slot, slots
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.schedule_settings import origin, overruled
 from mauntic_jobs.scheduler.plan import Plan
 from mauntic_jobs.scheduler.slots import read_plans
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.cron import next_slot, slots
 
 # How far back passed-over slots are counted.
 MISSED_WITHIN = timedelta(days=30)

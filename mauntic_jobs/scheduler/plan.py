@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from itertools import groupby, takewhile
 from typing import Any
 
-from mauntic_jobs.catch_up import ON_TIME, Which
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import slots
 from mauntic_jobs.job import Job
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored
 from mauntic_jobs.runner.shared_time import MAX_SKEW
-from mauntic_jobs.window import Window, format_duration
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.timekeeping.catch_up import ON_TIME, Which
+from mauntic_jobs.timekeeping.cron import slots
+from mauntic_jobs.timekeeping.window import Window, format_duration
 
 # A record of how far slots are settled that lags behind by more is brought up to date without another reason.
 _LONGEST_LAG = 100

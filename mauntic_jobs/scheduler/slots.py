@@ -7,16 +7,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mauntic_jobs import __version__
-from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Job, Row
 from mauntic_jobs.runner.claim import release_dead
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import stored_schedule
 from mauntic_jobs.runner.shared_time import MAX_SKEW
 from mauntic_jobs.scheduler.plan import Plan, SlotState, plan
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits, Session
-from mauntic_jobs.window import Window
+from mauntic_jobs.stores.postgres.session import Limits, Session
+from mauntic_jobs.timekeeping.window import Window
 
 # For how long a slot waits that was lost for the second time; meanwhile later ones are run.
 _PAUSE_AFTER_LOSS = timedelta(minutes=5)

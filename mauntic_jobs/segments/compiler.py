@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Composable, Identifier, Placeholder
 
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.segments.criteria import Condition, Criteria, Operator
-from mauntic_jobs.window import naive, parse_instant
+from mauntic_jobs.timekeeping.window import naive, parse_instant
 
 
 class Kind(StrEnum):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from mauntic_jobs.errors import JobFailedError
-from mauntic_jobs.setting_types import SegmentReading
+from mauntic_jobs.settings.types import SegmentReading
 
 MOST_CONDITIONS = 200
 MOST_ITEMS = 1_000

@@ -9,7 +9,7 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.segments.compiler import Compiler
 from mauntic_jobs.segments.criteria import parse_criteria
 from mauntic_jobs.segments.platform_compiler import PlatformCompiler
-from mauntic_jobs.setting_types import SegmentReading
+from mauntic_jobs.settings.types import SegmentReading
 from mauntic_jobs.sql import statements
 
 _COMPILERS = {SegmentReading.STRICT: Compiler, SegmentReading.PLATFORM: PlatformCompiler}

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mauntic_jobs.errors import JobFailedError
-from mauntic_jobs.window import naive
+from mauntic_jobs.timekeeping.window import naive
 
 # About a century: more is a mistake, and would leave the calendar.
 _Days = Annotated[int, Field(ge=1, le=36_500)]

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler
 from threading import Thread
 from typing import Any
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.telemetry.http_server import ShortServer
 
 Check = Callable[[], tuple[bool, Mapping[str, Any]]]

@@ -13,8 +13,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.telemetry.scrub import scrub
+from mauntic_jobs.redaction.text import scrub
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.telemetry.stderr import write_line
 
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("bound", default=MappingProxyType({}))

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 
-from mauntic_jobs.printable import printable
+from mauntic_jobs.redaction.printable import printable
 
 MAX_WAITING_LINES = 2_000
 _FLUSH_SECONDS = 2.0

@@ -3,10 +3,10 @@
 from contextlib import closing
 from typing import Any
 
-from mauntic_jobs import clock
 from mauntic_jobs.bullmq import Queue
-from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
-from mauntic_jobs.stores.bullmq_iteration import milliseconds
+from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
+from mauntic_jobs.stores.bullmq.iteration import milliseconds
+from mauntic_jobs.timekeeping import clock
 
 
 def now_ms() -> int:

@@ -6,17 +6,17 @@ from threading import Thread
 
 import pytest
 
-from mauntic_jobs import clock
 from mauntic_jobs.bullmq import GiveBackError, Queue, ReceivedJob, UnrecoverableError, create_worker
 from mauntic_jobs.bullmq.launch import SlotLauncher
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.errors import ClockSkewError, ConfigurationError
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.schedule_settings import store
-from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.cron import latest_slot
 from tests.bullmq.queues import ids_in, now_ms
 from tests.support import wait_until
 

@@ -4,7 +4,6 @@ from contextlib import closing
 
 import pytest
 
-from mauntic_jobs import clock
 from mauntic_jobs.bullmq import (
     Queue,
     Registration,
@@ -13,7 +12,8 @@ from mauntic_jobs.bullmq import (
     unregister_scheduled_jobs,
 )
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.stores.bullmq_consumer import QueueConsumer
+from mauntic_jobs.stores.bullmq.consumer import QueueConsumer
+from mauntic_jobs.timekeeping import clock
 from tests.bullmq.queues import ask, ids_in, now_ms
 
 

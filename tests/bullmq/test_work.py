@@ -11,16 +11,16 @@ from urllib.request import urlopen
 
 import pytest
 
-from mauntic_jobs import clock
 from mauntic_jobs.bullmq import Queue
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import latest_slot
-from mauntic_jobs.embedded.children import free_port
+from mauntic_jobs.embedded.die_with_parent import free_port
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.runner.ledger import list_runs
-from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
-from mauntic_jobs.stores.bullmq_consumer import QueueConsumer
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.runner.history import list_runs
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.bullmq.consumer import QueueConsumer
+from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.cron import latest_slot
 from tests.bullmq.queues import ask, fields_of, ids_in, now_ms
 from tests.support import Event, add_events, contact, organization, run_program, start_program, wait_until
 

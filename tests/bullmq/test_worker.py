@@ -17,9 +17,9 @@ from mauntic_jobs.bullmq import (
     register_scheduled_jobs,
 )
 from mauntic_jobs.errors import UnavailableError
-from mauntic_jobs.stores.bullmq_consumer import QueueConsumer
-from mauntic_jobs.stores.bullmq_job import ReceivedJob
-from mauntic_jobs.stores.bullmq_scripts import Taken
+from mauntic_jobs.stores.bullmq.commands import Taken
+from mauntic_jobs.stores.bullmq.consumer import QueueConsumer
+from mauntic_jobs.stores.bullmq.job import ReceivedJob
 from tests.bullmq.queues import add, ask, fields_of, ids_in, now_ms
 from tests.support import wait_until
 

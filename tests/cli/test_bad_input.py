@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mauntic_jobs import clock
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.migrations.platform import create_platform
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.timekeeping import clock
 from tests.support import Event, add_events, contact, organization, role, run_program, stored_rollups, utc
 
 HIDDEN = "hunter2"

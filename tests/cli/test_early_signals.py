@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mauntic_jobs.cli.signals import stays
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.signals import stays
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.settings.settings import Settings
 from tests.support import start_program, wait_until
 
 

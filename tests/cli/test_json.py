@@ -10,13 +10,13 @@ from pydantic import ValidationError
 
 from mauntic_jobs.cli.documents.runs import RunJson
 from mauntic_jobs.cli.documents.schedule import SlotJson
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner import claim as claims
-from tests.dead_letters.failing import fail_jobs, hours_ago, program
+from mauntic_jobs.settings.settings import Settings
 from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World, new_world
+from tests.ops.dead_letters.failing import fail_jobs, hours_ago, program
 from tests.schemas import DIRECTORY, Words, check, check_output, file_of, printed, schemas, with_option
 from tests.support import Event, add_events, contact, day, organization, request, scheduled_only
 

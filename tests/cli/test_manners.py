@@ -15,15 +15,15 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from mauntic_jobs import clock
 from mauntic_jobs.cli.main import _COMMANDS, _PANELS, application
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.plugins import RESERVED
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.runner import claim as claims
-from mauntic_jobs.runner.ledger import list_runs
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.runner.history import list_runs
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.timekeeping import clock
 from tests.support import (
     APP,
     Event,
@@ -473,7 +473,7 @@ def test_a_command_loads_no_more_than_it_needs() -> None:
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in process.stdout.split()}
     assert not loaded & {"httpx2", "botocore", "phonenumbers", "google", "prometheus_client", "uvloop", "bullmq"}
-    assert "mauntic_jobs.delivery.engine" not in process.stdout.split()
+    assert "mauntic_jobs.delivery.process.worker_process" not in process.stdout.split()
 
 
 @pytest.mark.parametrize("name", ["aggregate-hourly", *sorted(RESERVED)])

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery import sending
 from mauntic_jobs.delivery.addresses import parse_address
-from mauntic_jobs.delivery.mime import Email
-from mauntic_jobs.delivery.outcome import Outcome
-from mauntic_jobs.delivery.providers.config import ProviderConfig
-from mauntic_jobs.delivery.providers.factories import factories
-from mauntic_jobs.delivery.providers.http import HttpClient
-from mauntic_jobs.delivery.providers.provider import Provider
+from mauntic_jobs.delivery.render.mime import Email
+from mauntic_jobs.delivery.sending import failover as sending
+from mauntic_jobs.delivery.sending.outcome import Outcome
+from mauntic_jobs.delivery.sending.providers.base import Provider
+from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
+from mauntic_jobs.delivery.sending.providers.http import HttpClient
+from mauntic_jobs.delivery.sending.providers.registry import factories
+from mauntic_jobs.settings.settings import Settings
 from tests.delivery.fake_api import Reply, Taken
 from tests.delivery.world import World
 from tests.support import run_on_loop

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
+from mauntic_jobs.settings.settings import Settings
 from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World, new_world
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.embedded import children
+from mauntic_jobs.embedded import die_with_parent as children
 from tests.delivery.postfix import ended_with_parent
 from tests.delivery.postfix_services import LOGIN
 from tests.support import wait_until

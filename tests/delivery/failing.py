@@ -7,9 +7,9 @@ import os
 import signal
 from datetime import timedelta
 
-from mauntic_jobs import clock
 from mauntic_jobs.cli.main import main
 from mauntic_jobs.delivery import failpoints
+from mauntic_jobs.timekeeping import clock
 
 POINTS = (
     *("taken", "before-claim", "after-claim", "before-content", "after-content"),

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from mauntic_jobs.delivery.providers.config import encrypt
+from mauntic_jobs.delivery.sending.providers.config import encrypt
 from tests.delivery import fake_fcm, fake_twilio
 from tests.delivery.canaries import Canary, names, secret
 from tests.delivery.echo import GRANTED, Echo

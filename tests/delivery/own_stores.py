@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import mkdtemp
 from urllib.parse import urlsplit
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.embedded import binaries, children, home, launch
+from mauntic_jobs.embedded import binaries, die_with_parent as children, directories as home, launch
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
 from tests.support import wait_until
 
 

@@ -14,7 +14,7 @@ from typing import IO
 
 import pytest
 
-from mauntic_jobs.embedded import children
+from mauntic_jobs.embedded import die_with_parent as children
 from tests.support import wait_until
 
 _MAIN = """

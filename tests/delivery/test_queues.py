@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mauntic_jobs.delivery.queues import lengths
-from mauntic_jobs.stores.redis_link import RedisLink
+from mauntic_jobs.stores.redis.async_link import RedisLink
 from tests.delivery.world import World
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.cli.deliver import _health
+from mauntic_jobs.cli.deliver.commands import _health
 from mauntic_jobs.delivery.stats import BUCKETS, ChannelStats, merged
 
 

@@ -15,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from mauntic_jobs.delivery.queue_calls import consumer_script
+from mauntic_jobs.delivery.consumer.queue_calls import consumer_script
 from mauntic_jobs.lua import script
-from mauntic_jobs.stores import bullmq_scripts as scripts
-from mauntic_jobs.stores.bullmq import official_script
+from mauntic_jobs.stores.bullmq import commands as scripts
+from mauntic_jobs.stores.bullmq.enqueue import official_script
 
 EPOCH = datetime(2026, 10, 1, tzinfo=UTC)
 _SLOWEST_SECONDS = 0.004

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.assembly import Plan
 from mauntic_jobs.delivery.channels import CHANNELS
-from mauntic_jobs.delivery.engine import Engine
+from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.worker_process import Engine
 from mauntic_jobs.job import Row
-from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
-from mauntic_jobs.stores.postgres import Session, connect
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.stores.redis.client import open_redis
 from tests.support import run_on_loop, wait_until
 
 DAY = timedelta(days=1)

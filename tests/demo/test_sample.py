@@ -9,15 +9,15 @@ from uuid import UUID
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.demo.activity import simulate
 from mauntic_jobs.demo.organizations import PROFILES, QUICK_PROFILES, Profile, organizations
 from mauntic_jobs.demo.sample import DAYS, is_empty, late_events, load_sample
 from mauntic_jobs.demo.timeline import Timeline
 from mauntic_jobs.job import Row
 from mauntic_jobs.runner.backfill import run_all, split
-from mauntic_jobs.stores.postgres import Session, connect
-from mauntic_jobs.window import Unit, parse_last
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.timekeeping.window import Unit, parse_last
 from tests.support import Event, reference_rollups, request, stored_rollups, utc
 
 _NOW = utc("2026-10-20T09:30")

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import redis
 
-from mauntic_jobs.embedded import dev, home, locks
+from mauntic_jobs.embedded import dev, directories as home, file_locks as locks
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ConfigurationError
 from tests.support import wait_until

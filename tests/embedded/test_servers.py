@@ -19,12 +19,12 @@ import psycopg
 import pytest
 import redis
 
-from mauntic_jobs.embedded import binaries, children, home, locks
+from mauntic_jobs.embedded import binaries, die_with_parent as children, directories as home, file_locks as locks
+from mauntic_jobs.embedded.cleanup import PREFIX, THROWAWAY, sweep
 from mauntic_jobs.embedded.launch import Plan
 from mauntic_jobs.embedded.servers import Servers, throwaway
+from mauntic_jobs.embedded.stop_conditions import Watch
 from mauntic_jobs.embedded.supervisor import Supervisor
-from mauntic_jobs.embedded.sweep import PREFIX, THROWAWAY, sweep
-from mauntic_jobs.embedded.watch import Watch
 from mauntic_jobs.errors import ConfigurationError, UnavailableError
 from tests.support import wait_until
 

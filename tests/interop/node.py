@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.embedded import locks
+from mauntic_jobs.embedded import file_locks as locks
 
 HERE = Path(__file__).parent
 PACKAGES = ["bullmq", "bullmq-5"]

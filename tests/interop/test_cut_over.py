@@ -13,13 +13,13 @@ from uuid import UUID
 import pytest
 from typer.testing import CliRunner
 
-from mauntic_jobs import clock
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.ops.doctor import platform
 from mauntic_jobs.ops.doctor.check import Service, Site
+from mauntic_jobs.ops.doctor.checks import platform
 from mauntic_jobs.ops.doctor.finding import Finding, Severity
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping import clock
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 from tests.interop.node import HERE, PACKAGES, node

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
-from tests.dead_letters.failing import STEPS, program
+from mauntic_jobs.settings.settings import Settings
 from tests.delivery.world import World, new_world
 from tests.interop.node import PACKAGES, node
+from tests.ops.dead_letters.failing import STEPS, program
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ from uuid import uuid4
 
 import pytest
 
-from mauntic_jobs import clock
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.ops.doctor import clocks, queues
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
+from mauntic_jobs.ops.doctor.checks import clocks, queues
 from mauntic_jobs.ops.doctor.finding import Finding, Severity
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping import clock
 from tests.interop.node import PACKAGES, node
 
 _QUEUE = "aggregate-hourly"

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from mauntic_jobs.delivery.providers.config import encrypt, read_config
+from mauntic_jobs.delivery.sending.providers.config import encrypt, read_config
 from tests.interop.node import node, require
 
 KEY = "00112233445566778899aabbccddeeff" * 2

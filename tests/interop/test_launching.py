@@ -10,16 +10,16 @@ from uuid import uuid4
 
 import pytest
 
-from mauntic_jobs import clock
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import latest_slot, next_slot
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.runner.ledger import list_runs
-from mauntic_jobs.stores.postgres import connect
-from mauntic_jobs.stores.redis import open_redis
-from mauntic_jobs.window import Unit, Window
+from mauntic_jobs.runner.history import list_runs
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.cron import latest_slot, next_slot
+from mauntic_jobs.timekeeping.window import Unit, Window
 from tests.interop.node import node
 from tests.support import run_program, start_program, wait_until
 

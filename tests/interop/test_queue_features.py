@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs import clock
 from mauntic_jobs.bullmq import Queue, create_worker
-from mauntic_jobs.ops.status import read_status
-from mauntic_jobs.ops.status_findings import findings
-from mauntic_jobs.stores.bullmq_iteration import milliseconds
-from mauntic_jobs.stores.bullmq_workers import foreign_workers
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.ops.status.findings import findings
+from mauntic_jobs.ops.status.read import read_status
+from mauntic_jobs.stores.bullmq.iteration import milliseconds
+from mauntic_jobs.stores.bullmq.workers import foreign_workers
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping import clock
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 from tests.interop.node import HERE, PACKAGES, node

@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.stale_execution_cleanup import STALE_EXECUTION_CLEANUP
 from mauntic_jobs.runner.request import Launcher, Report, Request
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import Window, naive
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import Window, naive
 from tests.support import contact, day, organization, utc
 
 NOW = utc("2026-11-01T03:00")

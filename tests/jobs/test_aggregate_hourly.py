@@ -2,13 +2,13 @@ from datetime import date, timedelta
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, RefusedError, UsageError
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import Window
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import Window
 from tests.support import Event, add_events, contact, day, organization, reference_rollups, request, stored_rollups, utc
 
 ACME, GLOBEX = organization(1), organization(2)

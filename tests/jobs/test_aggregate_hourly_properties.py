@@ -7,13 +7,13 @@ from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings as hypothesis_settings, strategies as st
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Context, JobResult, Overlap
 from mauntic_jobs.runner.backfill import run_all, split
 from mauntic_jobs.runner.request import Report, Request, Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import Unit, Window
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import Unit, Window
 from tests.support import Event, add_events, contact, day, organization, reference_rollups, request, stored_rollups, utc
 
 _HOUR = timedelta(hours=1)

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mauntic_jobs.cli.status_json import as_json
-from mauntic_jobs.cli.status_screen import screen
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.status.as_json import as_json
+from mauntic_jobs.cli.status.screen import screen
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.ops.status import LateEvents, read_status
-from mauntic_jobs.ops.status_findings import findings
+from mauntic_jobs.ops.status.findings import findings
+from mauntic_jobs.ops.status.read import LateEvents, read_status
 from mauntic_jobs.runner.request import Launcher, Report
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.runner.slots import slot_request
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import naive
+from mauntic_jobs.runner.slot_request import slot_request
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import naive
 from tests.support import Event, contact, organization, reference_rollups, stored_rollups, utc
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

@@ -6,16 +6,16 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
-from mauntic_jobs.cli.job_window import window_of
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.job.window import window_of
 from mauntic_jobs.errors import ExitCode, RefusedError, UsageError
 from mauntic_jobs.job import Context, JobResult
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.backfill import run_all, split
 from mauntic_jobs.runner.request import Report, Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import Session, connect
-from mauntic_jobs.window import Unit, Window
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.timekeeping.window import Unit, Window
 from tests.support import (
     Event,
     Rollups,

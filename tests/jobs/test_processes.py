@@ -13,17 +13,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from mauntic_jobs import clock
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.lua import script
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.request import Status
-from mauntic_jobs.stores.postgres import Session, connect
-from mauntic_jobs.stores.redis import RedisScripts, open_redis
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import Unit, naive
 from mauntic_jobs.warmup.keys import dates, keys
-from mauntic_jobs.window import Unit, naive
 from tests.gate import Gate
 from tests.jobs.executions import Execution, store
 from tests.support import Event, add_events, contact, organization, start_program, utc, wait_until

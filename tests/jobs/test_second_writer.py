@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.runner.request import Report
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import Window
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import Window
 from tests.support import Event, add_events, contact, organization, request, stored_rollups, utc
 
 DAY = utc("2026-10-05T00:00")

@@ -8,18 +8,18 @@ from uuid import UUID, uuid4
 import pytest
 from redis import Redis
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.job import Context, JobResult, Overlap
 from mauntic_jobs.jobs.segment_trigger_eval import SEGMENT_TRIGGER_EVAL
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.outbox import publish
 from mauntic_jobs.runner.request import Launcher, Report, Request, Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.stores.redis import open_redis
-from mauntic_jobs.window import Unit, Window, naive
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping.window import Unit, Window, naive
 from tests.support import organization, utc
 
 NOW = utc("2026-10-05T10:00")

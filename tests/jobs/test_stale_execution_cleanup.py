@@ -6,12 +6,12 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.jobs.stale_execution_cleanup import STALE_EXECUTION_CLEANUP
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
 from tests.jobs.executions import (
     ACTION,
     CUTOFF,

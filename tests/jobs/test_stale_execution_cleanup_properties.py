@@ -10,14 +10,14 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ContentionError
 from mauntic_jobs.job import Context, JobResult, Row
 from mauntic_jobs.jobs.stale_execution_cleanup import _sql
 from mauntic_jobs.runner.request import Request
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import Window
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import Window
 from tests.jobs.executions import (
     ACTION,
     CUTOFF,

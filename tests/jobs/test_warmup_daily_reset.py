@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.runner.ledger import list_runs
-from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.runner.history import list_runs
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import Window
 from mauntic_jobs.warmup.keys import keys
-from mauntic_jobs.window import Window
 from tests.jobs.warmup import (
     ACCOUNT,
     ACME,

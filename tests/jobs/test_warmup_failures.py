@@ -14,17 +14,17 @@ from urllib.parse import urlsplit
 import pytest
 from redis import Redis
 
-from mauntic_jobs import clock
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.lua import script
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.request import Status
-from mauntic_jobs.stores.postgres import Session, connect
-from mauntic_jobs.stores.redis import open_redis
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import naive
 from mauntic_jobs.warmup.keys import dates, keys
-from mauntic_jobs.window import naive
 from tests.jobs.warmup import ACCOUNT, ACME, COUNTER, MAIL, TODAY, add_domains, changed, count, outcomes, run_job
 from tests.support import start_program, wait_until
 
@@ -106,7 +106,7 @@ def _cut_off_once(url: str, after_bytes: int) -> Iterator[str]:
 def test_a_connection_lost_halfway_is_tried_again_and_nothing_is_reset_twice(
     settings: Settings, session: Session, client: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mauntic_jobs.stores.redis._BATCH_VALUES", 300)
+    monkeypatch.setattr("mauntic_jobs.stores.redis.client._BATCH_VALUES", 300)
     domains = [f"mail{number:03}.acme.com" for number in range(400)]
     add_domains(session, *domains)
     counters = [keys(ACME, domain)[0] for domain in domains]

@@ -3,16 +3,16 @@
 from datetime import date, timedelta
 from typing import Any
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode, RefusedError
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.runner.request import Launcher, Report, Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.runner.slots import slot_request
-from mauntic_jobs.setting_types import ScheduledShrink
-from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.runner.slot_request import slot_request
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.types import ScheduledShrink
+from mauntic_jobs.stores.postgres.session import Session, connect
 from tests.support import (
     Event,
     add_events,

@@ -3,14 +3,14 @@
 from datetime import date
 from typing import Any
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.lua import script
 from mauntic_jobs.runner.request import Report
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import Unit, Window
 from mauntic_jobs.warmup.keys import dates, keys
-from mauntic_jobs.window import Unit, Window
 from tests.support import organization, request, utc
 
 ACME = organization(1)

@@ -7,13 +7,13 @@ from uuid import UUID
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConflictError, JobFailedError, LockedError
 from mauntic_jobs.migrations.indexes import INDEXES, IndexState, states
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import inspect, script, upgrade
-from mauntic_jobs.stores.postgres import Limits, Session, connect
-from mauntic_jobs.window import naive
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Limits, Session, connect
+from mauntic_jobs.timekeeping.window import naive
 from tests.support import contact, organization, psql, run_program, utc, wait_until
 
 ROLLUPS, STATISTICS = "analytics.event_aggregates", "analytics.campaign_daily_stats"

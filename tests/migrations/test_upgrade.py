@@ -5,13 +5,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError, ExitCode, JobFailedError, LockedError, RefusedError
 from mauntic_jobs.migrations.files import Migration, migrations
 from mauntic_jobs.migrations.indexes import INDEXES, IndexState
 from mauntic_jobs.migrations.platform import SCHEMAS, create_platform
 from mauntic_jobs.migrations.upgrade import inspect, upgrade
-from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
 from tests.support import psql, role, run_program
 
 DESCRIBE = (

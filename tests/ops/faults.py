@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mauntic_jobs.delivery.providers.config import encrypt
+from mauntic_jobs.delivery.sending.providers.config import encrypt
 from tests.ops.rig import KEY, Rig
 from tests.support import organization
 

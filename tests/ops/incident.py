@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from mauntic_jobs.alerts.alert import Cause
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.telemetry.alerts.alert import Cause
 from tests.ops.incident_site import Site
 
 _MONITOR, _DEAD_LETTERS = "monitor run --once", "dlq watch --once"

@@ -13,18 +13,18 @@ from unittest.mock import patch
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from mauntic_jobs import clock
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.providers.config import encrypt
+from mauntic_jobs.delivery.sending.providers.config import encrypt
 from mauntic_jobs.job import Row
-from mauntic_jobs.stores.bullmq import QueueJob, add_jobs
-from mauntic_jobs.stores.redis import open_redis
-from tests.dead_letters.failing import EMAIL
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping import clock
+from tests.alerts.receivers import Receiver, receiver
 from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World, new_world
+from tests.ops.dead_letters.failing import EMAIL
 from tests.ops.rig import KEY, Rig, sound
 from tests.support import APP, organization
-from tests.telemetry.alerts.receivers import Receiver, receiver
 
 # Longer than anything may be ambiguous, deferred or left on a queue.
 LONG_AGO = timedelta(minutes=31)

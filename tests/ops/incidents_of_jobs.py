@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
 
-from mauntic_jobs import clock
+from mauntic_jobs.alerts.alert import Cause
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.telemetry.alerts.alert import Cause
+from mauntic_jobs.timekeeping import clock
 from tests.ops import faults
 from tests.ops.incident import Incident, incident
 from tests.ops.incident_site import Site

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 
-from mauntic_jobs.delivery.providers.config import encrypt
+from mauntic_jobs.alerts.alert import Cause
+from mauntic_jobs.delivery.sending.providers.config import encrypt
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.telemetry.alerts.alert import Cause
-from tests.dead_letters.failing import EMAIL, STEPS, fail_jobs, hours_ago
 from tests.ops import faults
+from tests.ops.dead_letters.failing import EMAIL, STEPS, fail_jobs, hours_ago
 from tests.ops.incident import Incident, incident
 from tests.ops.incident_site import LONG_AGO, Site
 from tests.ops.rig import Rig

@@ -11,13 +11,13 @@ from uuid import uuid4
 from redis import Redis
 from typer.testing import CliRunner
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.providers.config import encrypt
+from mauntic_jobs.delivery.sending.providers.config import encrypt
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.ops.doctor.grants import DELIVERING, RUNNING_JOBS
-from mauntic_jobs.scheduler.crontab import crontab
-from mauntic_jobs.scheduler.fly import fly
-from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.ops.doctor.checks.grants import DELIVERING, RUNNING_JOBS
+from mauntic_jobs.scheduler.exports.crontab import crontab
+from mauntic_jobs.scheduler.exports.fly import fly
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
 from tests.support import APP, organization, role
 
 KEY = "00112233445566778899aabbccddeeff" * 2

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.settings.settings import Settings
 from tests.ops import incidents_of_jobs, incidents_of_messages
 from tests.ops.incident import Incident
 from tests.ops.incident_site import Site, command_in, standing_site

@@ -12,15 +12,15 @@ import pytest
 from redis import Redis
 from typer.testing import CliRunner
 
-from mauntic_jobs import clock
-from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
-from mauntic_jobs.delivery.redis_watch import watch_redis
+from mauntic_jobs.delivery.process.redis_watch import watch_redis
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.recovery.marker import Loss, close_loss, look, mark, open_loss, read_marker
-from mauntic_jobs.stores.postgres import Session, connect
-from mauntic_jobs.stores.redis import RedisScripts, open_redis
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
+from mauntic_jobs.timekeeping import clock
 from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World, new_world
 from tests.support import APP, utc

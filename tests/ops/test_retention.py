@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.settlement import expire
+from mauntic_jobs.delivery.ledger.settle import expire
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops import retention
 from mauntic_jobs.ops.retention import PARTS, ages, prune
-from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
 from tests.support import Event, add_events, contact, organization, role, run_program, utc
 
 NOW = utc("2026-11-05T10:00")

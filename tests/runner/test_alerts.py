@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.catch_up import Which
-from mauntic_jobs.config import Settings
+from mauntic_jobs.alerts.failures import failures
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.backfill import exit_code
-from mauntic_jobs.runner.ledger import list_runs
-from mauntic_jobs.runner.plausible import _is_doubtful
+from mauntic_jobs.runner.history import list_runs
+from mauntic_jobs.runner.plausibility import _is_doubtful
 from mauntic_jobs.runner.request import Launcher, Report
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.runner.slots import slot_request
-from mauntic_jobs.stores.postgres import Session, connect
-from mauntic_jobs.telemetry.alerts.failures import failures
-from mauntic_jobs.window import Window
+from mauntic_jobs.runner.slot_request import slot_request
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.timekeeping.catch_up import Which
+from mauntic_jobs.timekeeping.window import Window
+from tests.alerts.receivers import Receiver, receiver
 from tests.scheduler.ticking import TABLE, failing, ticking
 from tests.support import request, utc
-from tests.telemetry.alerts.receivers import Receiver, receiver
 
 SLOT = utc("2026-10-05T10:00")
 HOUR = timedelta(hours=1)

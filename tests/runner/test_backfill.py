@@ -2,7 +2,6 @@ from datetime import timedelta
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import (
     ConfigurationError,
     ContentionError,
@@ -14,8 +13,9 @@ from mauntic_jobs.errors import (
 )
 from mauntic_jobs.runner.backfill import exit_code, run_all, split
 from mauntic_jobs.runner.request import Report, Status
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import Unit, Window
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import Unit, Window
 from tests.support import Event, add_events, contact, day, organization, request, stored_rollups, utc
 
 _ACME = organization(1)

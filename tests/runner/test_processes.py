@@ -7,10 +7,10 @@ from datetime import date
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.runner.ledger import list_runs
-from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.runner.history import list_runs
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
 from tests.gate import Gate
 from tests.support import (
     Event,

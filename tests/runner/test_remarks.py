@@ -2,14 +2,14 @@
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import UnavailableError
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.request import Launcher, Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.runner.slots import after_others, slot_request
-from mauntic_jobs.stores.postgres import Session, open_session
+from mauntic_jobs.runner.slot_request import after_others, slot_request
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, open_session
 from tests.support import utc
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import (
     ConfigurationError,
     ContentionError,
@@ -19,11 +18,12 @@ from mauntic_jobs.errors import (
 )
 from mauntic_jobs.job import Context, JobResult, Overlap
 from mauntic_jobs.runner import claim as claims
-from mauntic_jobs.runner.ledger import list_runs, show_run
+from mauntic_jobs.runner.history import list_runs, show_run
 from mauntic_jobs.runner.request import Request, Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import Session, connect
-from mauntic_jobs.window import Window
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.timekeeping.window import Window
 from tests.support import day, request
 
 DAY = day("2026-10-05")

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from mauntic_jobs import clock
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import latest_slot
-from mauntic_jobs.delivery.assembly import Plan
-from mauntic_jobs.delivery.family import Family
+from mauntic_jobs.delivery.process.supervisor import Family
+from mauntic_jobs.delivery.process.wiring import Plan
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.runner.children import start_slot
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.request import Launcher
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.runner.subprocesses import start_slot
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.cron import latest_slot
 from tests.support import run_on_loop
 
 _PLANTED = "import os\nopen({mark!r}, 'w').write('ran')\nos._exit(0)\n"

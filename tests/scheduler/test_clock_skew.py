@@ -5,23 +5,23 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from mauntic_jobs import clock
-from mauntic_jobs.catch_up import Which
-from mauntic_jobs.config import Settings
+from mauntic_jobs.alerts.ledger import list_alerts
 from mauntic_jobs.errors import ClockSkewError, ExitCode
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.watch import watch_ledger
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.request import Launcher, Status
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.runner.shared_time import compared, database_time
-from mauntic_jobs.runner.slots import slot_request
+from mauntic_jobs.runner.slot_request import slot_request
 from mauntic_jobs.scheduler.due import Round
 from mauntic_jobs.scheduler.loop import Loop
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.telemetry.alerts.ledger import list_alerts
-from mauntic_jobs.window import Unit
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.catch_up import Which
+from mauntic_jobs.timekeeping.window import Unit
 from tests.scheduler.ticking import TABLE, ticking, ticks
 
 HOURLY = JOBS["aggregate-hourly"]
@@ -142,7 +142,7 @@ def test_the_loop_starts_nothing_while_its_clock_is_off_and_says_so_once(
     direct_settings: Settings, ready: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[object] = []
-    monkeypatch.setattr("mauntic_jobs.runner.children.start_slot", lambda *given, **_: started.append(given))
+    monkeypatch.setattr("mauntic_jobs.runner.subprocesses.start_slot", lambda *given, **_: started.append(given))
     _settle(ready, "minutely", "* * * * *", clock.now() - timedelta(minutes=5))
     said: list[str] = []
     loop = Loop({"minutely": MINUTELY}, direct_settings, _off(AHEAD), said.append, timedelta(seconds=1))

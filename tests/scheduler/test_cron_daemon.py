@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.request import Status
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
 from tests.support import wait_until
 
 _TWO_SLOTS = 150

@@ -10,21 +10,21 @@ from typing import NoReturn
 
 import pytest
 
-from mauntic_jobs import clock
-from mauntic_jobs.catch_up import Which, parse_catch_up
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import slots
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner import claim as claims
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.request import Launcher, Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.runner.slots import slot_request
+from mauntic_jobs.runner.slot_request import slot_request
 from mauntic_jobs.scheduler.due import Round
 from mauntic_jobs.scheduler.overview import read_overview
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import Window
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.catch_up import Which, parse_catch_up
+from mauntic_jobs.timekeeping.cron import slots
+from mauntic_jobs.timekeeping.window import Window
 from tests.scheduler.ticking import TABLE, failing, look, ticking, ticks
 from tests.support import Event, add_events, contact, day, organization, request, utc
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from mauntic_jobs.cron import check_cron
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
+from mauntic_jobs.timekeeping.cron import check_cron
 from tests.support import APP, run_program
 
 _ROOT = Path(__file__).parent.parent.parent

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs import clock
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.scheduler.loop import Loop
-from mauntic_jobs.stores.postgres import Session, connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.cron import latest_slot
 from tests.support import start_program, wait_until
 
 EVERY_MINUTE = '{"aggregate-hourly": {"cron": "* * * * *", "catch_up": "all/5h"}}'
@@ -213,7 +213,7 @@ def test_a_run_that_ends_before_it_claims_its_slot_is_started_again_ever_more_ra
         started.append(process := subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"]))
         return process
 
-    monkeypatch.setattr("mauntic_jobs.runner.children.start_slot", start)
+    monkeypatch.setattr("mauntic_jobs.runner.subprocesses.start_slot", start)
     job = replace(JOBS["aggregate-hourly"], cron="0 0 * * *")
     now = [clock.now()]
     monkeypatch.setattr("mauntic_jobs.scheduler.loop.shared_time", lambda *_: now[0])
@@ -245,7 +245,7 @@ def test_a_slot_that_another_clock_has_answered_holds_up_the_next_one_no_longer(
         process.wait()
         return process
 
-    monkeypatch.setattr("mauntic_jobs.runner.children.start_slot", start)
+    monkeypatch.setattr("mauntic_jobs.runner.subprocesses.start_slot", start)
     job = replace(JOBS["aggregate-hourly"], cron="0 0 * * *")
     now = [clock.now()]
     monkeypatch.setattr("mauntic_jobs.scheduler.loop.shared_time", lambda *_: now[0])

@@ -5,15 +5,15 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from mauntic_jobs.catch_up import Which
-from mauntic_jobs.config import Settings
 from mauntic_jobs.runner import claim as claims
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.request import Launcher, Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.runner.slots import slot_request
+from mauntic_jobs.runner.slot_request import slot_request
 from mauntic_jobs.scheduler.slots import read_plans
-from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.catch_up import Which
 from tests.scheduler.ticking import TABLE, look, ticking
 from tests.support import utc
 

@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from mauntic_jobs.catch_up import ON_TIME, CatchUp, Which, parse_catch_up
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import slots
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Job
 from mauntic_jobs.jobs.registry import JOBS
@@ -18,6 +15,9 @@ from mauntic_jobs.runner.request import Status
 from mauntic_jobs.scheduler import plan as plans
 from mauntic_jobs.scheduler.overview import upcoming
 from mauntic_jobs.scheduler.plan import Plan, SlotState, ordered, passed_lines
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.timekeeping.catch_up import ON_TIME, CatchUp, Which, parse_catch_up
+from mauntic_jobs.timekeeping.cron import slots
 from tests.support import utc
 
 MICROSECOND = timedelta(microseconds=1)

@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from mauntic_jobs import clock
-from mauntic_jobs.catch_up import Which, parse_catch_up
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import latest_slot
 from mauntic_jobs.errors import ConfigurationError, ExitCode
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.doctor.check import Site
-from mauntic_jobs.ops.doctor.examine import CHECKS, examine
+from mauntic_jobs.ops.doctor.checks.postgres import CONNECTION
 from mauntic_jobs.ops.doctor.finding import Severity
-from mauntic_jobs.ops.doctor.postgres import CONNECTION
-from mauntic_jobs.ops.monitor.clocks import lines_taking_turns
-from mauntic_jobs.ops.monitor.slots import slots_missed
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.ops.doctor.run_checks import CHECKS, examine
+from mauntic_jobs.ops.monitor.conditions.clocks import lines_taking_turns
+from mauntic_jobs.ops.monitor.conditions.slots import slots_missed
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.schedule_settings import store, unset
 from mauntic_jobs.scheduler.loop import Loop
 from mauntic_jobs.scheduler.overview import read_overview
-from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.catch_up import Which, parse_catch_up
+from mauntic_jobs.timekeeping.cron import latest_slot
 from tests.scheduler.ticking import TABLE, look, ticking
 from tests.support import run_program, utc
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.catch_up import parse_catch_up
-from mauntic_jobs.config import Settings
-from mauntic_jobs.cron import slots
 from mauntic_jobs.errors import ClockSkewError
 from mauntic_jobs.job import Job
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.scheduler.plan import Plan, SlotState, plan, struck_slots
-from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.catch_up import parse_catch_up
+from mauntic_jobs.timekeeping.cron import slots
 from tests.support import utc
 
 _START, _END = utc("2020-01-01T00:30"), utc("2030-01-01T00:30")

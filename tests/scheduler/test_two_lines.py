@@ -7,17 +7,17 @@ from random import Random
 
 import pytest
 
-from mauntic_jobs.catch_up import Which
-from mauntic_jobs.config import Settings
+from mauntic_jobs.alerts.alert import Cause
 from mauntic_jobs.ops.monitor.check import check
-from mauntic_jobs.ops.monitor.clocks import lines_taking_turns
-from mauntic_jobs.ops.monitor.slots import slots_missed
-from mauntic_jobs.runner.ledger import list_runs
+from mauntic_jobs.ops.monitor.conditions.clocks import lines_taking_turns
+from mauntic_jobs.ops.monitor.conditions.slots import slots_missed
+from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.scheduler.plan import struck_slots
 from mauntic_jobs.scheduler.slots import read_plans, record
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.telemetry.alerts.alert import Cause
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.catch_up import Which
 from tests.scheduler.ticking import TABLE, look, ticking
 from tests.support import utc
 

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from mauntic_jobs.catch_up import CatchUp, Which
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult
 from mauntic_jobs.runner.request import Report
 from mauntic_jobs.scheduler.due import Round
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import Unit, Window
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
+from mauntic_jobs.timekeeping.window import Unit, Window
 
 TABLE = b"CREATE TABLE ticks (job text NOT NULL, start timestamptz NOT NULL, stop timestamptz NOT NULL)"
 _TICK = b"INSERT INTO ticks VALUES (%(job)s, %(start)s, %(stop)s)"

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.job import Row
 from mauntic_jobs.segments.compiler import COLUMNS, Compiler
 from mauntic_jobs.segments.criteria import MOST_CONDITIONS, MOST_ITEMS, parse_criteria
-from mauntic_jobs.stores.postgres import Session, connect, json
-from mauntic_jobs.window import naive
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect, json
+from mauntic_jobs.timekeeping.window import naive
 from tests.segments.evaluator import matches
 from tests.support import organization, utc
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mauntic_jobs.stores.postgres import Session
+from mauntic_jobs.stores.postgres.session import Session
 
 _NUMBERS = {
     "1": True,

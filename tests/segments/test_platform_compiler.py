@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Row
 from mauntic_jobs.segments.compiler import Compiler
 from mauntic_jobs.segments.criteria import parse_criteria
 from mauntic_jobs.segments.platform_compiler import PlatformCompiler, written
-from mauntic_jobs.setting_types import SegmentReading
-from mauntic_jobs.stores.postgres import Session, connect, json
-from mauntic_jobs.window import naive
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.types import SegmentReading
+from mauntic_jobs.stores.postgres.session import Session, connect, json
+from mauntic_jobs.timekeeping.window import naive
 from tests.segments.platform_sql import platform_sql
 from tests.support import organization, utc
 

@@ -8,16 +8,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from mauntic_jobs.catch_up import Which
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ConfigurationError, ExitCode
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import inspect, upgrade
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import Session, connect
-from mauntic_jobs.stores.postgres_link import PostgresLink
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.async_link import PostgresLink
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.timekeeping.catch_up import Which
 from tests import server_mode
 from tests.pooler import running_pgbouncer
 from tests.scheduler.ticking import TABLE, failing, look, ticking

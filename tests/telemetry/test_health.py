@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import ConfigurationError
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.telemetry import http_server
 from mauntic_jobs.telemetry.health import serve_health
 from tests.delivery.web import free_port

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.cli.output import say
-from mauntic_jobs.config import Settings
+from mauntic_jobs.cli.framework.output import say
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.stores.postgres import connect
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.telemetry import logs
 from tests.delivery.crash import ended, start
 from tests.delivery.sink import Sink, running_sink

@@ -4,8 +4,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from mauntic_jobs.stores.bullmq_job import UnrecoverableError, received
-from mauntic_jobs.stores.bullmq_scripts import Taken
+from mauntic_jobs.stores.bullmq.commands import Taken
+from mauntic_jobs.stores.bullmq.job import UnrecoverableError, received
 from tests.world.corpus import Case, each_case
 
 _USUAL = {"name": "send-email", "data": "{}", "timestamp": "1790000000000"}

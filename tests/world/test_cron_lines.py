@@ -2,8 +2,8 @@
 
 import pytest
 
-from mauntic_jobs.cron import check_cron
 from mauntic_jobs.errors import UsageError
+from mauntic_jobs.timekeeping.cron import check_cron
 from tests.world.corpus import Case, each_case
 
 

@@ -4,7 +4,7 @@ from email import message_from_string, policy
 
 import pytest
 
-from mauntic_jobs.delivery.headers import HeaderError, custom_field
+from mauntic_jobs.delivery.render.headers import HeaderError, custom_field
 from tests.world.corpus import Case, each_case
 
 

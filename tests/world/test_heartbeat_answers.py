@@ -1,8 +1,8 @@
 """Answers of dead-man switches: one that is not recorded is reported, whatever its status."""
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.telemetry.heartbeats import Heartbeats
-from tests.telemetry.alerts.receivers import receiver
+from mauntic_jobs.alerts.heartbeat_pings import Heartbeats
+from mauntic_jobs.settings.settings import Settings
+from tests.alerts.receivers import receiver
 from tests.world.corpus import Case, each_case
 
 

@@ -9,21 +9,21 @@ from uuid import uuid4
 
 import pytest
 
-from mauntic_jobs.delivery import text_budget
 from mauntic_jobs.delivery.addresses import parse_address
-from mauntic_jobs.delivery.mime import Email, build
 from mauntic_jobs.delivery.payload import read_message
-from mauntic_jobs.delivery.plaintext import is_html, text_of
-from mauntic_jobs.delivery.quotations import without
-from mauntic_jobs.delivery.sms import check_length, e164
-from mauntic_jobs.delivery.templates import compile_template
+from mauntic_jobs.delivery.render import text_budget
+from mauntic_jobs.delivery.render.mime import Email, build
+from mauntic_jobs.delivery.render.plain_text import is_html, text_of
+from mauntic_jobs.delivery.render.sms import check_length, e164
+from mauntic_jobs.delivery.render.templates.parser import compile_template
+from mauntic_jobs.delivery.sending.redact_reason import without
 from mauntic_jobs.errors import MaunticJobsError
-from mauntic_jobs.ops.dead_letters.fingerprints import normalised
-from mauntic_jobs.ops.dead_letters.where import parse_where
+from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
+from mauntic_jobs.ops.dead_letters.filter.parser import parse_where
+from mauntic_jobs.redaction.text import scrub
 from mauntic_jobs.segments.compiler import Compiler
 from mauntic_jobs.segments.criteria import parse_criteria
-from mauntic_jobs.setting_types import MessageLimits
-from mauntic_jobs.telemetry.scrub import scrub
+from mauntic_jobs.settings.types import MessageLimits
 from tests.world.corpus import Case, each_case
 
 # A text of the first length is made eight times as long: three doublings.

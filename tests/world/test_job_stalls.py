@@ -1,6 +1,6 @@
 """Stalls that BullMQ has counted in jobs, and whose they were."""
 
-from mauntic_jobs.stores.bullmq_stalls import is_accounted_for
+from mauntic_jobs.stores.bullmq.stalls import is_accounted_for
 from tests.world.corpus import Case, each_case
 
 

@@ -7,13 +7,13 @@ from uuid import UUID, uuid4
 
 from redis import Redis
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.jobs.segment_trigger_eval import SEGMENT_TRIGGER_EVAL
 from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.stores.postgres import Session, connect
-from mauntic_jobs.window import Unit, Window, naive
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.timekeeping.window import Unit, Window, naive
 from tests.support import organization, utc
 from tests.world.corpus import Case, each_case
 

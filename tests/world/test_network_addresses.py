@@ -2,7 +2,7 @@
 
 from ipaddress import ip_address
 
-from mauntic_jobs.delivery.network import is_public
+from mauntic_jobs.delivery.sending.allowed_networks import is_public
 from tests.world.corpus import Case, each_case
 
 

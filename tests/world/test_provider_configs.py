@@ -4,11 +4,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.delivery.network import Network
-from mauntic_jobs.delivery.providers.idle import IdleConnections
-from mauntic_jobs.delivery.providers.smtp import SmtpProvider
-from mauntic_jobs.ops.providers import ConfiguredProvider, list_providers
+from mauntic_jobs.delivery.sending.allowed_networks import Network
+from mauntic_jobs.delivery.sending.providers.idle import IdleConnections
+from mauntic_jobs.delivery.sending.providers.smtp import SmtpProvider
+from mauntic_jobs.ops.providers.list import ConfiguredProvider, list_providers
+from mauntic_jobs.settings.settings import Settings
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 from tests.world.corpus import Case, each_case

@@ -1,7 +1,7 @@
 """Ids in servers' queues, as their replies name them."""
 
-from mauntic_jobs.delivery.smtp_verdicts import queue_id_of
-from mauntic_jobs.delivery.smtp_wire import Reply
+from mauntic_jobs.delivery.sending.smtp.verdicts import queue_id_of
+from mauntic_jobs.delivery.sending.smtp.wire import Reply
 from tests.world.corpus import Case, each_case
 
 

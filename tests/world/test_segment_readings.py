@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.segments.compiler import Compiler
 from mauntic_jobs.segments.criteria import parse_criteria
 from mauntic_jobs.segments.platform_compiler import PlatformCompiler
-from mauntic_jobs.setting_types import SegmentReading
-from mauntic_jobs.stores.postgres import Session, connect, json
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.types import SegmentReading
+from mauntic_jobs.stores.postgres.session import Session, connect, json
 from tests.support import organization
 from tests.world.corpus import Case, each_case
 

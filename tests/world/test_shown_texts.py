@@ -2,7 +2,7 @@
 
 import json
 
-from mauntic_jobs.printable import on_one_line, printable
+from mauntic_jobs.redaction.printable import on_one_line, printable
 from tests.world.corpus import Case, each_case
 
 

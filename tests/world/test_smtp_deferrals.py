@@ -1,6 +1,6 @@
 """Real servers' temporary refusals: about the connection, or a wish to wait, and for how long."""
 
-from mauntic_jobs.delivery.smtp_deferrals import asked_seconds_of, temporary_blame_of
+from mauntic_jobs.delivery.sending.smtp.deferrals import asked_seconds_of, temporary_blame_of
 from tests.world.corpus import Case, each_case, read_cases
 
 

@@ -1,7 +1,7 @@
 """Real servers' permanent refusals, by whom they blame."""
 
-from mauntic_jobs.delivery.outcome import Blame
-from mauntic_jobs.delivery.smtp_replies import blame_of
+from mauntic_jobs.delivery.sending.outcome import Blame
+from mauntic_jobs.delivery.sending.smtp.refusals import blame_of
 from tests.world.corpus import Case, each_case, read_cases
 
 

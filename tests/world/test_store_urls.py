@@ -5,11 +5,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mauntic_jobs.config import Settings, load
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ConfigurationError, ExitCode
-from mauntic_jobs.stores.postgres import database_url
-from mauntic_jobs.stores.redis import checked_url
+from mauntic_jobs.settings.settings import Settings, load
+from mauntic_jobs.stores.postgres.session import database_url
+from mauntic_jobs.stores.redis.client import checked_url
 from tests.support import run_program
 from tests.world.corpus import Case, each_case
 

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from mauntic_jobs.delivery.template_nodes import TemplateError
-from mauntic_jobs.delivery.templates import compile_template
+from mauntic_jobs.delivery.render.templates.nodes import TemplateError
+from mauntic_jobs.delivery.render.templates.parser import compile_template
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 from tests.world.corpus import Case, each_case

@@ -5,15 +5,15 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.request import Launcher, Report
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.runner.slots import slot_request
-from mauntic_jobs.stores.postgres import Session, connect, json
+from mauntic_jobs.runner.slot_request import slot_request
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session, connect, json
 from tests.support import organization, utc
 from tests.world.corpus import Case, each_case
 

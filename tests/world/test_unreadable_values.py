@@ -2,11 +2,11 @@
 
 import asyncio
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Row
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.stores.postgres_link import PostgresLink
-from mauntic_jobs.stores.postgres_values import Unreadable, unreadable
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.async_link import PostgresLink
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.stores.postgres.values import Unreadable, unreadable
 from tests.world.corpus import Case, each_case
 
 _QUERY = "SELECT {} AS value, 'well' AS other UNION ALL SELECT NULL, 'also'"

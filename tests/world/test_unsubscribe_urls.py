@@ -2,7 +2,7 @@
 
 import pytest
 
-from mauntic_jobs.delivery.headers import HeaderError, unsubscribe_fields
+from mauntic_jobs.delivery.render.headers import HeaderError, unsubscribe_fields
 from tests.world.corpus import Case, each_case
 
 

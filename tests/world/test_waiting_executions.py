@@ -4,9 +4,9 @@ import json
 from datetime import timedelta
 from uuid import UUID
 
-from mauntic_jobs.config import Settings
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.window import naive
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import naive
 from tests.jobs.executions import NOW, Execution, canceled, clean, store
 from tests.support import organization
 from tests.world.corpus import Case, each_case

@@ -3,7 +3,7 @@
 from pydantic import AwareDatetime
 from typing_extensions import TypedDict
 
-from mauntic_jobs.telemetry.alerts.alert import Cause, Detail, Severity
+from mauntic_jobs.alerts.alert import Cause, Detail, Severity
 
 
 class AlertJson(TypedDict):

@@ -7,8 +7,8 @@ from typing_extensions import TypedDict
 
 from mauntic_jobs.cli.documents.deliveries import DeliveryDetailJson
 from mauntic_jobs.cli.documents.runs import RunJson
-from mauntic_jobs.ops.dead_letters.acting import Fate
-from mauntic_jobs.ops.dead_letters.watch import Measure
+from mauntic_jobs.ops.dead_letters.batch_action import Fate
+from mauntic_jobs.ops.dead_letters.thresholds import Measure
 
 
 class LetterGroupJson(TypedDict):

@@ -6,8 +6,8 @@ from uuid import UUID
 from pydantic import AwareDatetime
 from typing_extensions import TypedDict
 
-from mauntic_jobs.delivery.ledger_entries import State
-from mauntic_jobs.delivery.outcome import Blame, RejectReason, Verdict
+from mauntic_jobs.delivery.ledger.records import State
+from mauntic_jobs.delivery.sending.outcome import Blame, RejectReason, Verdict
 
 
 class DeliveryJson(TypedDict):

@@ -5,9 +5,9 @@ from uuid import UUID
 from pydantic import AwareDatetime
 from typing_extensions import TypedDict
 
+from mauntic_jobs.alerts.alert import Severity
 from mauntic_jobs.cli.documents.schedule import StandingJson
-from mauntic_jobs.ops.status_queues import Kind
-from mauntic_jobs.telemetry.alerts.alert import Severity
+from mauntic_jobs.ops.status.queues import Kind
 
 
 class StatusFindingJson(TypedDict):

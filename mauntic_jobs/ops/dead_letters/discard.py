@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NoReturn
 
-from mauntic_jobs.delivery.settlement import give_up
+from mauntic_jobs.delivery.ledger.settle import give_up
 from mauntic_jobs.ops.dead_letters import failed_set
-from mauntic_jobs.ops.dead_letters.acting import Fate, Outcome, answered
-from mauntic_jobs.ops.dead_letters.box import Box
+from mauntic_jobs.ops.dead_letters.batch_action import Fate, Outcome, answered
+from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
 from mauntic_jobs.ops.dead_letters.failed_jobs import as_letter
-from mauntic_jobs.ops.dead_letters.letter import RUNS, DeadLetter
+from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.redaction.text import scrub
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits
-from mauntic_jobs.telemetry.scrub import scrub
+from mauntic_jobs.stores.postgres.session import Limits
 
 _sql = statements("dead_letters")
 

@@ -8,9 +8,9 @@ from tempfile import NamedTemporaryFile
 from typing import IO
 
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.ops.dead_letters.detail import summary
-from mauntic_jobs.ops.dead_letters.letter import DeadLetter
-from mauntic_jobs.printable import json_text
+from mauntic_jobs.ops.dead_letters.dead_letter import DeadLetter
+from mauntic_jobs.ops.dead_letters.show import summary
+from mauntic_jobs.redaction.printable import json_text
 
 
 def export(letters: Iterable[DeadLetter], file: IO[str], *, reveal: bool = False) -> int:

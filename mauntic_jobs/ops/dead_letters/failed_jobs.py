@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from mauntic_jobs.ops.dead_letters.dead_letter import DeadLetter
+from mauntic_jobs.ops.dead_letters.error_fingerprint import fingerprint
 from mauntic_jobs.ops.dead_letters.failed_set import FailedJob, failed_jobs, failure_of, instant, read_jobs
-from mauntic_jobs.ops.dead_letters.fingerprints import fingerprint
-from mauntic_jobs.ops.dead_letters.letter import DeadLetter
 from mauntic_jobs.ops.dead_letters.queues import WatchedQueue
-from mauntic_jobs.stores.bullmq_job import integer_in
-from mauntic_jobs.stores.redis import RedisScripts
+from mauntic_jobs.stores.bullmq.job import integer_in
+from mauntic_jobs.stores.redis.client import RedisScripts
 
 FIELDS = ("name", "timestamp", "failedReason", "atm", "attemptsMade")
 PAYLOAD = ("data",)

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import jobs
-from mauntic_jobs.ops.dead_letters.fingerprints import fingerprint
-from mauntic_jobs.ops.dead_letters.letter import RUNS, DeadLetter
+from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
+from mauntic_jobs.ops.dead_letters.error_fingerprint import fingerprint
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits, Session
-from mauntic_jobs.window import Window
+from mauntic_jobs.stores.postgres.session import Limits, Session
+from mauntic_jobs.timekeeping.window import Window
 
 _LARGEST_ID = 2**63 - 1
 _PAGE = 500

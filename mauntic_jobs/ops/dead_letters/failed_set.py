@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from mauntic_jobs.lua import script
-from mauntic_jobs.stores.bullmq import official_script
-from mauntic_jobs.stores.redis import Call, RedisScripts
+from mauntic_jobs.stores.bullmq.enqueue import official_script
+from mauntic_jobs.stores.redis.client import Call, RedisScripts
 
 _PAGE = 250
 # Jobs whose fields one call of the script returns, so that no call holds up others.

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Job
 from mauntic_jobs.jobs.registry import jobs
-from mauntic_jobs.stores.redis import RedisScripts
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.redis.client import RedisScripts
 
 # Whose jobs the platform's own executor runs.
 _OTHERS = ("journey:execute-step",)

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from uuid import UUID
 
-from mauntic_jobs.delivery.outcome import SUPPRESSING
-from mauntic_jobs.ops.dead_letters.box import Box
+from mauntic_jobs.delivery.sending.outcome import SUPPRESSING
 from mauntic_jobs.ops.dead_letters.failed_jobs import find
-from mauntic_jobs.ops.dead_letters.groups import Group
+from mauntic_jobs.ops.dead_letters.grouping import Group
+from mauntic_jobs.ops.dead_letters.store import Box
 from mauntic_jobs.sql import statements
 
 _sql = statements("dead_letters")

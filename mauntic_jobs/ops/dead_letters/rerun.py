@@ -6,13 +6,13 @@ from pydantic import ValidationError
 
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.jobs.registry import find_job
-from mauntic_jobs.ops.dead_letters.acting import Fate, Outcome
-from mauntic_jobs.ops.dead_letters.box import Box
-from mauntic_jobs.ops.dead_letters.letter import DeadLetter
+from mauntic_jobs.ops.dead_letters.batch_action import Fate, Outcome
+from mauntic_jobs.ops.dead_letters.dead_letter import DeadLetter
+from mauntic_jobs.ops.dead_letters.store import Box
 from mauntic_jobs.runner.backfill import run_all, split
-from mauntic_jobs.runner.ledger import show_run
+from mauntic_jobs.runner.history import show_run
 from mauntic_jobs.runner.request import Launcher, Request
-from mauntic_jobs.window import Window
+from mauntic_jobs.timekeeping.window import Window
 
 
 def rerun(box: Box, letter: DeadLetter, tell: Callable[[str], None]) -> Outcome:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
-from mauntic_jobs.delivery.reopening import Wish, reopen
+from mauntic_jobs.delivery.ledger.reopen import Wish, reopen
 from mauntic_jobs.ops.dead_letters import failed_set
-from mauntic_jobs.ops.dead_letters.acting import Fate, Outcome, answered
-from mauntic_jobs.ops.dead_letters.box import Box
-from mauntic_jobs.ops.dead_letters.letter import RUNS, DeadLetter
+from mauntic_jobs.ops.dead_letters.batch_action import Fate, Outcome, answered
+from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
 from mauntic_jobs.ops.dead_letters.rerun import rerun
-from mauntic_jobs.ops.dead_letters.slots import free_slot
+from mauntic_jobs.ops.dead_letters.slot_conflicts import free_slot
+from mauntic_jobs.ops.dead_letters.store import Box
 
 # Why a letter must stay what it is, by its address.
 Refusals = Mapping[str, str]

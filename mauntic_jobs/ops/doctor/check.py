@@ -7,13 +7,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from mauntic_jobs.config import Settings
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Job
 from mauntic_jobs.ops.doctor.finding import Finding
 from mauntic_jobs.runner.schedule_settings import as_stored, read_stored
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.stores.redis import RedisScripts
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.stores.redis.client import RedisScripts
 
 
 class Service(StrEnum):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Limits, Session
-from mauntic_jobs.window import Unit
+from mauntic_jobs.stores.postgres.session import Limits, Session
+from mauntic_jobs.timekeeping.window import Unit
 
 WITHIN = timedelta(hours=1)
 # By then a message is sent, or its lease has ended; what was claimed since is counted anew each time.

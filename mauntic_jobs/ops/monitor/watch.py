@@ -5,27 +5,27 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from mauntic_jobs.config import Settings
+from mauntic_jobs.alerts.alert import Alert, Cause
+from mauntic_jobs.alerts.clock_skew import clock_skew, host_key
+from mauntic_jobs.alerts.failures import failures
+from mauntic_jobs.alerts.ledger import open_alerts
+from mauntic_jobs.alerts.notify import Notified, record, tell
+from mauntic_jobs.alerts.withheld import groups_withheld
 from mauntic_jobs.errors import ClockSkewError, MaunticJobsError
 from mauntic_jobs.job import Job
-from mauntic_jobs.ops.monitor.clocks import lines_taking_turns, second_clocks
-from mauntic_jobs.ops.monitor.consumers import consumers_stuck
-from mauntic_jobs.ops.monitor.deliveries import deliveries_deferred, deliveries_expired, deliveries_held
-from mauntic_jobs.ops.monitor.durations import runs_too_long
-from mauntic_jobs.ops.monitor.receivers import receivers_deferring
-from mauntic_jobs.ops.monitor.recipients import recipients_refused
-from mauntic_jobs.ops.monitor.redis_loss import noticed_losses, redis_losses
-from mauntic_jobs.ops.monitor.slots import slots_missed
+from mauntic_jobs.ops.monitor.conditions.clocks import lines_taking_turns, second_clocks
+from mauntic_jobs.ops.monitor.conditions.consumers import consumers_stuck
+from mauntic_jobs.ops.monitor.conditions.deliveries import deliveries_deferred, deliveries_expired, deliveries_held
+from mauntic_jobs.ops.monitor.conditions.durations import runs_too_long
+from mauntic_jobs.ops.monitor.conditions.receivers import receivers_deferring
+from mauntic_jobs.ops.monitor.conditions.recipients import recipients_refused
+from mauntic_jobs.ops.monitor.conditions.redis_loss import noticed_losses, redis_losses
+from mauntic_jobs.ops.monitor.conditions.slots import slots_missed
 from mauntic_jobs.recovery.marker import open_loss
+from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres import Session
-from mauntic_jobs.stores.redis import RedisScripts, open_redis
-from mauntic_jobs.telemetry.alerts.alert import Alert, Cause
-from mauntic_jobs.telemetry.alerts.clock_skew import clock_skew, host_key
-from mauntic_jobs.telemetry.alerts.failures import failures
-from mauntic_jobs.telemetry.alerts.ledger import open_alerts
-from mauntic_jobs.telemetry.alerts.notify import Notified, record, tell
-from mauntic_jobs.telemetry.alerts.withheld import groups_withheld
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
 
 # Further back a failure has raised its alert already.
 _RECENT = timedelta(hours=25)

@@ -1,0 +1,177 @@
+"""How every command is made: the options they all have, the settings they get, and the one place errors are printed."""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from mauntic_jobs.cli.framework.output import say
+from mauntic_jobs.cli.framework.signals import stays, stop_on_signals
+from mauntic_jobs.errors import Interrupted, MaunticJobsError
+from mauntic_jobs.settings.settings import Settings, load
+from mauntic_jobs.telemetry import logs
+
+_CONNECTION = "Connection"
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="MAUNTIC_CONFIG",
+        metavar="FILE",
+        help="Settings in TOML. Default: mauntic-jobs.toml here, or /etc/mauntic-jobs.toml.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+_SETTING_FLAGS: dict[str, Any] = {
+    "database_url": Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Postgres. Environment: DATABASE_URL, which keeps it out of the process list.",
+            rich_help_panel=_CONNECTION,
+        ),
+    ],
+    "redis_url": Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Redis or Valkey. Environment: REDIS_URL.",
+            rich_help_panel=_CONNECTION,
+        ),
+    ],
+    "embedded": Annotated[
+        bool,
+        typer.Option(
+            "--embedded",
+            help="Use the development servers on this machine. Environment: MAUNTIC_EMBEDDED=1.",
+            rich_help_panel=_CONNECTION,
+        ),
+    ],
+}
+
+JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def new_app(
+    help_text: str, *, completion: bool = False, default: str | None = None, **context_settings: Any
+) -> typer.Typer:
+    """Return an empty group of commands; `default` is the one that is meant where none is named."""
+    return typer.Typer(
+        cls=_with_default(default) if default else None,
+        no_args_is_help=default is None,
+        add_completion=completion,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]} | context_settings,
+        help=help_text,
+    )
+
+
+def _with_default(name: str) -> type[typer.core.TyperGroup]:
+    class Group(typer.core.TyperGroup):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            named = args and (not args[0].startswith("-") or args[0] in ("-h", "--help"))
+            return super().parse_args(ctx, args if named else [name, *args])
+
+    return Group
+
+
+def command(
+    app: typer.Typer, name: str, *, example: str, prints: Any = None, **options: Any
+) -> Callable[[Callable[..., None]], None]:
+    """Register a function as the command `name`.
+
+    A function whose first parameter is `settings: Settings` gets the effective settings; the command then also has the
+    options that they come from. `example` is a command line that its help shows. `prints` is the type of the command's
+    JSON, or of each line if it prints several.
+    """
+
+    def register(function: Callable[..., None]) -> None:
+        body = _with_settings(function) if "settings" in inspect.signature(function).parameters else function
+        for parameter in inspect.signature(body, eval_str=True).parameters.values():
+            _simplify(parameter)
+        registration = app.command(name, epilog=f"Example: {example}", **options)
+        printed = _with_errors_printed(body)
+        printed.prints = prints  # type: ignore[attr-defined]
+        registration(printed)
+
+    return register
+
+
+def set_signature(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> None:
+    """Make `function` show these parameters, which is where Typer looks for a command's options."""
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
+
+def _simplify(parameter: inspect.Parameter) -> None:
+    """Keep an option's line of help short: no variable, which follows from its name, and no type where it is a flag."""
+    for option in getattr(parameter.annotation, "__metadata__", ()):
+        if isinstance(option, typer.models.OptionInfo):
+            option.show_envvar = False
+            if get_args(parameter.annotation)[0] is bool:
+                option.metavar = ""
+
+
+def _with_errors_printed(function: Callable[..., None]) -> Callable[..., None]:
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            with stop_on_signals():
+                function(*args, **kwargs)
+        except MaunticJobsError as error:
+            say(f"mauntic-jobs: {error}", "error")
+            raise typer.Exit(error.exit_code) from None
+        except Interrupted as signal:
+            if stays(sys.argv[1:]):
+                return
+            say(f"mauntic-jobs: {signal}", "warning")
+            raise typer.Exit(signal.exit_code) from None
+
+    return run
+
+
+def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
+    @wraps(function)
+    def run(*, config: Path | None, **values: Any) -> None:
+        given = {name: values.pop(name) for name in _SETTING_FLAGS}
+        remarks: list[str] = []
+        settings, _ = load({name: value for name, value in given.items() if value}, config, remarks.append)
+        logs.configure(settings)
+        for remark in remarks:
+            say(f"mauntic-jobs: {remark}", "warning")
+        with _servers(settings) as ready:
+            function(ready, **values)
+
+    own = [each for each in inspect.signature(function, eval_str=True).parameters.values() if each.name != "settings"]
+    added = {**_SETTING_FLAGS, "config": ConfigFile}
+    defaults: Mapping[str, Any] = {"embedded": False}
+    set_signature(
+        run,
+        [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        + [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=annotation)
+            for name, annotation in added.items()
+        ],
+    )
+    return run
+
+
+@contextmanager
+def _servers(settings: Settings) -> Iterator[Settings]:
+    """Yield the settings, with the development servers' addresses where those were asked for."""
+    if not settings.embedded:
+        yield settings
+        return
+    from mauntic_jobs.embedded.dev import running_or_started
+
+    with running_or_started() as servers:
+        yield Settings(
+            **{**settings.model_dump(), "database_url": servers.database_url, "redis_url": servers.redis_url}
+        )

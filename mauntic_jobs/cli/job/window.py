@@ -1,0 +1,87 @@
+"""The window that a job's command is to cover: what its options say, or else its latest cron slot."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.job import Job
+from mauntic_jobs.runner.request import silent
+from mauntic_jobs.timekeeping.cron import latest_slot
+from mauntic_jobs.timekeeping.window import Unit, Window, naive, parse_date, parse_instant, parse_last, parse_window
+
+_MONTH = re.compile(r"(?!0000)([0-9]{4})-(0[1-9]|1[0-2])")
+_EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
+
+
+class NamedWindow(NamedTuple):
+    """A window, and the cron slot that it is of, if it was not named otherwise."""
+
+    window: Window
+    slot: datetime | None = None
+
+
+def window_of(
+    job: Job[Any],
+    now: datetime,
+    date: str | None,
+    window: str | None,
+    last: str | None,
+    month: str | None = None,
+    *,
+    slot: str | None = None,
+    launched: bool = False,
+    tell: Callable[[str], None] = silent,
+) -> NamedWindow:
+    """Return the window that the options name, and its slot if they name that or nothing: then the latest decides.
+
+    `tell` gets to know of a window that has not ended. With `launched` the slot is one that a launcher has decided on,
+    maybe by a cron line that has been changed since.
+
+    Raises UsageError for options that contradict each other and for windows that have not begun.
+    """
+    if sum(option is not None for option in (date, window, last, month, slot)) > 1:
+        names = ["--date", "--window", "--last", *(["--month"] if job.unit is Unit.MONTH else [])]
+        raise UsageError(f"Give only one of {', '.join(names)} and --slot.")
+    if date is not None:
+        chosen = parse_date(date, now)
+    elif window is not None:
+        chosen = parse_window(window)
+    elif last is not None:
+        chosen = parse_last(last, now)
+    elif month is not None:
+        chosen = _parse_month(month)
+    else:
+        named = slot is not None and slot.strip().lower() != "latest"
+        if launched:
+            at = parse_instant(str(slot))
+        else:
+            at = _parse_slot(job, str(slot), now) if named else latest_slot(job.cron, now)
+        return NamedWindow(Window.before(at, job.unit), at)
+    if chosen.start >= now:
+        raise UsageError(f"The window {chosen} is in the future: it is {naive(now):%Y-%m-%dT%H:%M}Z now.")
+    if chosen.start < _EARLIEST:
+        raise UsageError(f"The window {chosen} starts before 1970: check the year.")
+    if chosen.end > now:
+        tell(f"The window {chosen} ends in the future: what has happened so far is counted.")
+    # Days that have not begun hold nothing.
+    return NamedWindow(Window(chosen.start, min(chosen.end, Unit.DAY.after(now))))
+
+
+def _parse_slot(job: Job[Any], text: str, now: datetime) -> datetime:
+    slot = parse_instant(text)
+    if slot > now:
+        raise UsageError(f"The slot {text} is in the future: it is {naive(now):%Y-%m-%dT%H:%M}Z now.")
+    latest = latest_slot(job.cron, slot)
+    if latest != slot:
+        raise UsageError(f"{text} is no slot of `{job.cron}`: the one before it is {naive(latest):%Y-%m-%dT%H:%M}Z.")
+    return slot
+
+
+def _parse_month(text: str) -> Window:
+    match = _MONTH.fullmatch(text.strip())
+    if not match:
+        raise UsageError(f"Cannot read {text!r} as a month: write it like 2026-10.")
+    start = datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC)
+    return Window(start, Unit.MONTH.after(start))

@@ -1,0 +1,88 @@
+"""How the schedule is shown: a line for each job, and below it what somebody should look at."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import cast
+
+from mauntic_jobs.cli.documents.schedule import LastRunJson, StandingJson
+from mauntic_jobs.cli.framework.output import plural, print_table, say
+from mauntic_jobs.job import Row
+from mauntic_jobs.scheduler.describe import in_words
+from mauntic_jobs.scheduler.overview import MISSED_WITHIN, Standing
+
+_COLUMNS = ("job", "cron", "meaning", "from", "next", "last_run", "missed")
+
+
+def print_overview(standings: Sequence[Standing]) -> None:
+    """Print the table on stdout, and what is wrong on stderr."""
+    from rich.text import Text
+
+    def line(standing: Standing) -> Row:
+        return {
+            "job": Text(standing.job.name, "bold red" if standing.overdue_since else ""),
+            "cron": standing.job.cron,
+            "meaning": in_words(standing.job.cron),
+            "from": standing.origin,
+            "next": f"{standing.next:%m-%d %H:%M}",
+            "last_run": Text(_last(standing), "red" if _is_bad(standing) else ""),
+            "missed": standing.missed,
+        }
+
+    # Where a line comes from matters once one is set.
+    is_set = any(standing.origin != "default" for standing in standings)
+    columns = [column for column in _COLUMNS if is_set or column != "from"]
+    print_table([line(standing) for standing in standings], columns)
+    for standing in standings:
+        for sentence in _findings(standing):
+            say(sentence)
+
+
+def _last(standing: Standing) -> str:
+    if standing.last is None:
+        return "never"
+    return "{started_at:%m-%d %H:%M} {status} {seconds:.1f} s".format(**standing.last)
+
+
+def _is_bad(standing: Standing) -> bool:
+    return standing.last is not None and standing.last["status"] in ("failed", "lost")
+
+
+def as_json(standing: Standing) -> StandingJson:
+    """Return a standing as JSON writes it."""
+    job = standing.job
+    return {
+        "job": job.name,
+        "cron": job.cron,
+        "meaning": in_words(job.cron),
+        "catch_up": str(job.catch_up),
+        "origin": standing.origin,
+        "next": standing.next,
+        "due": list(standing.due),
+        "overdue_since": standing.overdue_since,
+        "missed": standing.missed,
+        "superseded": standing.superseded,
+        "clocks": list(standing.clocks),
+        "last": cast("LastRunJson", dict(standing.last)) if standing.last else None,
+    }
+
+
+def _findings(standing: Standing) -> list[str]:
+    name = standing.job.name
+    found = [f"{name}: {sentence}." for sentence in standing.overruled]
+    if standing.overdue_since:
+        found.append(
+            f"{name}: overdue since {_time(standing.overdue_since)} UTC, {plural(len(standing.due), 'slot')} due: is "
+            "its clock running? `mauntic-jobs schedule run` runs what is due."
+        )
+    if standing.missed:
+        found.append(
+            f"{name}: {plural(standing.missed, 'slot')} missed within {MISSED_WITHIN.days} days: `mauntic-jobs runs "
+            f"list --job {name} --status missed` shows which, and --window makes up for them."
+        )
+    if len(standing.clocks) > 1:
+        found.append(f"{name}: a second clock is on: its slots are claimed by {' and by '.join(standing.clocks)}.")
+    return found
+
+
+def _time(instant: datetime | None) -> str | None:
+    return None if instant is None else f"{instant:%Y-%m-%d %H:%M}"

@@ -1,0 +1,152 @@
+"""Calls to one BullMQ queue that outlast a Redis that is away."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from mauntic_jobs.aio.backoff import Backoff
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.lua import script
+from mauntic_jobs.stores.bullmq import commands as scripts
+from mauntic_jobs.stores.bullmq.commands import JOB_GONE, LOCK_GONE, LOCK_MILLISECONDS, ScriptCall, Taken
+from mauntic_jobs.stores.bullmq.enqueue import official_script
+from mauntic_jobs.stores.bullmq.iteration import next_iteration
+from mauntic_jobs.stores.bullmq.stalls import COUNTERS as STALL_COUNTERS, FIELD as STALLS, is_accounted_for, stalls_of
+from mauntic_jobs.stores.redis.async_link import RedisLink
+from mauntic_jobs.timekeeping import clock
+
+# Hears of trouble, by what it is with, and with None that it is over.
+Tell = Callable[[str, Exception | None], None]
+
+# Scripts that may take a job.
+_TAKING = ("moveToActive-11", "moveToFinished-14", "moveToDelayed-11")
+_RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
+
+
+class QueueCalls:
+    """The calls of a consumer. `base` is the queue's prefix and name."""
+
+    def __init__(self, base: str, redis: RedisLink, tell: Tell) -> None:
+        self._base = base
+        self._redis = redis
+        self._tell = tell
+        # Read now: later there may be no file left to open.
+        for name in scripts.SCRIPTS:
+            consumer_script(name)
+        script("forget_job")
+        self._promote = script("as_it_was_delayed") + official_script("promote-9")
+
+    async def run(self, call: ScriptCall) -> Any:
+        """Make a call once; return its answer."""
+        return await self._redis.script(consumer_script(call.script), call.keys, [*call.arguments, f"{self._base}:"])
+
+    async def settle(self, job: str, token: str, call: Callable[[int], ScriptCall]) -> Any:
+        """Make the call, of a time in milliseconds since 1970, that settles a job, though its lock has run out."""
+        answer = await self.run(call(now_milliseconds()))
+        if scripts.code(answer) == LOCK_GONE:
+            await self._redis.command(*scripts.lock_again(self._base, token, job))
+            answer = await self.run(call(now_milliseconds()))
+        if scripts.code(answer) == JOB_GONE:
+            await self._forget(job)
+        return answer
+
+    async def until_answered(self, call: Callable[[], Awaitable[Any]], *, unless: Callable[[], bool]) -> Any:
+        """Make a call until Redis answers, or until it fails when it is not needed any more; then return None."""
+        backoff = Backoff()
+        while True:
+            try:
+                answer = await call()
+            except MaunticJobsError as error:
+                if unless():
+                    return None
+                self._tell("redis", error)
+                await backoff.pause()
+            else:
+                self._tell("redis", None)
+                return answer
+
+    async def iterate(self, taken: Taken) -> str | None:
+        """Add the job that follows one of a job scheduler, which BullMQ leaves to the consumer of the one before it.
+
+        Return why a scheduler cannot be followed, or None. The job at hand is no worse for it.
+        """
+        try:
+            following = next_iteration(taken, clock.now())
+        except (MaunticJobsError, ValueError, OverflowError) as error:
+            return f"the job scheduler ends here: {error}"
+        if following is not None:
+            at, options = following.at, following.options
+            call = scripts.iterate(self._base, taken.id, following.scheduler, at, options, now_milliseconds())
+            await self.until_answered(lambda: self.run(call), unless=lambda: False)
+        return None
+
+    async def restart_attempts(self, job: str) -> None:
+        """Give a job all its attempts again, as `dlq retry` does."""
+        words = ("HSET", f"{self._base}:{job}", "atm", 0, "retriedOn", now_milliseconds())
+        await self.until_answered(lambda: self._redis.command(*words), unless=lambda: False)
+
+    def begin_stalls(self, job: str, count: int) -> None:
+        """Note how many stalls of a job are accounted for, without waiting for the answer."""
+        self._redis.begin("HSET", f"{self._base}:{job}", STALLS, count)
+
+    async def end_stalls(self, job: str) -> None:
+        """Note that this program does not have a job any more, unless another program's stalls are not known yet."""
+        names = (*STALL_COUNTERS, STALLS)
+        values = await self._redis.command("HMGET", f"{self._base}:{job}", *names)
+        fields = {name: value.decode() for name, value in zip(names, values, strict=True) if value is not None}
+        if is_accounted_for(fields):
+            self.begin_stalls(job, stalls_of(fields))
+
+    async def account_for(self, job: str, count: int) -> None:
+        """Note how many stalls of a job are accounted for. That it stalled too often for Node fails it no more."""
+        key = f"{self._base}:{job}"
+        await self._redis.command("HSET", key, STALLS, count)
+        await self._redis.command("HDEL", key, "defa")
+
+    async def promote(self, jobs: Sequence[tuple[str, int]]) -> None:
+        """Let delayed jobs wait no longer, unless they are delayed until another time than given, in milliseconds."""
+        names = ("delayed", "wait", "paused", "meta", "prioritized", "active", "pc", "events", "marker")
+        keys = [f"{self._base}:{name}" for name in names]
+        calls = (self._redis.script(self._promote, keys, [f"{self._base}:", job, due]) for job, due in jobs)
+        # Those that are not reached come at their time.
+        await self._tolerantly(calls)
+
+    async def renew(self, held: Callable[[], Mapping[str, str]]) -> None:
+        """Renew the locks of the jobs that are held, by their ids with their tokens, until cancelled."""
+        while True:
+            await asyncio.sleep(_RENEWAL_SECONDS)
+            await self._tolerantly(self.run(scripts.extend(self._base, token, job)) for job, token in held().items())
+
+    async def recover(self, seconds: float) -> None:
+        """Put back the jobs of dead consumers, once in so many seconds, until cancelled."""
+        while True:
+            await self._tolerantly([self.run(scripts.recover(self._base, now_milliseconds(), int(seconds * 1000)))])
+            await asyncio.sleep(seconds * random.uniform(1.0, 1.1))  # noqa: S311 - to keep processes apart
+
+    async def _tolerantly(self, calls: Iterable[Awaitable[Any]]) -> None:
+        """Make calls of which none matters by itself: they are made again anyhow."""
+        for answer in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(answer, Exception):
+                self._tell("redis", answer)
+
+    async def _forget(self, job: str) -> None:
+        """Let go of a job that another program has removed meanwhile."""
+        keys = [f"{self._base}:{name}" for name in (job, "active", "stalled", f"{job}:lock")]
+        await self._redis.script(script("forget_job"), keys, [job])
+
+
+@cache
+def consumer_script(name: str) -> bytes:
+    """Return one of BullMQ's own scripts, as `note_taken.lua` ends it if it may take a job.
+
+    Its last argument is the queue's prefix and name and a colon, which BullMQ's scripts do not look at.
+    """
+    text = official_script(name)
+    return b"local function bullmq()\n" + text + b"\nend\n" + script("note_taken") if name in _TAKING else text
+
+
+def now_milliseconds() -> int:
+    """Return the time in milliseconds since 1970."""
+    return int(clock.now().timestamp() * 1000)

@@ -1,0 +1,1 @@
+"""Delivery ledger in Postgres."""

@@ -1,0 +1,1 @@
+"""Way of one message from its job to the decision about the job."""

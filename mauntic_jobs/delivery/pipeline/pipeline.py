@@ -1,0 +1,289 @@
+"""What is done for each message, from the job that asks for it to the decision what becomes of the job."""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+from mauntic_jobs.delivery import failpoints
+from mauntic_jobs.delivery.consumer.queue_calls import now_milliseconds
+from mauntic_jobs.delivery.job_outcome import Decision, GiveBack, PutAside, Retry
+from mauntic_jobs.delivery.ledger.ledger import Ledger
+from mauntic_jobs.delivery.ledger.records import Claim, Claimed, Result, State
+from mauntic_jobs.delivery.node_marks import SECONDS_KEPT, Mark, key_of, read_mark
+from mauntic_jobs.delivery.payload import read_message
+from mauntic_jobs.delivery.pipeline.conclusion import conclude, jittered, obstacle
+from mauntic_jobs.delivery.pipeline.deferral import is_deferral
+from mauntic_jobs.delivery.pipeline.fair_share import Fairness
+from mauntic_jobs.delivery.pipeline.manual_retries import ManualRetries
+from mauntic_jobs.delivery.pipeline.order import Order
+from mauntic_jobs.delivery.pipeline.state_machine import of_recorded, of_standing
+from mauntic_jobs.delivery.render.lookups import Lookups
+from mauntic_jobs.delivery.render.renderer import Draft, Writer
+from mauntic_jobs.delivery.sending.failover import Sending, Sent, clean
+from mauntic_jobs.delivery.sending.outcome import Verdict
+from mauntic_jobs.delivery.sending.providers.base import Provider
+from mauntic_jobs.delivery.sending.providers.pool import Chosen, Directory
+from mauntic_jobs.errors import JobFailedError, MaunticJobsError
+from mauntic_jobs.settings.types import MessageLimits
+from mauntic_jobs.stores.bullmq.job import ReceivedJob
+from mauntic_jobs.stores.redis.async_link import RedisLink
+from mauntic_jobs.telemetry.logs import bind
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import Unit, format_duration
+from mauntic_jobs.warmup.quota import Allowance, Warmup, allowance_of
+
+_NO_PROVIDER_SECONDS, _WARMUP_JITTER_SECONDS = 300.0, 1800.0
+_WARMUP_REASON = "warm-up"
+_HOUR = timedelta(hours=1)
+_FAILURES = (Verdict.TEMPORARY, Verdict.PROVIDER, Verdict.UNKNOWN)
+_OPEN = (State.CLAIMED, State.DEFERRED, State.AMBIGUOUS)
+_UNSENT = (Verdict.TEMPORARY, Verdict.DEFERRED, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
+
+
+class Pipeline:
+    """Delivers messages. `stopping` makes it give back whatever it has not sent."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        lookups: Lookups,
+        directory: Directory,
+        warmup: Warmup,
+        sending: Sending,
+        redis: RedisLink,
+        writers: Mapping[str, Writer],
+        fairness: Mapping[str, Fairness],
+        max_age: timedelta,
+        limits: MessageLimits,
+    ) -> None:
+        self.stopping = False
+        self._ledger = ledger
+        self._lookups = lookups
+        self._directory = directory
+        self._warmup = warmup
+        self._sending = sending
+        self._redis = redis
+        self._manual_retries = ManualRetries(ledger, redis)
+        self._writers = writers
+        self._fairness = fairness
+        self._max_age = max_age
+        self._limits = limits
+
+    async def process(self, job: ReceivedJob, data: str, channel: str) -> Decision:
+        """Return what is to become of a job with this data, taken from the queue of a channel.
+
+        Raises MalformedError for data that is no message, and MaunticJobsError where a store is away: nothing was sent.
+        """
+        order = Order(job, *read_message(data, channel, self._limits), self._fairness[channel])
+        organization = order.message.organization_id
+        bind(organization=str(organization), delivery=order.message.key)
+        if job.retried_by_hand and (decision := await self._manual_retries.reopen(order)) is not None:
+            return decision
+        wait = order.fairness.admit(organization)
+        if wait:
+            return PutAside(organization, now_milliseconds() + int(wait * 1000))
+        try:
+            return await self._process(order)
+        finally:
+            order.fairness.leave(organization)
+
+    async def _process(self, order: Order) -> Decision:
+        # Asked for at once, and needed only when there is something to send.
+        asked = self._redis.begin("GET", key_of(order.message.key))
+        age = clock.now() - (order.job.retried or order.job.due)
+        if age > self._max_age and await asked is None:
+            decision = await self._expire(order, age)
+            if decision is not None:
+                return decision
+        draft, problem = None, ""
+        try:
+            chosen = await self._directory.providers(order.message.organization_id, order.channel)
+            if chosen.usable:
+                sender = next((each.sender for each in chosen.usable if each.sender), None)
+                draft = await self._writers[order.channel].write(order.message, sender)
+        except JobFailedError as error:
+            problem = clean(str(error))
+        mark = read_mark(await asked, order.message.organization_id)
+        if mark is Mark.OWED:
+            order = replace(order, given_up_elsewhere=True)
+        elif mark is not Mark.NONE:
+            decision = await self._follow(mark, order)
+            if decision is not None:
+                return decision
+        if problem:
+            return await self._close(order, State.FAILED, problem)
+        if draft is None:
+            reason = clean("; ".join(chosen.problems)) or f"the organization has no active provider for {order.channel}"
+            return await self._close(order, State.DEFERRED, reason, wait=jittered(_NO_PROVIDER_SECONDS))
+        return await self._deliver(order, draft, chosen)
+
+    async def _follow(self, mark: Mark, order: Order) -> Decision | None:
+        """Record what a mark says. None if it is this engine's, and the ledger knows better."""
+        match mark:
+            case Mark.SENT:
+                return await self._close(order, State.SENT, "the Node engine has sent it", elsewhere=True)
+            case Mark.SUPPRESSED:
+                # It counts only some of those that it suppresses: its event tells.
+                order = replace(order, given_up_elsewhere=True)
+                return await self._close(order, State.SUPPRESSED, "the Node engine has suppressed it")
+            case Mark.OWN:
+                claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
+                if not claimed.granted:
+                    return await self._standing(order, claimed)
+                if claimed.fence > 1 and not claimed.possible_duplicate:
+                    return None
+                # The process died before its result, or a Postgres that was restored has lost the row and its counts.
+                return await self._record(order, claimed.fence, State.SENT, "its mark in Redis says that it was sent")
+            case _:
+                reason = f"{key_of(order.message.key)} in Redis has a value that the Node engine does not write"
+                return await self._close(order, State.AMBIGUOUS, reason, hold=True)
+
+    async def _expire(self, order: Order, age: timedelta) -> Decision | None:
+        """Give up a message that is too old, unless it was tried in time or only waited for its domain's warm-up.
+
+        A receiver that asks to wait is not waited for any longer.
+        """
+        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
+        if not claimed.granted:
+            return await self._standing(order, claimed)
+        hours, most = age // _HOUR, format_duration(self._max_age)
+        reason = f"it was {hours:,} h old when its turn came (limit {most})"
+        if is_deferral(claimed.reason):
+            return await self._record(order, claimed.fence, State.EXPIRED, f"{reason}; {claimed.reason}")
+        if order.job.attempts_made or (claimed.reason or "").startswith(_WARMUP_REASON):
+            return None
+        return await self._record(order, claimed.fence, State.EXPIRED, reason)
+
+    async def _deliver(self, order: Order, draft: Draft, chosen: Chosen) -> Decision:
+        organization = order.message.organization_id
+        providers = self._sending.usable(organization, chosen.usable)
+        if not providers:
+            wait = jittered(self._sending.wait(organization, chosen.usable))
+            problem = self._sending.problem(organization, chosen.usable)
+            return await self._close(order, State.DEFERRED, problem, wait=wait)
+        return await self._attempt(order, draft, providers, await self._allowance(draft, order))
+
+    async def _attempt(
+        self, order: Order, draft: Draft, providers: Sequence[Provider], allowance: Allowance | None
+    ) -> Decision:
+        """Claim the delivery and send it."""
+        if self.stopping:
+            return GiveBack()
+        first, asked = providers[0].config, time.monotonic()
+        claim = Claim(
+            *(order.message, order.channel, order.job.id, draft.address, draft.written),
+            *(first.id, first.name, draft.message_id),
+            ready=True,
+            unknown_fields=draft.unknown_fields,
+            allowance=allowance,
+        )
+        failpoints.reach("before-claim")
+        claimed = await self._ledger.claim(claim)
+        failpoints.reach("after-claim")
+        if claimed.granted and claimed.over and allowance:
+            return await self._until_tomorrow(order, claimed, allowance)
+        problem = obstacle(claimed, asked)
+        if problem is not None:
+            state, reason = problem
+            if state is None:
+                return await self._standing(order, claimed)
+            decision = await self._record(order, claimed.fence, state, reason)
+            # A claim that took too long has tried nothing, and spends no attempt.
+            return GiveBack() if isinstance(decision, Retry) else decision
+        content = self._writers[order.channel].signed(draft, claimed.message_id)
+        with order.fairness.sending(order.message.organization_id) as exchange:
+            sent = await self._sending.send(order.message.organization_id, order.channel, providers, content)
+            exchange.failed = sent.outcome.verdict in _FAILURES
+        if sent.outcome.verdict is Verdict.ACCEPTED:
+            # Before the result: should this process die after that, the Node engine must not send it again.
+            self._redis.begin("SET", *order.mark, "EX", SECONDS_KEPT)
+        failpoints.reach("after-send")
+        decision = await self._conclude(order, claimed, sent)
+        if allowance and sent.outcome.verdict not in _UNSENT:
+            with suppress(MaunticJobsError):  # it is for the platform to read: the ledger is what counts
+                await self._warmup.count(allowance)
+        return decision
+
+    async def _until_tomorrow(self, order: Order, claimed: Claimed, allowance: Allowance) -> Decision:
+        now = clock.now()
+        tomorrow = Unit.DAY.after(Unit.DAY.floor(now))
+        wait = (tomorrow - now).total_seconds() + random.uniform(1, _WARMUP_JITTER_SECONDS)  # noqa: S311 - to spread
+        reason = f"{_WARMUP_REASON}: {allowance.domain} has sent its {allowance.most:,} messages of the day"
+        return await self._record(order, claimed.fence, State.DEFERRED, reason, wait=wait)
+
+    async def _conclude(self, order: Order, claimed: Claimed, sent: Sent) -> Decision:
+        """Record the outcome of an exchange."""
+        deferrals = await self._ledger.deferrals(order.message) if sent.outcome.verdict is Verdict.DEFERRED else 0
+        concluded = conclude(sent, order.job, deferrals, stopping=self.stopping)
+        return await self._record(
+            order, claimed.fence, concluded.state, concluded.reason, wait=concluded.wait, sent=sent
+        )
+
+    async def _close(
+        self,
+        order: Order,
+        state: State,
+        reason: str,
+        *,
+        wait: float | None = None,
+        elsewhere: bool = False,
+        hold: bool = False,
+    ) -> Decision:
+        """Record a fate for which nothing is sent."""
+        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
+        if not claimed.granted:
+            return await self._standing(order, claimed)
+        return await self._record(order, claimed.fence, state, reason, wait=wait, elsewhere=elsewhere, hold=hold)
+
+    async def _record(
+        self,
+        order: Order,
+        fence: int,
+        state: State,
+        reason: str,
+        *,
+        wait: float | None = None,
+        sent: Sent | None = None,
+        elsewhere: bool = False,
+        hold: bool = False,
+    ) -> Decision:
+        result = Result(
+            *(order.message, fence, state, reason or None, wait),
+            provider_id=sent.provider.config.id if sent and sent.provider else None,
+            provider=sent.provider.config.name if sent and sent.provider else None,
+            provider_message_id=sent.outcome.provider_message_id if sent else None,
+            attempts=sent.attempts if sent else [],
+            reject=sent.outcome.reject if sent else None,
+            elsewhere=elsewhere,
+            tried_elsewhere=order.tried_elsewhere,
+            hold=hold,
+            payload=order.payload,
+        )
+        failpoints.reach("before-record")
+        recorded = await self._ledger.record(result)
+        failpoints.reach("after-record")
+        # What the Node engine wrote may be about another organization's message of the same id.
+        return of_recorded(recorded, reason, None if elsewhere else order.mark, stopping=self.stopping)
+
+    async def _standing(self, order: Order, claimed: Claimed) -> Decision:
+        """Return what becomes of a job for a delivery that is not to be had."""
+        if claimed.state in _OPEN and not claimed.has_payload:
+            await self._ledger.keep_payload(order.message, order.payload)
+        if claimed.state is State.SENDING and (claimed.wait or 0.0) <= 0:
+            await self._ledger.sweep_again(order.message)
+        if claimed.state in _OPEN and not claimed.held and (claimed.wait or 0.0) <= 0:
+            # Something is known of it since.
+            await self._ledger.weigh_evidence()
+        return of_standing(claimed, order.mark)
+
+    async def _allowance(self, draft: Draft, order: Order) -> Allowance | None:
+        """Return how many messages the sending domain may send today, or None for no limit."""
+        organization = order.message.organization_id
+        began = await self._lookups.warmup_began(organization, draft.domain) if draft.domain else None
+        if began is None or draft.domain is None:
+            return None
+        return allowance_of(organization, draft.domain, began, clock.now())

@@ -1,0 +1,185 @@
+"""Several processes that deliver, and the one that looks after them."""
+
+import asyncio
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import NamedTuple
+
+from mauntic_jobs.delivery.process.report_pipe import ReportReceiver, ReportSender
+from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.worker_process import Engine
+from mauntic_jobs.delivery.stats import ChannelStats, merged
+from mauntic_jobs.errors import ExitCode, UnavailableError
+from mauntic_jobs.settings.settings import Settings
+
+_REPORT_SECONDS = 0.5
+_RESTART_SECONDS = 5.0
+# A child that has had its time to drain, and has not ended, is killed.
+_GRACE_SECONDS = 10.0
+
+
+class Report(NamedTuple):
+    """What a child says of itself; `said` is what it would have said on a terminal that its parent has."""
+
+    stats: dict[str, ChannelStats]
+    ready: bool = False
+    trouble: str | None = None
+    said: tuple[str, ...] = ()
+
+
+# What a child does: it delivers, and reports over the connection.
+Target = Callable[[Settings, Plan, Connection], None]
+
+
+class Family:
+    """Runs `count` processes, and starts those again that die. `target` must be a function of a module.
+
+    Its attributes are those of an Engine; `stats` are the sums over all processes, also those that have died.
+    """
+
+    def __init__(self, settings: Settings, plan: Plan, count: int, target: Target, say: Callable[[str], None]) -> None:
+        self.stopping = False
+        self.left = False
+        self._settings = settings
+        self._plan = plan
+        self._count = count
+        self._target = target
+        self._say = say
+        self._processes: dict[int, SpawnProcess] = {}
+        self._reports: dict[int, Report] = {}
+        self._gone: list[dict[str, ChannelStats]] = []
+        self._were_ready = False
+
+    @property
+    def stats(self) -> dict[str, ChannelStats]:
+        """The numbers by channel."""
+        none = {name: ChannelStats(moved=0.0) for name in self._plan.concurrency}
+        return merged([none, *self._gone, *(report.stats for report in self._reports.values())])
+
+    @property
+    def ready(self) -> bool:
+        """Whether all processes deliver."""
+        return not self.stopping and [each.ready for each in self._reports.values()] == [True] * self._count
+
+    @property
+    def trouble(self) -> str | None:
+        """What is in the way of one of them."""
+        return next((each.trouble for each in self._reports.values() if each.trouble), None)
+
+    def stop(self) -> None:
+        """Tell all processes to end."""
+        self.stopping = True
+        for process in self._processes.values():
+            process.terminate()
+
+    async def run(self) -> None:
+        """Run until all processes have ended. Raises UnavailableError if one of them cannot begin."""
+        keepers = [asyncio.create_task(self._keep(number)) for number in range(self._count)]
+        try:
+            await asyncio.gather(*keepers)
+        finally:
+            for task in keepers:
+                task.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+            for process in self._processes.values():
+                process.kill()
+
+    async def _keep(self, number: int) -> None:
+        """Keep one process running until it ends by itself."""
+        while not self.stopping:
+            code = await self._run_child(number)
+            self.left = self.left or code == ExitCode.TRY_LATER
+            if code in (ExitCode.DONE, ExitCode.TRY_LATER) or self.stopping:
+                return
+            if not self._were_ready:
+                raise UnavailableError(f"A delivering process has ended with status {code}; it has said why.")
+            self._say(f"process {number} has ended with status {code}, and is started again")
+            await asyncio.sleep(_RESTART_SECONDS)
+
+    async def _run_child(self, number: int) -> int:
+        """Return how it ended: its status, or below zero the signal that killed it."""
+        context = get_context("spawn")
+        reader, writer = context.Pipe(duplex=False)
+        process = context.Process(target=self._target, args=(self._settings, self._plan, writer))
+        # Without it Python looks for the modules that it starts with in the working directory first.
+        os.environ["PYTHONSAFEPATH"] = "1"
+        process.start()
+        # So that the child's end of the pipe is the only one.
+        writer.close()
+        self._processes[number] = process
+        loop = asyncio.get_running_loop()
+        loop.add_reader(reader.fileno(), self._read, number, reader.fileno(), ReportReceiver(reader.fileno()))
+        try:
+            await self._ended(process)
+        finally:
+            loop.remove_reader(reader.fileno())
+            reader.close()
+            del self._processes[number]
+            left = self._reports.pop(number, Report({})).stats
+            self._gone.append({name: own.without_present() for name, own in left.items()})
+        return process.exitcode or 0
+
+    def _read(self, number: int, descriptor: int, receiver: ReportReceiver) -> None:
+        try:
+            reports: list[Report] = receiver.receive()
+        except (EOFError, OSError):
+            asyncio.get_running_loop().remove_reader(descriptor)
+            return
+        for report in reports:
+            self._reports[number] = report
+            for text in report.said:
+                self._say(text)
+            self._were_ready = self._were_ready or report.ready
+
+    async def _ended(self, process: SpawnProcess) -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(process.sentinel, ended.set)
+        waiting = asyncio.create_task(ended.wait())
+        try:
+            while not self.stopping and not waiting.done():
+                await asyncio.wait({waiting}, timeout=0.2)
+            await asyncio.wait({waiting}, timeout=self._plan.drain_timeout.total_seconds() + _GRACE_SECONDS)
+            if not waiting.done():
+                process.kill()
+            await waiting
+        finally:
+            loop.remove_reader(process.sentinel)
+            process.join()
+
+
+def begin_child() -> None:
+    """Make this process one whose parent alone passes on the terminal's signals."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+async def tell_parent(writer: Connection, engine: Engine, said: deque[str]) -> None:
+    """Report to the process that looks after this one, until cancelled; stop the engine if that process has died.
+
+    What has been `said` is taken out and passed on. A parent that does not read, because it was stopped, gets what
+    finds room, and holds nothing up.
+    """
+    sender = ReportSender(writer.fileno())
+    try:
+        while True:
+            _offer(sender, engine, said, ready=engine.ready)
+            await asyncio.sleep(_REPORT_SECONDS)
+    except asyncio.CancelledError:
+        with suppress(OSError):  # there is no one left to report to
+            _offer(sender, engine, said, ready=False)
+        raise
+    except OSError:
+        engine.stop()
+
+
+def _offer(sender: ReportSender, engine: Engine, said: deque[str], *, ready: bool) -> None:
+    lines = tuple(said)
+    if sender.offer(Report(engine.stats, ready, engine.trouble, lines)):
+        for _ in lines:
+            said.popleft()

@@ -1,0 +1,154 @@
+"""Putting the parts of a delivering process together, and taking them apart again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from mauntic_jobs.delivery.consumer.consumer import Consumer, Report
+from mauntic_jobs.delivery.consumer.queue_calls import Tell
+from mauntic_jobs.delivery.consumer.work import Work
+from mauntic_jobs.delivery.job_outcome import Decision
+from mauntic_jobs.delivery.ledger.ledger import Ledger
+from mauntic_jobs.delivery.pipeline.fair_share import Fairness
+from mauntic_jobs.delivery.pipeline.foreign_losses import ForeignLosses
+from mauntic_jobs.delivery.pipeline.pipeline import Pipeline
+from mauntic_jobs.delivery.process.clock_watch import ClockWatch
+from mauntic_jobs.delivery.process.schema_check import check_schema
+from mauntic_jobs.delivery.queues import base_of, policy_of
+from mauntic_jobs.delivery.render.email import EmailWriter
+from mauntic_jobs.delivery.render.lookups import Lookups
+from mauntic_jobs.delivery.render.push import PushWriter
+from mauntic_jobs.delivery.render.renderer import Writer
+from mauntic_jobs.delivery.render.sms import SmsWriter
+from mauntic_jobs.delivery.sending.circuit_breaker import Breaker
+from mauntic_jobs.delivery.sending.failover import Sending
+from mauntic_jobs.delivery.sending.pauses import Pauses
+from mauntic_jobs.delivery.sending.providers.http import HttpClient
+from mauntic_jobs.delivery.sending.providers.idle import IdleConnections
+from mauntic_jobs.delivery.sending.providers.pool import Directory
+from mauntic_jobs.delivery.sending.providers.registry import factories
+from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.types import MessageLimits
+from mauntic_jobs.stores.bullmq.job import ReceivedJob
+from mauntic_jobs.stores.bullmq.workers import worker_name
+from mauntic_jobs.stores.postgres.async_link import PostgresLink
+from mauntic_jobs.stores.redis.async_link import RedisLink
+from mauntic_jobs.warmup.quota import Warmup
+
+_WRITERS: Mapping[str, Callable[[Lookups, MessageLimits], Writer]] = {
+    "email": EmailWriter,
+    "sms": SmsWriter,
+    "push": PushWriter,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be delivered: channels with how many messages at once, and for how long."""
+
+    concurrency: Mapping[str, int]
+    max_age: timedelta
+    drain_timeout: timedelta
+    until_empty: bool = False
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The parts of a delivering process, connected."""
+
+    pipeline: Pipeline
+    directory: Directory
+    ledger: Ledger
+    redis: RedisLink
+    consumers: list[Consumer]
+    idle: IdleConnections
+    clocks: ClockWatch
+    pauses: Pauses
+
+
+@asynccontextmanager
+async def connected(
+    settings: Settings,
+    plan: Plan,
+    stats: Mapping[str, ChannelStats],
+    tell: Tell,
+    say: Callable[[str], None],
+    report: Report,
+) -> AsyncIterator[Crew]:
+    """Connect the parts. Raises MaunticJobsError if Postgres or Redis cannot be reached, or are not set up."""
+    async with AsyncExitStack() as stack:
+
+        def postgres() -> PostgresLink:
+            link = PostgresLink(settings)
+            stack.push_async_callback(link.close)
+            return link
+
+        def redis(name: str | None = None) -> RedisLink:
+            link = RedisLink(settings, name)
+            stack.push_async_callback(link.close)
+            return link
+
+        ledger = Ledger(postgres(), postgres(), record_activity=settings.record_activity, tell=tell)
+        found, shared = postgres(), redis()
+        await asyncio.gather(ledger.check(), shared.command("PING"))
+        await check_schema(found)
+        clocks = ClockWatch(found, shared, tell)
+        await clocks.look()
+        lookups = Lookups(found)
+        key = settings.encryption_key.get_secret_value() if settings.encryption_key else None
+        fairness = {name: Fairness(count) for name, count in plan.concurrency.items()}
+        client = HttpClient(timeout=settings.send_timeout.total_seconds())
+        stack.push_async_callback(client.close)
+        idle = IdleConnections()
+        directory = Directory(found, factories(settings, client, idle), key, say)
+        stack.push_async_callback(directory.close)
+        breaker = Breaker()
+        # Exchanges are by channel themselves, whichever channel's numbers keep them.
+        observe = next(iter(stats.values())).exchange
+        pipeline = Pipeline(
+            ledger=ledger,
+            lookups=lookups,
+            directory=directory,
+            warmup=Warmup(shared),
+            sending=Sending(breaker, observe),
+            redis=shared,
+            writers={name: writer(lookups, settings.message_limits) for name, writer in _WRITERS.items()},
+            fairness=fairness,
+            max_age=plan.max_age,
+            limits=settings.message_limits,
+        )
+        losses = ForeignLosses(ledger, shared, settings.message_limits)
+        works = [_work(settings, plan, name, pipeline, losses, fairness[name], clocks) for name in stats]
+        consumers = [
+            Consumer(work, shared, redis(worker_name(work.base)), own, tell, report)
+            for work, own in zip(works, stats.values(), strict=True)
+        ]
+        pauses = Pauses(found, breaker, directory.describe, tell, say)
+        yield Crew(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses)
+
+
+def _work(
+    settings: Settings,
+    plan: Plan,
+    channel: str,
+    pipeline: Pipeline,
+    losses: ForeignLosses,
+    fairness: Fairness,
+    clocks: ClockWatch,
+) -> Work:
+    def process(job: ReceivedJob, data: str) -> Awaitable[Decision]:
+        return pipeline.process(job, data, channel)
+
+    def note_loss(job: ReceivedJob, data: str) -> Awaitable[None]:
+        return losses.note(job, data, channel)
+
+    base, policy = base_of(settings, channel), policy_of(settings, channel)
+    return Work(
+        *(base, plan.concurrency[channel], policy, process),
+        *(fairness.aside, fairness.put_aside, fairness.returning, lambda: clocks.is_wrong),
+        drain_seconds=plan.drain_timeout.total_seconds(),
+        note_loss=note_loss,
+    )

@@ -1,0 +1,172 @@
+"""One process that delivers: its consumers, and what it does beside them."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mauntic_jobs.aio.background import keep_running
+from mauntic_jobs.delivery.consumer.consumer import Report
+from mauntic_jobs.delivery.consumer.outage_log import Troubles
+from mauntic_jobs.delivery.process.redis_watch import watch_redis
+from mauntic_jobs.delivery.process.wiring import Crew, Plan, connected
+from mauntic_jobs.delivery.queues import base_of, lengths
+from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.telemetry.logs import bound
+
+_SWEEP_SECONDS = 30.0
+_MEASURE_SECONDS = 2.0
+# What is left to jobs whose exchange was ended, to record what became of them.
+_LAST_SECONDS = 3.0
+
+
+@dataclass
+class Engine:
+    """Delivers until `stop` is called. `stats` are by channel, and kept up to date while `run` runs.
+
+    `left` says whether a drain has left jobs on a queue.
+    """
+
+    settings: Settings
+    plan: Plan
+    say: Callable[[str], None]
+    report: Report
+    stats: dict[str, ChannelStats] = field(default_factory=dict)
+    ready: bool = False
+    stopping: bool = False
+    left: bool = False
+
+    def __post_init__(self) -> None:
+        """Begin with no numbers."""
+        self.stats = {name: ChannelStats() for name in self.plan.concurrency}
+        self._stop = asyncio.Event()
+        self._is_connected = False
+        self._troubles = Troubles(self.say)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is in the way of the whole process, such as a store that is away."""
+        return self._troubles.current
+
+    def stop(self) -> None:
+        """Take no further job; for the event loop's thread."""
+        self.stopping = True
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Deliver until `stop` or until the queues are empty.
+
+        Raises MaunticJobsError if Postgres or Redis cannot be reached at the beginning.
+        """
+        running, stopped = asyncio.ensure_future(self._run()), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            # What is not connected has nothing in hand.
+            if self._is_connected or running.done():
+                await running
+        finally:
+            for task in (running, stopped):
+                task.cancel()
+            await asyncio.gather(running, stopped, return_exceptions=True)
+
+    async def _run(self) -> None:
+        async with connected(self.settings, self.plan, self.stats, self._troubles.tell, self.say, self.report) as crew:
+            self.ready = self._is_connected = True
+            background = {
+                "the sweep of leases": lambda: self._sweep(crew),
+                "the watch of the clocks": crew.clocks.run,
+                "the look at paused providers": crew.pauses.run,
+                "the sweep of idle connections": crew.idle.sweep,
+                "the look at the queues": lambda: self._measure(crew),
+                "the watch for a loss of Redis' data": lambda: watch_redis(self.settings, self.say),
+            }
+            beside = [asyncio.create_task(keep_running(name, work, self.say)) for name, work in background.items()]
+            working = asyncio.ensure_future(self._work(crew))
+            stopped = asyncio.create_task(self._stop.wait())
+            try:
+                await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                self.ready = False
+                if not working.done():
+                    await self._drain(working, crew)
+                if not working.cancelled():
+                    await working
+            finally:
+                for task in (*beside, stopped, working):
+                    task.cancel()
+                await asyncio.gather(*beside, stopped, working, return_exceptions=True)
+                await self._hand_back(crew)
+                with contextlib.suppress(MaunticJobsError, TimeoutError):
+                    async with asyncio.timeout(_LAST_SECONDS):
+                        await crew.pauses.look()
+            for channel, consumer in zip(self.stats, crew.consumers, strict=True):
+                for reason in consumer.left:
+                    self.left = True
+                    self.say(f"{channel}: {reason}")
+
+    async def _work(self, crew: Crew) -> None:
+        await asyncio.gather(*(each.run(until_empty=self.plan.until_empty) for each in crew.consumers))
+
+    async def _drain(self, working: asyncio.Future[None], crew: Crew) -> None:
+        """Let what is in flight end, within the time there is."""
+        for consumer in crew.consumers:
+            consumer.stop()
+        await asyncio.wait({working}, timeout=self.plan.drain_timeout.total_seconds())
+        if working.done():
+            return
+        crew.pipeline.stopping = True
+        crew.directory.abort()
+        await asyncio.wait({working}, timeout=_LAST_SECONDS)
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+
+    async def _hand_back(self, crew: Crew) -> None:
+        left = sum(stats.active for stats in self.stats.values())
+        if not left:
+            return
+        try:
+            async with asyncio.timeout(_LAST_SECONDS):
+                await asyncio.gather(*(consumer.hand_back() for consumer in crew.consumers))
+        except (MaunticJobsError, TimeoutError):
+            self.say(f"jobs that could not be handed back, and wait until their locks have run out: {left}")
+        else:
+            self.say(f"jobs handed back to the queue: {left}")
+
+    async def _sweep(self, crew: Crew) -> None:
+        """Name what was being sent by processes that died or lost Postgres, and settle what is known of since."""
+        while True:
+            try:
+                for row in await crew.ledger.end_leases():
+                    fate = "a human must decide" if row["held"] else "it is sent again unless the platform hears of it"
+                    with bound(organization=str(row["organization_id"])):
+                        reason = f"its process died or was cut off while it was being sent: {fate}"
+                        self.report("ambiguous", row["delivery_id"], reason)
+                await crew.ledger.weigh_evidence()
+            except MaunticJobsError as error:
+                self._troubles.tell("postgres", error)
+            else:
+                self._troubles.tell("postgres", None)
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def _measure(self, crew: Crew) -> None:
+        began: float | None = None
+        while True:
+            began = self._end_of_drain(began)
+            for name, stats in self.stats.items():
+                stats.trouble = self.trouble
+                with contextlib.suppress(MaunticJobsError):  # the consumers tell
+                    stats.queue = await lengths(crew.redis, base_of(self.settings, name))
+            await asyncio.sleep(_MEASURE_SECONDS)
+
+    def _end_of_drain(self, began: float | None) -> float | None:
+        """Stop a drain that a store has kept from going on for too long; return since when it does."""
+        now = asyncio.get_running_loop().time()
+        if self.trouble is None or not self.plan.until_empty or self.stopping:
+            return None
+        if began is not None and now - began > self.plan.drain_timeout.total_seconds():
+            self.left = True
+            self.say(f"the drain ends, and leaves what there is: {self.trouble}")
+            self.stop()
+        return now if began is None else began

@@ -1,0 +1,250 @@
+"""What a compiled template consists of, and how it is rendered within limits."""
+
+import re
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from functools import lru_cache
+from html import escape as escape_html
+from typing import Any, Final, Protocol
+
+from mauntic_jobs.delivery.render.templates.js_values import as_text
+from mauntic_jobs.delivery.render.text_budget import TextBudget
+from mauntic_jobs.errors import JobFailedError
+
+STEPS_PER_CHECK = 256
+# What the ledger keeps about fields that are found nowhere.
+MOST_UNKNOWN = 20
+LONGEST_UNKNOWN = 100
+
+# Of a field that neither the message nor the contact has; JSON's null is a value.
+MISSING: Final = object()
+
+_UNDERSCORE = re.compile(r"_([a-z0-9])")
+_CAPITAL = re.compile(r"(?<!^)[A-Z]")
+
+
+class TemplateError(JobFailedError):
+    """A template is wrong, or asks for too much; the text says where."""
+
+
+def error_at(source: str, position: int, problem: str) -> TemplateError:
+    """Return the error with the line and column of the place."""
+    line = source.count("\n", 0, position) + 1
+    column = position - source.rfind("\n", 0, position)
+    return TemplateError(f"the template cannot be used: line {line}, column {column}: {problem}")
+
+
+@dataclass(slots=True)
+class Scope:
+    """What names are looked up in: an item of a list, or at the outermost the data."""
+
+    item: Any
+    index: int | None = None
+    outer: "Scope | None" = None
+
+    def find(self, name: str) -> Any:
+        """Return the value of a name, from the innermost scope that has it, or MISSING."""
+        scope: Scope | None = self
+        while scope is not None:
+            if isinstance(scope.item, dict) and name in scope.item:
+                return scope.item[name]
+            scope = scope.outer
+        return MISSING
+
+
+@dataclass(slots=True)
+class Run:
+    """One rendering: what is written so far, and what it has cost.
+
+    `segments` are those that the recipient belongs to; `unknown` gets the names of fields that were found nowhere.
+    """
+
+    source: str
+    escape: bool
+    budget: TextBudget
+    segments: AbstractSet[str] = frozenset()
+    unknown: dict[str, None] = field(default_factory=dict)
+    position: int = 0
+    parts: list[str] = field(default_factory=list)
+    size: int = 0
+    steps: int = 0
+
+    def step(self, position: int) -> None:
+        """Count a step, taken at a place of the source. Raises TemplateError beyond the limits."""
+        self.position = position
+        self.steps += 1
+        if self.steps > self.budget.limits.template_steps:
+            limit = self.budget.limits.template_steps
+            raise self._error(f"it takes more than {limit} steps (setting message_limits.template_steps)")
+        if self.steps % STEPS_PER_CHECK == 0 and self.budget.is_used_up:
+            raise self._error(self.budget.excess)
+
+    def write(self, text: str) -> None:
+        """Add text. Raises TemplateError beyond the limit."""
+        self.size += len(text)
+        limit = self.budget.limits.template_output
+        if self.size > limit:
+            raise self._error(f"it becomes longer than {limit} characters (setting message_limits.template_output)")
+        self.parts.append(text)
+
+    def write_value(self, value: Any, *, raw: bool) -> None:
+        """Add a JSON value as text, escaped unless `raw`. Raises TemplateError beyond the limits."""
+        if isinstance(value, list):
+            self._write_list(value, raw=raw)
+            return
+        text = value if isinstance(value, str) else as_text(value)
+        # What is too long already is not made longer before it is refused.
+        self.write(text if raw or len(text) > self.budget.limits.template_output else escape_html(text))
+
+    def _write_list(self, items: list[Any], *, raw: bool) -> None:
+        # Nested lists are joined by the same commas, so their depth does not matter.
+        pending: list[Any] = [items]
+        separator = ""
+        while pending:
+            item = pending.pop()
+            self.step(self.position)
+            if isinstance(item, list) and item:
+                pending.extend(reversed(item))
+                continue
+            self.write(separator)
+            self.write_value("" if isinstance(item, list) else item, raw=raw)
+            separator = ","
+
+    def _error(self, problem: str) -> TemplateError:
+        return error_at(self.source, self.position, problem)
+
+
+@dataclass(slots=True)
+class Path:
+    """Where a value is: its first name, and then keys, each with the index it is in a list.
+
+    A name that is found nowhere is looked for in the other spelling: `first_name` for `firstName`, and the reverse.
+    """
+
+    head: str
+    keys: tuple[tuple[str, int | None], ...]
+
+    def __str__(self) -> str:
+        """Return the path as it is written."""
+        return ".".join([self.head, *(key for key, _ in self.keys)])
+
+    def find(self, scope: Scope) -> Any:
+        """Return the value that stands there, or MISSING."""
+        if self.head == "@index":
+            return scope.index
+        value = scope.item if self.head == "this" else scope.find(self.head)
+        if value is MISSING:
+            value = scope.find(_other_spelling(self.head))
+        for key, index in self.keys:
+            if isinstance(value, dict):
+                value = value[key] if key in value else value.get(_other_spelling(key), MISSING)
+            elif not isinstance(value, list):
+                return MISSING
+            elif key == "length":
+                value = len(value)
+            else:
+                value = value[index] if index is not None and index < len(value) else MISSING
+        return value
+
+
+@lru_cache(1_024)
+def _other_spelling(name: str) -> str:
+    if "_" in name:
+        return _UNDERSCORE.sub(lambda match: match[1].upper(), name)
+    return _CAPITAL.sub(lambda match: f"_{match[0].lower()}", name)
+
+
+class Node(Protocol):
+    """A piece of a template."""
+
+    def render(self, run: Run, scope: Scope) -> None:
+        """Write it, with the values of a scope."""
+
+
+@dataclass(slots=True)
+class Literal:
+    """Text that stands for itself."""
+
+    text: str
+
+    def render(self, run: Run, scope: Scope) -> None:  # noqa: ARG002 - a node like the others
+        """Write it."""
+        run.write(self.text)
+
+
+@dataclass(slots=True)
+class Value:
+    """A value that is looked up. `default` is part of the template, and stands for a value that is absent or blank."""
+
+    position: int
+    path: Path
+    raw: bool
+    default: str | None = None
+
+    def render(self, run: Run, scope: Scope) -> None:
+        """Write it."""
+        run.step(self.position)
+        value = self.path.find(scope)
+        if self.default is not None and (
+            value is MISSING or value is None or (isinstance(value, str) and not value.strip())
+        ):
+            run.write(self.default)
+        elif value is not MISSING:
+            run.write_value(value, raw=self.raw or not run.escape)
+        elif len(run.unknown) < MOST_UNKNOWN:
+            run.unknown[str(self.path)[:LONGEST_UNKNOWN]] = None
+
+
+@dataclass(slots=True)
+class If:
+    """One of two bodies, by a value."""
+
+    position: int
+    path: Path
+    then: tuple[Node, ...]
+    otherwise: tuple[Node, ...]
+
+    def render(self, run: Run, scope: Scope) -> None:
+        """Write it."""
+        run.step(self.position)
+        value = self.path.find(scope)
+        holds = value is not MISSING and (value or isinstance(value, dict))
+        for node in self.then if holds else self.otherwise:
+            node.render(run, scope)
+
+
+@dataclass(slots=True)
+class Variant:
+    """One of two bodies, by whether the recipient belongs to a segment."""
+
+    position: int
+    segment: str
+    then: tuple[Node, ...]
+    otherwise: tuple[Node, ...]
+
+    def render(self, run: Run, scope: Scope) -> None:
+        """Write it."""
+        run.step(self.position)
+        for node in self.then if self.segment in run.segments else self.otherwise:
+            node.render(run, scope)
+
+
+@dataclass(slots=True)
+class Each:
+    """A body for each item of a list."""
+
+    position: int
+    path: Path
+    body: tuple[Node, ...]
+
+    def render(self, run: Run, scope: Scope) -> None:
+        """Write it."""
+        run.step(self.position)
+        items = self.path.find(scope)
+        if not isinstance(items, list):
+            return
+        for index, item in enumerate(items):
+            run.step(self.position)
+            inner = Scope(item, index, scope)
+            for node in self.body:
+                node.render(run, inner)

@@ -1,0 +1,152 @@
+"""Trying the providers of an organization, one after the other."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from mauntic_jobs.delivery.render.renderer import ContentError
+from mauntic_jobs.delivery.sending.circuit_breaker import Breaker
+from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
+from mauntic_jobs.delivery.sending.providers.base import Provider
+from mauntic_jobs.delivery.sending.providers.config import hide
+from mauntic_jobs.delivery.sending.redact_reason import without
+from mauntic_jobs.redaction.text import scrub
+from mauntic_jobs.timekeeping import clock
+
+# A further provider is tried only as long as a claim is fresh.
+_MOST_SECONDS = 30.0
+_SHORTEST_WAIT_SECONDS = 30.0
+# A provider that wants to be asked again within it is waited for; after that, the next one is tried.
+_SHORT_LIMIT_SECONDS = 10.0
+# Where a provider does not say when it wants to be asked again.
+_UNSAID_LIMIT_SECONDS = 30.0
+# However long a provider says: afterwards it is asked again.
+_LONGEST_LIMIT_SECONDS = 86_400.0
+_LONGEST = 1_000
+# What is cut off is looked at too, so that nothing is hidden only in part.
+_LOOKED_AT = 4 * _LONGEST
+# They prove that the provider has sent nothing, and say nothing of the message.
+_MOVE_ON = (Verdict.PROVIDER, Verdict.RATE_LIMITED)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What came of it: the last outcome, the provider it is from, and each attempt as the ledger keeps it.
+
+    `wait` is for how many seconds no provider is of use.
+    """
+
+    outcome: Outcome
+    provider: Provider | None
+    attempts: list[dict[str, Any]]
+    wait: float = 0.0
+
+
+# Hears of each exchange: the channel, the provider's type, what came of it, and how long it took.
+Observe = Callable[[str, str, Outcome, float], None]
+
+
+def _unobserved(_channel: str, _provider: str, _outcome: Outcome, _seconds: float) -> None:
+    """Count nothing."""
+
+
+class Sending:
+    """Sends over the first provider that works, and leaves alone those that do not."""
+
+    def __init__(self, breaker: Breaker, observe: Observe = _unobserved) -> None:
+        self.breaker = breaker
+        self._observe = observe
+
+    def usable(self, organization: UUID, providers: Sequence[Provider]) -> list[Provider]:
+        """Return the providers to be tried now: none if one that would be tried first can soon be asked again."""
+        usable = []
+        for each in providers:
+            key = organization, each.config.id
+            limit = self.breaker.limit(key)
+            if 0 < limit <= _SHORT_LIMIT_SECONDS:
+                break
+            if not limit and not self.breaker.remaining(key):
+                usable.append(each)
+        return usable
+
+    def wait(self, organization: UUID, providers: Sequence[Provider]) -> float:
+        """Return in how many seconds the first of them may be tried again."""
+        keys = [(organization, each.config.id) for each in providers]
+        waits = [
+            max(self.breaker.remaining(key), _SHORTEST_WAIT_SECONDS) for key in keys if not self.breaker.limit(key)
+        ]
+        limits = [limit for key in keys if (limit := self.breaker.limit(key))]
+        return min([*waits, *limits], default=_SHORTEST_WAIT_SECONDS)
+
+    def problem(self, organization: UUID, providers: Sequence[Provider]) -> str:
+        """Return why none of them is tried now: the refusal of each, since when, and how often."""
+        found = {each.config.name: self.breaker.refusal((organization, each.config.id)) for each in providers}
+        known = [f"{name}: {refusal}" for name, refusal in found.items() if refusal is not None]
+        return clean("; ".join(["no provider works at present", *known]))
+
+    async def send(self, organization: UUID, channel: str, providers: Sequence[Provider], content: Any) -> Sent:
+        """Send the content of a channel over the first of the providers that takes it."""
+        began = time.monotonic()
+        outcome, used = Outcome(Verdict.PROVIDER, "no provider can be used"), None
+        attempts: list[dict[str, Any]] = []
+        for provider in self.usable(organization, providers):
+            if attempts and time.monotonic() - began > _MOST_SECONDS:
+                break
+            used, started, since = provider, clock.now(), time.monotonic()
+            outcome = await _outcome(provider, content)
+            seconds = time.monotonic() - since
+            self._observe(channel, provider.config.type, outcome, seconds)
+            attempts.append(
+                {
+                    "provider": provider.config.name,
+                    "started": started.isoformat(),
+                    "seconds": round(seconds, 4),
+                    "outcome": outcome.verdict,
+                    "reason": outcome.reason,
+                    **({"blame": outcome.blame} if outcome.blame else {}),
+                    **({"queue_id": outcome.queue_id} if outcome.queue_id else {}),
+                }
+            )
+            limit = self._note((organization, provider.config.id), outcome)
+            if outcome.verdict not in _MOVE_ON:
+                return Sent(outcome, provider, attempts)
+            if limit is not None and limit <= _SHORT_LIMIT_SECONDS:
+                break
+        return Sent(outcome, used, attempts, self.wait(organization, providers))
+
+    def _note(self, key: tuple[UUID, UUID], outcome: Outcome) -> float | None:
+        """Learn from an outcome; return for how long the provider wants to be left alone, if it does."""
+        match outcome.verdict:
+            case Verdict.ACCEPTED | Verdict.PERMANENT:
+                self.breaker.succeeded(key)
+            case Verdict.PROVIDER:
+                self.breaker.failed(key, outcome.reason, clock.now())
+            case Verdict.RATE_LIMITED:
+                said = _UNSAID_LIMIT_SECONDS if outcome.retry_after is None else outcome.retry_after
+                limit = min(max(said, 0.1), _LONGEST_LIMIT_SECONDS)
+                self.breaker.limited(key, limit, outcome.reason, clock.now())
+                return limit
+            case _:
+                pass
+        return None
+
+
+async def _outcome(provider: Provider, content: Any) -> Outcome:
+    try:
+        outcome = await provider.send(content)
+    except ContentError as error:
+        return Outcome(Verdict.PERMANENT, clean(str(error)), reject=RejectReason.INVALID)
+    except Exception as error:  # noqa: BLE001 - a fault of ours, and nobody can tell how far the exchange has come
+        outcome = Outcome(Verdict.UNKNOWN, f"{type(error).__name__}: {error}")
+    if outcome.verdict is Verdict.ACCEPTED:
+        queue_id = outcome.queue_id and hide(outcome.queue_id, provider.config.secrets)
+        return outcome if queue_id == outcome.queue_id else replace(outcome, queue_id=queue_id)
+    return replace(outcome, reason=without(clean(hide(outcome.reason, provider.config.secrets)), content))
+
+
+def clean(reason: str) -> str:
+    """Return a reason without secrets and control characters, fit for the ledger, the queue and the log."""
+    reason = scrub("".join(each if each.isprintable() else " " for each in reason[:_LOOKED_AT]))
+    return reason if len(reason) <= _LONGEST else reason[: _LONGEST - 1] + "…"

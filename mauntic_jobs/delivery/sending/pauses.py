@@ -1,0 +1,87 @@
+"""Paused providers of all processes, in Postgres: written from this process's circuit breaker, and read back."""
+
+import asyncio
+from collections.abc import Callable, Hashable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from mauntic_jobs.delivery.sending.circuit_breaker import Breaker, Refusal
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres.async_link import PostgresLink
+from mauntic_jobs.timekeeping import clock
+
+# Within it every process closes the breaker of a provider whose row was deleted.
+LOOK_SECONDS = 2.0
+_Key = tuple[UUID, UUID]
+
+_sql = statements("pauses")
+
+
+class Pauses:
+    """Publishes which providers the breaker has paused, and closes it where another process or an operator says so.
+
+    `tell` hears of errors of Postgres, `say` once of each pause. Keys are organization and provider.
+    """
+
+    def __init__(
+        self,
+        postgres: PostgresLink,
+        breaker: Breaker,
+        describe: Callable[[UUID], tuple[str, str] | None],
+        tell: Callable[[str, Exception | None], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._postgres = postgres
+        self._breaker = breaker
+        self._describe = describe
+        self._tell = tell
+        self._say = say
+        self._published: dict[Hashable, Refusal] = {}
+
+    async def run(self) -> None:
+        """Look every two seconds, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except MaunticJobsError as error:
+                self._tell("provider pauses", error)
+            else:
+                self._tell("provider pauses", None)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Bring the breaker and the rows in line, once."""
+        rows = await self._postgres.rows(_sql["list"], {})
+        known: set[_Key] = {(row["organization_id"], row["provider_id"]) for row in rows}
+        self._breaker.watch(frozenset(known))
+        for key in [key for key in self._published if key not in known]:
+            del self._published[key]
+            self._breaker.close(key)
+        for key in list(self._breaker.recovered):
+            self._breaker.recovered.discard(key)
+            self._published.pop(key, None)
+            if key in known:
+                await self._postgres.rows(_sql["end"], _names(key))
+        for key, (refusal, seconds) in self._breaker.opened().items():
+            if self._published.get(key) != refusal:
+                await self._publish(key, refusal, seconds)
+
+    async def _publish(self, key: Hashable, refusal: Refusal, seconds: float) -> None:
+        names = _names(key)
+        described = self._describe(names["provider"])
+        if described is None:  # its configuration was removed meanwhile
+            return
+        channel, name = described
+        until = clock.now() + timedelta(seconds=seconds)
+        row = {**names, "channel": channel, "name": name, "until": until, "reason": refusal.reason}
+        await self._postgres.rows(_sql["publish"], {**row, "since": refusal.since, "tries": refusal.tries})
+        if key not in self._published:
+            self._say(f"{name} of organization {names['organization']} is paused: {refusal}")
+        self._published[key] = refusal
+
+
+def _names(key: Any) -> dict[str, Any]:
+    organization, provider = key
+    return {"organization": organization, "provider": provider}

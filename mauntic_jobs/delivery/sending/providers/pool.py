@@ -1,0 +1,115 @@
+"""The providers of each organization, with what they keep open, for as long as their configuration stays."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from mauntic_jobs.aio.ttl_cache import Cache
+from mauntic_jobs.delivery.sending.providers.base import Provider
+from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, read_config
+from mauntic_jobs.delivery.sending.providers.registry import Factory
+from mauntic_jobs.job import Row
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres.async_link import PostgresLink
+
+_CONFIG_SECONDS = 30
+_MAX_PROVIDERS = 10_000
+
+_sql = statements("deliveries")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The providers of an organization for a channel, the first to be tried first, and why others cannot be used."""
+
+    usable: tuple[Provider, ...]
+    problems: tuple[str, ...]
+
+
+class Directory:
+    """Finds and makes providers. `factories` are by channel and kind; `tell` hears of each new problem once."""
+
+    def __init__(
+        self,
+        postgres: PostgresLink,
+        factories: Mapping[tuple[str, str], Factory],
+        encryption_key: str | None,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._postgres = postgres
+        self._factories = factories
+        self._encryption_key = encryption_key
+        self._tell = tell
+        self._told: dict[UUID, str] = {}
+        # The one that was looked up last stands at the end.
+        self._made: OrderedDict[UUID, tuple[ProviderConfig, Provider]] = OrderedDict()
+        self._found: dict[tuple[UUID, str], set[UUID]] = {}
+        self._chosen: Cache[tuple[UUID, str], Chosen] = Cache(self._find, _CONFIG_SECONDS)
+
+    async def providers(self, organization: UUID, channel: str) -> Chosen:
+        """Return the providers as they were configured less than half a minute ago."""
+        return await self._chosen.get((organization, channel))
+
+    def describe(self, provider: UUID) -> tuple[str, str] | None:
+        """Return the channel and the name of a provider that was made here, or None."""
+        made = self._made.get(provider)
+        channel = next((key[1] for key, found in self._found.items() if provider in found), None)
+        return None if made is None or channel is None else (channel, made[0].name)
+
+    def abort(self) -> None:
+        """End all exchanges now."""
+        for _, provider in list(self._made.values()):
+            provider.abort()
+
+    async def close(self) -> None:
+        """Close what the providers keep open."""
+        for _, provider in list(self._made.values()):
+            await provider.close()
+
+    async def _find(self, key: tuple[UUID, str]) -> Chosen:
+        organization, channel = key
+        rows = await self._postgres.rows(_sql["providers"], {"organization": organization, "channel": channel})
+        await self._let_go(key, {row["id"] for row in rows})
+        usable, problems = [], []
+        for row in rows:
+            try:
+                usable.append(await self._provider(channel, row))
+            except ProviderError as error:
+                problems.append(str(error))
+                if self._told.get(row["id"]) != str(error):
+                    self._told[row["id"]] = str(error)
+                    self._tell(str(error))
+            else:
+                self._told.pop(row["id"], None)
+        return Chosen(tuple(usable), tuple(problems))
+
+    async def _let_go(self, key: tuple[UUID, str], found: set[UUID]) -> None:
+        """Close the providers that are not configured any more, and beyond the bound those not used for longest."""
+        gone = self._found.pop(key, set()) - found
+        if found:
+            self._found[key] = found
+        for config in gone:
+            self._told.pop(config, None)
+        closing = [self._made.pop(config)[1] for config in gone if config in self._made]
+        while len(self._made) > _MAX_PROVIDERS:
+            closing.append(self._made.popitem(last=False)[1][1])
+        if len(self._found) > _MAX_PROVIDERS:
+            self._found.pop(next(iter(self._found)))
+        for provider in closing:
+            await provider.close()
+
+    async def _provider(self, channel: str, row: Row) -> Provider:
+        config = read_config(row["id"], row["provider_type"], row["config"], self._encryption_key)
+        made = self._made.get(config.id)
+        if made is not None and made[0] == config:
+            self._made.move_to_end(config.id)
+            return made[1]
+        factory = self._factories.get((channel, config.type))
+        if factory is None:
+            raise ProviderError(f"{config.name}: this kind of provider is not supported for {channel}")
+        provider = factory(config)
+        self._made[config.id] = (config, provider)
+        if made is not None:
+            await made[1].close()
+        return provider

@@ -1,0 +1,131 @@
+"""Amazon SES: SendEmail of API v2, which takes the email as it is built here.
+
+Sources: docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html, .../dg/troubleshoot-error-messages.html and
+.../dg/manage-sending-quotas-errors.html.
+
+It has no idempotency keys. SES replaces the Message-ID by <MessageId@REGION.amazonses.com>; events carry the MessageId
+of the answer, and the tags. The request is signed by botocore, and sent like any other.
+"""
+
+import json
+import re
+from base64 import b64encode
+from typing import Any
+
+from mauntic_jobs.delivery.render.mime import Email, build
+from mauntic_jobs.delivery.render.renderer import ContentError
+from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
+from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError
+from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient, Request, accepted, common_outcome
+from mauntic_jobs.delivery.sending.providers.http_adapter import HttpProvider
+from mauntic_jobs.timekeeping import clock
+
+API = "https://email.{region}.amazonaws.com"
+
+# The region becomes part of a host's name, which is not the tenant's to choose.
+_REGION = re.compile(r"[a-z]{2}(-[a-z]{2,12}){1,2}-[1-9]")
+_LONGEST_TAG = 256
+_UNFIT_FOR_TAGS = re.compile(r"[^A-Za-z0-9-]")
+
+_LIMITED = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling", "LimitExceededException"})
+# Seconds, by what is said: messages a second, and messages within any 24 hours.
+_WAITS = {"Maximum sending rate exceeded": 1.0, "Daily message quota exceeded": 600.0}
+_UNVERIFIED = "Email address is not verified"
+# By the name of the error. Whatever else there is is about the account, and another provider may do:
+# MailFromDomainNotVerifiedException, AccountSuspendedException, SendingPausedException, NotFoundException (of the
+# configuration set), AccessDeniedException, UnrecognizedClientException, InvalidSignatureException, of which a wrong
+# clock is a cause, ExpiredTokenException.
+_REJECTED = {
+    "MessageRejected": RejectReason.OTHER,  # its content is not allowed
+    "BadRequestException": RejectReason.INVALID,  # an address or a header
+}
+
+
+class SesProvider(HttpProvider):
+    """Sends emails as MIME, with static credentials. `base` may name {region}."""
+
+    def __init__(self, config: ProviderConfig, client: HttpClient, base: str = API) -> None:
+        from botocore.auth import SigV4Auth
+        from botocore.credentials import Credentials
+
+        region = config.required("region")
+        if not _REGION.fullmatch(region):
+            raise ProviderError(f"{config.name}: its region is not like eu-west-1")
+        super().__init__(config, client, base.replace("{region}", region))
+        token = config.required("sessionToken") if config.text("sessionToken") else None
+        credentials = Credentials(config.required("accessKeyId"), config.required("secretAccessKey"), token)
+        self._auth = SigV4Auth(credentials, "ses", region)
+        self._configuration_set = config.text("configurationSet")
+
+    async def _request(self, message: Email) -> Request:
+        mime = build(message, eight_bit=False)
+        if mime.needs_smtputf8:
+            raise ContentError("SES takes only addresses whose part before the @ is ASCII")
+        fields: dict[str, Any] = {
+            "FromEmailAddress": message.sender.spec,
+            "Destination": {"ToAddresses": [message.recipient.spec]},
+            "Content": {"Raw": {"Data": b64encode(mime.content).decode()}},
+            "EmailTags": [
+                {"Name": name, "Value": tag}
+                for name, value in message.tags.items()
+                if len(tag := tag_of(value)) <= _LONGEST_TAG
+            ],
+        }
+        if self._configuration_set:
+            fields["ConfigurationSetName"] = self._configuration_set
+        return self._signed("POST", "/v2/email/outbound-emails", json.dumps(fields).encode())
+
+    def _judged(self, answer: Answer) -> Outcome:
+        if answer.is_success:
+            return accepted(answer, answer.fields().get("MessageId"))
+        said, name = self._said(answer), _name(answer)
+        if name in _LIMITED:
+            wait = answer.retry_after(clock.now())
+            if wait is None:
+                wait = next((seconds for words, seconds in _WAITS.items() if words in said), None)
+            return Outcome(Verdict.RATE_LIMITED, f"{answer.status} {said}", retry_after=wait)
+        common = common_outcome(answer, said)
+        if common is not None:
+            return common
+        reject = None if _UNVERIFIED in said else _REJECTED.get(name)
+        verdict = Verdict.PERMANENT if reject else Verdict.PROVIDER
+        return Outcome(verdict, f"{answer.status} {said}".strip(), reject=reject)
+
+    async def _check(self) -> Request:
+        return self._signed("GET", "/v2/email/account", b"")
+
+    def _checked(self, answer: Answer) -> Outcome:
+        fields = answer.fields()
+        if _name(answer) == "AccessDeniedException":
+            # A key that may send and nothing else is a good one.
+            return Outcome(Verdict.ACCEPTED, "the key is right, and may not see the account (ses:GetAccount)")
+        if answer.is_success and fields.get("SendingEnabled") is False:
+            return Outcome(Verdict.PROVIDER, "the account may not send at present: its sending is paused")
+        if answer.is_success and fields.get("ProductionAccessEnabled") is False:
+            return Outcome(Verdict.ACCEPTED, "the account is in the sandbox, and reaches only verified addresses")
+        return super()._checked(answer)
+
+    def _said(self, answer: Answer) -> str:
+        fields = answer.fields()
+        message = fields.get("message") or fields.get("Message") or ""
+        return f"{_name(answer)}: {message}" if message else _name(answer)
+
+    def _signed(self, method: str, path: str, content: bytes) -> Request:
+        from botocore.awsrequest import AWSRequest
+
+        url = f"{self._base}{path}"
+        request = AWSRequest(method, url, {"content-type": "application/json"}, content)
+        self._auth.add_auth(request)
+        return Request(url, dict(request.headers.items()), content, method)
+
+
+def tag_of(text: str) -> str:
+    """Return a text as a tag's value: what is neither a letter nor a digit nor a dash is _XX for each of its bytes."""
+    return _UNFIT_FOR_TAGS.sub(lambda found: "".join(f"_{byte:02X}" for byte in found[0].encode()), text)
+
+
+def _name(answer: Answer) -> str:
+    """Return the name of an error, from the header or the body, without what may stand around it."""
+    fields = answer.fields()
+    name = answer.headers.get("x-amzn-errortype") or fields.get("__type") or fields.get("code") or ""
+    return str(name).partition(":")[0].rpartition("#")[2]

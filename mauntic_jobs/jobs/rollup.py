@@ -1,0 +1,131 @@
+"""Rebuilds of rollups: new values beside old ones, and only the groups written that differ and are not in question.
+
+A job's .sql file supplies the statements: `compare` makes the temporary table of old and new values of one bucket that
+`rebuild.sql` describes; `summary` counts its groups as inserted, updated, removed, unchanged and withheld; `changes`
+lists those that change; `replace` writes them; `remove` deletes the groups without events.
+
+A group is withheld if a recorded value of it would fall, or if it does not fit into its columns. It keeps what is
+recorded, and everything else is written.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mauntic_jobs.errors import RefusedError
+from mauntic_jobs.job import Context, JobResult, Row
+from mauntic_jobs.jobs.withheld import describe
+from mauntic_jobs.settings.types import ScheduledShrink
+from mauntic_jobs.sql import statements
+
+_SHOWN = 20
+
+_sql = statements("rebuild")
+
+
+@dataclass(frozen=True)
+class Rebuild:
+    """One bucket to rebuild for a job: the statements, their parameters, and the bucket's name in messages.
+
+    `columns` are those of `table` that are written. With `kinds`, the parameters leave out all other kinds of groups.
+    """
+
+    job: str
+    statements: Mapping[str, bytes]
+    table: str
+    columns: list[str]
+    parameters: Mapping[str, Any]
+    bucket: str
+    compare: bool
+    allow_shrink: bool
+    kinds: list[str] | None = None
+
+
+@dataclass
+class Rebuilt:
+    """The result of one or more rebuilds: counters, the changes if they were asked for, and what was withheld."""
+
+    totals: Counter[str] = field(default_factory=Counter)
+    changes: list[Row] = field(default_factory=list)
+    withheld: list[Row] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, other: "Rebuilt") -> None:
+        """Add the result of another rebuild."""
+        self.totals.update(other.totals)
+        self.changes += other.changes
+        self.withheld += other.withheld
+        self.problems += other.problems
+
+    @property
+    def summary(self) -> list[Row]:
+        """The totals of what was withheld, by bucket and reason."""
+        firsts = {(row["bucket"], row["reason"]): row for row in reversed(self.withheld)}
+        return [
+            {
+                "bucket": bucket,
+                "reason": reason,
+                "groups": row["groups_in_all"],
+                "organizations": row["organizations"],
+                "old_total": row["old_in_all"],
+                "new_total": row["new_in_all"],
+            }
+            for (bucket, reason), row in sorted(firsts.items())
+        ]
+
+    def result(self, counters: Iterable[str]) -> JobResult:
+        """Return the job's result: partial if groups were withheld, and a refusal if there was no other group."""
+        withheld = self.totals["withheld"]
+        handled = sum(self.totals[name] for name in ("inserted", "updated", "removed", "unchanged"))
+        refusal = None
+        if withheld and not handled:
+            text = f"Nothing was written. {' '.join(self.problems)}"
+            refusal = RefusedError(text, self.withheld[:_SHOWN], self.summary)
+        return JobResult(
+            {name: self.totals[name] for name in (*counters, "withheld")},
+            self.changes,
+            partial=bool(self.problems),
+            problems=self.problems,
+            withheld=withheld,
+            summary=self.summary,
+            refusal=refusal,
+        )
+
+
+def rebuild(context: Context[Any], work: Rebuild) -> Rebuilt:
+    """Rebuild one bucket, and record which of its groups are withheld."""
+    transaction, sql = context.transaction, work.statements
+    capacity = transaction.row(_sql["capacity"], {"table": work.table, "columns": work.columns})
+    parameters = {**work.parameters, **capacity, "allow_shrink": work.allow_shrink}
+    transaction.execute(sql["compare"], parameters)
+    if context.slot is not None and context.settings.scheduled_shrink is ScheduledShrink.GONE_ORGANIZATIONS:
+        transaction.execute(_sql["release_gone"])
+    summary = transaction.row(sql["summary"])
+    done = Rebuilt(Counter(summary))
+    if summary["withheld"]:
+        done.withheld = _withheld(context, work)
+        done.problems = describe(done.withheld, work.bucket, longest=capacity["longest"], largest=capacity["largest"])
+    if work.compare:
+        done.changes = transaction.rows(sql["changes"], parameters)
+    if not context.dry_run:
+        transaction.execute(sql["replace"], parameters)
+        if summary["removed"]:
+            transaction.execute(sql["remove"], parameters)
+        _record(context, work)
+    transaction.execute(_sql["forget"])
+    return done
+
+
+def _withheld(context: Context[Any], work: Rebuild) -> list[Row]:
+    rows = context.transaction.rows(_sql["withheld"], {"limit": _SHOWN})
+    return [{"bucket": work.bucket, **row} for row in rows]
+
+
+def _record(context: Context[Any], work: Rebuild) -> None:
+    """Record which groups are withheld. Runs that answer no slot settle questions, and raise none."""
+    bucket = {"job": work.job, "bucket": work.bucket}
+    scope = {**bucket, "organizations": work.parameters["organizations"], "kinds": work.kinds}
+    context.transaction.execute(_sql["settle_withheld"], scope)
+    if context.slot is not None:
+        context.transaction.execute(_sql["record_withheld"], {**bucket, "now": context.now})

@@ -1,0 +1,52 @@
+"""Acting on dead letters, a portion at a time: what became of each, whatever is done to them."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import StrEnum
+from itertools import islice
+from typing import NamedTuple
+
+from mauntic_jobs.ops.dead_letters import failed_set
+from mauntic_jobs.ops.dead_letters.dead_letter import DeadLetter
+from mauntic_jobs.ops.rate_limit import Pace
+
+
+class Fate(StrEnum):
+    """What became of a letter: it is no dead letter any more, stayed one for a reason, left before, or failed again."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    GONE = "gone"
+    FAILED = "failed"
+
+
+class Outcome(NamedTuple):
+    """What became of a letter, and why if it is still one."""
+
+    letter: DeadLetter
+    fate: Fate
+    reason: str = ""
+
+
+Action = Callable[[Sequence[DeadLetter]], list[Outcome]]
+
+
+def act(letters: Iterable[DeadLetter], action: Action, pace: Pace, limit: int | None) -> Iterator[Outcome]:
+    """Do something to letters, at most `limit` of them, and yield what became of each.
+
+    Each portion is done with before the next begins, so that one may stop at any point and begin again.
+    """
+    left = islice(letters, limit)
+    while portion := list(islice(left, pace.portion)):
+        pace.wait(len(portion))
+        yield from action(portion)
+
+
+def answered(letter: DeadLetter, code: int) -> Outcome:
+    """Return the outcome that a script's answer tells."""
+    match code:
+        case failed_set.DONE:
+            return Outcome(letter, Fate.DONE)
+        case failed_set.OF_SCHEDULER:
+            return Outcome(letter, Fate.REFUSED, "it is the next job of its scheduler")
+        case _:
+            return Outcome(letter, Fate.GONE, "it was retried or removed meanwhile")

@@ -1,0 +1,78 @@
+"""One look at all queues: how they stand, what is over its threshold, and which errors those queues hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from mauntic_jobs.ops.dead_letters.dead_letter import RUNS
+from mauntic_jobs.ops.dead_letters.failed_runs import failed_runs
+from mauntic_jobs.ops.dead_letters.failed_set import count_failed
+from mauntic_jobs.ops.dead_letters.filter.parser import Where
+from mauntic_jobs.ops.dead_letters.grouping import Group, grouped
+from mauntic_jobs.ops.dead_letters.recipients import about_recipients
+from mauntic_jobs.ops.dead_letters.store import Box, Selection
+from mauntic_jobs.ops.dead_letters.thresholds import Finding, Standing, Thresholds, evaluate
+
+# Of one queue, the latest first: a look is taken every minute.
+_MOST_READ = 50_000
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen. `groups` are those of the queues with a finding, by queue; the others are not read.
+
+    `condition` is the text of the condition on letters, if there was one.
+    """
+
+    standings: Sequence[Standing]
+    findings: Sequence[Finding]
+    groups: dict[str, list[Group]] = field(default_factory=dict)
+    condition: str | None = None
+
+
+def look(box: Box, thresholds: Thresholds, condition: str | None = None, where: Where | None = None) -> Look:
+    """Count the dead letters of every queue and of the ledger, and read them where there are too many.
+
+    With `where`, only those that it holds for. Letters about their recipients are counted apart: they are never too
+    many.
+    """
+    standings, groups = [], {}
+    for standing in [*_of_queues(box, thresholds), _of_runs(box, thresholds)]:
+        if standing.depth and (where is not None or evaluate([standing], thresholds, box.now)):
+            kinds = _kinds(box, standing.queue, thresholds, where)
+            standing, groups[standing.queue] = _judged(box, standing, kinds)  # noqa: PLW2901 - the same, more exactly
+        standings.append(standing)
+    findings = evaluate(standings, thresholds, box.now)
+    over = dict.fromkeys(finding.queue for finding in findings)
+    return Look(standings, findings, {queue: groups[queue] for queue in over}, condition)
+
+
+def _kinds(box: Box, queue: str, thresholds: Thresholds, where: Where | None) -> list[Group]:
+    letters = box.letters(Selection(queues=[queue], where=where), newest_first=True)
+    return grouped(islice(letters, _MOST_READ), box.now - thresholds.window)
+
+
+def _judged(box: Box, standing: Standing, kinds: Sequence[Group]) -> tuple[Standing, list[Group]]:
+    """Return how a queue stands without the letters about their recipients, and the kinds of the others."""
+    known = about_recipients(box, kinds)
+    others = [group for group in kinds if (group.queue, group.fingerprint) not in known]
+    judged = replace(
+        standing,
+        depth=sum(group.count for group in others),
+        growth=sum(group.recent for group in others),
+        oldest=min((group.first for group in others), default=None),
+        recipients=sum(group.count for group in kinds) - sum(group.count for group in others),
+    )
+    return judged, others
+
+
+def _of_queues(box: Box, thresholds: Thresholds) -> list[Standing]:
+    queues = box.queues()
+    counts = count_failed(box.redis, [queue.base for queue in queues], box.now - thresholds.window)
+    return [Standing(queue.name, *count) for queue, count in zip(queues, counts, strict=True)]
+
+
+def _of_runs(box: Box, thresholds: Thresholds) -> Standing:
+    runs = failed_runs(box.session, box.settings, None, box.now)
+    recent = sum(run.age(box.now) < thresholds.window for run in runs)
+    return Standing(RUNS, len(runs), recent, runs[0].failed_at if runs else None)

@@ -1,0 +1,136 @@
+"""Redis: whether it is reached, and whether it keeps what is put on its queues."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mauntic_jobs.errors import ConfigurationError, JobFailedError
+from mauntic_jobs.lua import script
+from mauntic_jobs.ops.doctor.check import Check, Service, Site
+from mauntic_jobs.ops.doctor.checks.queues import bases
+from mauntic_jobs.ops.doctor.clock_skew import skew
+from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, warning
+from mauntic_jobs.recovery.marker import look, read_marker
+from mauntic_jobs.stores.redis.client import open_redis
+
+_AREA = "redis"
+# What BullMQ demands, and what it recommends.
+_OLDEST, _RECOMMENDED = (5, 0), (6, 2)
+_FULL, _NEARLY_FULL = 0.95, 0.8
+
+
+def _connection(site: Site) -> Iterator[Finding]:
+    site.redis = open_redis(site.settings)
+    yield ok("it answers")
+
+
+def _version(site: Site) -> Iterator[Finding]:
+    server = _info(site, "server")
+    # Others say which version of Redis they are compatible with.
+    spoken = str(server.get("redis_version", "0"))
+    version = tuple(int(part) for part in spoken.split(".")[:2] if part.isdecimal())
+    name = f"Valkey {server['valkey_version']}" if "valkey_version" in server else f"Redis {spoken}"
+    if version < _OLDEST:
+        yield error(f"it is {name}, and BullMQ needs 5.0 or later", "Upgrade the server")
+    elif version < _RECOMMENDED:
+        yield warning(f"it is {name}, and BullMQ recommends 6.2 or later", "Upgrade the server")
+    else:
+        yield ok(f"it is {name}")
+
+
+def _role(site: Site) -> Iterator[Finding]:
+    if _info(site, "replication").get("role") in ("slave", "replica"):
+        yield error("it is a replica, and nothing can be written to it", "Name the primary in REDIS_URL")
+    else:
+        yield ok("it is no replica")
+
+
+def _eviction(site: Site) -> Iterator[Finding]:
+    policy = _info(site, "memory").get("maxmemory_policy")
+    if policy is None:
+        yield not_checked("maxmemory-policy cannot be read", "See in your provider's console that it is noeviction")
+    elif policy != "noeviction":
+        yield error(
+            f"maxmemory-policy is {policy}: with its memory full it throws jobs away",
+            "redis-cli CONFIG SET maxmemory-policy noeviction, and the same in its configuration",
+        )
+    else:
+        yield ok("maxmemory-policy is noeviction")
+
+
+def _memory(site: Site) -> Iterator[Finding]:
+    memory = _info(site, "memory")
+    used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
+    share = used / most if most else 0.0
+    if share >= _NEARLY_FULL:
+        found = error if share >= _FULL else warning
+        yield found(f"{share:.0%} of its memory is used", "Raise its maxmemory, or empty what fills it")
+    else:
+        yield ok(f"{share:.0%} of its memory is used" if most else "its memory has no limit of its own")
+
+
+def _persistence(site: Site) -> Iterator[Finding]:
+    kept = _info(site, "persistence")
+    failed = [name for name in ("aof_last_write_status", "rdb_last_bgsave_status") if kept.get(name) == "err"]
+    if failed:
+        yield error(f"it could not write to its disk ({failed[0]} is err)", "Look at its disk and its log")
+    elif int(kept.get("aof_enabled", 0)):
+        yield ok("it appends what changes to a file")
+    else:
+        yield _snapshots(site)
+
+
+def _snapshots(site: Site) -> Finding:
+    try:
+        saves = site.redis.command("CONFIG GET", "save").get("save")
+    except (ConfigurationError, JobFailedError):  # managed services allow no CONFIG
+        return not_checked("it appends to no file, and whether it keeps snapshots cannot be read")
+    on = "redis-cli CONFIG SET appendonly yes, and the same in its configuration"
+    if not saves:
+        return warning("it keeps nothing on disk: when it restarts, the jobs on its queues are gone", on)
+    return ok("it keeps snapshots: in a crash it loses what came after the last one", on)
+
+
+def _scripts(site: Site) -> Iterator[Finding]:
+    keys = [f"{base}:meta" for base in bases(site)] + ["delivery:idem:probe", "warmup:daily:probe"]
+    site.redis.run(script("probe"), [([key], []) for key in keys])
+    yield ok("its user may run scripts on the queues")
+
+
+def _clock(site: Site) -> Iterator[Finding]:
+    def ask() -> datetime:
+        seconds, microseconds = site.redis.command("TIME")
+        return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=microseconds)
+
+    yield skew(Service.REDIS, ask, site.now)
+
+
+def _loss(site: Site) -> Iterator[Finding]:
+    # Postgres is reached before; where it was not, its own checks say so.
+    session = getattr(site, "session", None)
+    marker = read_marker(session, site.settings) if session is not None else None
+    loss = look(marker, site.redis, site.settings, site.now())
+    if loss is not None:
+        yield error(loss.sentence.rstrip("."), "Run `mauntic-jobs recover`, which shows what it would restore")
+    elif marker is None:
+        yield ok("no look has marked it yet, by which a loss of its data would be noticed")
+    else:
+        yield ok("it has lost nothing since it was last looked at")
+
+
+def _info(site: Site, section: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = site.redis.command("INFO", section)
+    return found
+
+
+CONNECTION = Check(_AREA, "connection", _connection, Service.REDIS)
+CHECKS = (
+    Check(_AREA, "version", _version, Service.REDIS),
+    Check(_AREA, "role", _role, Service.REDIS),
+    Check(_AREA, "eviction", _eviction, Service.REDIS),
+    Check(_AREA, "memory", _memory, Service.REDIS),
+    Check(_AREA, "persistence", _persistence, Service.REDIS),
+    Check(_AREA, "scripts", _scripts, Service.REDIS),
+    Check(_AREA, "clock", _clock, Service.REDIS),
+    Check(_AREA, "loss", _loss, Service.REDIS),
+)

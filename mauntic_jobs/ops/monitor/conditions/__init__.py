@@ -1,0 +1,1 @@
+"""Conditions that raise alerts, one a file."""

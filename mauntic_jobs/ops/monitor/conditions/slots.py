@@ -1,0 +1,113 @@
+"""Slots that nobody runs, or ran in time."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from mauntic_jobs.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.job import Job, Row
+from mauntic_jobs.runner.slot_request import uncovered_windows
+from mauntic_jobs.scheduler.plan import Plan
+from mauntic_jobs.scheduler.slots import installed_at, read_plans
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.cron import next_slot
+from mauntic_jobs.timekeeping.window import Window
+
+# For so long somebody is reminded of slots that were passed over, unless they are made up for.
+_REMEMBERED = timedelta(days=1)
+# After the first `db upgrade` a clock is expected to be set up within this.
+_SETTING_UP = timedelta(days=1)
+
+_sql = statements("run_alerts")
+
+
+def slots_missed(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
+    """Return an alert for each job with a slot that is overdue, or was passed over lately and not made up for."""
+    plans = read_plans(session, jobs, settings, now)
+    ahead = [_settled_ahead(each) for each in plans if each.resets]
+    overdue = [each for each in plans if each.waiting and now - each.waiting[0] > settings.overdue_after]
+    late = {each.job.name for each in plans if each in overdue or each.resets}
+    passed = [rows for rows in _passed_over(session, jobs, settings, now) if rows[0]["job"] not in late]
+    critical = {job.name: job.critical for job in jobs}
+    never = _never_run(session, [each.job for each in plans if each.unseen], now)
+    return ahead + never + [_overdue(each) for each in overdue] + [_missed(rows, critical) for rows in passed]
+
+
+def _passed_over(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[list[Row]]:
+    known = {job.name: job for job in jobs}
+    rows = session.rows(_sql["missed"], {"jobs": list(known), "since": now - _REMEMBERED})
+    found = []
+    for name, group in groupby(rows, lambda row: str(row["job"])):
+        missed = list(group)
+        left = set(uncovered_windows(session, [_window(row) for row in missed], known[name], settings))
+        found.append([row for row in missed if _window(row) in left])
+    return [missed for missed in found if missed]
+
+
+def _window(row: Row) -> Window:
+    return Window(row["window_start"], row["window_end"])
+
+
+def _overdue(each: Plan) -> Alert:
+    since = f"{each.waiting[0]:%Y-%m-%d %H:%M} UTC"
+    slots = f"{len(each.waiting)} slots wait" if len(each.waiting) > 1 else "its slot waits"
+    return Alert(
+        cause=Cause.SLOT_MISSED,
+        key=each.job.name,
+        severity=Severity.ERROR if each.job.critical else Severity.WARNING,
+        summary=f"{each.job.name} is overdue since {since}: {slots} for a clock to run them.",
+        action="mauntic-jobs schedule run",
+        details={"slots": len(each.waiting), "since": each.waiting[0].isoformat()},
+    )
+
+
+def _settled_ahead(each: Plan) -> Alert:
+    return Alert(
+        cause=Cause.SLOT_MISSED,
+        key=each.job.name,
+        severity=Severity.ERROR if each.job.critical else Severity.WARNING,
+        summary=(
+            f"The slots of {each.job.name} are settled up to {each.settled:%Y-%m-%d %H:%M} UTC, which is yet to come: "
+            "a clock was ahead. The next look of a clock takes that back."
+        ),
+        action="mauntic-jobs schedule run",
+        details={"settled": each.settled.isoformat()},
+    )
+
+
+def _never_run(session: Session, unseen: Sequence[Job[Any]], now: datetime) -> list[Alert]:
+    if not unseen:
+        return []
+    expected = installed_at(session) + _SETTING_UP
+    first = [(job, next_slot(job.cron, expected)) for job in unseen]
+    return [
+        Alert(
+            cause=Cause.SLOT_MISSED,
+            key=job.name,
+            severity=Severity.ERROR if job.critical else Severity.WARNING,
+            summary=(
+                f"{job.name} has never been run, and no clock has looked at it: its slot of {slot:%Y-%m-%d %H:%M} UTC "
+                "has passed since `db upgrade`."
+            ),
+            action="mauntic-jobs schedule run",
+            details={"since": slot.isoformat()},
+        )
+        for job, slot in first
+        if slot <= now
+    ]
+
+
+def _missed(rows: Sequence[Row], critical: Mapping[str, bool]) -> Alert:
+    job, first, last = rows[0]["job"], rows[0]["window_start"], rows[-1]["window_end"]
+    slots = f"{len(rows)} slots" if len(rows) > 1 else "A slot"
+    return Alert(
+        cause=Cause.SLOT_MISSED,
+        key=job,
+        severity=Severity.ERROR if critical[job] else Severity.WARNING,
+        summary=f"{slots} of {job} came too late to be caught up with: {Window(first, last)} is not covered.",
+        action=f"mauntic-jobs runs list --job {job} --status missed",
+        details={"slots": len(rows), "since": rows[0]["slot"].isoformat()},
+    )

@@ -1,0 +1,1 @@
+"""The organizations' providers."""

@@ -1,0 +1,99 @@
+"""How everything stands, as Prometheus reads it: from the ledgers and the queues, whichever process is asked."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
+
+from mauntic_jobs.ops.status.read import JobStatus, Status
+from mauntic_jobs.telemetry.metrics import JobNumbers, build_family, gauge, job_families
+
+_STATES = ("waiting", "paused", "prioritized", "active", "delayed", "failed")
+
+
+def families(status: Status, parts: Collection[str]) -> Iterator[Any]:
+    """Return the families of these `PARTS`, with what could be read; and which stores could be."""
+    yield build_family()
+    up = gauge("mauntic_store_up", "Whether Postgres or Redis could be read.", "store")
+    for store, read in (("postgres", status.jobs), ("redis", status.queues)):
+        if read is not None or store in status.problems:
+            up.add_metric([store], store not in status.problems)
+    yield up
+    for part in parts:
+        yield from PARTS[part](status)
+
+
+def _jobs(status: Status) -> Iterator[Any]:
+    jobs = status.jobs or []
+    yield from job_families(_numbers(job) for job in jobs)
+    missed = gauge("mauntic_job_missed_slots", "Slots of the last 30 days that nobody ran.", "job_name")
+    clocks = gauge("mauntic_job_clocks", "Launchers that claimed a slot within a day.", "job_name")
+    for job in jobs:
+        missed.add_metric([job.standing.job.name], job.standing.missed)
+        clocks.add_metric([job.standing.job.name], len(job.standing.clocks))
+    yield from (missed, clocks)
+
+
+def _numbers(job: JobStatus) -> JobNumbers:
+    standing, last = job.standing, job.standing.last
+    return JobNumbers(
+        name=standing.job.name,
+        next_slot=next(iter(standing.due), standing.next),
+        result=job.result,
+        started_at=last["started_at"] if last else None,
+        seconds=last["seconds"] if last else None,
+        succeeded_at=job.succeeded_at,
+        rows=job.counters,
+    )
+
+
+def _queues(status: Status) -> Iterator[Any]:
+    jobs = gauge("mauntic_queue_jobs", "Jobs on a queue, by their state.", "queue", "state")
+    paused = gauge("mauntic_queue_paused", "Whether a queue is paused.", "queue")
+    waiting = gauge("mauntic_queue_waiting_since_timestamp_seconds", "When the next job became ready.", "queue")
+    failed = gauge("mauntic_queue_oldest_failed_timestamp_seconds", "When the oldest dead letter failed.", "queue")
+    for each in status.queues or []:
+        name = each.queue.name
+        for state in _STATES:
+            jobs.add_metric([name, state], getattr(each, state))
+        paused.add_metric([name], each.is_paused)
+        for family, instant in ((waiting, each.waiting_since), (failed, each.failed_since)):
+            if instant is not None:
+                family.add_metric([name], instant.timestamp())
+    yield from (jobs, paused, waiting, failed)
+
+
+def _deliveries(status: Status) -> Iterator[Any]:
+    known = gauge("mauntic_deliveries", "Open deliveries, and those that failed within a day.", "channel", "state")
+    oldest = gauge("mauntic_deliveries_oldest_timestamp_seconds", "When one changed last.", "channel", "state")
+    for row in status.deliveries or []:
+        known.add_metric([row["channel"], row["state"]], row["deliveries"])
+        oldest.add_metric([row["channel"], row["state"]], row["oldest"].timestamp())
+    yield from (known, oldest)
+
+
+def _warmup(status: Status) -> Iterator[Any]:
+    domains = gauge("mauntic_warmup_domains_near_limit", "Domains that have sent four fifths of their day's limit.")
+    if status.domains is not None:
+        domains.add_metric([], len(status.domains))
+    yield domains
+
+
+def _alerts(status: Status) -> Iterator[Any]:
+    alerts = gauge("mauntic_alerts_open", "Open alerts.", "severity")
+    counts: dict[str, int] = {}
+    for alert in status.alerts or []:
+        counts[alert["severity"]] = counts.get(alert["severity"], 0) + 1
+    for severity, count in counts.items():
+        alerts.add_metric([severity], count)
+    untold = gauge("mauntic_alerts_undelivered", "Open alerts that nobody could be told of.")
+    if status.alerts is not None:
+        untold.add_metric([], sum(alert["problem"] is not None for alert in status.alerts))
+    yield from (alerts, untold)
+
+
+PARTS: dict[str, Callable[[Status], Iterable[Any]]] = {
+    "jobs": _jobs,
+    "queues": _queues,
+    "deliveries": _deliveries,
+    "warmup": _warmup,
+    "alerts": _alerts,
+}

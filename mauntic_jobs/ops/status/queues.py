@@ -1,0 +1,172 @@
+"""How the platform's queues stand in Redis, read in three round trips however long they are."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from mauntic_jobs.delivery.channels import CHANNELS
+from mauntic_jobs.delivery.queues import base_of
+from mauntic_jobs.errors import ConfigurationError, JobFailedError
+from mauntic_jobs.job import Job
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.bullmq.job import integer_in
+from mauntic_jobs.stores.bullmq.workers import foreign_workers
+from mauntic_jobs.stores.redis.client import RedisScripts
+
+_EXECUTE_STEP = "journey:execute-step"
+_MINUTE = timedelta(minutes=1)
+
+
+class Kind(StrEnum):
+    """Who puts jobs on a queue, and so who takes them."""
+
+    DELIVERY = "delivery"
+    JOURNEY = "journey"
+    SCHEDULED = "scheduled"
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A BullMQ queue: the prefix of its keys, its name, and the channel or scheduled job that it is for."""
+
+    prefix: str
+    name: str
+    kind: Kind
+    purpose: str
+
+    @property
+    def base(self) -> str:
+        """What its keys begin with, without the last colon."""
+        return f"{self.prefix}:{self.name}"
+
+
+@dataclass(frozen=True)
+class QueueStatus:
+    """How many jobs are in each state, as BullMQ counts them.
+
+    `completed_last_minute` and `failed_last_minute` count jobs that have ended and are still kept. `waiting_since` is
+    when the job that is next became ready to be taken, `failed_since` when the oldest of the failed ones failed.
+    `other_workers` is how many connections BullMQ workers of other programs have there, None if the server hides them.
+    """
+
+    queue: Queue
+    waiting: int
+    paused: int
+    prioritized: int
+    active: int
+    delayed: int
+    failed: int
+    completed: int
+    completed_last_minute: int
+    failed_last_minute: int
+    is_paused: bool
+    waiting_since: datetime | None
+    failed_since: datetime | None
+    other_workers: int | None
+
+    @property
+    def ready(self) -> int:
+        """How many jobs could be taken at once."""
+        return self.waiting + self.paused + self.prioritized
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to tell of it."""
+        return not (self.ready or self.active or self.delayed or self.failed or self.completed_last_minute)
+
+
+def platform_queues(settings: Settings, jobs: Iterable[Job[Any]]) -> list[Queue]:
+    """Return the queues of the platform: of deliveries, of journeys, and of the scheduled jobs."""
+    queues = []
+    for channel in CHANNELS:
+        prefix, _, name = base_of(settings, channel).partition(":")
+        queues.append(Queue(prefix, name, Kind.DELIVERY, channel))
+    queues.append(Queue(settings.queue_prefix, _EXECUTE_STEP, Kind.JOURNEY, "journeys"))
+    queues += [Queue(settings.queue_prefix, job.queue, Kind.SCHEDULED, job.name) for job in jobs]
+    return queues
+
+
+def read_queues(redis: RedisScripts, queues: Sequence[Queue], now: datetime) -> list[QueueStatus]:
+    """Return how the queues stand at `now`. Raises what the store raises."""
+    calls = [_calls(queue.base, now) for queue in queues]
+    answers = iter(redis.commands(call for each in calls for call in each))
+    found = [[next(answers) for _ in each] for each in calls]
+    nexts = [_next(each) for each in found]
+    wanted = [(queue, job) for queue, job in zip(queues, nexts, strict=True) if job is not None]
+    read = redis.commands(
+        ["HMGET", f"{queue.base}:{job}", "timestamp", "delay", "processedOn"] for queue, job in wanted
+    )
+    since = {queue: _ready_since(fields) for (queue, _), fields in zip(wanted, read, strict=True)}
+    others = _other_workers(redis)
+    return [
+        _status(queue, each, since.get(queue), None if others is None else others[queue.base])
+        for queue, each in zip(queues, found, strict=True)
+    ]
+
+
+def _other_workers(redis: RedisScripts) -> Counter[str] | None:
+    try:
+        return foreign_workers(redis.command("CLIENT LIST"))
+    except (ConfigurationError, JobFailedError):  # managed services allow no CLIENT LIST
+        return None
+
+
+def _calls(base: str, now: datetime) -> list[list[str | float]]:
+    minute_ago = round((now - _MINUTE).timestamp() * 1000)
+    return [
+        ["LLEN", f"{base}:wait"],
+        ["LLEN", f"{base}:paused"],
+        ["ZCARD", f"{base}:prioritized"],
+        ["LLEN", f"{base}:active"],
+        ["ZCARD", f"{base}:delayed"],
+        ["ZCARD", f"{base}:failed"],
+        ["ZCARD", f"{base}:completed"],
+        ["ZCOUNT", f"{base}:completed", minute_ago, "+inf"],
+        ["ZCOUNT", f"{base}:failed", minute_ago, "+inf"],
+        ["HEXISTS", f"{base}:meta", "paused"],
+        ["ZRANGE", f"{base}:failed", 0, 0, "WITHSCORES"],
+        ["LINDEX", f"{base}:wait", -1],
+        ["ZRANGE", f"{base}:prioritized", 0, 0],
+    ]
+
+
+def _next(answers: Sequence[Any]) -> str | None:
+    """Return the id of the job that is taken next."""
+    waiting, prioritized = answers[-2], answers[-1]
+    job = waiting or next(iter(prioritized), None)
+    return None if job is None else job.decode(errors="surrogateescape")
+
+
+def _ready_since(fields: Sequence[bytes | None]) -> datetime | None:
+    added, delay, processed = (integer_in(each) or 0 for each in fields)
+    latest = max(added + delay, processed)
+    return _instant(latest) if latest else None
+
+
+def _status(
+    queue: Queue, answers: Sequence[Any], waiting_since: datetime | None, other_workers: int | None
+) -> QueueStatus:
+    waiting, paused, prioritized, active, delayed, failed, completed, done, lost, is_paused, oldest, *_ = answers
+    return QueueStatus(
+        queue=queue,
+        waiting=waiting,
+        paused=paused,
+        prioritized=prioritized,
+        active=active,
+        delayed=delayed,
+        failed=failed,
+        completed=completed,
+        completed_last_minute=done,
+        failed_last_minute=lost,
+        is_paused=bool(is_paused),
+        waiting_since=waiting_since,
+        failed_since=_instant(float(oldest[1])) if oldest else None,
+        other_workers=other_workers,
+    )
+
+
+def _instant(milliseconds: float) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,183 @@
+"""How everything stands: jobs, queues, deliveries, warm-up and alerts, read in a handful of calls to each store."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mauntic_jobs.delivery.sending.outcome import SUPPRESSING
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.job import Job, Row
+from mauntic_jobs.ops.status.queues import QueueStatus, platform_queues, read_queues
+from mauntic_jobs.recovery.marker import Loss, look, read_marker
+from mauntic_jobs.scheduler.overview import Standing, read_overview
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres.session import Limits, Session, connect
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping.window import Unit, naive
+from mauntic_jobs.warmup.keys import WARMUP
+from mauntic_jobs.warmup.quota import daily_limit
+
+# Deliveries of a state are counted up to here, alerts and domains looked at up to there.
+MOST_DELIVERIES = 100_000
+_MOST_ALERTS, _MOST_DOMAINS, _MOST_LATE, _MOST_PAUSES = 100, 1000, 100, 1000
+# A provider that nothing has tried for so long after its pause is no longer known to fail.
+_PAUSE_ENDED = timedelta(minutes=10)
+_RUNS_OF_HISTORY = 20
+_NEAR_LIMIT = 0.8
+FAILED_WITHIN = timedelta(days=1)
+_LIMITS = Limits("mauntic-jobs status", timedelta(seconds=10))
+
+_sql = statements("status")
+_late_sql = statements("late_events")
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """How a scheduled job stands.
+
+    `succeeded_at`, `counters` and `problems` are of its latest success; `seconds` is how long the latest successes
+    took, the oldest of them first.
+    """
+
+    standing: Standing
+    succeeded_at: datetime | None
+    counters: Mapping[str, int]
+    problems: str | None
+    seconds: Sequence[float]
+
+    @property
+    def result(self) -> str | None:
+        """How the latest run went: its status in the ledger, or `partial` where it left something undone."""
+        last = self.standing.last
+        if last is None:
+            return None
+        return "partial" if last["status"] == "succeeded" and last["error"] else str(last["status"])
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A sending domain that is being warmed up, with what it has sent today and may send."""
+
+    organization: str
+    name: str
+    sent: int
+    limit: int
+
+
+@dataclass(frozen=True)
+class LateEvents:
+    """How many events of an organization came late, of those recorded on the days that late events are looked for on.
+
+    `hours` is how long after the end of their day they came at most.
+    """
+
+    organization: str
+    late: int
+    events: int
+    hours: int
+
+    @property
+    def share(self) -> float:
+        """The share of late events, from 0 to 1."""
+        return self.late / max(self.events, self.late)
+
+
+@dataclass
+class Status:
+    """How everything stands at `at`. What could not be read is None, and `problems` say why, by store.
+
+    `deliveries` are rows of `channel`, `state`, `deliveries`, `oldest` and `next`; `domains` are those near their
+    limit; `alerts` are the open ones; `late` are the organizations with late events, the largest share first. `loss` is
+    a loss of Redis' data that was not recovered from. `pauses` are the providers that circuit breakers leave alone,
+    with the messages `held`. `reading` is the store that was asked last.
+    """
+
+    at: datetime
+    jobs: list[JobStatus] | None = None
+    queues: list[QueueStatus] | None = None
+    deliveries: list[Row] | None = None
+    domains: list[Domain] | None = None
+    alerts: list[Row] | None = None
+    loss: Loss | None = None
+    pauses: list[Row] | None = None
+    late: list[LateEvents] | None = None
+    problems: dict[str, MaunticJobsError] = field(default_factory=dict)
+    reading: str = "postgres"
+
+
+def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> Status:
+    """Read how everything stands at `now`, aware, in UTC. Writes nothing.
+
+    A store that cannot be read is a problem of the result, and leaves the other's half. Without a Redis in the settings
+    there are no queues, and that is no problem. Raises ConfigurationError if there is no database in them.
+    """
+    status = Status(now)
+    fill_status(status, settings, jobs)
+    return status
+
+
+def fill_status(status: Status, settings: Settings, jobs: Sequence[Job[Any]]) -> None:
+    """Read into `status` how everything stands at its time, part by part, as `read_status` does."""
+    now, marker = status.at, None
+    try:
+        with connect(settings) as session, session.transaction(_LIMITS):
+            status.jobs = _jobs(session, jobs, settings, now)
+            parameters = {"most": MOST_DELIVERIES, "since": now - FAILED_WITHIN, "recipients": list(SUPPRESSING)}
+            status.deliveries = session.rows(_sql["deliveries"], parameters)
+            status.pauses = _pauses(session, now)
+            status.domains = [each for each in _domains(session, now) if each.sent >= _NEAR_LIMIT * each.limit]
+            status.alerts = session.rows(_sql["alerts"], {"most": _MOST_ALERTS})
+            marker = read_marker(session, settings)
+            status.loss = marker.loss if marker else None
+            status.late = _late(session, settings, now)
+    except MaunticJobsError as error:
+        status.problems["postgres"] = error
+    if settings.redis_url is None:
+        return
+    status.reading = "redis"
+    try:
+        with closing(open_redis(settings)) as redis:
+            status.loss = look(marker, redis, settings, now)
+            status.queues = read_queues(redis, platform_queues(settings, jobs), now)
+    except MaunticJobsError as error:
+        status.problems["redis"] = error
+
+
+def _pauses(session: Session, now: datetime) -> list[Row]:
+    asked = {"most": MOST_DELIVERIES, "most_pauses": _MOST_PAUSES, "ended": now - _PAUSE_ENDED}
+    return session.rows(_sql["pauses"], asked)
+
+
+def _jobs(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[JobStatus]:
+    standings = read_overview(session, jobs, settings, now)
+    wanted = {"jobs": [job.name for job in jobs], "most": _RUNS_OF_HISTORY}
+    histories = {row["job"]: row for row in session.rows(_sql["history"], wanted)}
+    return [_job(standing, histories[standing.job.name]) for standing in standings]
+
+
+def _job(standing: Standing, history: Row) -> JobStatus:
+    return JobStatus(
+        standing, history["finished_at"], history["counters"] or {}, history["problems"], history["seconds"]
+    )
+
+
+def _late(session: Session, settings: Settings, now: datetime) -> list[LateEvents]:
+    after = now.date() - timedelta(days=1)
+    asked = {"first": after - settings.late_events_window, "after": after, "most": _MOST_LATE}
+    rows = session.rows(_late_sql["share"], asked)
+    late = [LateEvents(str(row["organization_id"]), row["events"], row["recorded"], row["hours"]) for row in rows]
+    return sorted(late, key=lambda each: -each.share)
+
+
+def _domains(session: Session, now: datetime) -> list[Domain]:
+    """Return the domains that are being warmed up, with what they have sent today, those near their limit first."""
+    asked = {"created": naive(now - WARMUP), "day": Unit.DAY.floor(now), "most": _MOST_DOMAINS}
+    domains = []
+    for row in session.rows(_sql["domains"], asked):
+        limit = daily_limit(row["created_at"].replace(tzinfo=UTC), now)
+        if limit is not None:
+            domains.append(Domain(str(row["organization_id"]), row["domain"], row["sent"], limit))
+    return sorted(domains, key=lambda each: each.limit - each.sent)

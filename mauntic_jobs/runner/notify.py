@@ -1,0 +1,106 @@
+"""What the end of a run tells: the alerts that it raises, and those that it ends."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+
+from mauntic_jobs.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.alerts.clock_skew import clock_skew, host_key
+from mauntic_jobs.alerts.failures import failures
+from mauntic_jobs.alerts.notify import record, tell
+from mauntic_jobs.alerts.withheld import groups_withheld
+from mauntic_jobs.errors import (
+    ClockSkewError,
+    ExitCode,
+    FencedError,
+    MaunticJobsError,
+    SlotClaimedError,
+    UnavailableError,
+)
+from mauntic_jobs.runner.request import Launcher, Report, Request
+from mauntic_jobs.stores.postgres.session import Session
+
+_T = TypeVar("_T")
+
+_OF_A_RUN = (Cause.JOB_FAILED, Cause.JOB_PARTIAL, Cause.RESULT_IMPLAUSIBLE, Cause.RUN_TOO_LONG)
+
+
+def answers_slot(request: Request) -> bool:
+    """Return whether a run answers a slot, so that somebody waits for it: others are made by hand, or for show."""
+    return request.slot is not None and not request.dry_run and request.launcher is not Launcher.DEMO
+
+
+def never_failing(request: Request, what: str, report: Callable[[], _T], instead: _T) -> _T:
+    """Return what `report` returns; where it fails, log that and return `instead`: the run has ended all the same."""
+    try:
+        return report()
+    except Exception as error:  # noqa: BLE001 - a defect in a report is not to end the runs that follow
+        request.tell(f"{request.job.name}: {what}: {type(error).__name__}: {error}")
+        return instead
+
+
+def tell_end(connected: Callable[[], Session], request: Request, report: Report, now: datetime) -> Report:
+    """Tell of a run that has ended, and return its report with what nobody could be told.
+
+    It changes nothing about how the run ended, whatever goes wrong here.
+    """
+    if not _concerns_anybody(request, report):
+        return report
+    try:
+        session = connected()
+        if request.host_clock is not None or isinstance(report.error, ClockSkewError):
+            now = _recorded_skew(session, request, report, now)
+        found = failures(session, [request.job])
+        if report.error is None and request.slot is not None:
+            found += _doubts(request, report)
+        # Who makes a run by hand knows how it ended; a success that goes as far ends what came before.
+        until = None if request.slot is not None else request.window.end
+        record(session, found, now, causes=_OF_A_RUN, keys=[request.job.name], until=until)
+        record(session, groups_withheld(session), now, causes=[Cause.GROUPS_WITHHELD])
+        told = tell(session, request.settings, now)
+    except MaunticJobsError as error:
+        # Of a database that is away the run has told already.
+        if not isinstance(report.error, UnavailableError):
+            request.tell(f"{request.job.name}: no alerts: {error}")
+        return report
+    for channel, problem in told.broken.items():
+        request.tell(f"{request.job.name}: alert channel {channel}: {problem}")
+    return replace(report, untold=told.untold)
+
+
+def _recorded_skew(session: Session, request: Request, report: Report, now: datetime) -> datetime:
+    """Write down whether this host's clock is wrong; return the present instant, by the clock that is right."""
+    skew = report.error if isinstance(report.error, ClockSkewError) else None
+    found = [] if skew is None else [clock_skew(skew, request.settings)]
+    now = now if skew is None else skew.there
+    record(session, found, now, causes=[Cause.CLOCK_SKEW], keys=[host_key(request.settings)])
+    return now
+
+
+def _concerns_anybody(request: Request, report: Report) -> bool:
+    if request.dry_run or request.launcher is Launcher.DEMO or report.overlapped:
+        return False
+    if report.error is None:
+        return True
+    if isinstance(report.error, FencedError | SlotClaimedError) or request.slot is None:
+        return False
+    return not (request.launcher is Launcher.CLI and report.error.exit_code is ExitCode.USAGE)
+
+
+def _doubts(request: Request, report: Report) -> list[Alert]:
+    # Withheld groups have an alert of their own, which lasts until they are settled.
+    causes = {Cause.JOB_PARTIAL: report.partial and not report.withheld, Cause.RESULT_IMPLAUSIBLE: report.implausible}
+    what = {Cause.JOB_PARTIAL: "done in part", Cause.RESULT_IMPLAUSIBLE: "hardly possible"}
+    return [
+        Alert(
+            cause=cause,
+            key=request.job.name,
+            severity=Severity.WARNING,
+            summary=f"{request.job.name} {request.window} {what[cause]}: {'; '.join(report.problems)}",
+            action=f"mauntic-jobs runs show {report.run_id}",
+            details={"run": report.run_id, "host": request.host, "window_end": request.window.end.isoformat()},
+        )
+        for cause, found in causes.items()
+        if found
+    ]

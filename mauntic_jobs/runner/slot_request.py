@@ -1,0 +1,91 @@
+"""The run that answers a slot of a job's cron line: the same request, whoever launches it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from mauntic_jobs.job import Job, JobOptions, Overlap
+from mauntic_jobs.runner.request import Launcher, Request, silent
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import Window
+
+# How much later than a window the run that covers it may be for: more than any lateness grace.
+_LATEST_COVER = timedelta(days=7)
+# So many runs are read for each window.
+_MOST_COVERS = 1_000
+
+_sql = statements("schedules")
+
+
+def slot_request(
+    job: Job[Any],
+    slot: datetime,
+    settings: Settings,
+    launcher: Launcher,
+    now: datetime,
+    *,
+    tell: Callable[[str], None] = silent,
+    options: JobOptions | None = None,
+    overlap: Overlap = Overlap.SKIP,
+) -> Request:
+    """Return the request to run what `slot` covers, unless another run has claimed the slot."""
+    options = options or job.options()
+    window = Window.before(slot, job.unit)
+    return Request(
+        job=job,
+        window=window,
+        coverage=job.coverage(window, options, settings),
+        options=options,
+        settings=settings,
+        launcher=launcher,
+        now=now,
+        slot=slot,
+        claim_slot=True,
+        overlap=overlap,
+        tell=tell,
+    )
+
+
+def after_others(request: Request, jobs: Mapping[str, Job[Any]]) -> Request:
+    """Return the request with those of `jobs` that should have covered its window before."""
+    return replace(request, befores=[jobs[name] for name in request.job.after if name in jobs])
+
+
+def read_remarks(session: Session, request: Request) -> list[str]:
+    """Return a remark for each job that should have covered the window before, and has not; show them, too."""
+    found = [uncovered(session, request.window, before, request.settings) for before in request.befores]
+    remarks = [remark for remark in found if remark]
+    for remark in remarks:
+        request.tell(f"{request.job.name} {request.window}: {remark}")
+    return remarks
+
+
+def uncovered(session: Session, window: Window, before: Job[Any], settings: Settings) -> str | None:
+    """Return a remark if no run of the job has covered the window since it ended."""
+    if not uncovered_windows(session, [window], before, settings):
+        return None
+    return f"{before.name} has not covered all of {window} yet"
+
+
+def uncovered_windows(session: Session, windows: Sequence[Window], job: Job[Any], settings: Settings) -> list[Window]:
+    """Return those of the windows that no run of the job has covered since they ended; one query for all."""
+    if not windows:
+        return []
+    first, last = min(each.end for each in windows), max(each.end for each in windows)
+    asked = {"job": job.name, "end": first, "until": last + _LATEST_COVER, "most": _MOST_COVERS * len(windows)}
+    # Many runs cover the same buckets: of these the latest counts.
+    began: dict[Window, datetime] = {}
+    for row in session.rows(_sql["covering"], asked):
+        covered = job.coverage(Window(row["window_start"], row["window_end"]), job.options(), settings)
+        began[covered] = max(row["began"], began.get(covered, row["began"]))
+    return [
+        window
+        for window in windows
+        if not any(
+            covered.start <= window.start and window.end <= covered.end and at >= window.end
+            for covered, at in began.items()
+        )
+    ]

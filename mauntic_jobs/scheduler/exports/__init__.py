@@ -1,0 +1,1 @@
+"""Files that have other clocks launch the jobs."""

@@ -1,0 +1,1 @@
+"""Settings of the toolkit and the kinds of their values."""

@@ -1,0 +1,297 @@
+"""The settings of the toolkit: where each may come from, and which source wins."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, timedelta, tzinfo
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings.exceptions import SettingsError
+
+from mauntic_jobs.errors import ConfigurationError
+from mauntic_jobs.settings.alert_channels import AnyChannel, HttpAddress
+from mauntic_jobs.settings.store_urls import StoreUrl, postgres_url, redis_url
+from mauntic_jobs.settings.types import (
+    MAIL_PORTS,
+    ApiAddress,
+    CampaignChannels,
+    CertificateFile,
+    ChannelSettings,
+    Duration,
+    HostName,
+    JobSettings,
+    MessageLimits,
+    Networks,
+    Ports,
+    PositiveDuration,
+    Retention,
+    ScheduledShrink,
+    SegmentReading,
+    ZoneName,
+)
+
+# Read in this order when no file is named; the first that exists is used.
+CONFIG_FILES = (Path("mauntic-jobs.toml"), Path("/etc/mauntic-jobs.toml"))
+
+_EXAMPLES = {
+    "jobs": '{"aggregate-hourly": {"max_attempts": 2}}',
+    "channels": '{"email": {"concurrency": 20}}',
+    "alerts": '[{"type": "slack", "url": "https://..."}]',
+}
+_LONGEST_DELAY = timedelta(hours=1)
+_STORE_URLS = {"database_url": postgres_url, "redis_url": redis_url}
+
+
+class Settings(BaseSettings):
+    """The effective settings of one process. Each field's environment variable is MAUNTIC_ and its name."""
+
+    model_config = SettingsConfigDict(env_prefix="MAUNTIC_", extra="forbid", frozen=True, validate_by_name=True)
+
+    database_url: SecretStr | None = Field(
+        None, validation_alias="DATABASE_URL", description="Postgres; a transaction-mode pooler is fine"
+    )
+    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL", description="Redis or Valkey")
+    embedded: bool = Field(False, description="use the development servers on this machine")
+    connect_timeout: PositiveDuration = Field(timedelta(seconds=10), description="for a connection to Postgres")
+    statement_timeout: PositiveDuration = Field(timedelta(minutes=10), description="for one statement of a job")
+    work_mem: str = Field("64MB", pattern=r"^\d+(kB|MB|GB)$", description="work_mem of a job's transaction")
+    lateness_grace: Duration = Field(
+        timedelta(hours=2), ge=timedelta(), description="how long after midnight yesterday is still rebuilt"
+    )
+    scheduled_shrink: ScheduledShrink = Field(
+        ScheduledShrink.NONE,
+        description="which recorded values a scheduled run may lower by itself: none, or of gone_organizations",
+    )
+    late_events_window: Duration = Field(
+        timedelta(days=7),
+        ge=timedelta(),
+        le=timedelta(days=31),
+        description="how far back the daily report looks for events that came late; 0s for not at all",
+    )
+    campaign_channels: CampaignChannels = Field(
+        CampaignChannels.ONE,
+        description="what a campaign's figures of a day count: one channel, email where there is any, or all of them",
+    )
+    platform_timezone: ZoneName = Field(
+        "UTC", description="zone of the times that the platform writes to contact_activity.created_at by default"
+    )
+    max_attempts: PositiveInt = Field(4, description="attempts of a run, the first included")
+    retry_delay: Duration = Field(
+        timedelta(seconds=1), ge=timedelta(), description="wait before the first retry; doubles each time"
+    )
+    takeover_after: PositiveDuration = Field(
+        timedelta(seconds=60), description="silence after which a run's owner counts as dead"
+    )
+    segments_compatibility: SegmentReading = Field(
+        SegmentReading.STRICT,
+        description="how criteria of segments are read: strict, as documented, or as the platform's own count does",
+    )
+    queue_prefix: str = Field("bull", min_length=1, description="prefix of the platform's BullMQ queues")
+    port: int | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        validation_alias="PORT",
+        description="where commands that stay serve /health and /metrics",
+    )
+    listen_address: str | None = Field(
+        None, min_length=1, description="the one address that they listen on; by default all, IPv6 included"
+    )
+    launcher_id: str | None = Field(
+        None, min_length=1, description="which clock this is, in the ledger; by default the host's name"
+    )
+    jobs: dict[str, JobSettings] = Field(
+        {},
+        description="cron, catch_up, max_attempts, retry_delay, heartbeat_url and sentry_monitor by job; what "
+        "`schedule set` writes to the database wins over the first two",
+    )
+    channels: dict[Literal["email", "sms", "push"], ChannelSettings] = Field(
+        {}, description="queue, prefix, concurrency, attempts and retry_delay by channel"
+    )
+    encryption_key: SecretStr | None = Field(
+        None,
+        validation_alias="ENCRYPTION_KEY",
+        description="64 hex characters; opens the configuration of delivery providers",
+    )
+    allowed_networks: Networks = Field(
+        "", description="private networks that delivery providers may be in, such as 10.1.0.0/16, separated by commas"
+    )
+    smtp_ports: Ports = Field(list(MAIL_PORTS), description="ports that SMTP servers on the internet may have")
+    message_limits: MessageLimits = Field(MessageLimits(), description="payload, template_output and template_steps")
+    send_timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=30))] = Field(
+        timedelta(seconds=30), description="how long a provider may take to open an exchange, and to answer at its end"
+    )
+    provider_urls: dict[str, ApiAddress] = Field(
+        {}, description="other addresses of the providers' APIs, by type, such as a test server's"
+    )
+    ehlo_name: HostName | None = Field(
+        None, description="name that SMTP servers are greeted with; by default the domain of the sender"
+    )
+    smtp_ca_file: CertificateFile | None = Field(
+        None, description="certificates in PEM of authorities that SMTP servers' certificates may be from as well"
+    )
+    record_activity: bool = Field(False, description="write a row of contact_activity for each message sent")
+
+    overdue_after: PositiveDuration = Field(
+        timedelta(minutes=5), description="a slot that has been due for longer is overdue"
+    )
+    alerts: list[AnyChannel] = Field([], description="channels of alerts, in the order in which they are tried")
+    alert_repeat: PositiveDuration = Field(
+        timedelta(hours=4), description="after this long an alert that is still open is sent again"
+    )
+    alert_timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=10))] = Field(
+        timedelta(seconds=10), description="how long sending alerts may take in all, whatever the channels do"
+    )
+    sentry_dsn: HttpAddress | None = Field(None, description="DSN of the Sentry project that gets cron check-ins")
+    retain_contact_data: Retention = Field(
+        timedelta(days=30), description="how long whom a message went to, and what it said, is kept once it is settled"
+    )
+    retain_deliveries: Retention = Field(
+        timedelta(days=90), ge=timedelta(days=7), description="how long settled deliveries are kept"
+    )
+    retain_runs: Retention = Field(timedelta(days=400), description="how long runs are kept")
+    retain_outbox: Retention = Field(timedelta(days=30), description="how long published jobs of the outbox are kept")
+    retain_alerts: Retention = Field(timedelta(days=90), description="how long alerts that are over are kept")
+    retain_discarded: Retention = Field(
+        timedelta(days=90), description="how long copies of discarded dead letters are kept"
+    )
+    retain_duplicates: Retention = Field(
+        timedelta(days=400), description="how long duplicates that were moved aside are kept"
+    )
+    metrics_dir: str | None = Field(
+        None, min_length=1, description="where runs leave their numbers for node-exporter, a file for each job"
+    )
+
+    log_format: Literal["auto", "human", "json"] = Field(
+        "auto", description="what stderr gets: sentences or JSON; auto is JSON off a terminal, of commands that stay"
+    )
+
+    @field_validator("encryption_key")
+    @classmethod
+    def _is_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", value.get_secret_value()):
+            raise ValueError("it must be 64 hex characters")
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_zone(self) -> Self:
+        if self.record_activity and self.platform_zone != UTC:
+            raise ValueError("record_activity writes in UTC, which platform_timezone says that the platform does not")
+        return self
+
+    @property
+    def platform_zone(self) -> tzinfo:
+        """The zone of `contact_activity.created_at`."""
+        return UTC if self.platform_timezone == "UTC" else ZoneInfo(self.platform_timezone)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is given
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing but the constructor's arguments: `load` consults the sources itself, to know each origin."""
+        return (init_settings,)
+
+    def retry_delays(self, job: str) -> list[timedelta]:
+        """Return the waits before the second and each later attempt of `job`: each twice the last, to an hour."""
+        own = self.jobs.get(job, JobSettings())
+        attempts = own.max_attempts or self.max_attempts
+        delay = self.retry_delay if own.retry_delay is None else own.retry_delay
+        return [min(delay * 2 ** min(retry, 30), max(delay, _LONGEST_DELAY)) for retry in range(attempts - 1)]
+
+
+def load(
+    flags: Mapping[str, Any], config_file: Path | None = None, say: Callable[[str], None] = lambda _: None
+) -> tuple[Settings, dict[str, str]]:
+    """Return the effective settings, and for each field where its value comes from.
+
+    `flags` are options given on the command line, by field name. Flags win over the environment, the environment over
+    the file, the file over the default; `say` gets a sentence for what is ignored of a store's address. Raises
+    ConfigurationError that names every setting that cannot be used.
+    """
+    file = _config_file(config_file)
+    sources: list[tuple[str, Mapping[str, Any]]] = [("flag", flags), ("environment", _by_field(_environment()))]
+    if file is not None:
+        sources.append((str(file), _by_field(_file(file))))
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(Settings.model_fields, "default")
+    for origin, found in reversed(sources):
+        values.update(found)
+        origins.update(dict.fromkeys(found, origin))
+    for name, read in _STORE_URLS.items():
+        if isinstance(values.get(name), str):
+            values[name] = _store_url(name, read, values[name], say)
+    try:
+        return Settings(**values), origins
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, origins)) from None
+
+
+def _store_url(name: str, read: Callable[[str], StoreUrl], text: str, say: Callable[[str], None]) -> str:
+    try:
+        url, ignored = read(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{variable(name)} cannot be used: {error}.") from None
+    if ignored:
+        say(f"{variable(name)}: ignored, because it is another driver's: {', '.join(ignored)}")
+    return url
+
+
+def variable(name: str) -> str:
+    """Return the environment variable that sets the field `name`."""
+    alias = Settings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else f"MAUNTIC_{name.upper()}"
+
+
+def _config_file(named: Path | None) -> Path | None:
+    if named is not None:
+        if not named.is_file():
+            raise ConfigurationError(f"The configuration file {named} does not exist.")
+        return named
+    return next((file for file in CONFIG_FILES if file.is_file()), None)
+
+
+def _environment() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(Settings, env_ignore_empty=True)()
+    except SettingsError as error:
+        # Its cause would repeat what the variable holds.
+        field = str(error).split('"')[1]
+        raise ConfigurationError(f"{variable(field)} must be JSON, like {_EXAMPLES[field]}.") from None
+
+
+def _file(file: Path) -> dict[str, Any]:
+    try:
+        return dict(TomlConfigSettingsSource(Settings, toml_file=file)())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"Cannot read the configuration file {file}: {error}.") from None
+
+
+def _by_field(found: Mapping[str, Any]) -> dict[str, Any]:
+    names = {variable(name): name for name in Settings.model_fields}
+    return {names.get(key, key): value for key, value in found.items()}
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines = ["These settings cannot be used:"]
+    for problem in error.errors():
+        key = str(problem["loc"][0])
+        name = next((field for field in Settings.model_fields if key in (field, variable(field))), key)
+        place = ".".join([name, *(str(part) for part in problem["loc"][1:])])
+        reason = (
+            "no such setting" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+        )
+        lines.append(f"  {place} (from {origins.get(name, 'file')}): {reason}")
+    return "\n".join(lines)

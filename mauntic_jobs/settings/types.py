@@ -1,0 +1,133 @@
+"""The kinds of values that settings have, and those of single jobs and channels."""
+
+import re
+import ssl
+from collections.abc import Callable
+from datetime import timedelta
+from enum import StrEnum
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.settings.alert_channels import HttpAddress
+from mauntic_jobs.timekeeping.catch_up import CatchUp, parse_catch_up
+from mauntic_jobs.timekeeping.cron import check_cron
+from mauntic_jobs.timekeeping.window import parse_duration
+
+
+def _text(parse: Callable[[str], Any]) -> BeforeValidator:
+    """Let a field be written as a text that `parse` reads."""
+
+    def read(value: Any) -> Any:
+        try:
+            return parse(value) if isinstance(value, str) else value
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+    return BeforeValidator(read)
+
+
+Duration = Annotated[timedelta, _text(parse_duration)]
+PositiveDuration = Annotated[Duration, Field(gt=timedelta())]
+Retention = Annotated[Duration, Field(ge=timedelta(days=1))]
+
+
+class ScheduledShrink(StrEnum):
+    """Which recorded values a scheduled run may lower by itself: none, or those of organizations that are gone."""
+
+    NONE = "none"
+    GONE_ORGANIZATIONS = "gone_organizations"
+
+
+class CampaignChannels(StrEnum):
+    """Which channels a row of a campaign's figures counts: one, which is email where there is any, or all."""
+
+    ONE = "one"
+    ALL = "all"
+
+
+class SegmentReading(StrEnum):
+    """How the criteria of a segment are read: as they are documented, or as the platform's own count reads them."""
+
+    STRICT = "strict"
+    PLATFORM = "platform"
+
+
+class JobSettings(BaseModel):
+    """When one job runs, how it is tried again, and who hears of it; what is absent follows the job, or all jobs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_attempts: PositiveInt | None = None
+    retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
+    cron: Annotated[str, _text(check_cron)] | None = None
+    catch_up: Annotated[CatchUp, _text(parse_catch_up)] | None = None
+    heartbeat_url: HttpAddress | None = None
+    sentry_monitor: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
+
+
+class ChannelSettings(BaseModel):
+    """How one delivery channel is worked on; what is absent follows the channel, or the platform's policy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    queue: str | None = Field(None, min_length=1)
+    prefix: str | None = Field(None, min_length=1)
+    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
+    attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+    retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
+
+
+class MessageLimits(BaseModel):
+    """How much one message may be: characters of a job's data, and of what a template becomes; steps of a template."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    payload: Annotated[int, Field(ge=1_024, le=16_777_216)] = 524_288
+    template_output: Annotated[int, Field(ge=1_024, le=16_777_216)] = 1_000_000
+    template_steps: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+
+
+def _networks(text: str) -> str:
+    for network in text.split(","):
+        if network.strip():
+            ip_network(network.strip())
+    return text
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise ValueError("it must be like https://api.example.com")
+    return text
+
+
+def _certificates(file: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=file)
+    except (OSError, ssl.SSLError):
+        raise ValueError("it must be a file that can be read, with certificates in PEM") from None
+    return file
+
+
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ValueError, OSError):
+        raise ValueError("it must be a time zone like Europe/Berlin") from None
+    return text
+
+
+# Networks like `10.1.0.0/16, fd00::/8`.
+Networks = Annotated[str, AfterValidator(_networks)]
+ApiAddress = Annotated[str, AfterValidator(_address)]
+# A host name, or an address in brackets, as EHLO has it.
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\[][A-Za-z0-9._:\]-]{0,254}$")]
+CertificateFile = Annotated[Path, AfterValidator(_certificates)]
+# Submission and relay, and the other ports on which public mail services take them.
+MAIL_PORTS = (25, 26, 465, 587, 588, 2465, 2525, 2587, 8025, 8465)
+Ports = list[Annotated[int, Field(ge=1, le=65_535)]]
+ZoneName = Annotated[str, AfterValidator(_zone)]

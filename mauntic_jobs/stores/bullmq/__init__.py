@@ -1,0 +1,1 @@
+"""BullMQ queues, through its official Lua scripts."""

@@ -1,0 +1,1 @@
+"""Clock, windows and cron lines, in UTC."""

@@ -1,0 +1,165 @@
+"""How many jobs are worked on at once, and how many are held ready behind them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from mauntic_jobs.delivery.consumer.concurrency import Gate
+from mauntic_jobs.delivery.consumer.consumer import Consumer
+from mauntic_jobs.delivery.consumer.work import Work
+from mauntic_jobs.delivery.job_outcome import Decision, Done
+from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.stores.bullmq.enqueue import JOB_OPTIONS
+from mauntic_jobs.stores.bullmq.job import ReceivedJob
+from mauntic_jobs.stores.redis.async_link import RedisLink
+from tests.delivery.world import World
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def _through(gate: Gate, name: str, inside: list[str], leave: asyncio.Event) -> None:
+    entered = await gate.enter()
+    inside.append(name)
+    try:
+        await leave.wait()
+    finally:
+        gate.leave(entered)
+
+
+def test_so_many_are_inside_and_the_others_come_in_as_they_came() -> None:
+    async def run() -> None:
+        gate, inside = Gate(2), list[str]()
+        leaves = {name: asyncio.Event() for name in "abcde"}
+        tasks = [asyncio.create_task(_through(gate, name, inside, leave)) for name, leave in leaves.items()]
+        await _turns(3)
+        assert inside == ["a", "b"]
+        leaves["b"].set()
+        await _turns(3)
+        assert inside == ["a", "b", "c"]
+        gate.widen(1)
+        await _turns(3)
+        assert inside == ["a", "b", "c", "d"]
+        gate.widen(0)
+        leaves["a"].set()
+        await _turns(3)
+        assert inside == ["a", "b", "c", "d"]
+        gate.give_way()
+        await _turns(3)
+        assert inside == ["a", "b", "c", "d", "e"]
+        for leave in leaves.values():
+            leave.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("let_in", [False, True], ids=["while it waits", "as it is let in"])
+def test_who_is_cancelled_keeps_no_place(let_in: bool) -> None:
+    async def run() -> None:
+        gate, inside = Gate(1), list[str]()
+        leaves = {name: asyncio.Event() for name in "abc"}
+        tasks = [asyncio.create_task(_through(gate, name, inside, leave)) for name, leave in leaves.items()]
+        await _turns(3)
+        if let_in:
+            tasks[0].cancel()
+            await _turns(1)
+        tasks[1].cancel()
+        tasks[0].cancel()
+        await _turns(5)
+        assert inside == ["a", "c"]
+        leaves["c"].set()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        assert await asyncio.wait_for(gate.enter(), 1)
+
+    asyncio.run(run())
+
+
+def test_jobs_are_held_ready_only_while_they_are_quickly_done() -> None:
+    now = [1000.0]
+
+    async def run(own: Gate, seconds: float, times: int) -> int:
+        for _ in range(times):
+            entered = await own.enter()
+            now[0] += seconds
+            own.leave(entered)
+        return own.most
+
+    for places, ready in ((1, 1), (5, 3), (10, 5)):
+        own = Gate(places, lambda: now[0])
+        assert own.most == places
+        assert asyncio.run(run(own, 0.005, 30)) == places + ready
+        assert asyncio.run(run(own, 0.3, 30)) == places
+
+
+async def _nothing(_consumer: Consumer) -> None:
+    """Do nothing meanwhile."""
+
+
+def _consume(
+    world: World,
+    process: Callable[[ReceivedJob, str], Awaitable[Decision]],
+    meanwhile: Callable[[Consumer], Awaitable[None]] = _nothing,
+) -> None:
+    async def run() -> None:
+        redis, waiting = RedisLink(world.settings), RedisLink(world.settings)
+        work = Work(world.base, 4, JOB_OPTIONS, process)
+        consumer = Consumer(work, redis, waiting, ChannelStats(), lambda *_: None, lambda *_: None)
+        running = asyncio.wait_for(consumer.run(until_empty=True), 30)
+        await asyncio.gather(running, meanwhile(consumer))
+        await asyncio.gather(redis.close(), waiting.close())
+
+    asyncio.run(run())
+
+
+def test_jobs_are_held_ready_and_not_worked_on(world: World) -> None:
+    world.add(*(world.message(f"d{n}") for n in range(300)))
+    inside, most, held = 0, 0, 0
+
+    async def process(_job: ReceivedJob, _data: str) -> Decision:
+        nonlocal inside, most, held
+        inside += 1
+        most, held = max(most, inside), max(held, len(world.jobs_in("active")))
+        await asyncio.sleep(0.005)
+        inside -= 1
+        return Done("sent")
+
+    _consume(world, process)
+    assert len(world.jobs_in("completed")) == 300
+    assert (most, held) == (4, 6)
+
+
+def test_what_is_held_ready_is_given_back_at_once_when_it_stops(world: World) -> None:
+    world.add(*(world.message(f"d{n}") for n in range(300)))
+    busy, begun, free = 0, asyncio.Event(), asyncio.Event()
+    held: list[int] = []
+
+    async def process(_job: ReceivedJob, _data: str) -> Decision:
+        nonlocal busy
+        if len(world.jobs_in("completed")) > 200:
+            busy += 1
+            if busy == 4:
+                begun.set()
+            await free.wait()
+        return Done("sent")
+
+    async def stop(consumer: Consumer) -> None:
+        await begun.wait()
+        await asyncio.sleep(0.5)
+        held.append(len(world.jobs_in("active")))
+        consumer.stop()
+        await asyncio.sleep(0.5)
+        held.append(len(world.jobs_in("active")))
+        free.set()
+
+    _consume(world, process, stop)
+    assert held == [6, 4]
+    assert world.jobs_in("active") == []
+    assert len(world.jobs_in("completed")) + len(world.jobs_in("wait")) == 300
+    assert all("atm" not in world.job(name) for name in world.jobs_in("wait"))

@@ -1,0 +1,177 @@
+"""An organization whose messages take long does not hold up the others."""
+
+import asyncio
+from collections import Counter
+from uuid import UUID, uuid4
+
+from mauntic_jobs.delivery.pipeline.fair_share import Fairness
+from tests.delivery.sink import Sink
+from tests.delivery.world import World
+
+SLOW, FAST = uuid4(), uuid4()
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def slow_sends(fairness: Fairness, time: Time, organization: UUID, times: int = 6, seconds: float = 2.0) -> None:
+    for _ in range(times):
+        with fairness.sending(organization):
+            time.now += seconds
+
+
+def fail(fairness: Fairness, organization: UUID, times: int) -> None:
+    for _ in range(times):
+        with fairness.sending(organization) as exchange:
+            exchange.failed = True
+
+
+def admitted(fairness: Fairness, time: Time, organization: UUID, tries: int) -> int:
+    """Return how many of so many messages are taken in hand, each half a second after the last."""
+    count = 0
+    for _ in range(tries):
+        count += fairness.admit(organization) == 0
+        time.now += 0.5
+    time.now -= tries * 0.5
+    return count
+
+
+def test_an_organization_alone_has_everything_however_slow_it_is() -> None:
+    time = Time()
+    fairness = Fairness(10, time)
+    slow_sends(fairness, time, SLOW)
+    assert admitted(fairness, time, SLOW, 15) == 10
+
+
+def test_a_slow_organization_has_a_fifth_while_others_have_messages() -> None:
+    time = Time()
+    fairness = Fairness(10, time)
+    slow_sends(fairness, time, SLOW)
+    assert admitted(fairness, time, FAST, 3) == 3
+    assert admitted(fairness, time, SLOW, 15) == 2
+    assert admitted(fairness, time, FAST, 30) == 17, "what is in hand of the slow one does not count"
+
+
+def test_a_slow_message_alone_is_no_trouble_and_trouble_ends_when_most_are_fast_again() -> None:
+    time = Time()
+    fairness = Fairness(10, time)
+    fairness.admit(FAST)
+    slow_sends(fairness, time, SLOW, times=2)
+    assert admitted(fairness, time, SLOW, 9) == 9
+    for _ in range(9):
+        fairness.leave(SLOW)
+    slow_sends(fairness, time, SLOW, times=1)
+    assert admitted(fairness, time, SLOW, 9) == 2
+    slow_sends(fairness, time, SLOW, times=1, seconds=0.1)
+    assert admitted(fairness, time, SLOW, 7) == 7
+
+
+def test_an_exchange_that_has_not_ended_makes_slow_as_well() -> None:
+    time = Time()
+    fairness = Fairness(5, time)
+    assert admitted(fairness, time, FAST, 1) == 1
+    assert admitted(fairness, time, SLOW, 1) == 1
+    with fairness.sending(SLOW):
+        assert admitted(fairness, time, SLOW, 1) == 1
+        time.now += 1.5
+        assert admitted(fairness, time, SLOW, 1) == 0
+
+
+def test_an_organization_is_in_trouble_when_most_of_its_messages_fail() -> None:
+    time = Time()
+    fairness = Fairness(10, time)
+    fairness.admit(FAST)
+    fail(fairness, SLOW, 2)
+    assert admitted(fairness, time, SLOW, 6) == 6
+    fail(fairness, SLOW, 1)
+    assert fairness.aside() == 6
+    assert fairness.admit(SLOW) > 0, "what it has in hand already is more than its share"
+    for _ in range(6):
+        fairness.leave(SLOW)
+    assert admitted(fairness, time, SLOW, 15) == 2
+
+
+def test_messages_of_organizations_in_trouble_have_others_beside_them() -> None:
+    time = Time()
+    fairness = Fairness(5, time)
+    fairness.admit(FAST)
+    assert admitted(fairness, time, SLOW, 4) == 4
+    with fairness.sending(SLOW):
+        assert fairness.aside() == 0
+        time.now += 1.5
+        assert fairness.aside() == 4
+    assert fairness.aside() == 0
+
+
+def test_an_organization_alone_that_fails_has_nothing_put_off() -> None:
+    fairness = Fairness(5, Time())
+    fail(fairness, SLOW, 10)
+    assert [fairness.admit(SLOW) for _ in range(5)] == [0.0] * 5
+    assert fairness.aside() == 0
+
+
+def test_behind_slow_messages_of_an_organization_alone_others_are_looked_for() -> None:
+    time = Time()
+    fairness = Fairness(5, time)
+    assert admitted(fairness, time, SLOW, 5) == 5
+    with fairness.sending(SLOW), fairness.sending(SLOW):
+        time.now += 1.5
+        assert fairness.aside() == 2
+
+
+def test_messages_that_fail_at_once_do_not_follow_each_other_at_once() -> None:
+    time = Time()
+    fairness = Fairness(5, time)
+    fairness.admit(FAST)
+    fail(fairness, SLOW, 10)
+    assert fairness.admit(SLOW) == 0
+    fairness.leave(SLOW)
+    assert fairness.admit(SLOW) > 0
+    time.now += 0.25
+    assert fairness.admit(SLOW) == 0
+
+
+def test_what_waits_gets_turns_one_after_the_other_and_never_waits_for_longer_than_five_minutes() -> None:
+    time = Time()
+    fairness = Fairness(5, time)
+    fairness.admit(FAST)
+    slow_sends(fairness, time, SLOW, seconds=60)
+    fairness.admit(FAST)
+    fairness.admit(SLOW)
+    waits = [fairness.admit(SLOW) for _ in range(100)]
+    assert 0 not in waits
+    assert waits[0] < waits[4]
+    assert 300 <= max(waits) <= 330
+    assert min(waits) >= 0.5
+
+
+def test_the_others_are_delivered_while_one_waits_for_its_provider(world: World, sink: Sink) -> None:
+    """As many messages as there are slots hang at a provider; the others' are all delivered before one of them ends."""
+    fast = world.organization
+    world.provider(sink.host, sink.port)
+    world.organization = uuid4()
+    world.provider(sink.host, sink.port)
+    hanging = [world.message(f"slow-{n}", emailAddress=f"freeze+{n}@example.com") for n in range(30)]
+    world.organization = fast
+    others = [world.message(f"fast-{n}", emailAddress=f"ok+{n}@example.com") for n in range(60)]
+    world.add(*hanging, *others)
+
+    async def run() -> Counter[str]:
+        engine = world.engine(until_empty=False)
+        running = asyncio.ensure_future(engine.run())
+        while not running.done() and Counter(world.states().values())["sent"] < 60:  # noqa: ASYNC110 - no bell rings
+            await asyncio.sleep(0.05)
+        states = Counter(world.states().values())
+        engine.stop()
+        await running
+        return states
+
+    states = asyncio.run(asyncio.wait_for(run(), 30))
+    assert states["sent"] == 60
+    assert 0 < states["sending"] <= 10
+    assert states["ambiguous"] == 0, "a slow message has ended before the others were delivered"

@@ -1,0 +1,173 @@
+"""The doctor: each fault leads to its finding, and to no other."""
+
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from mauntic_jobs.delivery.sending.providers.config import encrypt
+from mauntic_jobs.embedded.servers import Servers
+from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.ops.doctor.checks import crontab, fly, providers
+from mauntic_jobs.ops.doctor.checks.grants import DELIVERING, RUNNING_JOBS
+from mauntic_jobs.settings.settings import Settings
+from tests.ops import faults
+from tests.ops.faults import FAULTS, Fault
+from tests.ops.rig import KEY, Rig, sound
+from tests.support import APP
+from tests.valkey import valkey
+
+
+@pytest.fixture(scope="module")
+def own_redis(servers: Servers) -> Iterator[str]:
+    with valkey(servers, "doctor", "appendonly yes") as url:
+        yield url
+
+
+@pytest.fixture
+def rig(direct_settings: Settings, own_redis: str, tmp_path: Path) -> Iterator[Rig]:
+    with sound(direct_settings, own_redis, tmp_path) as made:
+        yield made
+        made.redis.replicaof("NO", "ONE")
+        for name, value in {"appendonly": "yes", "maxmemory": "0", "maxmemory-policy": "noeviction"}.items():
+            made.redis.config_set(name, value)
+        made.redis.flushall()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.spoil.__name__)
+def test_a_fault_leads_to_its_finding_and_exit_code(rig: Rig, fault: Fault) -> None:
+    fault.spoil(rig)
+    code, report = rig.examine()
+    (finding,) = [each for each in report["findings"] if each["severity"] != "ok"]
+    assert (finding["severity"], finding["area"], finding["check"]) == (fault.severity, fault.area, fault.check)
+    assert fault.words in finding["what"]
+    assert finding["to_do"] or fault.severity == "not_checked"
+    assert code == (ExitCode.FAILED if fault.severity == "error" else ExitCode.DONE)
+
+
+def test_nothing_is_wrong_with_a_sound_installation(rig: Rig) -> None:
+    code, report = rig.examine()
+    assert [each for each in report["findings"] if each["severity"] != "ok"] == []
+    assert (code, report["error"], report["warning"], report["not_checked"]) == (ExitCode.DONE, 0, 0, 0)
+    assert report["ok"] == len(report["findings"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "service", "words"),
+    [
+        (faults.postgres_away, "Postgres", "Cannot reach Postgres"),
+        (faults.unknown_database, "Postgres", "refused the connection"),
+        (faults.no_database, "Postgres", "There is no database to work on"),
+        (faults.redis_away, "Redis", "Cannot reach Redis"),
+        (faults.redis_password, "Redis", "refused the login"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_a_service_that_is_not_reached_is_one_error_and_keeps_no_other_check_from_being_made(
+    rig: Rig, fault: Callable[[Rig], None], service: str, words: str
+) -> None:
+    fault(rig)
+    code, report = rig.examine()
+    assert (code, report["error"], report["warning"]) == (ExitCode.FAILED, 1, 0)
+    (found,) = [each for each in report["findings"] if each["severity"] == "error"]
+    assert (found["area"], found["check"], words in found["what"]) == (service.lower(), "connection", True)
+    assert found["to_do"]
+    left_out = [each for each in report["findings"] if each["severity"] == "not_checked"]
+    assert {each["what"] for each in left_out} == {f"{service} was not reached"}
+    checked = {each["area"] for each in report["findings"] if each["severity"] == "ok"}
+    assert {"redis" if service == "Postgres" else "postgres", "jobs", "crontab", "fly"} <= checked
+    assert "hunter2" not in str(report)
+
+
+def test_a_job_that_is_none_in_the_crontab_is_named_beside_the_one_that_is_missing(rig: Rig) -> None:
+    faults.crontab_strange(rig)
+    _, report = rig.examine()
+    found = [each["what"].partition("crontab")[2] for each in report["findings"] if each["severity"] == "error"]
+    assert found == [", line 10: there is no job count-hourly", " has no line for aggregate-hourly"]
+
+
+def test_a_crontab_may_be_written_in_other_ways(rig: Rig) -> None:
+    (rig.directory / "crontab").write_text(
+        "MAILTO=ops@example.com\n"
+        "@hourly mauntic-jobs aggregate-hourly\n"
+        "0 2 * * *\troot\tcd / && /opt/mauntic-jobs/bin/mauntic-jobs generate-daily-reports --slot latest\n"
+        "0  3  1 * * python -m mauntic_jobs monthly-usage-summary\n"
+        "@hourly mauntic-jobs segment-trigger-eval\n"
+        "# 0 9 * * * mauntic-jobs stale-execution-cleanup\n"
+        "0 3 * * * mauntic-jobs stale-execution-cleanup\n"
+        "@midnight mauntic-jobs warmup-daily-reset; true\n"
+        "30 4 * * * mauntic-jobs runs list\n"
+        "30 5 * * * mauntic-jobs  ; true\n"
+    )
+    assert rig.examine()[1]["error"] == 0
+
+
+def test_the_crontab_of_the_user_is_looked_at_where_no_file_is_named(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = rig.directory / "bin/crontab"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\n[ "$1" = -l ] && echo "5 * * * * mauntic-jobs aggregate-hourly"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.chdir(rig.directory / "scripts")
+    rig.arguments = []
+    found = [each for each in rig.examine()[1]["findings"] if each["severity"] == "error"]
+    assert [each["area"] for each in found] == ["crontab", "crontab"]
+    assert found[0]["what"].startswith("the crontab of this user, line 1: aggregate-hourly is called at `5 * * * *`")
+
+
+def test_a_slow_name_server_is_not_taken_for_a_slow_postgres(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.provider("custom_smtp", encrypt({"host": "slow.example.com"}, KEY))
+    rig.provider("custom_smtp", encrypt({"host": "10.0.0.1"}, KEY))
+    answer, ask = Event(), socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
+        return answer.wait() and [] if host == "slow.example.com" else ask(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(providers, "_LOOKUP_SECONDS", 2.0)
+    private = "the host '10.0.0.1' is in a private network: see the setting allowed_networks"
+    code, report = rig.examine()
+    answer.set()
+    found = [(each["check"], each["severity"], each["what"]) for each in report["findings"] if each["severity"] != "ok"]
+    assert found == [
+        ("hosts", "warning", f"1 SMTP host out of reach: {private}"),
+        ("hosts", "not_checked", "1 SMTP host not looked up within 2 s"),
+    ]
+    assert code == ExitCode.DONE
+
+
+def test_one_line_for_the_schedule_needs_no_others(rig: Rig) -> None:
+    (rig.directory / "crontab").write_text("* * * * * /opt/mauntic-jobs/bin/mauntic-jobs schedule run --quiet\n")
+    assert rig.examine()[1]["error"] == 0
+
+
+def test_what_watches_and_prunes_may_be_a_unit_instead_of_a_line(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    (rig.directory / "crontab").write_text("* * * * * mauntic-jobs schedule run --quiet\n")
+    monkeypatch.setattr(crontab, "_UNITS", (rig.directory,))
+
+    def absent() -> list[str]:
+        return [each["what"] for each in rig.examine()[1]["findings"] if "has no unit for it" in each["what"]]
+
+    assert [text.count("`") for text in absent()] == [6]
+    for name in ("monitor", "dead-letters", "prune"):
+        (rig.directory / f"mauntic-jobs-{name}.service").write_text("[Unit]")
+    assert absent() == []
+
+
+def test_the_documented_grants_are_those_that_are_looked_for() -> None:
+    text = (Path(__file__).parents[3] / "docs/database.md").read_text()
+    blocks = re.findall(r"```sql\n(.+?)```", text, re.DOTALL)
+    for block, grants in zip(blocks, (RUNNING_JOBS, DELIVERING), strict=True):
+        documented = re.findall(r"GRANT (.+) ON (?:(DATABASE|SCHEMA|SEQUENCE) )?(.+) TO jobs;", block)
+        assert [(what, kind or "TABLE", names) for what, kind, names in documented] == [tuple(each) for each in grants]
+
+
+def test_what_commands_that_stay_take_to_end_is_what_is_compared_with_fly() -> None:
+    commands = get_command(APP).commands  # type: ignore[attr-defined]
+    for command in (commands["work"], commands["deliver"], commands["schedule"].commands["run"]):
+        assert [each.default for each in command.params if each.name == "drain_timeout"] == [fly._DRAIN]
