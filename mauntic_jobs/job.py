@@ -1,4 +1,4 @@
-"""What a job is: a name, a cron line, a window, policies and one function. No I/O, no clock, no launcher."""
+"""A job: a name, a cron line, a window, policies and one function. No I/O, no clock, no launcher."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager

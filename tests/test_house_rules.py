@@ -129,3 +129,12 @@ def test_only_the_clock_reads_the_clock(path: str) -> None:
 
 def test_the_clock_is_read_in_one_place() -> None:
     assert len(_clock_reads(SOURCES["timekeeping/clock.py"])) == 1
+
+
+@pytest.mark.parametrize("path", list(SOURCES))
+def test_a_module_begins_with_a_noun_phrase(path: str) -> None:
+    heading = (ast.get_docstring(ast.parse(SOURCES[path])) or "").partition("\n")[0]
+    assert heading.endswith((".", ":"))
+    word = heading.partition(" ")[0].strip(":,")
+    assert word not in {"What", "How", "Whether", "Which", "Where", "When", "Who"}
+    assert not word.endswith("ing") or word == "Finding"

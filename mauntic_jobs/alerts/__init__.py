@@ -1,1 +1,1 @@
-"""What wakes somebody: alerts, told once to whoever is on call, and once more when they are over."""
+"""Alerts: sent once to the on-call engineer, and once more when they are over."""

@@ -1,4 +1,4 @@
-"""What an alert is: something that somebody has to look at, named so that it is the same whoever notices it."""
+"""An alert: a condition that an operator has to look at, named alike whichever process notices it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

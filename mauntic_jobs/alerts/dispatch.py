@@ -1,4 +1,4 @@
-"""Handing notices to the first channel that takes them, within a time that no channel can overrun."""
+"""Dispatch of notices to the first channel that takes them, within a time that no channel can overrun."""
 
 import time
 from collections.abc import Sequence

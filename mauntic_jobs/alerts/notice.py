@@ -1,4 +1,4 @@
-"""What a channel is handed: one alert, told for the first time, again, or as over."""
+"""Notice for a channel: one alert, for the first time, again, or as over."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Telling of alerts: each once, by whichever host comes first, and once more when it is over."""
+"""Notification of alerts: each once, by the first host, and once more when it is over."""
 
 import socket
 from collections.abc import Mapping, Sequence

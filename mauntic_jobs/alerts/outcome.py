@@ -1,4 +1,4 @@
-"""What became of a notice."""
+"""Outcome of a notice."""
 
 from typing import NamedTuple
 

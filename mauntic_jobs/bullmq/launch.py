@@ -1,4 +1,4 @@
-"""Running the scheduled jobs that BullMQ launches: the slot of the BullMQ job decides what is run."""
+"""Launch of scheduled jobs by BullMQ: the slot of the BullMQ job decides what runs."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Which queue: where its Redis is, and what its keys are called."""
+"""Queue of a scheduled job: its Redis, and the names of its keys."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""Registering job schedulers: BullMQ then adds a job to the queue at each instant of a cron line."""
+"""Registration of job schedulers: BullMQ then adds a job to the queue at each instant of a cron line."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""`alerts`: what was told to whom, and whether the channels work."""
+"""`alerts`: the alerts, their notifications, and a test of the channels."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""`doctor`: what is wrong with an installation, and what to do about it."""
+"""`doctor`: faults of an installation, each with its remedy."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence

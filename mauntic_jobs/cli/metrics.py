@@ -1,4 +1,4 @@
-"""`metrics`: how everything stands, as Prometheus reads it."""
+"""`metrics`: the state of an installation in Prometheus' format."""
 
 from typing import Annotated
 

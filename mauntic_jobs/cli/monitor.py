@@ -1,4 +1,4 @@
-"""`monitor`: what somebody has to be told without asking."""
+"""`monitor`: conditions that need an operator."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any

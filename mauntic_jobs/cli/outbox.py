@@ -1,4 +1,4 @@
-"""`outbox`: what committed runs want put on BullMQ queues."""
+"""`outbox`: jobs that committed runs add to BullMQ queues."""
 
 from contextlib import closing
 

@@ -1,4 +1,4 @@
-"""`providers`: how the organizations' providers are configured."""
+"""`providers`: the organizations' providers and their configuration."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""`recover`: putting back what Redis has lost."""
+"""`recover`: recovery after Redis has lost data."""
 
 from contextlib import closing
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""`work`: running the scheduled jobs that BullMQ launches."""
+"""`work`: a worker for scheduled jobs that BullMQ launches."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What is to become of a queue's job, when all has been done for its message that can be done now."""
+"""Possible outcomes of one attempt at a job."""
 
 from dataclasses import dataclass
 from uuid import UUID

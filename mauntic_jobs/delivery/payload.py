@@ -1,4 +1,4 @@
-"""What producers put on the delivery queues: three kinds of payload, read as one message."""
+"""Payloads of the delivery queues: three kinds, read as one message."""
 
 import re
 from typing import Annotated, Any, TypeVar

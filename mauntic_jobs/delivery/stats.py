@@ -1,4 +1,4 @@
-"""What a process has done with messages, in numbers that can be added to those of another."""
+"""Counters of a delivering process, which add up over processes."""
 
 import time
 from bisect import bisect_left

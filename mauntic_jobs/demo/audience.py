@@ -1,4 +1,4 @@
-"""What the sample has besides events: contacts, segments, journeys under way, and sending domains that warm up."""
+"""Sample contacts, segments, journeys under way, and sending domains that warm up."""
 
 from contextlib import closing
 from datetime import datetime, timedelta

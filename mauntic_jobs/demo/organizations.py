@@ -1,4 +1,4 @@
-"""Who the sample activity is of: invented organizations, their contacts, and the messages they send."""
+"""Sample organizations, their contacts, and the messages that they send."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How the demo looks: steps, commands, tables and charts that fit any terminal, and plain text elsewhere."""
+"""Output of the demo: steps, commands, tables and charts on a terminal, and plain text elsewhere."""
 
 import textwrap
 import time

@@ -1,4 +1,4 @@
-"""Where the demo's story takes place, and what its runs come to."""
+"""Servers of the demo, and the results of its runs."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

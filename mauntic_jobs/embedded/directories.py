@@ -1,4 +1,4 @@
-"""Where the embedded servers keep their files, and which account they run as."""
+"""Directories and account of the embedded servers."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""How the two servers are set up and started. Standard library only: the supervisor runs without site-packages."""
+"""Set-up and start of the two servers. Standard library only: the supervisor runs without site-packages."""
 
 import os
 import shutil

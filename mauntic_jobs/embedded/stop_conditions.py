@@ -1,4 +1,4 @@
-"""How the supervisor learns that it is time to stop. Standard library only."""
+"""Stop conditions of the supervisor. Standard library only."""
 
 import os
 import select

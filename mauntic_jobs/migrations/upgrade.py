@@ -1,4 +1,4 @@
-"""Bringing a database up to date, and telling how far it is."""
+"""Upgrade of a database, and how far it is upgraded."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

@@ -1,1 +1,1 @@
-"""What an on-call engineer asks."""
+"""Answers for on-call engineers."""

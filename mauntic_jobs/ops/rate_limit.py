@@ -1,4 +1,4 @@
-"""How fast messages are acted on: so many a second, minute or hour."""
+"""Rate limit of actions on messages, a second, minute or hour."""
 
 import re
 import time

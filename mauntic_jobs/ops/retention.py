@@ -1,4 +1,4 @@
-"""Removing what has become old, in small transactions: contact data first, the rows around it later.
+"""Retention: removal of old rows in small transactions, contact data first and the rows around it later.
 
 Only what is settled is removed, and only from tables of the schema mauntic_jobs. Deliveries that nothing has moved for
 long are settled before, and counted in their campaigns.

@@ -1,4 +1,4 @@
-"""What may be shown of messages: nothing that names a person, and no credentials."""
+"""Masks for payloads and texts of messages: nothing that names a person, and no credentials."""
 
 import json
 import re

@@ -1,1 +1,1 @@
-"""How a job is run: claim, attempts, ledger, result."""
+"""Runner of jobs: claim, attempts, ledger, result."""

@@ -1,4 +1,4 @@
-"""Reading the ledger of runs."""
+"""Queries of the ledger of runs."""
 
 from datetime import datetime
 

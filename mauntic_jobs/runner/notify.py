@@ -1,4 +1,4 @@
-"""What the end of a run tells: the alerts that it raises, and those that it ends."""
+"""Alerts that the end of a run raises or closes."""
 
 from collections.abc import Callable
 from dataclasses import replace

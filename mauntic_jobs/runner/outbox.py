@@ -1,4 +1,4 @@
-"""Publishing the outbox: what committed transactions want put on BullMQ queues."""
+"""Outbox: jobs that committed transactions add to BullMQ queues."""
 
 from datetime import datetime
 from typing import NamedTuple

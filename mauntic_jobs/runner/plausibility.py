@@ -1,4 +1,4 @@
-"""Whether a run's result can be right, going by what the job counted at the same time of other weeks."""
+"""Plausibility of a run's result, by the counts at the same time of other weeks."""
 
 from dataclasses import replace
 from datetime import timedelta

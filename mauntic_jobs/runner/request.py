@@ -1,4 +1,4 @@
-"""What a launcher asks the runner for, and what it gets back."""
+"""Requests to the runner, and its reports."""
 
 import os
 import socket

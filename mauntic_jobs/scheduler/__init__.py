@@ -1,1 +1,1 @@
-"""When a job is run."""
+"""Schedule of the jobs."""

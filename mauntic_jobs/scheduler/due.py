@@ -1,4 +1,4 @@
-"""Running everything that is due, once: the clock for whoever is called by another clock."""
+"""One round of all that is due, for a program that another clock calls."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""How the schedule stands: each job's next slot, its latest run, what was missed, and whether a second clock is on."""
+"""Overview of the schedule: each job's next slot, latest run and missed slots, and any second clock."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where alerts go: what the settings say of each channel."""
+"""Settings of the alert channels."""
 
 from enum import StrEnum
 from typing import Annotated, Literal

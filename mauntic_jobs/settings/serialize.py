@@ -1,4 +1,4 @@
-"""Settings as they are written in a file or a variable."""
+"""Settings as a file or a variable holds them."""
 
 from collections.abc import Callable
 from datetime import timedelta

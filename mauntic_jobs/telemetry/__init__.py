@@ -1,1 +1,1 @@
-"""What the outside is told."""
+"""Logs, metrics and health."""

@@ -1,4 +1,4 @@
-"""What is said while commands run: sentences to people, or one JSON object a line to whoever collects logs.
+"""Logs of commands: sentences for people, or one JSON object a line for log collectors.
 
 Every line has what is bound around it, such as the run's number. Texts are without addresses and credentials; payloads
 are never said at all.

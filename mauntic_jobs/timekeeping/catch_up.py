@@ -1,4 +1,4 @@
-"""What becomes of the slots that nobody ran at their time."""
+"""Catch-up policies for slots that no clock ran at their time."""
 
 from dataclasses import dataclass
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Anything that Apprise speaks."""
+"""Channel for every service that Apprise supports."""
 
 import logging
 

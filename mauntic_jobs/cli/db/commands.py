@@ -1,4 +1,4 @@
-"""`db`: what mauntic-jobs needs in the database."""
+"""`db`: the schema and the indexes that mauntic-jobs needs."""
 
 from typing import Annotated
 

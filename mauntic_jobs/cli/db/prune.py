@@ -1,4 +1,4 @@
-"""`db prune`: removing what has become old."""
+"""`db prune`: removal of old rows."""
 
 from datetime import timedelta
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`dlq retry` and `dlq discard`: what is done about dead letters."""
+"""`dlq retry` and `dlq discard`."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What happens between a command that changes dead letters and the change: showing, asking, counting."""
+"""Confirmation and progress of commands that change dead letters."""
 
 import sys
 from collections import Counter

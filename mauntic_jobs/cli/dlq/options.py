@@ -1,4 +1,4 @@
-"""What the commands of `dlq` have in common: which dead letters are meant."""
+"""Options that select dead letters."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

@@ -1,4 +1,4 @@
-"""How dead letters are shown: a few lines for each kind of error, or for each of them."""
+"""Output of dead letters: a few lines for each kind of error, or for each dead letter."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""`dlq watch`: whether dead letters are too many, become too many, or lie too long."""
+"""`dlq watch`: thresholds of number, growth and age of dead letters."""
 
 from typing import Annotated
 

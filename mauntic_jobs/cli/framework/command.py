@@ -1,4 +1,4 @@
-"""How every command is made: the options they all have, the settings they get, and the one place errors are printed."""
+"""Base of every command: common options, settings, and the one place that prints errors."""
 
 import inspect
 import sys

@@ -1,4 +1,4 @@
-"""What commands print: data on stdout, talk on stderr; no markup, no wrapping where a program reads."""
+"""Output of commands: data on stdout, messages on stderr; no markup and no wrapping where a program reads."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How runs are shown: a line each, the rows that changed, what a guard objected to, a progress bar."""
+"""Output of runs: a line for each, changed rows, objections of the guard, a progress bar."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""`schedule`: when the jobs run, and running what is due."""
+"""`schedule`: the jobs' schedule, and a run of the jobs that are due."""
 
 from collections.abc import Sequence
 from datetime import timedelta

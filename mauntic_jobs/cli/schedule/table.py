@@ -1,4 +1,4 @@
-"""How the schedule is shown: a line for each job, and below it what somebody should look at."""
+"""Output of the schedule: a line for each job, and remarks that need a look."""
 
 from collections.abc import Sequence
 from datetime import datetime

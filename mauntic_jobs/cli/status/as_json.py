@@ -1,4 +1,4 @@
-"""How everything stands, as JSON: a schema that others may rely on."""
+"""JSON of `status`."""
 
 from dataclasses import asdict
 from typing import Any

@@ -1,4 +1,4 @@
-"""`status`: how everything stands, on one screen."""
+"""`status`: the state of an installation on one screen."""
 
 import sys
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""How many jobs of a queue are worked on at once, and how many are held ready behind them."""
+"""Concurrency limiter of a queue, with jobs held ready behind it."""
 
 import asyncio
 import math

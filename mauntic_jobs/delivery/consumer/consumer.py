@@ -1,4 +1,4 @@
-"""Taking jobs from a BullMQ queue, many at a time, and settling each as is decided of its message."""
+"""Consumer of a BullMQ queue: takes many jobs at once, and settles each by the outcome of its message."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Saying what is in the way once, and not a thousand times."""
+"""Log of outages: one line at the beginning of each and one at its end."""
 
 import time
 from collections.abc import Callable

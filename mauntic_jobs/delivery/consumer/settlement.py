@@ -1,4 +1,4 @@
-"""What is said to a BullMQ queue of a job about which something was decided."""
+"""Settlement of jobs: the BullMQ calls that complete, retry, delay or fail them."""
 
 import json
 import random

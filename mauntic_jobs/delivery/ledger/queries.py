@@ -1,4 +1,4 @@
-"""What a human asks of the delivery ledger, and decides."""
+"""Operators' queries of the delivery ledger, and their decisions."""
 
 import json
 from collections.abc import Sequence

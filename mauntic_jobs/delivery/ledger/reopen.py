@@ -1,4 +1,4 @@
-"""Reopening of deliveries that were not sent, by the jobs that ask for them: many at once, and none twice."""
+"""New claims for deliveries that were not sent: many at once, and none twice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

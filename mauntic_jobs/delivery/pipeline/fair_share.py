@@ -1,4 +1,4 @@
-"""Sharing a channel between organizations, so that one whose provider is slow or fails does not hold up the others."""
+"""Fair shares of a channel: an organization with a slow or failing provider does not hold up the others."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""What is done for each message, from the job that asks for it to the decision what becomes of the job."""
+"""Pipeline of a message, from its job to the outcome of that job."""
 
 import random
 import time

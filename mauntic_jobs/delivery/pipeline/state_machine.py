@@ -1,4 +1,4 @@
-"""What the ledger's word on a delivery means for the job that asks for it."""
+"""Outcomes of jobs by the state of their delivery in the ledger."""
 
 from mauntic_jobs.delivery.job_outcome import Decision, Defer, Done, Fail, GiveBack, Retry
 from mauntic_jobs.delivery.ledger.records import Claimed, Recorded, State

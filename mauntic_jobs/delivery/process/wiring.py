@@ -1,4 +1,4 @@
-"""Putting the parts of a delivering process together, and taking them apart again."""
+"""Assembly of a delivering process from its parts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

@@ -1,4 +1,4 @@
-"""What a message refers to, in the platform's tables."""
+"""Look-ups of contacts, templates and domains in the platform's tables."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

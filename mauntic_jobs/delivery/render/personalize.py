@@ -1,4 +1,4 @@
-"""What every channel's writer needs: the contact and the template of a message, and the one rendered with the other."""
+"""Personalization: the contact and the template of a message, and the one rendered with the other."""
 
 from collections.abc import Mapping, Set as AbstractSet
 from typing import Any

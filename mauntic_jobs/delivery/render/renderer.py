@@ -1,4 +1,4 @@
-"""What the pipeline asks of a channel: to make of a message what a provider sends."""
+"""Interface of a channel's writer: makes what a provider sends from a message."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""Trying the providers of an organization, one after the other."""
+"""Failover: the providers of an organization, tried in their order."""
 
 import time
 from collections.abc import Callable, Sequence

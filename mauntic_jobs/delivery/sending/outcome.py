@@ -1,4 +1,4 @@
-"""What became of one exchange with a provider."""
+"""Outcome of one exchange with a provider."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What a provider repeats of a message: whom it is for, and what it says."""
+"""Redaction of refusals that repeat a message's recipient or content."""
 
 import re
 from functools import lru_cache

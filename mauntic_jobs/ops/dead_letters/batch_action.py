@@ -1,4 +1,4 @@
-"""Acting on dead letters, a portion at a time: what became of each, whatever is done to them."""
+"""Actions on dead letters, a portion at a time, with the outcome for each."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum

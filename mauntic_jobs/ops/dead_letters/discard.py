@@ -1,4 +1,4 @@
-"""Discarding dead letters: a copy, and the end of a delivery, are committed in Postgres before a job leaves Redis."""
+"""Removal of dead letters: Postgres commits a copy, and the end of a delivery, before a job leaves Redis."""
 
 import getpass
 import json

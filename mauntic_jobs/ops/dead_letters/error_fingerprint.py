@@ -1,4 +1,4 @@
-"""Which errors are the same error: their text without what differs from one job to the next."""
+"""Fingerprints of errors: their text without the values that differ from job to job."""
 
 import re
 from functools import lru_cache

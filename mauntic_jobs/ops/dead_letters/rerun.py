@@ -1,4 +1,4 @@
-"""Running the window of a failed run again, by the same runner as everybody."""
+"""Second run of a failed run's window."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Retrying dead letters: back to their queue with all their attempts, past the ledgers, which let nothing double."""
+"""Retry of dead letters: back to their queue with all their attempts, past the ledgers, which let nothing double."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby

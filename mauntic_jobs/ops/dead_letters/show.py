@@ -1,4 +1,4 @@
-"""Everything that is known of one dead letter."""
+"""Details of one dead letter."""
 
 import json
 from contextlib import suppress

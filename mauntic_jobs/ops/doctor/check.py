@@ -1,4 +1,4 @@
-"""What a check is, and what it gets to look at."""
+"""A check of `doctor`, and its context."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""How far a server's clock is from this host's."""
+"""Distance of a server's clock from the host's."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

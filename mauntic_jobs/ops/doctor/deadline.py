@@ -1,4 +1,4 @@
-"""Waiting for an answer, but not for ever."""
+"""Deadline for a check."""
 
 from collections.abc import Callable
 from concurrent.futures import Future

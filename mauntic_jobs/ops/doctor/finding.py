@@ -1,4 +1,4 @@
-"""What a check finds: how bad it is, what it is, and what to do about it."""
+"""Finding of a check: its severity, a sentence, and a remedy."""
 
 from enum import StrEnum
 from typing import NamedTuple

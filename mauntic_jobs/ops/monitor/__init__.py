@@ -1,1 +1,1 @@
-"""What somebody has to be told without asking: one condition a file."""
+"""Conditions that need an operator."""

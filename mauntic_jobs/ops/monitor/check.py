@@ -1,4 +1,4 @@
-"""Whether every job is well, going by the ledger alone: for a host that runs none of them."""
+"""State of every job by the ledger alone, for a host that runs none of them."""
 
 from collections.abc import Sequence
 from datetime import datetime

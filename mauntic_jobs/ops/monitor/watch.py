@@ -1,4 +1,4 @@
-"""Looking at everything that may be worth an alert, and telling of it."""
+"""Rounds of the monitor: every condition is checked, and its alerts are raised or closed."""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing

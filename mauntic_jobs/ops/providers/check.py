@@ -1,4 +1,4 @@
-"""Trying providers: whether each takes its credentials, and whether it takes a message."""
+"""Trial of providers: their credentials, and a test message."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What follows from how everything stands: where somebody must act, what is worth a look, and which command to run."""
+"""Findings of `status`: faults, remarks, and the command for each."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

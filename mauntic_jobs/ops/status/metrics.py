@@ -1,4 +1,4 @@
-"""How everything stands, as Prometheus reads it: from the ledgers and the queues, whichever process is asked."""
+"""State of an installation in Prometheus' format: from the ledgers and the queues, whichever process answers."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""How the platform's queues stand in Redis, read in three round trips however long they are."""
+"""State of the platform's queues in Redis, read in three round trips however long they are."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""How everything stands: jobs, queues, deliveries, warm-up and alerts, read in a handful of calls to each store."""
+"""State of an installation: jobs, queues, deliveries, warm-up and alerts, read in a handful of calls to each store."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Taking jobs from a BullMQ queue and giving them back finished, one at a time."""
+"""Consumer of a BullMQ queue for one job at a time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Adding jobs to BullMQ queues, by the official Lua script.
+"""Additions of jobs to BullMQ queues, with the official Lua script.
 
 The script is read from the `bullmq` package, the official port, whose Lua is that of Node's; the package itself is not
 imported, because its queue is asynchronous and takes a third of a second to load.

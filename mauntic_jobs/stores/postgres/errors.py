@@ -1,4 +1,4 @@
-"""What an error of Postgres means for a run: whether it can pass, its exit code, and what to do about it."""
+"""Errors of Postgres as errors of a run: transient or not, exit code and advice."""
 
 import re
 

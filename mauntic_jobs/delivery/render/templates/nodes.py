@@ -1,4 +1,4 @@
-"""What a compiled template consists of, and how it is rendered within limits."""
+"""Nodes of a compiled template, rendered within limits."""
 
 import re
 from collections.abc import Set as AbstractSet

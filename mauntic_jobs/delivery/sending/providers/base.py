@@ -1,4 +1,4 @@
-"""What the pipeline asks of a provider, of whatever kind."""
+"""Interface of a provider."""
 
 from typing import Any, Protocol
 

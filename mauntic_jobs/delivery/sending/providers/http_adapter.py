@@ -1,4 +1,4 @@
-"""What providers over HTTP have in common: an adapter makes requests of messages, and outcomes of answers."""
+"""Base of providers over HTTP: an adapter makes requests from messages, and outcomes from answers."""
 
 from abc import ABC, abstractmethod
 from dataclasses import replace

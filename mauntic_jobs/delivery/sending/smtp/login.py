@@ -1,4 +1,4 @@
-"""Connecting to an SMTP server, and logging in."""
+"""Connection to an SMTP server, with TLS and login."""
 
 import base64
 import ssl

@@ -1,4 +1,4 @@
-"""Whether what is said to the services can be overheard."""
+"""Checks that connections are encrypted."""
 
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit

@@ -1,4 +1,4 @@
-"""Whether more than one clock launches the jobs: harmless if it is meant, and hard to notice if it is not."""
+"""Alert for jobs that more than one clock launches."""
 
 from collections.abc import Sequence
 from datetime import datetime
