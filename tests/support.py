@@ -118,6 +118,8 @@ def environment(settings: Settings | None = None, **extra: str) -> dict[str, str
     if settings is not None and settings.database_url is not None:
         kept["DATABASE_URL"] = settings.database_url.get_secret_value()
         kept["MAUNTIC_RETRY_DELAY"] = "0s"
+        # A test of jobs is not about what the clock runs beside them.
+        kept["MAUNTIC_UPKEEP"] = str(settings.upkeep)
     return {**kept, **extra}
 
 

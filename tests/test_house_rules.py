@@ -36,6 +36,7 @@ def test_sql_is_told_the_time(path: Path) -> None:
         "schedules.sql",
         "deliveries.sql",
         "alerts.sql",
+        "upkeep.sql",
         "0006_delivery_functions.sql",
         "0009_lighter_deliveries.sql",
     )

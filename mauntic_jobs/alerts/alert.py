@@ -29,6 +29,7 @@ class Cause(StrEnum):
     CONSUMER_STUCK = "consumer stuck"
     SECOND_CLOCK = "second clock"
     CLOCK_SKEW = "clock skew"
+    UPKEEP_FAILING = "upkeep failing"
     REDIS_LOST = "redis lost data"
 
 

@@ -1,4 +1,4 @@
-"""The processes that run slots: they run side by side, and none can take the one that started it down with it."""
+"""The processes that run slots and tasks side by side; none can take the one that started it down with it."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import IO, Any
 
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.settings.serialize import revealed
@@ -23,14 +23,29 @@ def start_slot(
 
     What it prints goes where the output of this process goes, unless `stdout` says otherwise.
     """
-    # Without -P the working directory would come first on the path of modules.
-    program = [sys.executable, "-P", "-m", "mauntic_jobs"]
-    command = [*program, job, "--slot", slot.isoformat(), "--launcher", launcher.value]
+    words = [job, "--slot", slot.isoformat(), "--launcher", launcher.value, *more]
+    return start_command(words, settings, stdout=stdout)
+
+
+def start_command(
+    words: Sequence[str],
+    settings: Settings,
+    *,
+    stdout: int | IO[bytes] | None = None,
+    stderr: IO[bytes] | None = None,
+    **variables: str,
+) -> subprocess.Popen[bytes]:
+    """Start a command of mauntic-jobs in a process of its own, with these settings and further `variables`.
+
+    What it prints goes where the output of this process goes, unless `stdout` or `stderr` says otherwise.
+    """
     return subprocess.Popen(
-        [*command, *more],
-        env={**os.environ, **_as_environment(settings)},
+        # Without -P the working directory would come first on the path of modules.
+        [sys.executable, "-P", "-m", "mauntic_jobs", *words],
+        env={**os.environ, **_as_environment(settings), **variables},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
+        stderr=stderr,
         # So that Ctrl-C reaches this process alone, which then lets the runs end.
         start_new_session=True,
     )

@@ -26,8 +26,8 @@ class Round:
 
     `clock` gives the present instant, aware, in UTC. `passed` gets what was passed over, by job; `tell` what is worth
     saying on the way. With `dry_run` nothing is run and nothing written. `watch` looks at the ledger when nothing is
-    due any more, or the clocks disagree, and must not raise. `read_time` gives the instant that decides what is due:
-    the database's time, once it has been compared with the clock's.
+    due any more, or the clocks disagree, and must not raise. `upkeep` starts what is due beside the jobs. `read_time`
+    gives the instant that decides what is due: the database's time, once it has been compared with the clock's.
     """
 
     jobs: Mapping[str, Job[Any]]
@@ -36,6 +36,7 @@ class Round:
     tell: Callable[[str], None]
     dry_run: bool = False
     watch: Callable[[Session], None] = lambda _: None
+    upkeep: Callable[[Session], None] = lambda _: None
     read_time: Callable[[Session, Callable[[], datetime]], datetime] = shared_time
     passed: list[tuple[str, Passed]] = field(default_factory=list)
 
@@ -83,6 +84,9 @@ class Round:
 
     def _read(self, session: Session, tried: set[tuple[str, datetime]]) -> tuple[list[Plan], float | None]:
         """Return the plans without what was tried, and for how many seconds to wait before asking again, if at all."""
+        if not (tried or self.dry_run):
+            # Before the clocks are compared: a host whose clock is wrong runs no jobs, but its alerts are raised.
+            self.upkeep(session)
         try:
             now = self.read_time(session, self.clock)
         except ClockSkewError:

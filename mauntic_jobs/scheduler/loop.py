@@ -16,6 +16,7 @@ from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import overruled
 from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.runner.subprocesses import Children
+from mauntic_jobs.scheduler.keeper import Keeper
 from mauntic_jobs.scheduler.plan import Plan, ordered, passed_lines
 from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.settings.settings import Settings
@@ -45,7 +46,8 @@ _STUCK = timedelta(minutes=2)
 class Loop:
     """Runs `jobs` at their slots until a signal. `clock` gives the present instant, aware, in UTC.
 
-    `metrics` is what it answers at /metrics. `watch` is called in a thread of its own, and must not raise.
+    `metrics` is what it answers at /metrics. `watch` is called in a thread of its own, and must not raise. `keeper`
+    watches and prunes; by default as the settings want it.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Loop:
         drain_timeout: timedelta,
         metrics: Callable[[], bytes] | None = None,
         watch: Callable[[], None] = lambda: None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._jobs = jobs
         self._lines = {name: job.cron for name, job in jobs.items()}
@@ -66,6 +69,7 @@ class Loop:
         self._drain_timeout = drain_timeout
         self._metrics = metrics
         self._watch = watch
+        self._keeper = keeper or Keeper(settings, Launcher.LOOP, tell)
         self._watcher: Thread | None = None
         self._watch_at = clock()
         # What they print goes among the lines of this process.
@@ -86,6 +90,7 @@ class Loop:
             )
             while not self._signals:
                 before, self._awake_at = self._awake_at, self._clock()
+                self._keeper.reap()
                 ended = self._reap()
                 # A clock that was set back has left the time to look at in a future that may be far.
                 if ended or self._awake_at >= self._look_at or self._awake_at < before:
@@ -100,6 +105,8 @@ class Loop:
         now = self._clock()
         try:
             with connect(self._settings) as session:
+                # Before the clocks are compared: a host whose clock is wrong runs no jobs, but its alerts are raised.
+                self._keeper.start_due(session)
                 there = shared_time(session, self._clock)
                 now = self._clock()
                 plans = read_plans(session, list(self._jobs.values()), self._settings, there)
@@ -122,7 +129,8 @@ class Loop:
         self._start(plans, now)
         waiting = any((each.due or each.open) and each.job.name not in self._children for each in plans)
         # The database's clock strikes later than the host's, or earlier, by the difference between the two.
-        following = min(self._next(there) + (now - there), now + _LONGEST_LOOKLESS)
+        struck = min([self._next(there), *self._keeper.next_slots(there)])
+        following = min(struck + (now - there), now + _LONGEST_LOOKLESS)
         self._look_at = min(following, now + _AGAIN) if waiting else following
 
     def _tell_of(self, plans: list[Plan]) -> None:
@@ -195,6 +203,7 @@ class Loop:
         if left:
             self._tell(f"schedule: stopped {', '.join(left)}, whose slots are due again")
             self._children.stop()
+        self._keeper.stop()
         return ExitCode.TRY_LATER if left else ExitCode.DONE
 
     def _sleep(self, wakeup: int, duration: timedelta) -> None:

@@ -1,4 +1,4 @@
-"""Overview of the schedule: each job's next slot, latest run and missed slots, and any second clock."""
+"""Overview of the schedule: each job's next slot, latest run and missed slots, any second clock, and the upkeep."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from mauntic_jobs.job import Job
 from mauntic_jobs.runner.schedule_settings import origin, overruled
 from mauntic_jobs.scheduler.plan import Plan
 from mauntic_jobs.scheduler.slots import read_plans
+from mauntic_jobs.scheduler.upkeep import Task, tasks_of
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
@@ -22,6 +23,7 @@ MISSED_WITHIN = timedelta(days=30)
 _OF_THE_RUN = ("run", "status", "started_at", "seconds", "slot", "error")
 
 _sql = statements("schedules")
+_upkeep_sql = statements("upkeep")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,26 @@ class Standing:
     last: Mapping[str, Any] | None
     origin: str
     overruled: Sequence[str]
+
+
+@dataclass(frozen=True)
+class TaskStanding:
+    """How a task of upkeep stands.
+
+    `last` is the row of its latest run, if there is one: `claimed_by`, `started_at`, `finished_at`, `exit_code`,
+    `failures` in a row, `error`.
+    """
+
+    task: Task
+    next: datetime
+    last: Mapping[str, Any] | None
+
+
+def read_tasks(session: Session, settings: Settings, now: datetime) -> list[TaskStanding]:
+    """Return how each task that the clock runs stands at `now`, aware, in UTC. Writes nothing."""
+    rows = {row["task"]: row for row in session.rows(_upkeep_sql["list"])}
+    tasks = tasks_of(settings)
+    return [TaskStanding(task, next_slot(task.cron, now), rows.get(task.name)) for task in tasks]
 
 
 def read_overview(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Standing]:

@@ -1,33 +1,62 @@
-"""Processes of an installation beside its jobs: delivery, watching and pruning."""
+"""Processes of an installation, and the tasks that the clock runs beside the jobs: watching and pruning."""
 
+from datetime import timedelta
 from typing import NamedTuple
 
+from mauntic_jobs.settings.settings import Settings
 
-class Upkeep(NamedTuple):
-    """One process: its name in units, what it is for, and its command where it stays and where cron calls it.
 
-    `cron` is None for a process that cron cannot call, `stays` for one that has nothing to wait for.
-    """
+class Process(NamedTuple):
+    """A process that stays: its name in units, what it is for, and its command."""
 
     name: str
     purpose: str
-    stays: str | None
-    once: str | None
-    cron: str | None
+    command: str
 
 
-_EACH_MINUTE = "* * * * *"
+class Task(NamedTuple):
+    """A task of upkeep: its slots are `every` so often, `at` after midnight in UTC. A run is ended after `limit`."""
 
-CLOCK = Upkeep("clock", "runs the scheduled jobs", "schedule run --loop", "schedule run --quiet", _EACH_MINUTE)
-UPKEEP = (
-    Upkeep("deliver", "delivers the messages on the platform's queues", "deliver --all", None, None),
-    Upkeep(
-        *("monitor", "watches for conditions that need an operator"),
-        *("monitor run", "monitor run --once --quiet", _EACH_MINUTE),
+    name: str
+    purpose: str
+    command: str
+    every: timedelta
+    limit: timedelta
+    at: timedelta = timedelta()
+    needs_redis: bool = False
+
+    @property
+    def cron(self) -> str:
+        """The cron line of the slots."""
+        if self.every == _MINUTE:
+            return "* * * * *"
+        hours, minutes = divmod(self.at // _MINUTE, 60)
+        return f"{minutes} {hours} * * *"
+
+
+_MINUTE = timedelta(minutes=1)
+
+CLOCK = Process("clock", "runs the scheduled jobs, watches and prunes", "schedule run --loop")
+PROCESSES = (CLOCK, Process("deliver", "delivers the messages on the platform's queues", "deliver --all"))
+
+TASKS = (
+    Task(
+        *("monitor", "watches for conditions that need an operator", "monitor run --once --quiet"),
+        *(_MINUTE, timedelta(minutes=5)),
     ),
-    Upkeep(
-        *("dead-letters", "watches the dead letters"),
-        *("dlq watch --quiet", "dlq watch --once --quiet", _EACH_MINUTE),
+    Task(
+        *("dead-letters", "watches the dead letters", "dlq watch --once --quiet"),
+        *(_MINUTE, timedelta(minutes=5)),
+        needs_redis=True,
     ),
-    Upkeep("prune", "removes what is older than the settings retain it", None, "db prune --quiet", "30 4 * * *"),
+    Task(
+        *("prune", "removes what is older than the settings retain it", "db prune --quiet"),
+        *(timedelta(days=1), timedelta(hours=1)),
+        at=timedelta(hours=4, minutes=30),
+    ),
 )
+
+
+def tasks_of(settings: Settings) -> list[Task]:
+    """Return the tasks that a clock with these settings runs."""
+    return [task for task in TASKS if settings.upkeep and (settings.redis_url is not None or not task.needs_redis)]

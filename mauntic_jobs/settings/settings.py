@@ -141,6 +141,9 @@ class Settings(BaseSettings):
     )
     record_activity: bool = Field(False, description="write a row of contact_activity for each message sent")
 
+    upkeep: bool = Field(
+        True, description="the clock also watches and prunes: monitor run, dlq watch and db prune at their times"
+    )
     overdue_after: PositiveDuration = Field(
         timedelta(minutes=5), description="a slot that has been due for longer is overdue"
     )

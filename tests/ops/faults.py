@@ -278,7 +278,7 @@ def crontab_short(rig: Rig) -> None:
     rig.edit("crontab", "0 0 * * * mauntic-jobs warmup-daily-reset", "# ")
 
 
-@_fault("warning", "crontab", "lines", "has no line for `dlq watch`, `db prune`, and this host has no unit for it")
+@_fault("warning", "crontab", "lines", "has no line for `dlq watch`, `db prune`, and no clock runs that")
 def crontab_unwatched(rig: Rig) -> None:
     rig.edit("crontab", "* * * * * mauntic-jobs dlq watch", "# ")
     rig.edit("crontab", "30 4 * * * mauntic-jobs db prune", "# ")

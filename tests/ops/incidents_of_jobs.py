@@ -161,6 +161,17 @@ def two_clocks_are_on(site: Site) -> Iterator[None]:
     site.rig.execute("UPDATE mauntic_jobs.runs SET started_at = started_at - interval '1 day' WHERE host = 'two'")
 
 
+@_incident(Cause.UPKEEP_FAILING)
+def pruning_fails(site: Site) -> Iterator[None]:
+    site.rig.execute(
+        "INSERT INTO mauntic_jobs.upkeep (task, slot, claimed_by, started_at, ends_by, finished_at, error, failures)"
+        " VALUES ('prune', %(at)s, 'loop on h', %(at)s, %(at)s, %(at)s, 'permission denied', 3)",
+        at=clock.now(),
+    )
+    yield
+    site.rig.execute("UPDATE mauntic_jobs.upkeep SET failures = 0")
+
+
 def _watched_from_elsewhere(site: Site) -> None:
     site.watcher = {**site.rig.variables, "DATABASE_URL": site.superuser}
 

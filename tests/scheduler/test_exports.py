@@ -88,10 +88,10 @@ def test_the_units_run_every_process_of_an_installation() -> None:
     units = {path.name: path.read_text() for path in (_ROOT / "systemd").iterdir()}
     commands = re.findall(r"^ExecStart=/opt/mauntic-jobs/bin/mauntic-jobs (.+)$", "".join(units.values()), re.MULTILINE)
     found = sorted(_command_of(shlex.split(command)) for command in commands)
-    assert found == ["db prune", "deliver", "dlq watch", "monitor run", "schedule run"]
+    assert found == ["deliver", "schedule run"]
     started = re.search(r"^Wants=(.+)$", units["mauntic-jobs.target"], re.MULTILINE)
     assert started
-    assert {*started[1].split(), "mauntic-jobs-prune.service", "mauntic-jobs.target"} == set(units)
+    assert {*started[1].split(), "mauntic-jobs.target"} == set(units)
 
 
 def test_systemd_takes_the_units(tmp_path: Path) -> None:

@@ -21,15 +21,16 @@ from mauntic_jobs.cli.monitor import watch_beside, watcher
 from mauntic_jobs.cli.schedule import export as schedule_export
 from mauntic_jobs.cli.schedule.bullmq import register_bullmq
 from mauntic_jobs.cli.schedule.settings import register_settings
-from mauntic_jobs.cli.schedule.table import as_json as standing_as_json, print_overview
+from mauntic_jobs.cli.schedule.table import as_json as standing_as_json, print_overview, print_tasks
 from mauntic_jobs.errors import ExitCode, Interrupted
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.backfill import exit_code
-from mauntic_jobs.runner.request import Report
+from mauntic_jobs.runner.request import Launcher, Report
 from mauntic_jobs.scheduler.due import Round
+from mauntic_jobs.scheduler.keeper import Keeper
 from mauntic_jobs.scheduler.loop import Loop
-from mauntic_jobs.scheduler.overview import read_overview, upcoming
+from mauntic_jobs.scheduler.overview import read_overview, read_tasks, upcoming
 from mauntic_jobs.scheduler.plan import passed_lines
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
@@ -50,10 +51,12 @@ def list_schedule(settings: Settings, *, json: JsonOutput = False) -> None:
     scheduled = scheduled_jobs(settings)
     with connect(settings) as session:
         standings = read_overview(session, list(scheduled.values()), settings, clock.now())
+        tasks = read_tasks(session, settings, clock.now())
     if json:
         print_json([standing_as_json(standing) for standing in standings])
     else:
         print_overview(standings)
+        print_tasks(tasks)
     name_broken_jobs()
 
 
@@ -93,21 +96,23 @@ def run_due(
     scheduled = scheduled_jobs(settings)
     told: list[Notified] = []
     watch_ledger = watcher(list(scheduled.values()), settings, told)
-    looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run, watch=watch_ledger)
+    keeper = Keeper(settings, Launcher.SCHEDULE, say)
+    looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run, watch=watch_ledger, upkeep=keeper.start_due)
     shown = Shown(json=json, quiet=quiet, skip_ok=False)
     reports: list[Report] = []
     try:
-        for report in looked.run():
-            reports.append(report)
-            if not dry_run:
-                show(report, shown)
+        with keeper:
+            for report in looked.run():
+                reports.append(report)
+                if not dry_run:
+                    show(report, shown)
     except Interrupted as signal:
         ended = f"{plural(len(reports), 'run')} ended before"
         say(f"schedule: {signal}; {ended}. What is left is due again. To go on: mauntic-jobs schedule run", "warning")
         _print_round(looked, reports, shown, signal.exit_code)
         raise typer.Exit(signal.exit_code) from None
     broken = name_broken_jobs()
-    untold = any(each.untold for each in told)
+    untold = keeper.undeliverable or any(each.untold for each in told)
     code = exit_code(reports) or (ExitCode.PARTIAL if broken else ExitCode.DONE)
     code = code or (ExitCode.ALERT_UNDELIVERABLE if untold else ExitCode.DONE)
     if dry_run and reports and not json:

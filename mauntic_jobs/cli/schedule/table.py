@@ -1,14 +1,14 @@
-"""Output of the schedule: a line for each job, and remarks that need a look."""
+"""Output of the schedule: a line for each job and each task of upkeep, and remarks that need a look."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
 from mauntic_jobs.cli.documents.schedule import LastRunJson, StandingJson
-from mauntic_jobs.cli.framework.output import plural, print_table, say
+from mauntic_jobs.cli.framework.output import plural, print_line, print_table, say
 from mauntic_jobs.job import Row
 from mauntic_jobs.scheduler.describe import in_words
-from mauntic_jobs.scheduler.overview import MISSED_WITHIN, Standing
+from mauntic_jobs.scheduler.overview import MISSED_WITHIN, Standing, TaskStanding
 
 _COLUMNS = ("job", "cron", "meaning", "from", "next", "last_run", "missed")
 
@@ -35,6 +35,42 @@ def print_overview(standings: Sequence[Standing]) -> None:
     for standing in standings:
         for sentence in _findings(standing):
             say(sentence)
+
+
+def print_tasks(standings: Sequence[TaskStanding]) -> None:
+    """Print the tasks that the clock runs beside the jobs, on stdout, and those that fail on stderr."""
+    from rich.text import Text
+
+    if not standings:
+        return
+    rows: list[Row] = [
+        {
+            "task": Text(each.task.name, "bold red" if _failures(each) else ""),
+            "cron": each.task.cron,
+            "next": f"{each.next:%m-%d %H:%M}",
+            "last_run": _last_of_task(each),
+        }
+        for each in standings
+    ]
+    print_line("")
+    print_table(rows)
+    for each in standings:
+        if each.last is not None and _failures(each):
+            times = plural(each.last["failures"], "time")
+            say(f"{each.task.name}: failed {times} in a row, by {each.last['claimed_by']}: {each.last['error']}")
+
+
+def _failures(standing: TaskStanding) -> int:
+    return standing.last["failures"] if standing.last is not None else 0
+
+
+def _last_of_task(standing: TaskStanding) -> str:
+    if standing.last is None:
+        return "never"
+    if standing.last["finished_at"] is None:
+        return f"{standing.last['started_at']:%m-%d %H:%M} running"
+    how = "failed" if standing.last["failures"] else "succeeded"
+    return f"{standing.last['started_at']:%m-%d %H:%M} {how}"
 
 
 def _last(standing: Standing) -> str:

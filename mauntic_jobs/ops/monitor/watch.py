@@ -21,6 +21,7 @@ from mauntic_jobs.ops.monitor.conditions.receivers import receivers_deferring
 from mauntic_jobs.ops.monitor.conditions.recipients import recipients_refused
 from mauntic_jobs.ops.monitor.conditions.redis_loss import noticed_losses, redis_losses
 from mauntic_jobs.ops.monitor.conditions.slots import slots_missed
+from mauntic_jobs.ops.monitor.conditions.upkeep import MIN_FAILURES, upkeep_failing
 from mauntic_jobs.recovery.marker import open_loss
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
@@ -43,17 +44,21 @@ class Watched(NamedTuple):
 def watch_ledger(
     session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime, skew: ClockSkewError | None = None
 ) -> Notified:
-    """Tell of jobs that failed, are overdue or take too long, and of a Redis that lost data as far as Postgres knows.
+    """Tell of jobs that failed, are overdue or take too long, and of tasks that fail beside them.
+
+    It also tells of a Redis that lost data as far as Postgres knows.
 
     `skew` says that this host's clock is wrong; `now` is the database's time. Where nothing is wrong, it takes one
     query.
     """
     names = [job.name for job in jobs]
-    if skew is None and not session.row(_sql["trouble"], {"jobs": names, "since": now - _RECENT})["found"]:
+    asked = {"jobs": names, "since": now - _RECENT, "failures": MIN_FAILURES}
+    if skew is None and not session.row(_sql["trouble"], asked)["found"]:
         return Notified()
     record_skew(session, settings, now, skew)
     looks = _of_jobs(session, jobs, settings, now)
     record(session, [alert for look in looks.values() for alert in look()], now, causes=list(looks), keys=names)
+    record(session, upkeep_failing(session), now, causes=[Cause.UPKEEP_FAILING])
     record(session, noticed_losses(session, settings), now, causes=[Cause.REDIS_LOST])
     return tell(session, settings, now)
 
@@ -103,6 +108,7 @@ def _looks(
 ) -> dict[Cause, Callable[[], list[Alert]]]:
     looks: dict[Cause, Callable[[], list[Alert]]] = {
         **_of_jobs(session, jobs, settings, now),
+        Cause.UPKEEP_FAILING: lambda: upkeep_failing(session),
         Cause.SECOND_CLOCK: lambda: second_clocks(session, jobs, settings, now) + lines_taking_turns(session, jobs),
         Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
         Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),

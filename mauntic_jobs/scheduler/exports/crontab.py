@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mauntic_jobs.job import Job
-from mauntic_jobs.scheduler.upkeep import UPKEEP
+from mauntic_jobs.scheduler.upkeep import TASKS
 
 COMMAND = "mauntic-jobs schedule export crontab"
 
@@ -24,5 +24,6 @@ def crontab(jobs: Sequence[Job[Any]]) -> str:
     width = max((len(job.cron) for job in jobs), default=0)
     flags = "--slot latest --skip-ok --quiet"
     lines = [(job.summary, job.cron, f"{job.name} {flags}") for job in jobs]
-    lines += [(f"{each.purpose.capitalize()}.", each.cron, each.once) for each in UPKEEP if each.cron and each.once]
+    # Nothing else does it here: no clock of this crontab runs the tasks beside the jobs.
+    lines += [(f"{task.purpose.capitalize()}.", task.cron, task.command) for task in TASKS]
     return _HEAD + "".join(f"\n# {purpose}\n{cron:{width}} mauntic-jobs {words}\n" for purpose, cron, words in lines)

@@ -1,6 +1,6 @@
-"""Units for systemd: a service for each process of an installation, a timer, and a target that starts them all."""
+"""Units for systemd: a service for each process of an installation, and a target that starts them all."""
 
-from mauntic_jobs.scheduler.upkeep import CLOCK, UPKEEP, Upkeep
+from mauntic_jobs.scheduler.upkeep import PROCESSES, Process
 
 COMMAND = "mauntic-jobs schedule export systemd"
 
@@ -12,50 +12,36 @@ _STOP_SECONDS = 60
 
 def systemd() -> dict[str, str]:
     """Return the unit files by their path from the top of the project."""
-    processes = (CLOCK, *UPKEEP)
-    units = {f"mauntic-jobs-{each.name}.service": _service(each) for each in processes}
-    timers = {f"mauntic-jobs-{each.name}.timer": _timer(each) for each in processes if each.stays is None}
-    started = [name for name in units if name.replace(".service", ".timer") not in timers]
-    units |= timers
-    units["mauntic-jobs.target"] = _target([*started, *timers])
+    units = {unit_name(process.name): _service(process) for process in PROCESSES}
+    units["mauntic-jobs.target"] = _target(list(units))
     return {f"systemd/{name}": text for name, text in units.items()}
 
 
-def _service(each: Upkeep) -> str:
-    stays = each.stays is not None
-    kind = "Restart=always\nRestartSec=5" if stays else "Type=oneshot"
+def unit_name(process: str) -> str:
+    """Return the name of a process's unit."""
+    return f"mauntic-jobs-{process}.service"
+
+
+def _service(process: Process) -> str:
     return f"""\
 {_HEAD}[Unit]
-Description=mauntic-jobs: {each.purpose}
+Description=mauntic-jobs: {process.purpose}
 Documentation=file:/opt/mauntic-jobs/docs/deploy-cron.md
 After=network-online.target
 Wants=network-online.target
 PartOf=mauntic-jobs.target
 
 [Service]
-ExecStart={_PROGRAM} {each.stays or each.once}
+ExecStart={_PROGRAM} {process.command}
 User=mauntic-jobs
-{kind}
+Restart=always
+RestartSec=5
 TimeoutStopSec={_STOP_SECONDS}
 LimitNOFILE=65536
 NoNewPrivileges=true
 ProtectSystem=strict
 ProtectHome=true
 PrivateTmp=true
-"""
-
-
-def _timer(each: Upkeep) -> str:
-    minute, hour, *_ = (each.cron or "").split()
-    return f"""\
-{_HEAD}[Unit]
-Description=mauntic-jobs: {each.purpose}, every day
-PartOf=mauntic-jobs.target
-
-[Timer]
-OnCalendar=*-*-* {int(hour):02}:{int(minute):02}:00 UTC
-Persistent=true
-RandomizedDelaySec=600
 """
 
 

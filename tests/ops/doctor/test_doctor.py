@@ -146,17 +146,36 @@ def test_one_line_for_the_schedule_needs_no_others(rig: Rig) -> None:
     assert rig.examine()[1]["error"] == 0
 
 
-def test_what_watches_and_prunes_may_be_a_unit_instead_of_a_line(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def _unwatched(rig: Rig) -> list[int]:
+    """Return how many tasks the findings name that nothing runs, finding by finding."""
+    found = [each["what"] for each in rig.examine()[1]["findings"] if "no clock runs that" in each["what"]]
+    return [text.count("`") // 2 for text in found]
+
+
+def test_the_line_of_the_readme_is_enough_to_watch_and_prune(rig: Rig) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    (lines,) = re.findall(r"```crontab\n(.+?)```", readme, re.DOTALL)
+    (rig.directory / "crontab").write_text(lines)
+    assert (len(lines.splitlines()), _unwatched(rig)) == (1, [])
+
+
+def test_without_upkeep_a_unit_or_a_clock_elsewhere_has_to_watch_and_prune(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (rig.directory / "crontab").write_text("* * * * * mauntic-jobs schedule run --quiet\n")
     monkeypatch.setattr(crontab, "_UNITS", (rig.directory,))
-
-    def absent() -> list[str]:
-        return [each["what"] for each in rig.examine()[1]["findings"] if "has no unit for it" in each["what"]]
-
-    assert [text.count("`") for text in absent()] == [6]
-    for name in ("monitor", "dead-letters", "prune"):
-        (rig.directory / f"mauntic-jobs-{name}.service").write_text("[Unit]")
-    assert absent() == []
+    rig.variables["MAUNTIC_UPKEEP"] = "false"
+    assert _unwatched(rig) == [3]
+    units = [rig.directory / f"mauntic-jobs-{name}.service" for name in ("monitor", "dead-letters", "prune")]
+    for unit in units:
+        unit.write_text("[Unit]")
+    assert _unwatched(rig) == []
+    units[0].unlink()
+    assert _unwatched(rig) == [1]
+    rig.execute(
+        "INSERT INTO mauntic_jobs.upkeep (task, claimed_by, started_at, ends_by) VALUES ('monitor', 'h', now(), now())"
+    )
+    assert _unwatched(rig) == []
 
 
 def test_the_documented_grants_are_those_that_are_looked_for() -> None:

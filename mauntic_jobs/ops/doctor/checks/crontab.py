@@ -5,15 +5,22 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
+from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.ops.doctor.check import Check, Site
 from mauntic_jobs.ops.doctor.finding import Finding, error, ok, several, warning
 from mauntic_jobs.scheduler.exports.crontab import COMMAND
-from mauntic_jobs.scheduler.upkeep import UPKEEP
+from mauntic_jobs.scheduler.exports.systemd import unit_name
+from mauntic_jobs.scheduler.upkeep import CLOCK, TASKS
+from mauntic_jobs.sql import statements
 
 _SECONDS = 5
 _UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
+# The task that runs least often runs each day.
+_STARTED_WITHIN = timedelta(days=2)
+_sql = statements("upkeep")
 _HERE = Path("crontab")
 _LINE = re.compile(r"(?P<cron>@\w+|(?:\S+\s+){4}\S+)\s+(?P<command>\S.*)")
 _CALL = re.compile(r"\bmauntic[-_]jobs\s+(?P<words>[^\s|;&>][^|;&>]*)")
@@ -65,7 +72,7 @@ def _compare(site: Site, name: str, text: str, *, is_given: bool) -> Iterator[Fi
         return
     wanted = {job.name: job.cron for job in site.stored_jobs()}
     called = {entry.words[0] for entry in entries}
-    drift = [*_drift(name, entries, wanted), *_upkeep(name, entries)]
+    drift = [*_drift(name, entries, wanted), *_upkeep(site, name, entries)]
     scheduled = any(entry.words[:2] == ["schedule", "run"] for entry in entries)
     missing = [] if scheduled or not called & set(wanted) else [job for job in wanted if job not in called]
     if missing:
@@ -73,19 +80,39 @@ def _compare(site: Site, name: str, text: str, *, is_given: bool) -> Iterator[Fi
     yield from drift or [ok(f"{name} calls the jobs at their times")]
 
 
-def _upkeep(name: str, entries: list[_Entry]) -> Iterator[Finding]:
-    """Yield a warning if the crontab runs jobs, and no line and no unit of this host watches or prunes."""
+def _upkeep(site: Site, name: str, entries: list[_Entry]) -> Iterator[Finding]:
+    """Yield a warning if the crontab runs jobs, and nothing watches or prunes: no line, no unit and no clock."""
     called = [" ".join(entry.words) for entry in entries]
+    clock_here = any(words.startswith("schedule run") for words in called)
+    if site.settings.upkeep and (clock_here or _has_unit(CLOCK.name)):
+        return
+    started = _started(site)
     absent = [
-        each
-        for each in UPKEEP
-        if each.once is not None
-        and not any(words.startswith(_command(each.once)) for words in called)
-        and not any((directory / f"mauntic-jobs-{each.name}.service").exists() for directory in _UNITS)
+        _command(task.command)
+        for task in TASKS
+        if task.name not in started
+        and not _has_unit(task.name)
+        and not any(words.startswith(_command(task.command)) for words in called)
     ]
     if absent:
-        lines = several([f"`{_command(each.once or '')}`" for each in absent])
-        yield warning(f"{name} has no line for {lines}, and this host has no unit for it", f"{COMMAND}, and install it")
+        lines = several([f"`{command}`" for command in absent])
+        yield warning(f"{name} has no line for {lines}, and no clock runs that", f"{COMMAND}, and install it")
+
+
+def _has_unit(name: str) -> bool:
+    return any((place / unit_name(name)).exists() for place in _UNITS)
+
+
+def _started(site: Site) -> set[str]:
+    """Return the tasks that a clock, on whichever host, has started of late."""
+    if not hasattr(site, "session"):
+        return set()
+    try:
+        with site.session.transaction():
+            rows = site.session.rows(_sql["started"], {"within": _STARTED_WITHIN})
+    except MaunticJobsError:
+        return set()
+    return {row["task"] for row in rows}
 
 
 def _command(once: str) -> str:

@@ -34,6 +34,7 @@ RUNNING_JOBS = (
     ),
     Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.withheld, mauntic_jobs.late_events"),
     Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.reported_days"),
+    Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.upkeep"),
     Grant("USAGE", "SEQUENCE", "mauntic_jobs.fencing_tokens"),
 )
 DELIVERING = (
