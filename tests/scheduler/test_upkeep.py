@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.scheduler.keeper import Keeper
-from mauntic_jobs.scheduler.upkeep import TASKS, Task
+from mauntic_jobs.scheduler.upkeep import TASKS, Task, tasks_of
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.timekeeping.cron import check_cron, latest_slot
 from tests.support import run_program, scheduled_only, start_program, wait_until
 
 _DAY = timedelta(days=1)
@@ -41,8 +43,14 @@ def _daily(name: str, command: str, limit: timedelta = timedelta(minutes=1)) -> 
     return Task(name, "is of the test", command, _DAY, limit)
 
 
-def test_cron_lines_and_the_slots_of_the_database_agree() -> None:
-    assert [task.cron for task in TASKS] == ["* * * * *", "* * * * *", "30 4 * * *"]
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_cron_lines_and_the_slots_of_the_database_agree(on: Settings, session: Session, task: Task) -> None:
+    check_cron(task.cron)
+    keeper = Keeper(on, Launcher.SCHEDULE, pytest.fail, [task._replace(command="alerts list")])
+    with keeper:
+        keeper.start_due(session)
+    row = _rows(session)[task.name]
+    assert row["slot"] == latest_slot(task.cron, row["started_at"])
 
 
 _CLAIMS = b"""
@@ -184,18 +192,30 @@ def test_the_loop_does_the_same_and_stops_cleanly(on: Settings, session: Session
     assert all(row["finished_at"] is not None for row in _rows(session).values())
 
 
-def test_what_a_watch_finds_is_no_failure_of_it(on: Settings, session: Session) -> None:
-    # `monitor check` exits with 1 and prints its report, as `dlq watch --once` does with a Redis.
-    start = b"date_trunc('hour', now()) - interval '1 hour'"
+def test_what_a_watch_finds_is_no_failure_of_it(on: Settings, session: Session, servers: Servers) -> None:
     session.execute(
         b"INSERT INTO mauntic_jobs.runs (job, slot, claims_slot, window_start, window_end, launcher, host, pid,"
         b" version, attempt, fencing_token, status, finished_at) SELECT 'aggregate-hourly', date_trunc('hour', now()),"
-        b" true, " + start + b", date_trunc('hour', now()), 'cron', 'h', 1, '0', 1, 1, 'failed', now()"
+        b" true, date_trunc('hour', now()) - interval '1 hour', date_trunc('hour', now()), 'cron', 'h', 1, '0', 1, 1,"
+        b" 'failed', now()"
     )
-    with Keeper(on, Launcher.SCHEDULE, pytest.fail, [_daily("watch", "monitor check")]) as keeper:
+    own = Settings(**{**on.model_dump(), "redis_url": servers.redis_url})
+    watch = _daily("dead-letters", "dlq watch --once --quiet --depth 0")
+    with Keeper(own, Launcher.SCHEDULE, pytest.fail, [watch]) as keeper:
         keeper.start_due(session)
-    row = _rows(session)["watch"]
+    row = _rows(session)["dead-letters"]
     assert (row["exit_code"], row["failures"], row["error"]) == (ExitCode.FAILED, 0, None)
+
+
+def test_dead_letters_are_watched_where_there_is_a_redis(on: Settings, session: Session, servers: Servers) -> None:
+    own = Settings(**{**on.model_dump(), "redis_url": servers.redis_url})
+    run_program("schedule", "run", settings=on, REDIS_URL=servers.redis_url, **_NO_JOBS)
+    assert {name: row["exit_code"] for name, row in _rows(session).items()} == {
+        "monitor": 0,
+        "dead-letters": 0,
+        "prune": 0,
+    }
+    assert [task.name for task in tasks_of(own)] == [task.name for task in TASKS]
 
 
 def test_without_upkeep_none_is_run(direct_settings: Settings) -> None:
