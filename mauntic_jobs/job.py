@@ -120,9 +120,10 @@ class Job(Generic[OptionsT]):
     transaction, and must leave the same rows however often it runs. `redis`: whether the job needs Redis. `publishes`:
     whether it writes to the outbox, which is then published once its transaction is committed.
 
-    `catch_up` says what becomes of slots that nobody ran at their time. `after` names jobs that should have covered the
-    window before. `queue` is the BullMQ queue that may launch the job, without its prefix; by default `jobs:` and the
-    name. `measure` names the counter that tells whether a result is plausible: what is usual is known from other weeks.
+    `catch_up` says what becomes of slots that no clock ran at their time. `after` names jobs that should have covered
+    the window before. `queue` is the BullMQ queue that may launch the job, without its prefix; by default `jobs:` and
+    the name. `measure` names the counter that tells whether a result is plausible: what is usual is known from other
+    weeks.
     """
 
     name: str

@@ -58,6 +58,29 @@ def test_the_pages_own_test_passes(package: Path) -> None:
     assert "1 passed" in done.stdout
 
 
+def test_the_page_is_typed_strictly_against_the_installed_package(
+    package: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    installed = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", str(installed), str(_PAGE.parent.parent)], check=True, capture_output=True)
+    assert (installed / "mauntic_jobs/py.typed").exists()
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--config-file=", "acme_jobs", "tests"],
+        cwd=package,
+        env={**os.environ, "MYPYPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_page_imports_what_is_public() -> None:
+    imported = re.findall(r"^from (mauntic_jobs[\w.]*) import", "\n".join(_FILES.values()), re.MULTILINE)
+    assert set(imported) == {"mauntic_jobs.plugin", "mauntic_jobs.testing"}
+
+
 def test_the_job_appears_everywhere(package: Path, direct_settings: Settings, tmp_path: Path) -> None:
     shown = run_program("mark-inactive", "--help", PYTHONPATH=str(package)).stdout
     assert "--idle" in shown

@@ -26,7 +26,10 @@ from mauntic_jobs.stores.postgres.session import connect
 from tests.support import APP, Event, add_events, contact, day, organization, request, utc
 
 _ROOT = Path(__file__).parent.parent
-_PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))]
+_PAGES = [
+    *(_ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")),
+    *sorted((_ROOT / "docs").rglob("*.md")),
+]
 _TEXT = {page: page.read_text() for page in _PAGES}
 _EVERYTHING = "\n".join(_TEXT.values())
 

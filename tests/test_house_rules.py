@@ -139,3 +139,10 @@ def test_a_module_begins_with_a_noun_phrase(path: str) -> None:
     word = heading.partition(" ")[0].strip(":,")
     assert word not in {"What", "How", "Whether", "Which", "Where", "When", "Who"}
     assert not word.endswith("ing") or word == "Finding"
+
+
+@pytest.mark.parametrize("path", list(SOURCES))
+def test_a_sentence_names_the_role_that_it_is_about(path: str) -> None:
+    # "nobody" is an account of Unix systems, too.
+    text = SOURCES[path].replace('"nobody"', "")
+    assert re.findall(r"(?i)\b(?:somebody|nobody|whoever)\b", text) == []

@@ -86,9 +86,9 @@ def _host_was_down(site: Site) -> None:
 
 INCIDENTS = {
     "A job failed": Incident(_key_missing, command="aggregate-hourly --slot latest"),
-    "Nobody runs the jobs": Incident(Site.overdue),
+    "No clock runs the jobs": Incident(Site.overdue),
     "Dead letters after an outage": Incident(_outage, _outage_ends),
-    "Nobody knows whether it was sent": Incident(_no_answer),
+    "It is unknown whether a message was sent": Incident(_no_answer),
     "The host was down for three days": Incident(_host_was_down),
     "No provider takes the messages": Incident(_other_key, _key_put_right),
     "Redis has lost its data": Incident(_redis_emptied),

@@ -14,7 +14,7 @@ _MOST_KEPT = 10_000
 class Cache(Generic[_KeyT, _ValueT]):
     """Keeps what `load` returned for `seconds`; tasks that want the same value at once share one load.
 
-    An error is not kept: whoever asks next tries again.
+    An error is not kept: the next caller tries again.
     """
 
     def __init__(self, load: Callable[[_KeyT], Awaitable[_ValueT]], seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Signs of life for services that wake somebody when a job is silent: Healthchecks and its like, and Sentry's crons."""
+"""Pings for services that call an operator when a job is silent: Healthchecks and its like, and Sentry's crons."""
 
 import re
 import time

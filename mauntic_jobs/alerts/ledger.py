@@ -13,7 +13,7 @@ from mauntic_jobs.stores.postgres.session import Session, json
 
 # More than sending may take; after this a claim counts as that of a dead process.
 _LEASE = timedelta(minutes=1)
-# When nobody could be told, it is tried again after this: each time may take all the time there is.
+# When no channel took an alert, it is tried again after this: each time may take all the time there is.
 _PAUSE = timedelta(minutes=5)
 _MOST_AT_ONCE = 20
 
@@ -47,7 +47,7 @@ def close_alerts(
 
 
 def claim(session: Session, now: datetime, repeat: timedelta) -> list[Row]:
-    """Return the alerts to be told of now, the most serious first; for a while nobody else gets them."""
+    """Return the alerts to be told of now, the most serious first; for a while no other process gets them."""
     asked = {"now": now, "repeat": repeat, "lease": _LEASE, "most": _MOST_AT_ONCE}
     rows = session.rows(_sql["claim"], asked)
     return sorted(rows, key=lambda row: (-Severity(row["severity"]).rank, row["opened_at"], row["id"]))

@@ -52,7 +52,7 @@ class Notice:
     def lines(self) -> list[str]:
         """What follows the title."""
         if self.closed_at is not None:
-            # To the second: nobody reads more.
+            # To the second: more is not read.
             lasted = timedelta(seconds=round((self.closed_at - self.opened_at).total_seconds()))
             known = [f"It was: {self.summary}", f"Open for {format_duration(lasted)}. From {self.source}."]
         else:

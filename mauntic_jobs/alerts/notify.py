@@ -14,7 +14,7 @@ from mauntic_jobs.stores.postgres.session import Session
 
 @dataclass(frozen=True)
 class Notified:
-    """What was told: the titles of `told`, and for each of `untold` why nobody could be told.
+    """What was told: the titles of `told`, and for each of `untold` why no channel took it.
 
     `broken` says what is wrong with channels that took nothing.
     """
@@ -49,9 +49,9 @@ def record(
 
 
 def tell(session: Session, settings: Settings, now: datetime) -> Notified:
-    """Tell what is owed, whoever wrote it down, and was perhaps killed before it could tell.
+    """Send what is owed, also what another process wrote down, which was perhaps killed before it could send it.
 
-    Nothing is owed twice at once, because it is claimed first; what nobody takes is tried again after some minutes.
+    Nothing is owed twice at once, because it is claimed first; what no channel takes is tried again after some minutes.
     """
     if not settings.alerts:
         return Notified()

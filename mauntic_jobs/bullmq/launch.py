@@ -23,7 +23,7 @@ from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.cron import latest_slot
 
 _DONE = {ExitCode.DONE, ExitCode.PARTIAL, ExitCode.ALERT_UNDELIVERABLE}
-# What may be otherwise a little later. The others need somebody to look, and four attempts would not change them.
+# What may be otherwise a little later. The others need an operator, and four attempts would not change them.
 _PASSING = {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER, ExitCode.TIMEOUT}
 # A service manager may send a signal to all processes at once: the run has rolled back, and its slot is free.
 _ASKED_TO_STOP = {ExitCode.INTERRUPTED, ExitCode.TERMINATED}

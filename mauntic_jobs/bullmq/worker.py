@@ -121,7 +121,7 @@ class Worker:
         return False
 
     def _take(self, consumer: QueueConsumer) -> Taken | None:
-        # Under a lock, so that whoever has called `stop` can see whether a job is at hand.
+        # Under a lock, so that the caller of `stop` can see whether a job is at hand.
         with self._taking:
             if self._stopping.is_set():
                 return None

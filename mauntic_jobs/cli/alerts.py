@@ -88,6 +88,6 @@ def _line(row: Row) -> Row:
         "severity": row["severity"],
         "summary": row["summary"],
         "seen": row["seen"],
-        "told_by": told_by if row["problem"] is None else f"nobody: {row['problem']}",
+        "told_by": told_by if row["problem"] is None else f"no channel: {row['problem']}",
         "next": row["action"],
     }

@@ -113,7 +113,7 @@ def _line(text: str, style: str = "") -> "Text":
 
 
 def _shortened(findings: list[Finding]) -> list[Finding]:
-    """Return what somebody should look at; checks that were not made for one and the same reason are one line."""
+    """Return what needs a look; checks that were not made for one and the same reason are one line."""
     alike: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
         if finding.severity is Severity.NOT_CHECKED:

@@ -26,7 +26,7 @@ from mauntic_jobs.telemetry.health import serve_health
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import parse_duration
 
-app = new_app("What somebody has to be told without asking: alerts, and a check for a second host.")
+app = new_app("Watch for conditions that need an operator, and check the jobs from a second host.")
 
 _COLUMNS = ("cause", "severity", "summary", "action")
 
@@ -109,11 +109,11 @@ def watch_beside(jobs: Sequence[Job[Any]], settings: Settings) -> None:
 
 
 def say_untold(notified: Notified) -> None:
-    """Say which channels took nothing, and of which alerts nobody could be told."""
+    """Say which channels took nothing, and which alerts none took."""
     for channel, problem in notified.broken.items():
         say(f"alert channel {channel}: {problem}")
     for alert, problem in notified.untold.items():
-        say(f"nobody could be told of {alert}: {problem}")
+        say(f"no channel took the alert {alert}: {problem}")
 
 
 def _stay(settings: Settings, jobs: Sequence[Job[Any]], seconds: float) -> None:

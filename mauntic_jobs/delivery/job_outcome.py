@@ -51,7 +51,7 @@ class PutAside:
 
 @dataclass(frozen=True, slots=True)
 class GiveBack:
-    """Not done, and nothing has failed: for whoever comes next."""
+    """Not done, and nothing has failed: for the next consumer."""
 
 
 Decision = Done | Fail | Retry | Defer | PutAside | GiveBack

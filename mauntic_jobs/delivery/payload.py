@@ -13,7 +13,7 @@ from mauntic_jobs.settings.types import MessageLimits
 
 LONGEST_ID = 255
 
-# Postgres cannot hold them in jsonb, and nobody means them.
+# Postgres cannot hold them in jsonb, and no author means them.
 _UNSTORABLE = re.compile(r"\\u0000|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 

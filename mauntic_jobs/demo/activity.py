@@ -133,7 +133,7 @@ def _visit(organization: Organization, timeline: Timeline, day: int, weekday: in
 
 
 def _stay_up(organization: Organization, timeline: Timeline, day: int) -> None:
-    """Let somebody be there at midnight: the last page of this day, the form at the first instant of the next."""
+    """Let a visitor be there at midnight: the last page of this day, the form at the first instant of the next."""
     random = organization.random
     contact, midnight = random.choice(organization.contacts), (day + 1) * DAY
     page = _rest(organization, "page_viewed", _NULL, '{"path": "/contact"}')

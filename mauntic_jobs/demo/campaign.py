@@ -37,7 +37,7 @@ class _Recipient:
     contact: UUID
 
     def address(self, channel: str) -> str:
-        """Return where it is reached; nobody lives at the second address."""
+        """Return where it is reached; there is no mailbox at the second address."""
         match channel:
             case "email":
                 return "gone@example.com" if self.number == 1 else f"contact-{str(self.contact)[:8]}@example.com"

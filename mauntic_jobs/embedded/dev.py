@@ -43,7 +43,7 @@ def up() -> Servers:
 
 
 def down(*, delete: bool = False) -> bool:
-    """Stop the servers, whoever uses them, and with `delete` forget their data; False when none were running."""
+    """Stop the servers, also while they are used, and with `delete` forget their data; False when none were running."""
     path = home.kept_path()
     if not path.exists():
         return False
@@ -62,7 +62,7 @@ def running_or_started() -> Iterator[Servers]:
     Raises as `up` does.
     """
     path = home.kept_directory()
-    # Whoever stops the servers for want of users holds this lock alone until they have ended.
+    # The process that stops the servers for want of users holds this lock alone until they have ended.
     with locks.holding(path / USERS, shared=True) as users:
         servers = _running_or_start(path)
         try:

@@ -62,7 +62,7 @@ def require_ours(path: Path) -> None:
         raise ConfigurationError(f"{path} is not a directory: remove it, or set MAUNTIC_DEV_DIR to another place.")
     if status.st_uid != os.geteuid():
         raise ConfigurationError(f"{path} belongs to another user: set MAUNTIC_DEV_DIR to a directory of your own.")
-    # In this order: whoever makes the directory at the same time makes the lock file first.
+    # In this order: a process that makes the directory at the same time makes the lock file first.
     if any(path.iterdir()) and not (path / LOCK).exists():
         raise ConfigurationError(f"{path} holds other files: set MAUNTIC_DEV_DIR to a new or empty directory.")
 

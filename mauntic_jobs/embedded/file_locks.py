@@ -34,7 +34,7 @@ def try_acquire(path: Path, *, shared: bool = False, patience: float = 0.0) -> i
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody has the exclusive lock; False when there is no such path."""
+    """Whether a process has the exclusive lock; False when there is no such path."""
     if not path.exists():
         return False
     descriptor = try_acquire(path, shared=True)

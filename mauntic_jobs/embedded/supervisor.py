@@ -1,7 +1,7 @@
 """A process of its own that starts Postgres and Valkey, says so in one line of JSON, and stops them when told to.
 
-Throwaway servers end with the standard input, that is with whoever started them, and leave no file. Kept servers
-end when nobody holds the file `users` any more, unless a file `keep` asks them to stay.
+Throwaway servers end with the standard input, that is with the process that started them, and leave no file. Kept
+servers end when no process holds the file `users` any more, unless a file `keep` asks them to stay.
 
 Runs without site-packages, so that it starts in a few hundredths of a second: only the standard library, and a
 package whose `__init__` imports nothing.
@@ -41,7 +41,7 @@ class Supervisor:
         self._servers: list[Server] = []
 
     def start(self) -> dict[str, Any]:
-        """Start both servers; returns what whoever asked for them needs to know."""
+        """Start both servers; returns what their user needs to know."""
         password = launch.read_password(self._home, self._plan.account)
         valkey = self._start(lambda port: launch.start_valkey(self._plan, self._home, port, password))
         launch.create_database(self._plan, self._home, self._run)
@@ -123,7 +123,7 @@ def main() -> None:
     """Do what the plan in the last argument says, until it is time to stop."""
     plan = Plan(**json.loads(sys.argv[-1]))
     if not plan.throwaway and os.fork():
-        # Kept servers outlive whoever starts them, who then has no child to collect.
+        # Kept servers outlive the process that starts them, which then has no child to collect.
         os._exit(0)
     watch = Watch(stdin=plan.throwaway)
     try:

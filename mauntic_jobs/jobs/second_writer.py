@@ -32,7 +32,7 @@ class SecondWriter:
         self._context = context
         self._date = day.start.date()
         row = context.transaction.row(_sql["read"], {"date": self._date})
-        # What stood there before the first rebuild is nobody's fault.
+        # What stood there before the first rebuild is not a second writer's.
         self._growth = 0 if row["recorded_events"] is None else row["events"] - row["recorded_events"]
         hours = self._hours_added(row["recorded_at"]) if self._growth > 0 else []
         self.adds_hours = bool(hours)

@@ -1,8 +1,8 @@
 """`warmup-daily-reset`: the counters of sending domains that are being warmed up start the new UTC day.
 
-A counter does not say what it counted today and what before. So whoever counts with `warmup_count.lua` keeps an account
-of days beside it, and the reset sets the counter to what that says of the new day. The first reset of a day is noted in
-the account; later ones leave the counter alone, because increments made since then all belong to the new day.
+A counter does not say what it counted today and what before. So a program that counts with `warmup_count.lua` keeps an
+account of days beside it, and the reset sets the counter to what that says of the new day. The first reset of a day is
+noted in the account; later ones leave the counter alone, because increments made since then all belong to the new day.
 """
 
 from collections import Counter

@@ -27,7 +27,7 @@ _OF_A_RUN = (Cause.JOB_FAILED, Cause.JOB_PARTIAL, Cause.RESULT_IMPLAUSIBLE, Caus
 
 
 def answers_slot(request: Request) -> bool:
-    """Return whether a run answers a slot, so that somebody waits for it: others are made by hand, or for show."""
+    """Return whether a run answers a slot, so that its result is expected: others are made by hand, or for show."""
     return request.slot is not None and not request.dry_run and request.launcher is not Launcher.DEMO
 
 
@@ -41,7 +41,7 @@ def never_failing(request: Request, what: str, report: Callable[[], _T], instead
 
 
 def tell_end(connected: Callable[[], Session], request: Request, report: Report, now: datetime) -> Report:
-    """Tell of a run that has ended, and return its report with what nobody could be told.
+    """Tell of a run that has ended, and return its report with the alerts that no channel took.
 
     It changes nothing about how the run ended, whatever goes wrong here.
     """

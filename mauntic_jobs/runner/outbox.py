@@ -15,7 +15,7 @@ _sql = statements("outbox")
 
 
 class Published(NamedTuple):
-    """What one round of publishing did: jobs put on their queue, and jobs that nobody wants any more."""
+    """What one round of publishing did: jobs put on their queue, and jobs that are not wanted any more."""
 
     published: int
     dropped: int

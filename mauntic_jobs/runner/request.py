@@ -41,17 +41,17 @@ class Status(StrEnum):
 
 
 def silent(_message: str) -> None:
-    """Tell nobody."""
+    """Drop the message."""
 
 
 @dataclass(frozen=True)
 class Request:
     """One run to be made: `job` for `window`, with `coverage` the whole buckets that it rebuilds.
 
-    `now` is the instant of asking. `slot` is the cron slot, if the run answers one; with `claim_slot` only if nobody
-    has claimed it. With `host_clock` that is compared with the database's clock first. `befores` are the jobs that
+    `now` is the instant of asking. `slot` is the cron slot, if the run answers one; with `claim_slot` only if it
+    is not claimed yet. With `host_clock` that is compared with the database's clock first. `befores` are the jobs that
     should have covered the window before: what they have not covered goes into the ledger. `tell` shows a sentence to
-    whoever watches. `host` and `pid` name the owner in the ledger.
+    the user. `host` and `pid` name the owner in the ledger.
     """
 
     job: Job[Any]
@@ -76,8 +76,8 @@ class Request:
 class Report:
     """How a run ended. `run_id` is None for a rehearsal, and where the ledger could not be reached.
 
-    `summary` are the totals of groups that were withheld, by bucket and reason. `untold` are the alerts that nobody
-    could be told of, with the reason.
+    `summary` are the totals of groups that were withheld, by bucket and reason. `untold` are the alerts that no
+    channel took, with the reason.
     """
 
     job: str

@@ -91,7 +91,7 @@ class _Run:
         return self._report(Status.DRY_RUN if self._request.dry_run else Status.SUCCEEDED, None, result)
 
     def told(self, report: Report) -> Report:
-        """Tell who has to know how the run ended; return the report with what nobody could be told."""
+        """Tell who has to know how the run ended; return the report with the alerts that no channel took."""
         # Which would find that the run has ended, and take it for another's.
         self._heartbeat.close()
         request, now = self._request, self._request.now + timedelta(seconds=report.seconds)

@@ -1,4 +1,4 @@
-"""The run that answers a slot of a job's cron line: the same request, whoever launches it."""
+"""The run that answers a slot of a job's cron line: the same request for every launcher."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

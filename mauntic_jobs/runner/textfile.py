@@ -49,6 +49,6 @@ def _with_success_before(numbers: JobNumbers, file: Path) -> JobNumbers:
         instants = [value for (name, _), value in before.items() if name == _SUCCESS]
         rows = {dict(labels)["counter"]: int(value) for (name, labels), value in before.items() if name == _ROWS}
         succeeded_at = datetime.fromtimestamp(instants[0], UTC) if instants else None
-    except (OSError, ValueError, KeyError, OverflowError):  # there is none, or somebody else wrote it
+    except (OSError, ValueError, KeyError, OverflowError):  # there is none, or another program wrote it
         return numbers
     return replace(numbers, succeeded_at=succeeded_at, rows=rows)

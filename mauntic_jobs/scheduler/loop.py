@@ -161,7 +161,7 @@ class Loop:
                 # The ledger knows of no run of it: its process ended before it had claimed the slot, and would again.
                 self._hold(each.job.name, now)
             elif ended is not None or not each.due:
-                # Whoever has answered the slot, the next one does not wait for what held up this one.
+                # Whichever process has answered the slot, the next one does not wait for what held up this one.
                 self._pauses.pop(each.job.name, None)
                 self._retry_at.pop(each.job.name, None)
         for job, slot in ordered(plans):

@@ -47,7 +47,7 @@ class SlotState:
 
 @dataclass(frozen=True)
 class Passed:
-    """A slot that nobody is going to run."""
+    """A slot that no clock is going to run."""
 
     slot: datetime
     status: Status
@@ -85,9 +85,9 @@ class Plan:
 def plan(job: Job[Any], state: SlotState, settings: Settings, now: datetime) -> Plan:
     """Return what is to be done for `job` at `now`, the database's time, aware, in UTC.
 
-    A job that was never scheduled starts with the slot that has just struck, or after the latest that somebody claimed.
+    A job that was never scheduled starts with the slot that has just struck, or after the latest that was claimed.
     When its cron line was changed, the slots of both lines count, from the last one that had been accounted for before
-    the change was seen until none is left: between two looks nobody knows which of the lines was the right one. What
+    the change was seen until none is left: between two looks it is unknown which of the lines was the right one. What
     the database sets of the schedule wins over `job`, and the plan's job has it.
     """
     job = as_stored(job, state.stored)
@@ -177,7 +177,7 @@ def _choose(
     policy, newest = job.catch_up, struck[-1]
     oldest = now - policy.within
     in_time = [slot for slot in left if slot >= oldest]
-    late = f"nobody ran it within {format_duration(policy.within)}"
+    late = f"no clock ran it within {format_duration(policy.within)}"
     if policy.which is Which.LATEST:
         if newest == left[-1] and newest < oldest:
             return [], [Passed(slot, Status.MISSED, late) for slot in left]

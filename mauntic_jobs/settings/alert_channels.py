@@ -56,7 +56,7 @@ class SlackChannel(AlertChannel):
 
 
 class WebhookChannel(AlertChannel):
-    """Somebody's own endpoint; `secret` signs what it gets."""
+    """Endpoint of the operator's own; `secret` signs what it gets."""
 
     type: Literal["webhook"]
     url: HttpAddress

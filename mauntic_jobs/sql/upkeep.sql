@@ -1,6 +1,6 @@
 -- Tasks that the clock runs beside the jobs: watching and pruning.
 
--- claim -- Claim the latest slot of each task that has one nobody has claimed, unless its latest run is under way.
+-- claim -- Claim the latest slot of each task, unless a clock has claimed it or the task's latest run is under way.
 -- Earlier slots are never caught up with. A run whose clock has died counts as failed.
 INSERT INTO mauntic_jobs.upkeep AS known (task, slot, claimed_by, started_at, ends_by)
 SELECT

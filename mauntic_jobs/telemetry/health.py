@@ -1,4 +1,4 @@
-"""The health of a process that stays, over HTTP, for whoever restarts or watches it."""
+"""The health of a process that stays, over HTTP, for what restarts or watches it."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -67,6 +67,6 @@ def _handler(checks: Mapping[str, Check], metrics: Callable[[], bytes] | None) -
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing: somebody asks every few seconds."""
+            """Log nothing: requests come every few seconds."""
 
     return Handler

@@ -60,7 +60,7 @@ def check_cron(line: str) -> str:
 
 
 def check_pattern(line: str) -> str:
-    """Return a cron line that can be read, whoever else reads it. Raises UsageError that says why it cannot."""
+    """Return a cron line that all clocks read alike. Raises UsageError that says why it cannot."""
     from croniter import croniter
     from croniter.croniter import CroniterError
 

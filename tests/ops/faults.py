@@ -188,7 +188,7 @@ def paused(rig: Rig) -> None:
     rig.redis.hset(f"{rig.base}:meta", "paused", 1)
 
 
-@_fault("error", "queues", "pause", "1 job in paused, where nobody takes them, beside 2 in wait")
+@_fault("error", "queues", "pause", "1 job in paused, where no worker takes them, beside 2 in wait")
 def two_lists(rig: Rig) -> None:
     rig.redis.lpush(f"{rig.base}:wait", "a", "b")
     rig.redis.lpush(f"{rig.base}:paused", "c")
@@ -258,7 +258,7 @@ def unknown_job(rig: Rig) -> None:
     rig.variables["MAUNTIC_JOBS"] = '{"aggregate-hurly": {"max_attempts": 1}}'
 
 
-@_fault("warning", "alerts", "channels", "nobody is told")
+@_fault("warning", "alerts", "channels", "no alert is sent")
 def no_alerts(rig: Rig) -> None:
     del rig.variables["MAUNTIC_ALERTS"]
 

@@ -61,7 +61,7 @@ def test_what_was_missed_is_run_or_recorded_with_the_reason(settings: Settings, 
         utc(f"2026-10-05T{hour:02}:00"): "superseded" if hour < 10 else "succeeded" for hour in range(1, 11)
     }
     missed = list_runs(ready, job="every", status=Status.MISSED)[-1]
-    assert (missed["error"], missed["attempt"], missed["launcher"]) == ("nobody ran it within 6h", 0, "schedule")
+    assert (missed["error"], missed["attempt"], missed["launcher"]) == ("no clock ran it within 6h", 0, "schedule")
     assert (missed["window_start"], missed["window_end"]) == (utc("2026-10-05T00:00"), utc("2026-10-05T01:00"))
     assert len(looked.passed) == 4 + 9
 

@@ -111,7 +111,7 @@ def test_a_slot_is_caught_up_with_until_just_then(which: Which, late: timedelta,
     job = replace(JOBS["monthly-usage-summary"], catch_up=CatchUp(which, timedelta(days=7)))
     made = plan(job, _known(job, "2026-10-01T00:00"), utc("2026-10-08T03:00") + late)
     assert len(made.due) == due
-    assert [(each.status, each.reason) for each in made.passed] == [(Status.MISSED, "nobody ran it within 7d")][due:]
+    assert [(each.status, each.reason) for each in made.passed] == [(Status.MISSED, "no clock ran it within 7d")][due:]
 
 
 @pytest.mark.parametrize(("late", "due"), [(ON_TIME, 1), (ON_TIME + MICROSECOND, 0)])

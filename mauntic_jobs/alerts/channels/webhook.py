@@ -1,4 +1,4 @@
-"""Somebody's own endpoint: the notice as JSON, signed as https://www.standardwebhooks.com specifies."""
+"""Endpoint of the operator's own: the notice as JSON, signed as https://www.standardwebhooks.com specifies."""
 
 import base64
 import hashlib

@@ -33,7 +33,7 @@ def prune_old(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     json: JsonOutput = False,
 ) -> None:
-    """Remove what is older than the settings retain_* say, in batches that keep nobody waiting.
+    """Remove what is older than the settings retain_* say, in batches that keep no other process waiting.
 
     Contact data goes first, rows later. Messages that nothing has moved for long expire. Only what is settled is
     removed, and nothing from the platform's tables.

@@ -118,7 +118,7 @@ class _Outcomes:
         return ExitCode.PARTIAL if self._counts[Fate.DONE] else ExitCode.REFUSED
 
     def add(self, outcome: Outcome) -> None:
-        """Count an outcome, and tell of one that needs somebody."""
+        """Count an outcome, and log one that needs an operator."""
         self._counts[outcome.fate] += 1
         if outcome.fate is Fate.DONE or len(self._kept) == _TOLD:
             return

@@ -65,7 +65,7 @@ def _register(app: typer.Typer, declared: Job[Any]) -> None:
             str | None,
             typer.Option(
                 metavar="TIME",
-                help="A slot of the cron line, or `latest`; run once, whoever asks. For crontabs.",
+                help="A slot of the cron line, or `latest`; run once, however often it is asked for. For crontabs.",
                 rich_help_panel=_WINDOW,
             ),
         ] = None,

@@ -38,7 +38,7 @@ def show(report: Report, shown: Shown) -> None:
         if report.changes:
             print_table(report.changes)
     for alert, problem in report.untold.items():
-        say(f"{report.job} {report.window}: nobody could be told of {alert}: {problem}")
+        say(f"{report.job} {report.window}: no channel took the alert {alert}: {problem}")
 
 
 def show_withheld(reports: Sequence[Report], shown: Shown) -> None:

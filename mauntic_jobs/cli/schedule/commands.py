@@ -90,7 +90,7 @@ def run_due(
     json: JsonOutput = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Run every slot that is due and was claimed by nobody, then exit; with --loop, go on."""
+    """Run every slot that is due and not claimed, then exit; with --loop, go on."""
     if loop:
         raise typer.Exit(_run_loop(settings, parse_duration(drain_timeout)))
     scheduled = scheduled_jobs(settings)

@@ -34,7 +34,7 @@ def show_status(
     every: Annotated[str, typer.Option(metavar="TIME", help="With --watch: how often.")] = "2s",
     json: JsonOutput = False,
 ) -> None:
-    """Show how jobs, queues, deliveries and alerts stand. Red is where somebody must act.
+    """Show how jobs, queues, deliveries and alerts stand. Red is where an operator must act.
 
     Exits 0 whatever it sees, and 69 if Postgres or Redis is away; the other's half is shown all the same.
     """

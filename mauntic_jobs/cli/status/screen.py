@@ -1,4 +1,4 @@
-"""The one screen of `status`: what needs somebody first, then jobs, queues, deliveries and warm-up."""
+"""The one screen of `status`: what needs an operator first, then jobs, queues, deliveries and warm-up."""
 
 import sys
 from collections.abc import Iterator, Sequence

@@ -34,7 +34,7 @@ class Attempts:
         if is_stopping():
             return None, GiveBack()
         try:
-            # The data is read by whoever knows what it is.
+            # The pipeline reads the data.
             job = received(Taken(taken.id, {**taken.fields, "data": "{}"}), self._work.policy)
         except UnrecoverableError as error:
             return None, Fail(clean(str(error)))

@@ -66,7 +66,7 @@ def refusal(wish: Wish, row: Row, mark: Mark, wanted: State = State.FAILED) -> s
         State.SUPPRESSED: "it must not go to its recipient",
         State.FAILED: "it has failed",
         State.EXPIRED: "it was given up because it was too old: `mauntic-jobs deliveries resend --state expired`",
-        State.AMBIGUOUS: "nobody knows whether it was sent: "
+        State.AMBIGUOUS: "it is unknown whether it was sent: "
         f"decide with `mauntic-jobs deliveries resolve {wish.delivery}`",
     }.get(State(state))
 
@@ -101,7 +101,7 @@ def _key(wish: Wish) -> tuple[UUID, str]:
 def _unknown(wish: Wish, pruned_before: datetime | None, mark: Mark) -> str | None:
     """Return why a delivery without a row in the ledger must not be sent again."""
     if pruned_before is not None and wish.added_at < pruned_before:
-        return "it is older than the ledger: nobody knows whether it was sent"
+        return "it is older than the ledger: it is unknown whether it was sent"
     match mark:
         case Mark.SENT:
             return _SENT_ELSEWHERE

@@ -50,7 +50,7 @@ def obstacle(claimed: Claimed, asked: float) -> tuple[State | None, str] | None:
     if claimed.refusal:
         return State.SUPPRESSED, claimed.refusal
     if time.monotonic() - asked > _FRESH_SECONDS:
-        # Nobody knows how long this process was stopped: others may have taken it over.
+        # It is unknown how long this process was stopped: others may have taken it over.
         return State.CLAIMED, "the claim took too long"
     return None
 

@@ -1,4 +1,4 @@
-"""Messages that a worker of another program had in hand when it died: nobody knows whether it had sent them."""
+"""Messages that a worker of another program had in hand when it died: it may have sent them."""
 
 from mauntic_jobs.delivery.ledger.ledger import Ledger
 from mauntic_jobs.delivery.node_marks import Mark, key_of, read_mark

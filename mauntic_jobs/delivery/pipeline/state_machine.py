@@ -44,4 +44,4 @@ def of_standing(claimed: Claimed, mark: tuple[str, str]) -> Decision:
 
 
 def _held(reason: str) -> str:
-    return f"nobody knows whether it was sent: {reason}; decide with `mauntic-jobs deliveries resolve`"
+    return f"it is unknown whether it was sent: {reason}; decide with `mauntic-jobs deliveries resolve`"

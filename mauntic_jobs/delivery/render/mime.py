@@ -108,7 +108,7 @@ def _body(email: Email, *, eight_bit: bool) -> tuple[bytes, bool]:
         return _part("plain", email.text or "", eight_bit=eight_bit)
     text, text_8bit = _part("plain", email.text or "", eight_bit=eight_bit)
     html, html_8bit = _part("html", email.html, eight_bit=eight_bit)
-    # Nobody can have written it into the content.
+    # No author can have written it into the content.
     boundary = b"=_" + secrets.token_hex(16).encode()
     kind = b'Content-Type: multipart/alternative;\r\n boundary="' + boundary + b'"\r\n'
     # A multipart of eight bits says so too.

@@ -75,7 +75,7 @@ class Network:
     async def resolve(self, host: str, port: int) -> list[str]:
         """Return the IP addresses of a host that may be connected to, in the order to try them; never none.
 
-        Raises NetworkError. Whoever connects must use one of the addresses, for the name may mean another at once.
+        Raises NetworkError. A caller must connect to one of the addresses, for the name may mean another at once.
         """
         try:
             async with asyncio.timeout(_RESOLVE_SECONDS):

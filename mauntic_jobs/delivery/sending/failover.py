@@ -138,7 +138,7 @@ async def _outcome(provider: Provider, content: Any) -> Outcome:
         outcome = await provider.send(content)
     except ContentError as error:
         return Outcome(Verdict.PERMANENT, clean(str(error)), reject=RejectReason.INVALID)
-    except Exception as error:  # noqa: BLE001 - a fault of ours, and nobody can tell how far the exchange has come
+    except Exception as error:  # noqa: BLE001 - a fault of ours, and it is unknown how far the exchange has come
         outcome = Outcome(Verdict.UNKNOWN, f"{type(error).__name__}: {error}")
     if outcome.verdict is Verdict.ACCEPTED:
         queue_id = outcome.queue_id and hide(outcome.queue_id, provider.config.secrets)

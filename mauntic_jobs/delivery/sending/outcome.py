@@ -13,7 +13,7 @@ class Verdict(StrEnum):
     PERMANENT = "permanent"  # not sent, and it never will be
     RATE_LIMITED = "rate-limited"  # not sent; the provider wants to be asked later
     PROVIDER = "provider"  # not sent; the provider is of no use now, to any message
-    UNKNOWN = "unknown"  # the exchange broke where nobody can tell
+    UNKNOWN = "unknown"  # the exchange broke where either may be true
 
 
 class RejectReason(StrEnum):

@@ -88,7 +88,7 @@ def _as_json(data: str | None) -> str | None:
 
 
 def _refused(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is Python's JSON, and nobody else's")
+    raise ValueError(f"{constant} is JSON for Python only")
 
 
 def _storable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The dead letters of the ledger: runs that failed, or were lost, for a window that nobody has covered since."""
+"""The dead letters of the ledger: runs that failed, or were lost, for a window that no later run has covered."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -105,7 +105,7 @@ async def _tried(
 
 def _said(outcome: Outcome) -> str:
     kind = {
-        Verdict.UNKNOWN: "nobody knows whether it was sent",
+        Verdict.UNKNOWN: "it is unknown whether it was sent",
         Verdict.RATE_LIMITED: "it wants to be asked later",
         Verdict.DEFERRED: "it wants to be asked later",
     }

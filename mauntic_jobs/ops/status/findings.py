@@ -27,7 +27,7 @@ _TAKERS = {Kind.DELIVERY: "mauntic-jobs deliver {}", Kind.SCHEDULED: "mauntic-jo
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to know. `subject` is the job, queue or part that it is about; `urgent`: somebody must act.
+    """Something to know. `subject` is the job, queue or part that it is about; `urgent`: an operator must act.
 
     `command` shows more, or puts it right; None where no command of ours does.
     """

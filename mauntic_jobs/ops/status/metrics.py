@@ -24,7 +24,7 @@ def families(status: Status, parts: Collection[str]) -> Iterator[Any]:
 def _jobs(status: Status) -> Iterator[Any]:
     jobs = status.jobs or []
     yield from job_families(_numbers(job) for job in jobs)
-    missed = gauge("mauntic_job_missed_slots", "Slots of the last 30 days that nobody ran.", "job_name")
+    missed = gauge("mauntic_job_missed_slots", "Slots of the last 30 days that no clock ran.", "job_name")
     clocks = gauge("mauntic_job_clocks", "Launchers that claimed a slot within a day.", "job_name")
     for job in jobs:
         missed.add_metric([job.standing.job.name], job.standing.missed)
@@ -84,7 +84,7 @@ def _alerts(status: Status) -> Iterator[Any]:
         counts[alert["severity"]] = counts.get(alert["severity"], 0) + 1
     for severity, count in counts.items():
         alerts.add_metric([severity], count)
-    untold = gauge("mauntic_alerts_undelivered", "Open alerts that nobody could be told of.")
+    untold = gauge("mauntic_alerts_undelivered", "Open alerts that no channel took.")
     if status.alerts is not None:
         untold.add_metric([], sum(alert["problem"] is not None for alert in status.alerts))
     yield from (alerts, untold)

@@ -159,7 +159,7 @@ def iterate(base: str, job: str, scheduler: str, following: int, options: Mappin
 
 
 def lock_again(base: str, token: str, job: str) -> tuple[str | int, ...]:
-    """Return the command that locks a job whose lock has run out, unless somebody else has it."""
+    """Return the command that locks a job whose lock has run out, unless another consumer has it."""
     return ("SET", f"{base}:{job}:lock", token, "NX", "PX", LOCK_MILLISECONDS)
 
 

@@ -54,7 +54,7 @@ class QueueConsumer:
         return bool(self._run(scripts.extend(self.key, self.token, job)))
 
     def lock_again(self, job: str) -> bool:
-        """Lock a job whose lock has run out, unless somebody else has it; return whether it is this consumer's now."""
+        """Lock a job whose lock has run out, unless another one has it; return whether it is this consumer's now."""
         return bool(self.redis.command(*scripts.lock_again(self.key, self.token, job)))
 
     def recover(self, now: int) -> None:

@@ -1,4 +1,4 @@
-"""The next job of a job scheduler, which BullMQ leaves to whoever takes the one before it."""
+"""The next job of a job scheduler, which BullMQ leaves to the worker that takes the one before it."""
 
 import json
 from collections.abc import Mapping

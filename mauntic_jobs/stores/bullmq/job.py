@@ -23,7 +23,7 @@ class UnrecoverableError(Exception):
 
 
 class GiveBackError(Exception):
-    """The job was not done and nothing failed: somebody else may take it."""
+    """The job was not done and nothing failed: another worker may take it."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def received(taken: Taken, policy: Mapping[str, Any] = JOB_OPTIONS) -> ReceivedJ
         raise UnrecoverableError("the job cannot be read: its data and options must be JSON objects")
     attempts = _attempts(options.get("attempts"), policy["attempts"])
     scheduler = taken.fields.get("rjk") or None
-    # Whoever tries a job again by itself leaves the reason of the last attempt there.
+    # A program that tries a job again by itself leaves the reason of the last attempt there.
     by_hand = made > 0 and not taken.fields.get("failedReason")
     due_at = slot_of(taken.id) or added_for
     return ReceivedJob(taken.id, name, data, due_at, made, attempts, options, scheduler, policy, retried_at, by_hand)

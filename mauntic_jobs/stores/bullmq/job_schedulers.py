@@ -41,7 +41,7 @@ def read_scheduler(redis: RedisScripts, key: str, scheduler: str) -> Scheduler |
 
 
 def has_next(redis: RedisScripts, key: str, scheduler: str) -> bool:
-    """Return whether a scheduler's next job is there. Without it nobody would ever make the one after it."""
+    """Return whether a scheduler's next job is there. Without it the one after it would never be made."""
     at = redis.command("ZSCORE", f"{key}:repeat", scheduler)
     if at is None:
         return False

@@ -98,7 +98,7 @@ class RedisLink:
     def _flush(self) -> None:
         self._flushing = False
         if self._wire is None or self._wire.lost:
-            # A task of its own: it is nobody's, and goes on when a caller is cancelled.
+            # A task of its own: no caller owns it, and it goes on when one is cancelled.
             self._connecting = asyncio.create_task(self._connect())
             return
         outgoing, self._outgoing = self._outgoing, []

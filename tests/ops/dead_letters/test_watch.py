@@ -85,7 +85,7 @@ def test_one_look_tells_by_its_exit_code(world: World, monkeypatch: pytest.Monke
     untold = program(world, "dlq", "watch", "--once")
     assert (untold.exit_code, untold.stderr) == (
         74,
-        "nobody could be told of dead letters:x: no channel answers\n",
+        "no channel took the alert dead letters:x: no channel answers\n",
     )
 
 

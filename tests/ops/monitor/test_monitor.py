@@ -405,7 +405,7 @@ def test_the_commands_say_it_in_lines_in_json_and_by_their_exit_codes(
     assert json.loads(once.stdout)["alerts"][0]["about"] == "aggregate-hourly"
     assert "answered 500" in once.stderr
     listed = run_program("alerts", "list", "--open", "--since", "1h", settings=direct_settings)
-    assert "nobody: slack 1: answered 500" in listed.stdout
+    assert "no channel: slack 1: answered 500" in listed.stdout
     tried = run_program("alerts", "test", "--json", settings=direct_settings, MAUNTIC_ALERTS=alerts)
     assert (tried.returncode, json.loads(tried.stdout)[0]["problem"]) == (74, "answered 500")
     inbox.mode = "ok"

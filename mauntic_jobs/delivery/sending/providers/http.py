@@ -223,10 +223,10 @@ def accepted(answer: Answer, message_id: Any) -> Outcome:
 
 
 def common_outcome(answer: Answer, said: str) -> Outcome | None:
-    """Return what a status means whoever the provider is; None for a success, and for what is about the message.
+    """Return what a status means with every provider; None for a success, and for what is about the message.
 
-    By RFC 9110 and 6585. `said` is the provider's own explanation. Of 503 nothing was sent; of other faults of a
-    server nobody can tell.
+    By RFC 9110 and 6585. `said` is the provider's own explanation. After 503 nothing was sent; after other faults of
+    a server that is unknown.
     """
     limit = answer.retry_after(clock.now())
     match answer.status:

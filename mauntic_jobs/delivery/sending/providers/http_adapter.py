@@ -55,7 +55,7 @@ class HttpProvider(ABC):
 
     @abstractmethod
     async def _check(self) -> Request:
-        """Return a request that only somebody with the credentials may make."""
+        """Return a request that only the owner of the credentials may make."""
 
     def _checked(self, answer: Answer) -> Outcome:
         """Return what an answer to that means."""

@@ -54,7 +54,7 @@ _REJECTED = {
     30005: RejectReason.BOUNCED,  # the number is unknown
     30006: RejectReason.INVALID,  # a landline, or a carrier that cannot be reached
     30007: RejectReason.BLOCKED,  # the text is filtered
-    30008: RejectReason.OTHER,  # not delivered, nobody knows why
+    30008: RejectReason.OTHER,  # not delivered, for an unknown reason
     30450: RejectReason.BLOCKED,  # the destination is blocked for a time
 }
 # "From" is not the account's, or cannot send: the message's own fault if it says whom it is from.

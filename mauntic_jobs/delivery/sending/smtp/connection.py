@@ -15,7 +15,7 @@ from mauntic_jobs.delivery.sending.smtp.verdicts import Stage, is_about_session,
 from mauntic_jobs.delivery.sending.smtp.wire import OK, SHUTTING_DOWN, LostError, NotSmtpError, Reply, Wire
 
 _GO_ON = range(300, 400)
-# What fits into the buffers of the network, so that nobody can tell how much of it has arrived.
+# What fits into the buffers of the network, so that it is unknown how much of it has arrived.
 _SMALL = 64 * 1024
 # Postfix pauses before each answer after ten errors in a row, and one refused message is three of them.
 _MAX_REFUSALS = 3
@@ -83,7 +83,7 @@ class SmtpConnection:
 
     async def _asked(self, wire: Wire, sender: str, recipient: str) -> str:
         """Return what was asked and not refused. Raises Ended."""
-        # Addresses are masked wherever reasons are shown; this one is nobody's.
+        # Addresses are masked wherever reasons are shown; this one names no person.
         asked = f"asked to send from its `from` to {recipient.replace('@', ' of ')}"
         wire.write(f"MAIL FROM:<{sender}>\r\n".encode())
         self._check(0, await wire.reply())

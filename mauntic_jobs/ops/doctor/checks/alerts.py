@@ -14,7 +14,7 @@ def _channels(site: Site) -> Iterator[Finding]:
     elif channels:
         yield ok(f"{plural(len(channels), 'channel')} may be told", "`mauntic-jobs alerts test` proves each")
     else:
-        yield warning("there is no channel: nobody is told when a job fails", "Set MAUNTIC_ALERTS: docs/alerts.md")
+        yield warning("there is no channel: no alert is sent when a job fails", "Set MAUNTIC_ALERTS: docs/alerts.md")
 
 
 CHECKS = (Check("alerts", "channels", _channels),)

@@ -28,7 +28,7 @@ def _settings(site: Site) -> Iterator[Finding]:
 
 def _port(site: Site) -> Iterator[Finding]:
     if site.settings.port is None:
-        yield ok("commands that stay serve no /health", "Set PORT, so that somebody can watch them")
+        yield ok("commands that stay serve no /health", "Set PORT, so that they can be watched")
     else:
         yield ok(f"commands that stay serve /health on port {site.settings.port}")
 

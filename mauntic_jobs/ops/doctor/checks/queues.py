@@ -44,8 +44,8 @@ def _pause(site: Site, base: str) -> Iterator[Finding]:
     move = f"redis-cli -r {paused} LMOVE {base}:paused {base}:wait LEFT RIGHT"
     if paused and waiting:
         yield error(
-            f"{base} has {plural(paused, 'job')} in paused, where nobody takes them, beside {waiting:,} in wait, which "
-            "BullMQ 5 loses when it resumes",
+            f"{base} has {plural(paused, 'job')} in paused, where no worker takes them, beside {waiting:,} in wait, "
+            "which BullMQ 5 loses when it resumes",
             f"{resume} && {move}" if marked else move,
         )
     elif marked or paused:

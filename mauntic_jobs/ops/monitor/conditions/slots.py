@@ -1,4 +1,4 @@
-"""Slots that nobody runs, or ran in time."""
+"""Slots that no clock runs, or that none ran in time."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.cron import next_slot
 from mauntic_jobs.timekeeping.window import Window
 
-# For so long somebody is reminded of slots that were passed over, unless they are made up for.
+# Slots that were passed over stay alerts for this long, unless they are backfilled.
 _REMEMBERED = timedelta(days=1)
 # After the first `db upgrade` a clock is expected to be set up within this.
 _SETTING_UP = timedelta(days=1)
