@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from bench._common import connect, machine, say, spread
-from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import Engine
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
@@ -88,7 +88,7 @@ async def _rate(servers: Servers, ports: dict[str, int], trouble: str | None, co
             config = json.dumps({"host": "127.0.0.1", "port": ports[name], "from": "news@acme.test"})
             connection.execute(_PROVIDER, {"organization": organization, "config": config})
         _fill(settings, list(organizations.values()), messages)
-        plan = Plan({"email": concurrency}, timedelta(days=2), timedelta(seconds=0.1))
+        plan = DeliveryPlan({"email": concurrency}, timedelta(days=2), timedelta(seconds=0.1))
         engine = Engine(settings, plan, lambda _: None, lambda *_: None)
         running = asyncio.ensure_future(engine.run())
         while True:

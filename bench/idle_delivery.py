@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from bench._common import connect, say
-from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import Engine
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.migrations.platform import create_platform
@@ -61,7 +61,7 @@ async def _measured(settings: Settings, given: argparse.Namespace) -> list[float
     config = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1], "from": "news@acme.test"}
     with connect(postgres.database_url(settings)) as connection:
         connection.execute(_PROVIDER, {"organization": organization, "config": json.dumps(config)})
-    plan = Plan({"email": 5}, timedelta(days=2), timedelta(seconds=5))
+    plan = DeliveryPlan({"email": 5}, timedelta(days=2), timedelta(seconds=5))
     own = [settings.model_copy(update={"queue_prefix": f"idle-{uuid4().hex}"}) for _ in range(given.queues)]
     engines = [Engine(each, plan, say, lambda *_: None) for each in own]
     running = [asyncio.create_task(each.run()) for each in engines]

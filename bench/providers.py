@@ -24,14 +24,14 @@ from psycopg.types.json import Jsonb
 
 from bench._common import BENCH, connect, machine, say, spread, statements
 from mauntic_jobs.delivery.addresses import parse_address
-from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import Engine
 from mauntic_jobs.delivery.render.mime import Email
 from mauntic_jobs.delivery.render.push import Push
 from mauntic_jobs.delivery.render.sms import Sms
 from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
-from mauntic_jobs.delivery.sending.providers.http import HttpClient, Request
+from mauntic_jobs.delivery.sending.providers.http import HttpClient, HttpRequest
 from mauntic_jobs.delivery.sending.providers.registry import factories
 from mauntic_jobs.demo.campaign import service_account
 from mauntic_jobs.embedded.servers import throwaway
@@ -201,7 +201,7 @@ def _deliver(settings: Settings, name: str, concurrency: int, messages: int) -> 
         add_jobs(redis, settings.queue_prefix, jobs, int(time.time() * 1000))
     finally:
         redis.close()
-    plan = Plan({provider.channel: concurrency}, timedelta(days=1), timedelta(seconds=5), until_empty=True)
+    plan = DeliveryPlan({provider.channel: concurrency}, timedelta(days=1), timedelta(seconds=5), until_empty=True)
     engine = Engine(settings, plan, say, lambda *problem: say(str(problem)))
 
     return _run(_watched(engine, engine.stats[provider.channel].settled, concurrency, messages))
@@ -230,7 +230,7 @@ def _exchange(settings: Settings, name: str, concurrency: int, messages: int, *,
         client = HttpClient(timeout=30)
         config = ProviderConfig(UUID(int=1), name, provider.config)
         adapter: Any = factories(settings, client)[provider.channel, name](config)
-        request: Request = await adapter._request(provider.content)  # noqa: SLF001 - the same as it sends
+        request: HttpRequest = await adapter._request(provider.content)  # noqa: SLF001 - the same as it sends
 
         async def send() -> None:
             outcome: Outcome = await adapter.send(provider.content)

@@ -146,3 +146,8 @@ def test_a_sentence_names_the_role_that_it_is_about(path: str) -> None:
     # "nobody" is an account of Unix systems, too.
     text = SOURCES[path].replace('"nobody"', "")
     assert re.findall(r"(?i)\b(?:somebody|nobody|whoever)\b", text) == []
+
+
+def test_no_two_classes_share_a_name() -> None:
+    found = [name for text in SOURCES.values() for name in re.findall(r"^class (\w+)", text, re.MULTILINE)]
+    assert [name for name in set(found) if found.count(name) > 1] == []

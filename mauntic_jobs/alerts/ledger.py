@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Detail
-from mauntic_jobs.alerts.outcome import Outcome
+from mauntic_jobs.alerts.outcome import NoticeOutcome
 from mauntic_jobs.job import Row
 from mauntic_jobs.redaction.text import scrub
 from mauntic_jobs.settings.alert_channels import Severity
@@ -53,7 +53,7 @@ def claim(session: Session, now: datetime, repeat: timedelta) -> list[Row]:
     return sorted(rows, key=lambda row: (-Severity(row["severity"]).rank, row["opened_at"], row["id"]))
 
 
-def record_told(session: Session, now: datetime, outcomes: Sequence[tuple[Row, Outcome]]) -> None:
+def record_told(session: Session, now: datetime, outcomes: Sequence[tuple[Row, NoticeOutcome]]) -> None:
     """Write down what became of claimed alerts."""
     rows = [
         {"id": row["id"], "closing": row["closed_at"] is not None, **outcome._asdict()} for row, outcome in outcomes

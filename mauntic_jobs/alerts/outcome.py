@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Outcome(NamedTuple):
+class NoticeOutcome(NamedTuple):
     """Which channel took a notice, or why none did; neither, if no channel wants its severity."""
 
     channel: str | None

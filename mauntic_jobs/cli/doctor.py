@@ -14,7 +14,7 @@ from mauntic_jobs.cli.framework.table_layout import wrapped
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import jobs
-from mauntic_jobs.ops.doctor.finding import Finding, Severity
+from mauntic_jobs.ops.doctor.finding import Finding, FindingSeverity
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.timekeeping import clock
 
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _WHAT = "what and what to do"
-_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "magenta", Severity.NOT_CHECKED: "dim", Severity.OK: "green"}
+_STYLES = {
+    FindingSeverity.ERROR: "bold red",
+    FindingSeverity.WARNING: "magenta",
+    FindingSeverity.NOT_CHECKED: "dim",
+    FindingSeverity.OK: "green",
+}
 
 
 def register_doctor(app: typer.Typer) -> None:
@@ -58,12 +63,12 @@ def doctor(
     else:
         _print(sorted(findings, key=_rank), verbose=verbose)
         print_line(_counted(counts))
-    if counts[Severity.ERROR]:
+    if counts[FindingSeverity.ERROR]:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _as_json(findings: list[Finding], counts: Counter[Severity]) -> Row:
-    numbers: dict[str, Any] = {severity.value: counts[severity] for severity in Severity}
+def _as_json(findings: list[Finding], counts: Counter[FindingSeverity]) -> Row:
+    numbers: dict[str, Any] = {severity.value: counts[severity] for severity in FindingSeverity}
     order = ("area", "check", "severity", "what", "to_do")
     return {**numbers, "findings": [{name: getattr(finding, name) for name in order} for finding in findings]}
 
@@ -116,10 +121,10 @@ def _shortened(findings: list[Finding]) -> list[Finding]:
     """Return what needs a look; checks that were not made for one and the same reason are one line."""
     alike: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
-        if finding.severity is Severity.NOT_CHECKED:
+        if finding.severity is FindingSeverity.NOT_CHECKED:
             alike[finding.what, finding.to_do].append(finding)
     return [
-        *(each for each in findings if each.severity in (Severity.ERROR, Severity.WARNING)),
+        *(each for each in findings if each.severity in (FindingSeverity.ERROR, FindingSeverity.WARNING)),
         *(
             each[0] if len(each) == 1 else each[0]._replace(area="", check=plural(len(each), "check"))
             for each in alike.values()
@@ -128,11 +133,11 @@ def _shortened(findings: list[Finding]) -> list[Finding]:
 
 
 def _rank(finding: Finding) -> int:
-    return list(Severity).index(finding.severity)
+    return list(FindingSeverity).index(finding.severity)
 
 
-def _counted(counts: Counter[Severity]) -> str:
+def _counted(counts: Counter[FindingSeverity]) -> str:
     return (
-        f"{plural(counts[Severity.ERROR], 'error')}, {plural(counts[Severity.WARNING], 'warning')}, "
-        f"{counts[Severity.NOT_CHECKED]:,} not checked, {counts[Severity.OK]:,} ok"
+        f"{plural(counts[FindingSeverity.ERROR], 'error')}, {plural(counts[FindingSeverity.WARNING], 'warning')}, "
+        f"{counts[FindingSeverity.NOT_CHECKED]:,} not checked, {counts[FindingSeverity.OK]:,} ok"
     )

@@ -17,7 +17,7 @@ from mauntic_jobs.cli.framework.output import plural, print_json, print_line, pr
 from mauntic_jobs.delivery.sending.providers.keys import TYPES
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Row
-from mauntic_jobs.ops.providers.check import Check, channel_of, check_providers
+from mauntic_jobs.ops.providers.check import ProviderTrial, channel_of, check_providers
 from mauntic_jobs.ops.providers.list import ConfiguredProvider, encrypted, list_providers
 from mauntic_jobs.ops.rate_limit import Pace, parse_rate
 from mauntic_jobs.ops.release import Released, release
@@ -99,7 +99,7 @@ def check(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _print_checks(checks: Sequence[Check], released: Released | None, *, wide: bool) -> None:
+def _print_checks(checks: Sequence[ProviderTrial], released: Released | None, *, wide: bool) -> None:
     if not checks:
         say("no provider is active")
     for organization, own in groupby(checks, lambda each: each.provider.organization):
@@ -111,7 +111,7 @@ def _print_checks(checks: Sequence[Check], released: Released | None, *, wide: b
             say(f"{provider} was paused again: what is left goes on waiting", "warning")
 
 
-def _release(settings: Settings, checks: Sequence[Check], pace: Pace) -> Released:
+def _release(settings: Settings, checks: Sequence[ProviderTrial], pace: Pace) -> Released:
     working = [each.provider for each in checks if each.problem is None]
     with connect(settings) as session, closing(open_redis(settings)) as redis:
         return release(session, redis, settings, working, pace, clock.now())
@@ -148,7 +148,7 @@ def _who(provider: ConfiguredProvider) -> Row:
     return {"provider": provider.id, "type": provider.type}
 
 
-def _result(check: Check) -> Row:
+def _result(check: ProviderTrial) -> Row:
     works = "works, and has taken the message" if check.sent else f"works: {check.asked}" if check.asked else "works"
     state = check.problem or works
     return {"seconds": round(check.seconds, 2), "state": state}

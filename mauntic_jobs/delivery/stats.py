@@ -15,7 +15,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 @dataclass
-class Exchanges:
+class ExchangeCounts:
     """Exchanges with providers of one type: how many ended how, and how long they took, by BUCKETS and beyond.
 
     `refusals` are those that were refused, by what they blame.
@@ -26,8 +26,8 @@ class Exchanges:
     seconds: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     total_seconds: float = 0.0
 
-    def __add__(self, other: "Exchanges") -> "Exchanges":
-        return Exchanges(
+    def __add__(self, other: "ExchangeCounts") -> "ExchangeCounts":
+        return ExchangeCounts(
             self.outcomes + other.outcomes,
             self.refusals + other.refusals,
             [a + b for a, b in zip(self.seconds, other.seconds, strict=True)],
@@ -51,7 +51,7 @@ class ChannelStats:
     queue: dict[str, int] = field(default_factory=dict)
     moved: float = field(default_factory=time.monotonic)
     trouble: str | None = None
-    exchanges: dict[tuple[str, str], Exchanges] = field(default_factory=dict)
+    exchanges: dict[tuple[str, str], ExchangeCounts] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
@@ -67,7 +67,7 @@ class ChannelStats:
 
     def exchange(self, channel: str, provider: str, outcome: Outcome, seconds: float) -> None:
         """Count one exchange with a provider."""
-        own = self.exchanges.setdefault((channel, provider), Exchanges())
+        own = self.exchanges.setdefault((channel, provider), ExchangeCounts())
         own.outcomes[outcome.verdict] += 1
         if outcome.blame:
             own.refusals[outcome.blame] += 1
@@ -121,10 +121,10 @@ def _sum(one: ChannelStats, other: ChannelStats) -> ChannelStats:
     )
 
 
-def exchanges(*several: ChannelStats) -> dict[tuple[str, str], Exchanges]:
+def exchanges(*several: ChannelStats) -> dict[tuple[str, str], ExchangeCounts]:
     """Return the exchanges of several channels together."""
-    result: dict[tuple[str, str], Exchanges] = {}
+    result: dict[tuple[str, str], ExchangeCounts] = {}
     for stats in several:
         for key, own in stats.exchanges.items():
-            result[key] = result.get(key, Exchanges()) + own
+            result[key] = result.get(key, ExchangeCounts()) + own
     return result

@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from mauntic_jobs.delivery.channels import CHANNELS
-from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import Engine
 from mauntic_jobs.demo.campaign import RECIPIENTS, add_campaign
 from mauntic_jobs.demo.fakes import Fakes, running_fakes
@@ -66,7 +66,9 @@ async def _deliver(stage: Stage, organization: UUID) -> int:
     async with running_fakes() as fakes:
         settings = _settings(stage.settings, fakes)
         jobs = add_campaign(stage.session, settings, organization, fakes, clock.now())
-        plan = Plan(dict.fromkeys(CHANNELS, _AT_ONCE), timedelta(days=2), timedelta(seconds=5), until_empty=True)
+        plan = DeliveryPlan(
+            dict.fromkeys(CHANNELS, _AT_ONCE), timedelta(days=2), timedelta(seconds=5), until_empty=True
+        )
         await Engine(settings, plan, stage.show.text, lambda *_: None).run()
     return jobs
 

@@ -54,7 +54,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What runs did together: how many there were, their counters added up, and the rows that changed."""
 
     runs: int
@@ -67,7 +67,7 @@ class Outcome:
         return sum(self.counters[name] for name in DOING)
 
 
-def perform(stage: Stage, job: Job[Any], window: Window, **options: Any) -> Outcome:
+def perform(stage: Stage, job: Job[Any], window: Window, **options: Any) -> RunOutcome:
     """Run a job over `window`, in its parts, as its command does. Raises a run's error."""
     chosen = job.options(**options)
     request = Request(
@@ -89,4 +89,4 @@ def perform(stage: Stage, job: Job[Any], window: Window, **options: Any) -> Outc
             counters.update(report.counters)
             changes += report.changes
             advance()
-    return Outcome(len(parts), counters, changes)
+    return RunOutcome(len(parts), counters, changes)

@@ -18,7 +18,7 @@ from mauntic_jobs.demo.rollups import read_rollups
 from mauntic_jobs.demo.sample import DAYS, SampleSummary, late_events, load_sample
 from mauntic_jobs.demo.scenes import demand, play_all_again, play_others
 from mauntic_jobs.demo.show import Show
-from mauntic_jobs.demo.stage import CHANGING, Outcome, Progress, Stage, perform
+from mauntic_jobs.demo.stage import CHANGING, Progress, RunOutcome, Stage, perform
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY
@@ -161,7 +161,7 @@ def _command(*options: str) -> str:
     return " ".join(["mauntic-jobs", AGGREGATE_HOURLY.name, *options])
 
 
-def _unchanged(outcome: Outcome) -> str:
+def _unchanged(outcome: RunOutcome) -> str:
     return ", ".join(f"{outcome.counters[name]:,} {name}" for name in (*CHANGING, "unchanged"))
 
 

@@ -32,7 +32,7 @@ class StartError(Exception):
     """A server did not start; the text says why."""
 
 
-class Plan(NamedTuple):
+class ServerPlan(NamedTuple):
     """What the supervisor is asked to do, as passed to it in JSON."""
 
     # Kept servers: their directory. Throwaway: where to make one.
@@ -69,7 +69,7 @@ def read_password(home: Path, account: tuple[int, int] | None) -> str:
     return path.read_text()
 
 
-def create_database(plan: Plan, home: Path, run: Callable[..., None]) -> None:
+def create_database(plan: ServerPlan, home: Path, run: Callable[..., None]) -> None:
     """Initialize the data directory unless there is one; a half-made one is made again.
 
     `run` spawns a command with the keywords of `children.spawn` and raises StartError when it fails.
@@ -89,7 +89,7 @@ def create_database(plan: Plan, home: Path, run: Callable[..., None]) -> None:
     partial.rename(data)
 
 
-def start_postgres(plan: Plan, home: Path, port: int) -> Server:
+def start_postgres(plan: ServerPlan, home: Path, port: int) -> Server:
     """Start Postgres on `port` and, where its path is short enough, on a socket in a directory of its own."""
     data, sockets, log = home / "postgres", home / "socket", home / "postgres.log"
     _own_directory(sockets, plan.account)
@@ -101,7 +101,7 @@ def start_postgres(plan: Plan, home: Path, port: int) -> Server:
     return Server("Postgres", process, port, log, lambda: _postgres_ready(data, process.pid), signals)
 
 
-def start_valkey(plan: Plan, home: Path, port: int, password: str) -> Server:
+def start_valkey(plan: ServerPlan, home: Path, port: int, password: str) -> Server:
     """Start Valkey on `port`, with its configuration on standard input so that no list of processes shows it."""
     data, log = home / "valkey", home / "valkey.log"
     _own_directory(data, plan.account)
@@ -114,7 +114,7 @@ def start_valkey(plan: Plan, home: Path, port: int, password: str) -> Server:
     return Server("Valkey", process, port, log, lambda: _valkey_ready(port, password), signals)
 
 
-def _options(plan: Plan, settings: Mapping[str, str]) -> list[str]:
+def _options(plan: ServerPlan, settings: Mapping[str, str]) -> list[str]:
     merged = _SETTINGS | (_NOT_DURABLE if plan.throwaway else {}) | dict(plan.postgres_settings) | dict(settings)
     return [argument for name, value in merged.items() for argument in ("-c", f"{name}={value}")]
 

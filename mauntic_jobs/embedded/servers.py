@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import IO, cast
 
 from mauntic_jobs.embedded import binaries, directories as home
-from mauntic_jobs.embedded.launch import Plan
+from mauntic_jobs.embedded.launch import ServerPlan
 from mauntic_jobs.errors import UnavailableError
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +53,7 @@ def spawn(
 ) -> subprocess.Popen[str]:
     """Start a supervisor in a session of its own."""
     programs = binaries.locate()
-    plan = Plan(
+    plan = ServerPlan(
         directory=str(directory),
         throwaway=throwaway,
         initdb=str(programs.initdb),

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from mauntic_jobs.embedded import die_with_parent as children, file_locks as locks, launch
 from mauntic_jobs.embedded.cleanup import PREFIX, THROWAWAY, delete, sweep
-from mauntic_jobs.embedded.launch import Plan, Server, StartError
+from mauntic_jobs.embedded.launch import Server, ServerPlan, StartError
 from mauntic_jobs.embedded.stop_conditions import Stop, Watch
 
 PID, STATE, USERS, KEEP = "pid", "state.json", "users", "keep"
@@ -36,7 +36,7 @@ _UNUSED_SECONDS = 1.0
 class Supervisor:
     """The servers of one directory, from their start to their end."""
 
-    def __init__(self, plan: Plan, home: Path, watch: Watch) -> None:
+    def __init__(self, plan: ServerPlan, home: Path, watch: Watch) -> None:
         self._plan, self._home, self._watch = plan, home, watch
         self._servers: list[Server] = []
 
@@ -121,7 +121,7 @@ class Supervisor:
 
 def main() -> None:
     """Do what the plan in the last argument says, until it is time to stop."""
-    plan = Plan(**json.loads(sys.argv[-1]))
+    plan = ServerPlan(**json.loads(sys.argv[-1]))
     if not plan.throwaway and os.fork():
         # Kept servers outlive the process that starts them, which then has no child to collect.
         os._exit(0)
@@ -134,7 +134,7 @@ def main() -> None:
     sys.exit(_supervise(plan, home, Supervisor(plan, home, watch)))
 
 
-def _supervise(plan: Plan, home: Path, supervisor: Supervisor) -> int:
+def _supervise(plan: ServerPlan, home: Path, supervisor: Supervisor) -> int:
     try:
         state = supervisor.start()
         if not plan.throwaway:
@@ -158,7 +158,7 @@ def _supervise(plan: Plan, home: Path, supervisor: Supervisor) -> int:
 
 
 # The lock on the directory itself also keeps systemd-tmpfiles from cleaning it up under running servers.
-def _throwaway_directory(plan: Plan) -> Path:
+def _throwaway_directory(plan: ServerPlan) -> Path:
     home = Path(plan.directory, f"{PREFIX}{os.urandom(4).hex()}")
     home.mkdir(mode=0o700)
     if plan.account is not None:
@@ -168,7 +168,7 @@ def _throwaway_directory(plan: Plan) -> Path:
     return home
 
 
-def _kept_directory(plan: Plan) -> Path:
+def _kept_directory(plan: ServerPlan) -> Path:
     home = Path(plan.directory)
     if locks.try_acquire(home, patience=_STOP_SECONDS) is None:
         raise StartError(f"another supervisor runs the servers in {home}.")

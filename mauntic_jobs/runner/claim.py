@@ -25,7 +25,7 @@ _sql = statements("runs")
 
 
 @dataclass(frozen=True)
-class Claim:
+class RunClaim:
     """The right to write as run `id`, for as long as the ledger still shows `fencing_token` on it."""
 
     id: int
@@ -42,7 +42,7 @@ class Claim:
         return f"mauntic-jobs run {self.id}/{self.fencing_token}"
 
 
-def acquire(session: Session, request: Request, attempt: int) -> Claim:
+def acquire(session: Session, request: Request, attempt: int) -> RunClaim:
     """Claim the job for `request`, taking over from dead owners; under `Overlap.WAIT`, wait for live ones.
 
     Raises LockedError, which names the owner, when another run is under way and the request does not wait,
@@ -80,7 +80,7 @@ def record_ended(session: Session, request: Request, status: Status, error: str,
     return int(session.row(_sql["record_ended"], ended)["id"])
 
 
-def next_attempt(session: Session, claim: Claim, attempt: int, error: str) -> Status:
+def next_attempt(session: Session, claim: RunClaim, attempt: int, error: str) -> Status:
     """Record a further attempt, and return how the run stands: running, or as a lost commit has left it.
 
     Raises FencedError if another process has taken the run over.
@@ -90,7 +90,7 @@ def next_attempt(session: Session, claim: Claim, attempt: int, error: str) -> St
     return _ended(session, claim)
 
 
-def succeed(session: Session, claim: Claim, counters: Mapping[str, int], problems: str | None) -> None:
+def succeed(session: Session, claim: RunClaim, counters: Mapping[str, int], problems: str | None) -> None:
     """Record success, in the transaction that writes. Raises FencedError if the run is another's by now.
 
     `problems` is what was left undone, already scrubbed.
@@ -101,17 +101,17 @@ def succeed(session: Session, claim: Claim, counters: Mapping[str, int], problem
         raise FencedError(f"Run {claim.id} has ended already.")
 
 
-def fail(session: Session, claim: Claim, error: str) -> None:
+def fail(session: Session, claim: RunClaim, error: str) -> None:
     """Record failure, unless the run has ended already or is another's. `error` is already scrubbed."""
     session.execute(_sql["fail"], {**claim.parameters, "error": error})
 
 
-def stop(session: Session, claim: Claim, signal: str) -> None:
+def stop(session: Session, claim: RunClaim, signal: str) -> None:
     """Record that a signal stopped the run, unless it has ended already or is another's; its slot is due again."""
     session.execute(_sql["stop"], {**claim.parameters, "error": signal})
 
 
-def refuse(session: Session, claim: Claim, error: str) -> None:
+def refuse(session: Session, claim: RunClaim, error: str) -> None:
     """Record a refusal, in the transaction that writes what the job keeps of it. `error` is already scrubbed.
 
     Raises FencedError if the run is another's by now.
@@ -121,19 +121,19 @@ def refuse(session: Session, claim: Claim, error: str) -> None:
         raise FencedError(f"Run {claim.id} has ended already.")
 
 
-def beat(session: Session, claim: Claim) -> bool:
+def beat(session: Session, claim: RunClaim) -> bool:
     """Show a sign of life; return whether the run is still this process's."""
     return session.execute(_sql["heartbeat"], claim.parameters) == 1
 
 
-def _try(session: Session, request: Request, attempt: int) -> Claim | None:
+def _try(session: Session, request: Request, attempt: int) -> RunClaim | None:
     job, takeover_after = request.job.name, request.settings.takeover_after
     claimed = {**_identity(request, attempt), "takeover_after": takeover_after}
     with session.transaction(Limits()):
         dead = session.rows(_sql["release_dead"], _silent(job, takeover_after))
         row = next(iter(session.rows(_sql["claim"], claimed)), None)
     _terminate(session, job, dead, request.tell)
-    return Claim(row["id"], row["fencing_token"]) if row else None
+    return RunClaim(row["id"], row["fencing_token"]) if row else None
 
 
 def _silent(job: str, takeover_after: timedelta) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _terminate(session: Session, job: str, dead: Sequence[Row], tell: Callable[[
     """End what lost runs still have open in the database."""
     for run in dead:
         tell(f"{job}: run {run['id']} is lost; process {run['pid']} on {run['host']} fell silent")
-        session.rows(_sql["terminate"], {"name": Claim(run["id"], run["fencing_token"]).name})
+        session.rows(_sql["terminate"], {"name": RunClaim(run["id"], run["fencing_token"]).name})
 
 
 def _identity(request: Request, attempt: int) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def _owner(session: Session, request: Request) -> str:
     return f"run {owner['id']} (process {owner['pid']} on {owner['host']}, since {owner['started_at']:%H:%M:%S})"
 
 
-def _ended(session: Session, claim: Claim) -> Status:
+def _ended(session: Session, claim: RunClaim) -> Status:
     status = Status(session.row(_sql["state"], claim.parameters)["status"])
     # Only its own process records that a run has failed.
     if status in (Status.SUCCEEDED, Status.FAILED, Status.STOPPED):

@@ -6,7 +6,7 @@ from threading import Event, Thread
 from typing import Self
 
 from mauntic_jobs.errors import MaunticJobsError
-from mauntic_jobs.runner.claim import Claim, beat
+from mauntic_jobs.runner.claim import RunClaim, beat
 from mauntic_jobs.runner.request import Request
 from mauntic_jobs.stores.postgres.session import Session, open_session
 
@@ -17,7 +17,7 @@ _BEATS_PER_TAKEOVER = 6
 class Heartbeat:
     """Beats for `claim` while its body runs. The connection is opened only at the first beat: short runs need none."""
 
-    def __init__(self, request: Request, claim: Claim, on_lost: Callable[[], None]) -> None:
+    def __init__(self, request: Request, claim: RunClaim, on_lost: Callable[[], None]) -> None:
         self._request = request
         self._claim = claim
         self._on_lost = on_lost

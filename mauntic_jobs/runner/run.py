@@ -21,7 +21,7 @@ from mauntic_jobs.job import Context, JobResult, Overlap
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.redaction.text import scrub
 from mauntic_jobs.runner import claim as claims
-from mauntic_jobs.runner.claim import Claim
+from mauntic_jobs.runner.claim import RunClaim
 from mauntic_jobs.runner.heartbeat import Heartbeat
 from mauntic_jobs.runner.notify import answers_slot, never_failing, tell_end
 from mauntic_jobs.runner.outbox import publish
@@ -63,7 +63,7 @@ class _Run:
         self._pings = Heartbeats(request.settings, request.job.name) if answers_slot(request) else None
         self._session: Session | None = None
         self._redis: RedisScripts | None = None
-        self._claim: Claim | None = None
+        self._claim: RunClaim | None = None
         self._written: JobResult | None = None
         self._refusal: RefusedError | None = None
         self._committed = False

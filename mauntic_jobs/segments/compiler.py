@@ -19,7 +19,7 @@ from mauntic_jobs.segments.criteria import Condition, Criteria, Operator
 from mauntic_jobs.timekeeping.window import naive, parse_instant
 
 
-class Kind(StrEnum):
+class ValueKind(StrEnum):
     """What values are compared as."""
 
     TEXT = "text"
@@ -28,19 +28,19 @@ class Kind(StrEnum):
 
 
 COLUMNS = {
-    "id": Kind.TEXT,
-    "organization_id": Kind.TEXT,
-    "email": Kind.TEXT,
-    "first_name": Kind.TEXT,
-    "last_name": Kind.TEXT,
-    "phone": Kind.TEXT,
-    "status": Kind.TEXT,
-    "stage": Kind.TEXT,
-    "lead_score": Kind.NUMBER,
-    "lead_grade": Kind.TEXT,
-    "last_activity_at": Kind.TIME,
-    "created_at": Kind.TIME,
-    "updated_at": Kind.TIME,
+    "id": ValueKind.TEXT,
+    "organization_id": ValueKind.TEXT,
+    "email": ValueKind.TEXT,
+    "first_name": ValueKind.TEXT,
+    "last_name": ValueKind.TEXT,
+    "phone": ValueKind.TEXT,
+    "status": ValueKind.TEXT,
+    "stage": ValueKind.TEXT,
+    "lead_score": ValueKind.NUMBER,
+    "lead_grade": ValueKind.TEXT,
+    "last_activity_at": ValueKind.TIME,
+    "created_at": ValueKind.TIME,
+    "updated_at": ValueKind.TIME,
 }
 
 # Without counts such as {2}: they make Postgres's matching five times slower.
@@ -55,14 +55,14 @@ OPPOSITES = {Operator.IS_NOT_SET, Operator.NEQ, Operator.NOT_IN}
 
 # The pattern keeps out what Postgres would read and we do not mean, such as NaN or `yesterday`.
 _AS = {
-    Kind.TEXT: SQL('lower({}) COLLATE "C"'),
-    Kind.NUMBER: SQL("CASE WHEN {0} ~ {1} AND mauntic_jobs.input_is_valid({0}, 'numeric') THEN {0}::numeric END"),
-    Kind.TIME: SQL(
+    ValueKind.TEXT: SQL('lower({}) COLLATE "C"'),
+    ValueKind.NUMBER: SQL("CASE WHEN {0} ~ {1} AND mauntic_jobs.input_is_valid({0}, 'numeric') THEN {0}::numeric END"),
+    ValueKind.TIME: SQL(
         "CASE WHEN {0} ~ {1} AND mauntic_jobs.input_is_valid({0}, 'timestamptz')"
         " THEN {0}::timestamptz AT TIME ZONE 'UTC' END"
     ),
 }
-_PATTERNS = {Kind.NUMBER: f"^{_NUMBER}$", Kind.TIME: f"^{_TIME}$"}
+_PATTERNS = {ValueKind.NUMBER: f"^{_NUMBER}$", ValueKind.TIME: f"^{_TIME}$"}
 
 
 class Compiler:
@@ -114,7 +114,7 @@ class Compiler:
 
     def _equals(self, field: "Field", values: Iterable[Any]) -> Composable:
         """Compare with any of the values, those of each kind together."""
-        by_kind: dict[Kind, list[Any]] = {}
+        by_kind: dict[ValueKind, list[Any]] = {}
         for value in values:
             kind, comparable = field.read(value, ordering=False)
             if kind is not None:
@@ -122,20 +122,20 @@ class Compiler:
         tests = [SQL("{} = ANY ({})").format(field.of(kind), self._values(kind, own)) for kind, own in by_kind.items()]
         return SQL("({})").format(SQL(" OR ").join(tests)) if tests else SQL("false")
 
-    def _value(self, kind: Kind, value: Any) -> Composable:
+    def _value(self, kind: ValueKind, value: Any) -> Composable:
         bound = self._bind(value)
         return {
-            Kind.TEXT: SQL('lower({}::text) COLLATE "C"'),
-            Kind.NUMBER: SQL("{}::numeric"),
-            Kind.TIME: SQL("{}::timestamp"),
+            ValueKind.TEXT: SQL('lower({}::text) COLLATE "C"'),
+            ValueKind.NUMBER: SQL("{}::numeric"),
+            ValueKind.TIME: SQL("{}::timestamp"),
         }[kind].format(bound)
 
-    def _values(self, kind: Kind, values: list[Any]) -> Composable:
+    def _values(self, kind: ValueKind, values: list[Any]) -> Composable:
         bound = self._bind(values)
         return {
-            Kind.TEXT: SQL('ARRAY(SELECT lower(item) COLLATE "C" FROM unnest({}::text[]) AS item)'),
-            Kind.NUMBER: SQL("{}::numeric[]"),
-            Kind.TIME: SQL("{}::timestamp[]"),
+            ValueKind.TEXT: SQL('ARRAY(SELECT lower(item) COLLATE "C" FROM unnest({}::text[]) AS item)'),
+            ValueKind.NUMBER: SQL("{}::numeric[]"),
+            ValueKind.TIME: SQL("{}::timestamp[]"),
         }[kind].format(bound)
 
     def _text(self, value: Any) -> Composable:
@@ -152,7 +152,7 @@ class Field:
 
     def __init__(self, name: str, bind: Callable[[Any], Composable]) -> None:
         self._bind = bind
-        self._kind: Kind | None = None
+        self._kind: ValueKind | None = None
         self._value: Composable
         column = _SPELLINGS.get(name)
         if column is None:
@@ -169,37 +169,37 @@ class Field:
     @property
     def is_text(self) -> bool:
         """Whether the platform has it as a text: a key of `custom_fields`, or a column of text."""
-        return self._kind in (None, Kind.TEXT)
+        return self._kind in (None, ValueKind.TEXT)
 
     @property
     def text(self) -> Composable:
         """The value as text."""
         return SQL("{}::text").format(self._value)
 
-    def of(self, kind: Kind) -> Composable:
+    def of(self, kind: ValueKind) -> Composable:
         """Return the value as something to compare; null where it is not of that kind."""
-        if kind is self._kind and kind is not Kind.TEXT:
+        if kind is self._kind and kind is not ValueKind.TEXT:
             return self._value
-        if kind is Kind.TEXT:
+        if kind is ValueKind.TEXT:
             return _AS[kind].format(self.text)
         return _AS[kind].format(self.text, self._bind(_PATTERNS[kind]))
 
-    def read(self, value: Any, *, ordering: bool) -> tuple[Kind | None, Any]:
+    def read(self, value: Any, *, ordering: bool) -> tuple[ValueKind | None, Any]:
         """Return what to compare a value as, and the value as that; None where nothing of the field can equal it."""
         if isinstance(value, bool):
             value = str(value).lower()
         if isinstance(value, int | float):
-            return (None, None) if self._kind is Kind.TIME else (Kind.NUMBER, Decimal(str(value)))
-        if self._kind is Kind.TEXT:
-            return Kind.TEXT, value
+            return (None, None) if self._kind is ValueKind.TIME else (ValueKind.NUMBER, Decimal(str(value)))
+        if self._kind is ValueKind.TEXT:
+            return ValueKind.TEXT, value
         number = Decimal(value) if re.fullmatch(_NUMBER, value) else None
         time = _time(value)
-        if self._kind is Kind.NUMBER:
-            return (Kind.NUMBER, number) if number is not None else (None, None)
-        if self._kind is Kind.TIME or time is not None:
-            return (Kind.TIME, time) if time is not None else (None, None)
+        if self._kind is ValueKind.NUMBER:
+            return (ValueKind.NUMBER, number) if number is not None else (None, None)
+        if self._kind is ValueKind.TIME or time is not None:
+            return (ValueKind.TIME, time) if time is not None else (None, None)
         # A code such as 007 is a text; it is a number only where it is asked whether something is more than it.
-        return (Kind.NUMBER, number) if ordering and number is not None else (Kind.TEXT, value)
+        return (ValueKind.NUMBER, number) if ordering and number is not None else (ValueKind.TEXT, value)
 
 
 def _camel(column: str) -> str:

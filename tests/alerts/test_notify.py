@@ -14,7 +14,7 @@ import pytest
 from mauntic_jobs.alerts import ledger
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.alerts.notify import notify, tell
-from mauntic_jobs.alerts.outcome import Outcome
+from mauntic_jobs.alerts.outcome import NoticeOutcome
 from mauntic_jobs.job import Row
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
@@ -251,7 +251,7 @@ _NOTIFIER = """
 import sys
 from mauntic_jobs.settings.settings import load
 from mauntic_jobs.stores.postgres.session import connect
-from mauntic_jobs.alerts import sending
+from mauntic_jobs.alerts import dispatch
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.alerts.notify import notify
 from datetime import datetime, UTC
@@ -259,7 +259,7 @@ import os, signal
 settings, _ = load({})
 alerts = [Alert(Cause.JOB_FAILED, str(n), Severity.ERROR, f"{n} failed.", "look") for n in range(10)]
 if "die" in sys.argv:
-    sending.send_all = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    dispatch.send_all = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 with connect(settings) as session:
     print("ready", flush=True)
     sys.stdin.readline()
@@ -320,7 +320,7 @@ def test_an_alert_that_ends_while_it_is_being_told_has_its_end_told_too(
         (claimed,) = ledger.claim(session, NOW, settings.alert_repeat)
         recover(session, settings, Cause.JOB_FAILED, [], LATER)
         assert inbox.received() == []
-        ledger.record_told(session, NOW, [(claimed, Outcome("slack 1", None))])
+        ledger.record_told(session, NOW, [(claimed, NoticeOutcome("slack 1", None))])
         assert tell(session, settings, LATER).told == ["[over] job failed:a"]
         assert tell(session, settings, LATER).told == []
 

@@ -124,11 +124,11 @@ def own_replica(primary: OwnStore) -> Iterator[OwnStore]:
 
 
 @contextmanager
-def _plan() -> Iterator[launch.Plan]:
+def _plan() -> Iterator[launch.ServerPlan]:
     programs, account = binaries.locate(), home.server_account()
     directory = Path(mkdtemp(prefix="mauntic-jobs-own-"))
     directory.chmod(0o711)
-    yield launch.Plan(
+    yield launch.ServerPlan(
         directory=str(directory),
         throwaway=False,
         initdb=str(programs.initdb),
@@ -140,7 +140,7 @@ def _plan() -> Iterator[launch.Plan]:
     shutil.rmtree(directory)
 
 
-def _run(plan: launch.Plan, name: str, command: list[str], *, stdin: bytes = b"") -> None:
+def _run(plan: launch.ServerPlan, name: str, command: list[str], *, stdin: bytes = b"") -> None:
     directory = Path(plan.directory)
     process = children.spawn(command, directory=directory, account=plan.account, log=directory / "log", stdin=stdin)
     assert process.wait() == 0, f"{name}: {children.log_tail(directory / 'log')}"

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from mauntic_jobs.delivery.channels import CHANNELS
-from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import Engine
 from mauntic_jobs.job import Row
 from mauntic_jobs.settings.settings import Settings
@@ -152,7 +152,7 @@ class World:
         report = self.reported
         return Engine(
             self.settings,
-            Plan(**{**plan, **changes}),
+            DeliveryPlan(**{**plan, **changes}),
             self.said.append,
             lambda what, job, reason: report.append((what, job, reason)),
         )

@@ -21,7 +21,7 @@ import redis
 
 from mauntic_jobs.embedded import binaries, die_with_parent as children, directories as home, file_locks as locks
 from mauntic_jobs.embedded.cleanup import PREFIX, THROWAWAY, sweep
-from mauntic_jobs.embedded.launch import Plan
+from mauntic_jobs.embedded.launch import ServerPlan
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.embedded.stop_conditions import Watch
 from mauntic_jobs.embedded.supervisor import Supervisor
@@ -259,7 +259,7 @@ def test_a_port_lost_to_another_process_is_replaced(place: Path, monkeypatch: py
     directory.mkdir(mode=0o755)
     programs = binaries.locate()
     paths = (str(programs.initdb), str(programs.postgres), str(programs.valkey_server))
-    plan = Plan(str(directory), True, *paths, home.server_account(), {})
+    plan = ServerPlan(str(directory), True, *paths, home.server_account(), {})
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         ports = [taken, children.free_port(), taken, children.free_port()]

@@ -17,7 +17,7 @@ from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.doctor.check import Service, Site
 from mauntic_jobs.ops.doctor.checks import platform
-from mauntic_jobs.ops.doctor.finding import Finding, Severity
+from mauntic_jobs.ops.doctor.finding import Finding, FindingSeverity
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping import clock
 from tests.delivery.sink import Sink
@@ -190,7 +190,7 @@ def test_a_refused_insert_of_the_platform_is_named(world: World) -> None:
     world.ask("HSET", f"{base}:1", "failedReason", reason, "data", "{}")
     world.ask("ZADD", f"{base}:failed", round(clock.now().timestamp() * 1000), "1")
     (found,) = _findings(world)
-    assert found.severity is Severity.ERROR
+    assert found.severity is FindingSeverity.ERROR
     assert f"1 job of {base} failed in another program" in found.what
 
 
@@ -257,7 +257,7 @@ def _findings(world: World) -> list[Finding]:
         site.redis = redis
         checks = [check for check in platform.CHECKS if check.needs is Service.REDIS]
         found = [finding for check in checks for finding in check.look(site)]
-    return [finding for finding in found if finding.severity is not Severity.OK]
+    return [finding for finding in found if finding.severity is not FindingSeverity.OK]
 
 
 def _address(world: World, package: str) -> tuple[str, str, str, str]:

@@ -9,7 +9,7 @@ from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.checks import clocks, queues
-from mauntic_jobs.ops.doctor.finding import Finding, Severity
+from mauntic_jobs.ops.doctor.finding import Finding, FindingSeverity
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping import clock
@@ -33,7 +33,7 @@ def _found(here: Settings, *checks: Check) -> list[Finding]:
         site = Site(here, [JOBS[_QUEUE]], clock.now)
         site.redis = redis
         made = [finding for check in checks if check.needs is Service.REDIS for finding in check.look(site)]
-    return [finding for finding in made if finding.severity is not Severity.OK]
+    return [finding for finding in made if finding.severity is not FindingSeverity.OK]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_what_node_schedules_is_a_second_clock(here: Settings, package: str, kin
     else:
         _speak(here, package, "add", '{"name": "old", "data": {}, "opts": {"repeat": {"pattern": "7 * * * *"}}}')
     (finding,) = _found(here, *clocks.CHECKS)
-    assert finding.severity is Severity.WARNING
+    assert finding.severity is FindingSeverity.WARNING
     assert "(7 * * * *) on" in finding.what
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mauntic_jobs.delivery.process.supervisor import Family
-from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.history import list_runs
@@ -50,7 +50,9 @@ def _exit(*_: object) -> None:
 
 def test_a_delivering_process_imports_nothing_from_the_working_directory(mark: Path) -> None:
     said: list[str] = []
-    family = Family(Settings(), Plan({"email": 1}, timedelta(hours=1), timedelta(seconds=5)), 1, _exit, said.append)
+    family = Family(
+        Settings(), DeliveryPlan({"email": 1}, timedelta(hours=1), timedelta(seconds=5)), 1, _exit, said.append
+    )
     with pytest.raises(UnavailableError, match="ended with status 3"):
         run_on_loop(family.run())
     assert not mark.exists()

@@ -11,7 +11,7 @@ from mauntic_jobs.errors import ConfigurationError, ExitCode
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.doctor.check import Site
 from mauntic_jobs.ops.doctor.checks.postgres import CONNECTION
-from mauntic_jobs.ops.doctor.finding import Severity
+from mauntic_jobs.ops.doctor.finding import FindingSeverity
 from mauntic_jobs.ops.doctor.run_checks import CHECKS, examine
 from mauntic_jobs.ops.monitor.conditions.clocks import lines_taking_turns
 from mauntic_jobs.ops.monitor.conditions.slots import slots_missed
@@ -164,10 +164,12 @@ def test_the_doctor_names_a_host_that_differs_and_compares_the_crontab_with_the_
     (tmp_path / "crontab").write_text(f"7 * * * * mauntic-jobs {job.name} --slot latest\n")
     site = Site(own, [job.configured(own)], clock.now, tmp_path / "crontab")
     wanted = [check for check in CHECKS if check.area in ("clocks", "crontab") or check is CONNECTION]
-    found = [each for each in examine(site, wanted) if each.severity in (Severity.WARNING, Severity.ERROR)]
+    found = [
+        each for each in examine(site, wanted) if each.severity in (FindingSeverity.WARNING, FindingSeverity.ERROR)
+    ]
     (differs,) = [each for each in found if each.check == "settings"]
     assert "`7 * * * *` in this host's settings, and `15 * * * *` in the database" in differs.what
-    (drift,) = [each for each in found if each.severity is Severity.ERROR]
+    (drift,) = [each for each in found if each.severity is FindingSeverity.ERROR]
     assert "is called at `7 * * * *`, and is due at `15 * * * *`" in drift.what
 
 

@@ -22,7 +22,7 @@ from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.process.metrics import delivery_families
 from mauntic_jobs.delivery.process.supervisor import Family, begin_child, tell_parent
-from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import Engine
 from mauntic_jobs.delivery.queues import settings_of
 from mauntic_jobs.delivery.stats import ChannelStats, summary
@@ -72,7 +72,7 @@ def deliver(
     ] = "25s",
 ) -> None:
     """Deliver the messages on the platform's queues, until SIGTERM or SIGINT."""
-    plan = Plan(
+    plan = DeliveryPlan(
         concurrency=_concurrency(settings, _chosen(channels or [], all_channels=all_channels), concurrency or []),
         max_age=parse_duration(max_age),
         drain_timeout=parse_duration(drain_timeout),
@@ -100,7 +100,7 @@ def deliver(
         raise typer.Exit(ExitCode.TRY_LATER)
 
 
-def _deliver_as_child(settings: Settings, plan: Plan, writer: Connection, *, quiet: bool) -> None:
+def _deliver_as_child(settings: Settings, plan: DeliveryPlan, writer: Connection, *, quiet: bool) -> None:
     begin_child()
     stay(settings)
     log = _Log(quiet=quiet)

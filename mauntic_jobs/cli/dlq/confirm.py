@@ -13,7 +13,7 @@ from mauntic_jobs.cli.documents.dead_letters import KeptLetterJson, LettersMeant
 from mauntic_jobs.cli.framework.output import plural, print_json, print_line, say
 from mauntic_jobs.cli.job.output import progress
 from mauntic_jobs.errors import ExitCode, UsageError
-from mauntic_jobs.ops.dead_letters.batch_action import Action, Fate, Outcome, act
+from mauntic_jobs.ops.dead_letters.batch_action import Action, ActionOutcome, Fate, act
 from mauntic_jobs.ops.dead_letters.grouping import Group, grouped
 from mauntic_jobs.ops.dead_letters.store import Box, Selection
 from mauntic_jobs.ops.rate_limit import Pace, parse_rate
@@ -106,7 +106,7 @@ class _Outcomes:
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._counts: Counter[Fate] = Counter()
-        self._kept: list[Outcome] = []
+        self._kept: list[ActionOutcome] = []
 
     @property
     def exit_code(self) -> ExitCode:
@@ -117,7 +117,7 @@ class _Outcomes:
             return ExitCode.DONE
         return ExitCode.PARTIAL if self._counts[Fate.DONE] else ExitCode.REFUSED
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: ActionOutcome) -> None:
         """Count an outcome, and log one that needs an operator."""
         self._counts[outcome.fate] += 1
         if outcome.fate is Fate.DONE or len(self._kept) == _TOLD:

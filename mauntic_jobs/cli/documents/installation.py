@@ -7,7 +7,7 @@ from pydantic import AwareDatetime
 from typing_extensions import TypedDict
 
 from mauntic_jobs.cli.documents.deliveries import IncompleteCampaignJson
-from mauntic_jobs.ops.doctor.finding import Severity
+from mauntic_jobs.ops.doctor.finding import FindingSeverity
 
 
 class SettingJson(TypedDict):
@@ -65,7 +65,7 @@ class CheckJson(TypedDict):
 
     area: str
     check: str
-    severity: Severity
+    severity: FindingSeverity
     what: str
     to_do: str
 

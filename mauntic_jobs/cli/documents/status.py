@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 
 from mauntic_jobs.alerts.alert import Severity
 from mauntic_jobs.cli.documents.schedule import StandingJson
-from mauntic_jobs.ops.status.queues import Kind
+from mauntic_jobs.ops.status.queues import QueueKind
 
 
 class StatusFindingJson(TypedDict):
@@ -42,7 +42,7 @@ class QueueJson(TypedDict):
 
     queue: str
     prefix: str
-    kind: Kind
+    kind: QueueKind
     waiting: int
     paused: int
     prioritized: int

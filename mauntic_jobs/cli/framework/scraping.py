@@ -8,7 +8,7 @@ from typing import Any
 from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
 from mauntic_jobs.errors import ConfigurationError, MaunticJobsError, UnavailableError
 from mauntic_jobs.ops.status.metrics import PARTS, families
-from mauntic_jobs.ops.status.read import Status, fill_status
+from mauntic_jobs.ops.status.read import InstallationStatus, fill_status
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.telemetry.metrics import exposition
 from mauntic_jobs.timekeeping import clock
@@ -52,7 +52,7 @@ class _Look:
     """A look at the stores, by a thread of its own: `status` has what was read so far."""
 
     def __init__(self, settings: Settings) -> None:
-        self.status = Status(clock.now())
+        self.status = InstallationStatus(clock.now())
         self.ended = Event()
         Thread(target=self._read, args=(settings,), name="scrape", daemon=True).start()
 

@@ -6,13 +6,13 @@ from typing import Any
 from mauntic_jobs.cli.schedule.table import as_json as standing_as_json
 from mauntic_jobs.ops.status.findings import findings
 from mauntic_jobs.ops.status.queues import QueueStatus
-from mauntic_jobs.ops.status.read import Domain, JobStatus, Status
+from mauntic_jobs.ops.status.read import Domain, InstallationStatus, JobStatus
 
 # Raised when a field is removed or changes its meaning; fields may be added at any time.
 _SCHEMA = 1
 
 
-def as_json(status: Status) -> dict[str, Any]:
+def as_json(status: InstallationStatus) -> dict[str, Any]:
     """Return everything; what could not be read is null."""
     return {
         "schema": _SCHEMA,

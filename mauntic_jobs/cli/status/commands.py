@@ -13,7 +13,7 @@ from mauntic_jobs.cli.framework.signals import Signals
 from mauntic_jobs.cli.status.as_json import as_json
 from mauntic_jobs.cli.status.screen import screen
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.ops.status.read import Status, read_status
+from mauntic_jobs.ops.status.read import InstallationStatus, read_status
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import database_url
 from mauntic_jobs.timekeeping import clock
@@ -52,7 +52,7 @@ def show_status(
         raise UsageError("--watch needs a terminal; with --json it prints a line for each look.")
 
 
-def _once(settings: Settings, *, json: bool) -> Status:
+def _once(settings: Settings, *, json: bool) -> InstallationStatus:
     status = _look(settings)
     if json:
         print_json(as_json(status))
@@ -62,7 +62,7 @@ def _once(settings: Settings, *, json: bool) -> Status:
     return status
 
 
-def _stream(settings: Settings, seconds: float) -> Status:
+def _stream(settings: Settings, seconds: float) -> InstallationStatus:
     with Signals() as signals:
         while True:
             status = _look(settings)
@@ -71,7 +71,7 @@ def _stream(settings: Settings, seconds: float) -> Status:
                 return status
 
 
-def _watch(settings: Settings, seconds: float) -> Status:
+def _watch(settings: Settings, seconds: float) -> InstallationStatus:
     from rich.console import Console
     from rich.live import Live
 
@@ -85,10 +85,10 @@ def _watch(settings: Settings, seconds: float) -> Status:
                 return status
 
 
-def _look(settings: Settings) -> Status:
+def _look(settings: Settings) -> InstallationStatus:
     return read_status(settings, list(scheduled_jobs(settings).values()), clock.now())
 
 
-def _end(status: Status) -> None:
+def _end(status: InstallationStatus) -> None:
     for error in status.problems.values():
         raise typer.Exit(error.exit_code)

@@ -9,9 +9,9 @@ from mauntic_jobs import __version__
 from mauntic_jobs.cli.framework.output import plural
 from mauntic_jobs.cli.framework.table_layout import wrapped
 from mauntic_jobs.demo.chart import ramp, sparkline
-from mauntic_jobs.ops.status.findings import Finding, findings, late_text, rough
-from mauntic_jobs.ops.status.queues import Kind, QueueStatus
-from mauntic_jobs.ops.status.read import FAILED_WITHIN, MOST_DELIVERIES, JobStatus, LateEvents, Status
+from mauntic_jobs.ops.status.findings import StatusFinding, findings, late_text, rough
+from mauntic_jobs.ops.status.queues import QueueKind, QueueStatus
+from mauntic_jobs.ops.status.read import FAILED_WITHIN, MOST_DELIVERIES, InstallationStatus, JobStatus, LateEvents
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,7 +39,7 @@ _STATES = {
 }
 
 
-def screen(status: Status, width: int) -> "RenderableType":
+def screen(status: InstallationStatus, width: int) -> "RenderableType":
     """Return everything as Rich renders it on a terminal of `width` columns; only commands may be longer."""
     from rich.console import Group
     from rich.text import Text
@@ -59,7 +59,7 @@ def screen(status: Status, width: int) -> "RenderableType":
     return Group(*parts)
 
 
-def _title(status: Status, known: Sequence[Finding]) -> "Text":
+def _title(status: InstallationStatus, known: Sequence[StatusFinding]) -> "Text":
     from rich.text import Text
 
     urgent = sum(each.urgent for each in known)
@@ -69,7 +69,7 @@ def _title(status: Status, known: Sequence[Finding]) -> "Text":
     return _line(Text.assemble(f"mauntic-jobs {__version__}  {status.at:%Y-%m-%d %H:%M:%S}Z  ", verdict))
 
 
-def _lines(known: Sequence[Finding], width: int) -> "Iterator[Text]":
+def _lines(known: Sequence[StatusFinding], width: int) -> "Iterator[Text]":
     from rich.text import Text
 
     for each in known:
@@ -82,7 +82,7 @@ def _lines(known: Sequence[Finding], width: int) -> "Iterator[Text]":
             yield _line(Text(f"{_INDENT}{each.command}"))
 
 
-def _jobs(jobs: Sequence[JobStatus], known: Sequence[Finding], now: datetime) -> "Table":
+def _jobs(jobs: Sequence[JobStatus], known: Sequence[StatusFinding], now: datetime) -> "Table":
     from rich.text import Text
 
     table = _table("job", "last", ">age", ">took", ">next in", "history")
@@ -99,12 +99,12 @@ def _jobs(jobs: Sequence[JobStatus], known: Sequence[Finding], now: datetime) ->
     return table
 
 
-def _queues(queues: Sequence[QueueStatus], known: Sequence[Finding]) -> "RenderableType":
+def _queues(queues: Sequence[QueueStatus], known: Sequence[StatusFinding]) -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
     table = _table("queue", ">waiting", ">active", ">delayed", ">failed", ">done/min")
-    quiet = [each for each in queues if each.queue.kind is Kind.SCHEDULED and each.empty]
+    quiet = [each for each in queues if each.queue.kind is QueueKind.SCHEDULED and each.empty]
     for each in queues:
         if each in quiet:
             continue
@@ -116,7 +116,7 @@ def _queues(queues: Sequence[QueueStatus], known: Sequence[Finding]) -> "Rendera
     return Group(table, Text(f"{plural(len(quiet), 'queue')} of scheduled jobs empty", _CALM))
 
 
-def _deliveries(status: Status) -> "Text":
+def _deliveries(status: InstallationStatus) -> "Text":
     from rich.text import Text
 
     counts: dict[str, int] = {}
@@ -133,7 +133,7 @@ def _deliveries(status: Status) -> "Text":
     return line
 
 
-def _domains(status: Status) -> "Text":
+def _domains(status: InstallationStatus) -> "Text":
     from rich.text import Text
 
     domains = status.domains or []
@@ -155,7 +155,7 @@ def _history(job: JobStatus) -> str:
     return sparkline([round(each * 1000) for each in job.seconds[-_BARS_SHOWN:]], ramp(sys.stdout.encoding))
 
 
-def _style(subject: str, known: Sequence[Finding]) -> str:
+def _style(subject: str, known: Sequence[StatusFinding]) -> str:
     about = [each for each in known if subject in each.subject.split(", ")]
     if any(each.urgent for each in about):
         return _URGENT

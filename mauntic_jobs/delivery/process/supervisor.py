@@ -12,7 +12,7 @@ from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
 from mauntic_jobs.delivery.process.report_pipe import ReportReceiver, ReportSender
-from mauntic_jobs.delivery.process.wiring import Plan
+from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import Engine
 from mauntic_jobs.delivery.stats import ChannelStats, merged
 from mauntic_jobs.errors import ExitCode, UnavailableError
@@ -24,7 +24,7 @@ _RESTART_SECONDS = 5.0
 _GRACE_SECONDS = 10.0
 
 
-class Report(NamedTuple):
+class ChildReport(NamedTuple):
     """What a child says of itself; `said` is what it would have said on a terminal that its parent has."""
 
     stats: dict[str, ChannelStats]
@@ -34,7 +34,7 @@ class Report(NamedTuple):
 
 
 # What a child does: it delivers, and reports over the connection.
-Target = Callable[[Settings, Plan, Connection], None]
+Target = Callable[[Settings, DeliveryPlan, Connection], None]
 
 
 class Family:
@@ -43,7 +43,9 @@ class Family:
     Its attributes are those of an Engine; `stats` are the sums over all processes, also those that have died.
     """
 
-    def __init__(self, settings: Settings, plan: Plan, count: int, target: Target, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, plan: DeliveryPlan, count: int, target: Target, say: Callable[[str], None]
+    ) -> None:
         self.stopping = False
         self.left = False
         self._settings = settings
@@ -52,7 +54,7 @@ class Family:
         self._target = target
         self._say = say
         self._processes: dict[int, SpawnProcess] = {}
-        self._reports: dict[int, Report] = {}
+        self._reports: dict[int, ChildReport] = {}
         self._gone: list[dict[str, ChannelStats]] = []
         self._were_ready = False
 
@@ -121,13 +123,13 @@ class Family:
             loop.remove_reader(reader.fileno())
             reader.close()
             del self._processes[number]
-            left = self._reports.pop(number, Report({})).stats
+            left = self._reports.pop(number, ChildReport({})).stats
             self._gone.append({name: own.without_present() for name, own in left.items()})
         return process.exitcode or 0
 
     def _read(self, number: int, descriptor: int, receiver: ReportReceiver) -> None:
         try:
-            reports: list[Report] = receiver.receive()
+            reports: list[ChildReport] = receiver.receive()
         except (EOFError, OSError):
             asyncio.get_running_loop().remove_reader(descriptor)
             return
@@ -180,6 +182,6 @@ async def tell_parent(writer: Connection, engine: Engine, said: deque[str]) -> N
 
 def _offer(sender: ReportSender, engine: Engine, said: deque[str], *, ready: bool) -> None:
     lines = tuple(said)
-    if sender.offer(Report(engine.stats, ready, engine.trouble, lines)):
+    if sender.offer(ChildReport(engine.stats, ready, engine.trouble, lines)):
         for _ in lines:
             said.popleft()

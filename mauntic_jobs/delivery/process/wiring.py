@@ -46,7 +46,7 @@ _WRITERS: Mapping[str, Callable[[Lookups, MessageLimits], Writer]] = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class DeliveryPlan:
     """What is to be delivered: channels with how many messages at once, and for how long."""
 
     concurrency: Mapping[str, int]
@@ -72,7 +72,7 @@ class Crew:
 @asynccontextmanager
 async def connected(
     settings: Settings,
-    plan: Plan,
+    plan: DeliveryPlan,
     stats: Mapping[str, ChannelStats],
     tell: Tell,
     say: Callable[[str], None],
@@ -132,7 +132,7 @@ async def connected(
 
 def _work(
     settings: Settings,
-    plan: Plan,
+    plan: DeliveryPlan,
     channel: str,
     pipeline: Pipeline,
     losses: ForeignLosses,

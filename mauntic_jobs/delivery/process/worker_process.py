@@ -9,7 +9,7 @@ from mauntic_jobs.aio.background import keep_running
 from mauntic_jobs.delivery.consumer.consumer import Report
 from mauntic_jobs.delivery.consumer.outage_log import Troubles
 from mauntic_jobs.delivery.process.redis_watch import watch_redis
-from mauntic_jobs.delivery.process.wiring import Crew, Plan, connected
+from mauntic_jobs.delivery.process.wiring import Crew, DeliveryPlan, connected
 from mauntic_jobs.delivery.queues import base_of, lengths
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.errors import MaunticJobsError
@@ -30,7 +30,7 @@ class Engine:
     """
 
     settings: Settings
-    plan: Plan
+    plan: DeliveryPlan
     say: Callable[[str], None]
     report: Report
     stats: dict[str, ChannelStats] = field(default_factory=dict)

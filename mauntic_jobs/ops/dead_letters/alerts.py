@@ -9,7 +9,7 @@ from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
 from mauntic_jobs.ops.dead_letters.grouping import Group
 from mauntic_jobs.ops.dead_letters.store import Box
 from mauntic_jobs.ops.dead_letters.survey import Look
-from mauntic_jobs.ops.dead_letters.thresholds import Finding, Measure
+from mauntic_jobs.ops.dead_letters.thresholds import Breach, Measure
 from mauntic_jobs.recovery.marker import look, read_marker
 from mauntic_jobs.redaction.text import scrub
 
@@ -37,7 +37,7 @@ def _own_keys(box: Box, seen: Look) -> list[str]:
 
 def alerts_of(seen: Look) -> list[Alert]:
     """Return an alert for each queue with findings."""
-    by_queue: dict[str, list[Finding]] = {}
+    by_queue: dict[str, list[Breach]] = {}
     for finding in seen.findings:
         by_queue.setdefault(finding.queue, []).append(finding)
     return [_alert(seen, queue, findings) for queue, findings in by_queue.items() if seen.groups[queue]]
@@ -48,7 +48,7 @@ def still_open(seen: Look) -> list[str]:
     return [_key(seen, queue, group) for queue, groups in seen.groups.items() for group in groups]
 
 
-def _alert(seen: Look, queue: str, findings: Sequence[Finding]) -> Alert:
+def _alert(seen: Look, queue: str, findings: Sequence[Breach]) -> Alert:
     groups = seen.groups[queue]
     growing = any(finding.measure is Measure.GROWTH for finding in findings)
     worst = max(groups, key=lambda group: group.recent if growing else group.count)

@@ -19,7 +19,7 @@ class Fate(StrEnum):
     FAILED = "failed"
 
 
-class Outcome(NamedTuple):
+class ActionOutcome(NamedTuple):
     """What became of a letter, and why if it is still one."""
 
     letter: DeadLetter
@@ -27,10 +27,10 @@ class Outcome(NamedTuple):
     reason: str = ""
 
 
-Action = Callable[[Sequence[DeadLetter]], list[Outcome]]
+Action = Callable[[Sequence[DeadLetter]], list[ActionOutcome]]
 
 
-def act(letters: Iterable[DeadLetter], action: Action, pace: Pace, limit: int | None) -> Iterator[Outcome]:
+def act(letters: Iterable[DeadLetter], action: Action, pace: Pace, limit: int | None) -> Iterator[ActionOutcome]:
     """Do something to letters, at most `limit` of them, and yield what became of each.
 
     Each portion is done with before the next begins, so that one may stop at any point and begin again.
@@ -41,12 +41,12 @@ def act(letters: Iterable[DeadLetter], action: Action, pace: Pace, limit: int | 
         yield from action(portion)
 
 
-def answered(letter: DeadLetter, code: int) -> Outcome:
+def answered(letter: DeadLetter, code: int) -> ActionOutcome:
     """Return the outcome that a script's answer tells."""
     match code:
         case failed_set.DONE:
-            return Outcome(letter, Fate.DONE)
+            return ActionOutcome(letter, Fate.DONE)
         case failed_set.OF_SCHEDULER:
-            return Outcome(letter, Fate.REFUSED, "it is the next job of its scheduler")
+            return ActionOutcome(letter, Fate.REFUSED, "it is the next job of its scheduler")
         case _:
-            return Outcome(letter, Fate.GONE, "it was retried or removed meanwhile")
+            return ActionOutcome(letter, Fate.GONE, "it was retried or removed meanwhile")

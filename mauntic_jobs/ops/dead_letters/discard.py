@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from mauntic_jobs.delivery.ledger.settle import give_up
 from mauntic_jobs.ops.dead_letters import failed_set
-from mauntic_jobs.ops.dead_letters.batch_action import Fate, Outcome, answered
+from mauntic_jobs.ops.dead_letters.batch_action import ActionOutcome, Fate, answered
 from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
 from mauntic_jobs.ops.dead_letters.failed_jobs import as_letter
 from mauntic_jobs.ops.dead_letters.store import Box
@@ -21,29 +21,29 @@ from mauntic_jobs.stores.postgres.session import Limits
 _sql = statements("dead_letters")
 
 
-def discard(box: Box, letters: Sequence[DeadLetter]) -> list[Outcome]:
+def discard(box: Box, letters: Sequence[DeadLetter]) -> list[ActionOutcome]:
     """Keep a copy of each letter and take it off the list; a run stays in its ledger. Repeating it changes nothing.
 
     A delivery that is owed is given up, so that nothing sends it; one that is being sent is refused.
     """
-    outcomes: list[Outcome] = []
+    outcomes: list[ActionOutcome] = []
     for queue, group in groupby(letters, lambda letter: letter.queue):
         portion = list(group)
         if queue == RUNS:
             _keep(box, portion, [json.dumps(letter.payload) for letter in portion])
-            outcomes += [Outcome(letter, Fate.DONE) for letter in portion]
+            outcomes += [ActionOutcome(letter, Fate.DONE) for letter in portion]
         else:
             outcomes += _remove(box, queue, portion)
     return outcomes
 
 
-def _remove(box: Box, queue: str, letters: Sequence[DeadLetter]) -> list[Outcome]:
+def _remove(box: Box, queue: str, letters: Sequence[DeadLetter]) -> list[ActionOutcome]:
     base = box.queue(queue).base
     stored = failed_set.read_jobs(box.redis, base, [(letter.score, letter.id.encode()) for letter in letters], ["data"])
     _keep(box, letters, [_as_json(job.fields.get("data")) for job in stored])
     # Before the jobs leave, or a message that is owed would be put on its queue again.
     refusals = _give_up(box, [as_letter(box.queue(queue), job) for job in stored])
-    outcomes = [Outcome(letter, Fate.REFUSED, refusals[letter.id]) for letter in letters if letter.id in refusals]
+    outcomes = [ActionOutcome(letter, Fate.REFUSED, refusals[letter.id]) for letter in letters if letter.id in refusals]
     left = [letter for letter in letters if letter.id not in refusals]
     codes = failed_set.remove(box.redis, base, [(letter.id, letter.score) for letter in left])
     return outcomes + [answered(letter, code) for letter, code in zip(left, codes, strict=True)]

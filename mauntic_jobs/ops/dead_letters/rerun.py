@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.jobs.registry import find_job
-from mauntic_jobs.ops.dead_letters.batch_action import Fate, Outcome
+from mauntic_jobs.ops.dead_letters.batch_action import ActionOutcome, Fate
 from mauntic_jobs.ops.dead_letters.dead_letter import DeadLetter
 from mauntic_jobs.ops.dead_letters.store import Box
 from mauntic_jobs.runner.backfill import run_all, split
@@ -15,21 +15,21 @@ from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.timekeeping.window import Window
 
 
-def rerun(box: Box, letter: DeadLetter, tell: Callable[[str], None]) -> Outcome:
+def rerun(box: Box, letter: DeadLetter, tell: Callable[[str], None]) -> ActionOutcome:
     """Run the job of a failed run for its window, with its options, and return whether that has succeeded."""
     try:
         request = _request(box, letter, tell)
     except MaunticJobsError as error:
-        return Outcome(letter, Fate.REFUSED, str(error))
+        return ActionOutcome(letter, Fate.REFUSED, str(error))
     except ValidationError:
-        return Outcome(letter, Fate.REFUSED, "the job no longer has the options that the run was given")
+        return ActionOutcome(letter, Fate.REFUSED, "the job no longer has the options that the run was given")
     for report in run_all(split(request)):
         if report.overlapped:
-            return Outcome(letter, Fate.REFUSED, str(report.error))
+            return ActionOutcome(letter, Fate.REFUSED, str(report.error))
         if report.error is not None:
-            return Outcome(letter, Fate.FAILED, f"run {report.run_id} of {report.window}: {report.error}")
+            return ActionOutcome(letter, Fate.FAILED, f"run {report.run_id} of {report.window}: {report.error}")
         tell(f"{report.job} {report.window} {report.status.value} (run {report.run_id})")
-    return Outcome(letter, Fate.DONE)
+    return ActionOutcome(letter, Fate.DONE)
 
 
 def _request(box: Box, letter: DeadLetter, tell: Callable[[str], None]) -> Request:

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from mauntic_jobs.delivery.ledger.reopen import Wish, reopen
 from mauntic_jobs.ops.dead_letters import failed_set
-from mauntic_jobs.ops.dead_letters.batch_action import Fate, Outcome, answered
+from mauntic_jobs.ops.dead_letters.batch_action import ActionOutcome, Fate, answered
 from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
 from mauntic_jobs.ops.dead_letters.rerun import rerun
 from mauntic_jobs.ops.dead_letters.slot_conflicts import free_slot
@@ -15,14 +15,16 @@ from mauntic_jobs.ops.dead_letters.store import Box
 Refusals = Mapping[str, str]
 
 
-def retry(box: Box, letters: Sequence[DeadLetter], tell: Callable[[str], None]) -> list[Outcome]:
+def retry(box: Box, letters: Sequence[DeadLetter], tell: Callable[[str], None]) -> list[ActionOutcome]:
     """Retry letters, which were read with their payloads, and return what became of each.
 
     A run is run again here and now; a job goes back to its queue. Killed at any point, it can be repeated.
     """
     refusals = {**_refused_deliveries(box, letters), **_refused_slots(box, letters)}
     outcomes = [
-        Outcome(letter, Fate.REFUSED, refusals[letter.address]) for letter in letters if letter.address in refusals
+        ActionOutcome(letter, Fate.REFUSED, refusals[letter.address])
+        for letter in letters
+        if letter.address in refusals
     ]
     left = [letter for letter in letters if letter.address not in refusals]
     outcomes += [rerun(box, letter, tell) for letter in left if letter.queue == RUNS]
@@ -31,7 +33,7 @@ def retry(box: Box, letters: Sequence[DeadLetter], tell: Callable[[str], None]) 
     return outcomes
 
 
-def _requeue(box: Box, queue: str, letters: Sequence[DeadLetter]) -> list[Outcome]:
+def _requeue(box: Box, queue: str, letters: Sequence[DeadLetter]) -> list[ActionOutcome]:
     jobs = [(letter.id, letter.score) for letter in letters]
     codes = failed_set.retry(box.redis, box.queue(queue).base, jobs, round(box.now.timestamp() * 1000))
     return [answered(letter, code) for letter, code in zip(letters, codes, strict=True)]

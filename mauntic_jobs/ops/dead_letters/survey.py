@@ -11,7 +11,7 @@ from mauntic_jobs.ops.dead_letters.filter.parser import Where
 from mauntic_jobs.ops.dead_letters.grouping import Group, grouped
 from mauntic_jobs.ops.dead_letters.recipients import about_recipients
 from mauntic_jobs.ops.dead_letters.store import Box, Selection
-from mauntic_jobs.ops.dead_letters.thresholds import Finding, Standing, Thresholds, evaluate
+from mauntic_jobs.ops.dead_letters.thresholds import Breach, QueueStanding, Thresholds, evaluate
 
 # Of one queue, the latest first: a look is taken every minute.
 _MOST_READ = 50_000
@@ -24,8 +24,8 @@ class Look:
     `condition` is the text of the condition on letters, if there was one.
     """
 
-    standings: Sequence[Standing]
-    findings: Sequence[Finding]
+    standings: Sequence[QueueStanding]
+    findings: Sequence[Breach]
     groups: dict[str, list[Group]] = field(default_factory=dict)
     condition: str | None = None
 
@@ -52,7 +52,7 @@ def _kinds(box: Box, queue: str, thresholds: Thresholds, where: Where | None) ->
     return grouped(islice(letters, _MOST_READ), box.now - thresholds.window)
 
 
-def _judged(box: Box, standing: Standing, kinds: Sequence[Group]) -> tuple[Standing, list[Group]]:
+def _judged(box: Box, standing: QueueStanding, kinds: Sequence[Group]) -> tuple[QueueStanding, list[Group]]:
     """Return how a queue stands without the letters about their recipients, and the kinds of the others."""
     known = about_recipients(box, kinds)
     others = [group for group in kinds if (group.queue, group.fingerprint) not in known]
@@ -66,13 +66,13 @@ def _judged(box: Box, standing: Standing, kinds: Sequence[Group]) -> tuple[Stand
     return judged, others
 
 
-def _of_queues(box: Box, thresholds: Thresholds) -> list[Standing]:
+def _of_queues(box: Box, thresholds: Thresholds) -> list[QueueStanding]:
     queues = box.queues()
     counts = count_failed(box.redis, [queue.base for queue in queues], box.now - thresholds.window)
-    return [Standing(queue.name, *count) for queue, count in zip(queues, counts, strict=True)]
+    return [QueueStanding(queue.name, *count) for queue, count in zip(queues, counts, strict=True)]
 
 
-def _of_runs(box: Box, thresholds: Thresholds) -> Standing:
+def _of_runs(box: Box, thresholds: Thresholds) -> QueueStanding:
     runs = failed_runs(box.session, box.settings, None, box.now)
     recent = sum(run.age(box.now) < thresholds.window for run in runs)
-    return Standing(RUNS, len(runs), recent, runs[0].failed_at if runs else None)
+    return QueueStanding(RUNS, len(runs), recent, runs[0].failed_at if runs else None)

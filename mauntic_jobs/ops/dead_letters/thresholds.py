@@ -27,7 +27,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class Standing:
+class QueueStanding:
     """How many dead letters a queue has, how many of them are recent, and when the oldest of them failed.
 
     `recipients` are further letters, which failed because of their recipients; None where that was not looked at.
@@ -41,7 +41,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Breach:
     """A queue that is over a threshold, and a sentence that says by how much."""
 
     queue: str
@@ -49,22 +49,22 @@ class Finding:
     sentence: str
 
 
-def evaluate(standings: Iterable[Standing], thresholds: Thresholds, now: datetime) -> list[Finding]:
+def evaluate(standings: Iterable[QueueStanding], thresholds: Thresholds, now: datetime) -> list[Breach]:
     """Return what is over its threshold; what just reaches it is not."""
     return [finding for standing in standings for finding in _findings(standing, thresholds, now)]
 
 
-def _findings(standing: Standing, limits: Thresholds, now: datetime) -> list[Finding]:
+def _findings(standing: QueueStanding, limits: Thresholds, now: datetime) -> list[Breach]:
     found = []
     if standing.depth > limits.depth:
         letters = "1 dead letter" if standing.depth == 1 else f"{standing.depth:,} dead letters"
         sentence = f"{letters} (limit {limits.depth:,})"
-        found.append(Finding(standing.queue, Measure.DEPTH, sentence))
+        found.append(Breach(standing.queue, Measure.DEPTH, sentence))
     if standing.growth > limits.growth:
         window = format_duration(limits.window)
         sentence = f"{standing.growth:,} new within {window} (limit {limits.growth:,})"
-        found.append(Finding(standing.queue, Measure.GROWTH, sentence))
+        found.append(Breach(standing.queue, Measure.GROWTH, sentence))
     if standing.oldest is not None and now - standing.oldest > limits.age:
         sentence = f"the oldest failed on {standing.oldest:%Y-%m-%d %H:%M} UTC, over {format_duration(limits.age)} ago"
-        found.append(Finding(standing.queue, Measure.AGE, sentence))
+        found.append(Breach(standing.queue, Measure.AGE, sentence))
     return found

@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Severity(StrEnum):
+class FindingSeverity(StrEnum):
     """How bad a finding is, the worst first."""
 
     ERROR = "error"
@@ -19,7 +19,7 @@ class Finding(NamedTuple):
     `area` and `check` say what was looked at.
     """
 
-    severity: Severity
+    severity: FindingSeverity
     what: str
     to_do: str = ""
     area: str = ""
@@ -28,22 +28,22 @@ class Finding(NamedTuple):
 
 def error(what: str, to_do: str) -> Finding:
     """Return a finding that something does not work, or will not."""
-    return Finding(Severity.ERROR, what, to_do)
+    return Finding(FindingSeverity.ERROR, what, to_do)
 
 
 def warning(what: str, to_do: str) -> Finding:
     """Return a finding that something works, and may not be meant."""
-    return Finding(Severity.WARNING, what, to_do)
+    return Finding(FindingSeverity.WARNING, what, to_do)
 
 
 def not_checked(what: str, to_do: str = "") -> Finding:
     """Return that something could not be looked at."""
-    return Finding(Severity.NOT_CHECKED, what, to_do)
+    return Finding(FindingSeverity.NOT_CHECKED, what, to_do)
 
 
 def ok(what: str, hint: str = "") -> Finding:
     """Return that something is as it should be, and perhaps how it could be better."""
-    return Finding(Severity.OK, what, hint)
+    return Finding(FindingSeverity.OK, what, hint)
 
 
 def several(names: list[str], most: int = 3) -> str:

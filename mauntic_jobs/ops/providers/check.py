@@ -29,7 +29,7 @@ _TEXT = "This message was sent to see that messages can be sent."
 
 
 @dataclass(frozen=True)
-class Check:
+class ProviderTrial:
     """What came of trying a provider. `problem` is None if it works; `sent`: a message was accepted by it.
 
     `asked` says what else was asked than to log in.
@@ -61,13 +61,13 @@ def channel_of(address: str) -> str:
 
 async def check_providers(
     settings: Settings, providers: Sequence[ConfiguredProvider], address: str | None = None
-) -> list[Check]:
+) -> list[ProviderTrial]:
     """Log in at each of the providers, and send a message by those of the address's channel, if there is an address."""
     client = HttpClient(timeout=settings.send_timeout.total_seconds())
     made, gate = factories(settings, client), asyncio.Semaphore(_AT_ONCE)
     channel = channel_of(address) if address else None
 
-    async def check(configured: ConfiguredProvider) -> Check:
+    async def check(configured: ConfiguredProvider) -> ProviderTrial:
         async with gate:
             began = time.monotonic()
             wanted = address if configured.channel == channel else None
@@ -75,7 +75,7 @@ async def check_providers(
             if problem is None:
                 problem, asked = await _tried(configured, made.get((configured.channel, configured.type)), wanted)
             sent = problem is None and wanted is not None
-            return Check(configured, problem, sent, time.monotonic() - began, asked)
+            return ProviderTrial(configured, problem, sent, time.monotonic() - began, asked)
 
     try:
         return await asyncio.gather(*(check(each) for each in providers))

@@ -8,8 +8,8 @@ from statistics import median
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
-from mauntic_jobs.ops.status.queues import Kind, QueueStatus
-from mauntic_jobs.ops.status.read import JobStatus, LateEvents, Status
+from mauntic_jobs.ops.status.queues import QueueKind, QueueStatus
+from mauntic_jobs.ops.status.read import InstallationStatus, JobStatus, LateEvents
 from mauntic_jobs.redaction.payloads import masked_text
 from mauntic_jobs.scheduler.overview import MISSED_WITHIN
 
@@ -22,11 +22,15 @@ _ENOUGH_RUNS = 3
 # A larger share of late events is more than the odd slow writer.
 _MANY_LATE = 0.01
 
-_TAKERS = {Kind.DELIVERY: "mauntic-jobs deliver {}", Kind.SCHEDULED: "mauntic-jobs work {}", Kind.JOURNEY: None}
+_TAKERS = {
+    QueueKind.DELIVERY: "mauntic-jobs deliver {}",
+    QueueKind.SCHEDULED: "mauntic-jobs work {}",
+    QueueKind.JOURNEY: None,
+}
 
 
 @dataclass(frozen=True)
-class Finding:
+class StatusFinding:
     """Something to know. `subject` is the job, queue or part that it is about; `urgent`: an operator must act.
 
     `command` shows more, or puts it right; None where no command of ours does.
@@ -38,12 +42,12 @@ class Finding:
     urgent: bool = False
 
 
-def findings(status: Status) -> list[Finding]:
+def findings(status: InstallationStatus) -> list[StatusFinding]:
     """Return what there is to know, what is urgent first; what several jobs or queues share is one finding."""
     jobs, queues = status.jobs or [], status.queues or []
     found = [_of_problem(store, error) for store, error in status.problems.items()]
     if status.loss is not None:
-        found.append(Finding("redis", status.loss.sentence, "mauntic-jobs recover", urgent=True))
+        found.append(StatusFinding("redis", status.loss.sentence, "mauntic-jobs recover", urgent=True))
     found += [_of_alert(alert) for alert in status.alerts or []]
     found += _overdue(jobs, status.at)
     for job in jobs:
@@ -57,34 +61,34 @@ def findings(status: Status) -> list[Finding]:
     return sorted(found, key=lambda each: not each.urgent)
 
 
-def _of_problem(store: str, error: MaunticJobsError) -> Finding:
-    return Finding(store, str(error), "mauntic-jobs doctor", urgent=True)
+def _of_problem(store: str, error: MaunticJobsError) -> StatusFinding:
+    return StatusFinding(store, str(error), "mauntic-jobs doctor", urgent=True)
 
 
-def _of_alert(alert: Row) -> Finding:
+def _of_alert(alert: Row) -> StatusFinding:
     urgent = alert["severity"] in ("error", "critical")
-    return Finding(alert["cause"], alert["summary"], alert["action"], urgent)
+    return StatusFinding(alert["cause"], alert["summary"], alert["action"], urgent)
 
 
-def _overdue(jobs: Sequence[JobStatus], now: datetime) -> Iterator[Finding]:
+def _overdue(jobs: Sequence[JobStatus], now: datetime) -> Iterator[StatusFinding]:
     since = {job.standing.job.name: job.standing.overdue_since for job in jobs if job.standing.overdue_since}
     if since:
         text = f"overdue, for up to {_ago(min(since.values()), now)}: is the clock running?"
-        yield Finding(", ".join(since), text, "mauntic-jobs schedule run", urgent=True)
+        yield StatusFinding(", ".join(since), text, "mauntic-jobs schedule run", urgent=True)
 
 
-def _of_run(job: JobStatus, now: datetime) -> Iterator[Finding]:
+def _of_run(job: JobStatus, now: datetime) -> Iterator[StatusFinding]:
     name, last, result = job.standing.job.name, job.standing.last, job.result
     if last is None:
         return
     command = f"mauntic-jobs runs show {last['run']}"
     if result == "failed":
-        yield Finding(name, f"failed {_ago(last['started_at'], now)} ago: {last['error']}", command, urgent=True)
+        yield StatusFinding(name, f"failed {_ago(last['started_at'], now)} ago: {last['error']}", command, urgent=True)
     elif result in ("partial", "lost"):
-        yield Finding(name, f"{result}: {last['error']}", command)
+        yield StatusFinding(name, f"{result}: {last['error']}", command)
     elif result == "running" and _is_slow(job, last["seconds"]):
         usual = rough(timedelta(seconds=median(job.seconds)))
-        yield Finding(name, f"runs for {_ago(last['started_at'], now)}, and usually takes {usual}", command)
+        yield StatusFinding(name, f"runs for {_ago(last['started_at'], now)}, and usually takes {usual}", command)
 
 
 def _is_slow(job: JobStatus, seconds: float) -> bool:
@@ -92,33 +96,33 @@ def _is_slow(job: JobStatus, seconds: float) -> bool:
     return known and seconds > max(_SLOW * median(job.seconds), _SHORTEST_SLOW_SECONDS)
 
 
-def _of_queue(status: QueueStatus, now: datetime) -> Iterator[Finding]:
+def _of_queue(status: QueueStatus, now: datetime) -> Iterator[StatusFinding]:
     name = status.queue.name
     untaken = status.ready and not status.active and status.waiting_since and now - status.waiting_since > _UNTAKEN
     if untaken and status.waiting_since and not status.is_paused:
         taker = _TAKERS[status.queue.kind]
-        argument = status.queue.purpose if status.queue.kind is Kind.DELIVERY else name
+        argument = status.queue.purpose if status.queue.kind is QueueKind.DELIVERY else name
         text = f"{status.ready:,} waiting for {_ago(status.waiting_since, now)}, and nothing takes them"
         text += "" if taker else ": look at the platform's journey executor"
-        yield Finding(name, text, taker.format(argument) if taker else None, urgent=True)
+        yield StatusFinding(name, text, taker.format(argument) if taker else None, urgent=True)
     if status.is_paused:
-        yield Finding(name, "paused by the platform: nothing is taken until it is resumed there", None)
+        yield StatusFinding(name, "paused by the platform: nothing is taken until it is resumed there", None)
 
 
-def _other_workers(queues: Sequence[QueueStatus]) -> Iterator[Finding]:
+def _other_workers(queues: Sequence[QueueStatus]) -> Iterator[StatusFinding]:
     # Steps of journeys are the platform's to execute.
-    beside = [each for each in queues if each.other_workers and each.queue.kind is not Kind.JOURNEY]
+    beside = [each for each in queues if each.other_workers and each.queue.kind is not QueueKind.JOURNEY]
     meanings = {
-        Kind.DELIVERY: "workers of another program take messages too: if either dies, one may be sent twice",
-        Kind.SCHEDULED: "workers of another program run the job too",
+        QueueKind.DELIVERY: "workers of another program take messages too: if either dies, one may be sent twice",
+        QueueKind.SCHEDULED: "workers of another program run the job too",
     }
     for kind, meaning in meanings.items():
         names = [each.queue.name for each in beside if each.queue.kind is kind]
         if names:
-            yield Finding(", ".join(names), meaning, "mauntic-jobs doctor")
+            yield StatusFinding(", ".join(names), meaning, "mauntic-jobs doctor")
 
 
-def _of_pauses(pauses: Sequence[Row]) -> Iterator[Finding]:
+def _of_pauses(pauses: Sequence[Row]) -> Iterator[StatusFinding]:
     """Yield a finding for each kind of provider and refusal: a host that is down is the same fault for all tenants."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in pauses:
@@ -137,7 +141,7 @@ def _of_pauses(pauses: Sequence[Row]) -> Iterator[Finding]:
             f"{waiting}: {masked_text(rows[0]['reason'])}"
         )
         org = f" --org {organizations[0]}" if len(organizations) == 1 else ""
-        yield Finding("providers", text, f"mauntic-jobs providers check{org} --retry-now", urgent=bool(held))
+        yield StatusFinding("providers", text, f"mauntic-jobs providers check{org} --retry-now", urgent=bool(held))
 
 
 def _several(organizations: Sequence[str]) -> str:
@@ -146,27 +150,27 @@ def _several(organizations: Sequence[str]) -> str:
     return f"{_count(len(organizations), 'organization')} ({', '.join(named)}{others})"
 
 
-def _of_deliveries(status: Status) -> Iterator[Finding]:
+def _of_deliveries(status: InstallationStatus) -> Iterator[StatusFinding]:
     held = [row for row in status.deliveries or [] if row["state"] == "held"]
     if held:
         count, oldest = sum(row["deliveries"] for row in held), min(row["oldest"] for row in held)
         text = f"{count:,} may have been sent or not, for up to {_ago(oldest, status.at)}: a human must decide"
-        yield Finding("deliveries", text, "mauntic-jobs deliveries list --state ambiguous", urgent=True)
+        yield StatusFinding("deliveries", text, "mauntic-jobs deliveries list --state ambiguous", urgent=True)
     deferred = sum(row["deliveries"] for row in status.deliveries or [] if row["state"] == "deferred")
     if deferred:
         text = f"{deferred:,} deferred for want of a provider that works"
-        yield Finding("deliveries", text, "mauntic-jobs deliveries list --state deferred")
+        yield StatusFinding("deliveries", text, "mauntic-jobs deliveries list --state deferred")
     expired = sum(row["deliveries"] for row in status.deliveries or [] if row["state"] == "expired")
     if expired:
         text = f"{expired:,} expired within a day: older than --max-age when their turn came, and not sent"
-        yield Finding("deliveries", text, "mauntic-jobs deliveries list --state expired")
+        yield StatusFinding("deliveries", text, "mauntic-jobs deliveries list --state expired")
 
 
-def _late(late: Sequence[LateEvents]) -> Iterator[Finding]:
+def _late(late: Sequence[LateEvents]) -> Iterator[StatusFinding]:
     many = [each for each in late if each.share >= _MANY_LATE]
     if many:
         text = f"{_count(len(many), 'organization')} with at least 1% of late events: {late_text(many[0])}"
-        yield Finding("late events", text, "mauntic-jobs runs list --job generate-daily-reports")
+        yield StatusFinding("late events", text, "mauntic-jobs runs list --job generate-daily-reports")
 
 
 def late_text(late: LateEvents) -> str:
@@ -174,27 +178,27 @@ def late_text(late: LateEvents) -> str:
     return f"{late.organization} {late.share:.1%} ({late.late:,} of {late.events:,}, up to {late.hours} h late)"
 
 
-def _missed(jobs: Sequence[JobStatus]) -> Iterator[Finding]:
+def _missed(jobs: Sequence[JobStatus]) -> Iterator[StatusFinding]:
     missed = {job.standing.job.name: job.standing.missed for job in jobs if job.standing.missed}
     if missed:
         text = f"slots missed within {MISSED_WITHIN.days} days: {sum(missed.values()):,}"
-        yield Finding(", ".join(missed), text, "mauntic-jobs runs list --status missed")
+        yield StatusFinding(", ".join(missed), text, "mauntic-jobs runs list --status missed")
 
 
-def _clocks(jobs: Sequence[JobStatus]) -> Iterator[Finding]:
+def _clocks(jobs: Sequence[JobStatus]) -> Iterator[StatusFinding]:
     several = [job for job in jobs if len(job.standing.clocks) > 1]
     if several:
         names = sorted({name for job in several for name in job.standing.clocks})
         text = f"a second clock is on: {' and '.join(names)}"
-        yield Finding(", ".join(job.standing.job.name for job in several), text, "mauntic-jobs schedule list")
+        yield StatusFinding(", ".join(job.standing.job.name for job in several), text, "mauntic-jobs schedule list")
 
 
-def _dead_letters(queues: Sequence[QueueStatus], now: datetime) -> Iterator[Finding]:
+def _dead_letters(queues: Sequence[QueueStatus], now: datetime) -> Iterator[StatusFinding]:
     failed = {each.queue.name: each for each in queues if each.failed and each.failed_since}
     if failed:
         oldest = min(each.failed_since for each in failed.values() if each.failed_since)
         text = f"dead letters: {sum(each.failed for each in failed.values()):,}, the oldest {_ago(oldest, now)} old"
-        yield Finding(", ".join(failed), text, "mauntic-jobs dlq list")
+        yield StatusFinding(", ".join(failed), text, "mauntic-jobs dlq list")
 
 
 def _ago(instant: datetime, now: datetime) -> str:

@@ -20,7 +20,7 @@ _EXECUTE_STEP = "journey:execute-step"
 _MINUTE = timedelta(minutes=1)
 
 
-class Kind(StrEnum):
+class QueueKind(StrEnum):
     """Who puts jobs on a queue, and so who takes them."""
 
     DELIVERY = "delivery"
@@ -29,12 +29,12 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Queue:
+class QueueState:
     """A BullMQ queue: the prefix of its keys, its name, and the channel or scheduled job that it is for."""
 
     prefix: str
     name: str
-    kind: Kind
+    kind: QueueKind
     purpose: str
 
     @property
@@ -52,7 +52,7 @@ class QueueStatus:
     `other_workers` is how many connections BullMQ workers of other programs have there, None if the server hides them.
     """
 
-    queue: Queue
+    queue: QueueState
     waiting: int
     paused: int
     prioritized: int
@@ -78,18 +78,18 @@ class QueueStatus:
         return not (self.ready or self.active or self.delayed or self.failed or self.completed_last_minute)
 
 
-def platform_queues(settings: Settings, jobs: Iterable[Job[Any]]) -> list[Queue]:
+def platform_queues(settings: Settings, jobs: Iterable[Job[Any]]) -> list[QueueState]:
     """Return the queues of the platform: of deliveries, of journeys, and of the scheduled jobs."""
     queues = []
     for channel in CHANNELS:
         prefix, _, name = base_of(settings, channel).partition(":")
-        queues.append(Queue(prefix, name, Kind.DELIVERY, channel))
-    queues.append(Queue(settings.queue_prefix, _EXECUTE_STEP, Kind.JOURNEY, "journeys"))
-    queues += [Queue(settings.queue_prefix, job.queue, Kind.SCHEDULED, job.name) for job in jobs]
+        queues.append(QueueState(prefix, name, QueueKind.DELIVERY, channel))
+    queues.append(QueueState(settings.queue_prefix, _EXECUTE_STEP, QueueKind.JOURNEY, "journeys"))
+    queues += [QueueState(settings.queue_prefix, job.queue, QueueKind.SCHEDULED, job.name) for job in jobs]
     return queues
 
 
-def read_queues(redis: RedisScripts, queues: Sequence[Queue], now: datetime) -> list[QueueStatus]:
+def read_queues(redis: RedisScripts, queues: Sequence[QueueState], now: datetime) -> list[QueueStatus]:
     """Return how the queues stand at `now`. Raises what the store raises."""
     calls = [_calls(queue.base, now) for queue in queues]
     answers = iter(redis.commands(call for each in calls for call in each))
@@ -147,7 +147,7 @@ def _ready_since(fields: Sequence[bytes | None]) -> datetime | None:
 
 
 def _status(
-    queue: Queue, answers: Sequence[Any], waiting_since: datetime | None, other_workers: int | None
+    queue: QueueState, answers: Sequence[Any], waiting_since: datetime | None, other_workers: int | None
 ) -> QueueStatus:
     waiting, paused, prioritized, active, delayed, failed, completed, done, lost, is_paused, oldest, *_ = answers
     return QueueStatus(

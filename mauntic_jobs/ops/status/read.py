@@ -86,7 +86,7 @@ class LateEvents:
 
 
 @dataclass
-class Status:
+class InstallationStatus:
     """How everything stands at `at`. What could not be read is None, and `problems` say why, by store.
 
     `deliveries` are rows of `channel`, `state`, `deliveries`, `oldest` and `next`; `domains` are those near their
@@ -108,18 +108,18 @@ class Status:
     reading: str = "postgres"
 
 
-def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> Status:
+def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> InstallationStatus:
     """Read how everything stands at `now`, aware, in UTC. Writes nothing.
 
     A store that cannot be read is a problem of the result, and leaves the other's half. Without a Redis in the settings
     there are no queues, and that is no problem. Raises ConfigurationError if there is no database in them.
     """
-    status = Status(now)
+    status = InstallationStatus(now)
     fill_status(status, settings, jobs)
     return status
 
 
-def fill_status(status: Status, settings: Settings, jobs: Sequence[Job[Any]]) -> None:
+def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[Job[Any]]) -> None:
     """Read into `status` how everything stands at its time, part by part, as `read_status` does."""
     now, marker = status.at, None
     try:

@@ -41,7 +41,7 @@ class Limits:
     work_mem: str | None = None
 
 
-class Wire(NamedTuple):
+class ConnectionWire(NamedTuple):
     """How a connection is made: to which host, encrypted or not, with what `sslmode`.
 
     `backend` is the server process as it was named when the connection was opened; a pooler names one of its own.
@@ -70,11 +70,11 @@ class Session:
         return self._connection.info.server_version
 
     @property
-    def wire(self) -> Wire:
+    def wire(self) -> ConnectionWire:
         """How the connection is made."""
         info = self._connection.info
         mode = info.get_parameters().get("sslmode", "prefer")
-        return Wire(info.host, self._connection.pgconn.ssl_in_use, mode, info.backend_pid)
+        return ConnectionWire(info.host, self._connection.pgconn.ssl_in_use, mode, info.backend_pid)
 
     def execute(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> int:
         """Execute one statement with named parameters and return how many rows it affected."""

@@ -13,7 +13,7 @@ import pytest
 
 from mauntic_jobs.delivery.process import supervisor as family
 from mauntic_jobs.delivery.process.report_pipe import ReportReceiver, ReportSender
-from mauntic_jobs.delivery.process.supervisor import Report, tell_parent
+from mauntic_jobs.delivery.process.supervisor import ChildReport, tell_parent
 from mauntic_jobs.delivery.process.worker_process import Engine
 from mauntic_jobs.delivery.stats import ChannelStats
 
@@ -91,7 +91,7 @@ def test_a_child_works_on_while_its_parent_does_not_read_and_its_last_lines_are_
         while not (reports := _received(receiver)):  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert before
-        assert isinstance(reports[-1], Report)
+        assert isinstance(reports[-1], ChildReport)
         assert any("the last line" in report.said for report in reports)
         reporting.cancel()
         await asyncio.gather(reporting, return_exceptions=True)

@@ -11,10 +11,10 @@ import pytest
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.checks import alerts, encryption as secrecy, files, fly, postgres, redis
-from mauntic_jobs.ops.doctor.finding import Finding, Severity, ok
+from mauntic_jobs.ops.doctor.finding import Finding, FindingSeverity, ok
 from mauntic_jobs.ops.doctor.run_checks import CHECKS, examine
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.postgres.session import Wire
+from mauntic_jobs.stores.postgres.session import ConnectionWire
 from mauntic_jobs.timekeeping import clock
 
 
@@ -22,7 +22,7 @@ def _site(settings: Settings, ahead: timedelta = timedelta()) -> Site:
     return Site(settings, [], lambda: clock.now() + ahead)
 
 
-def _look(look: Any, site: Site) -> tuple[Severity, str]:
+def _look(look: Any, site: Site) -> tuple[FindingSeverity, str]:
     (finding,) = look(site)
     return finding.severity, finding.what
 
@@ -40,10 +40,10 @@ def test_a_service_that_hangs_is_an_error_and_is_not_asked_again() -> None:
     found = list(examine(_site(Settings()), checks, seconds=0.05))
     never.set()
     assert [(each.check, each.severity, each.what) for each in found] == [
-        ("first", Severity.ERROR, "Redis gave no answer within 0.05 s"),
-        ("second", Severity.NOT_CHECKED, "Redis was not reached"),
-        ("hanging", Severity.NOT_CHECKED, "no answer within 0.05 s"),
-        ("third", Severity.OK, "done"),
+        ("first", FindingSeverity.ERROR, "Redis gave no answer within 0.05 s"),
+        ("second", FindingSeverity.NOT_CHECKED, "Redis was not reached"),
+        ("hanging", FindingSeverity.NOT_CHECKED, "no answer within 0.05 s"),
+        ("third", FindingSeverity.OK, "done"),
     ]
     assert len(asked) == 2
 
@@ -54,29 +54,29 @@ def test_a_check_that_fails_keeps_no_other_from_being_made_and_tells_no_secret()
 
     found = list(examine(_site(Settings()), [Check("a", "b", fail), Check("c", "d", lambda _: [ok("done")])]))
     assert [(each.severity, each.what) for each in found] == [
-        (Severity.NOT_CHECKED, "the check failed: KeyError"),
-        (Severity.OK, "done"),
+        (FindingSeverity.NOT_CHECKED, "the check failed: KeyError"),
+        (FindingSeverity.OK, "done"),
     ]
 
 
 @pytest.mark.parametrize(
     ("ahead", "severity", "words"),
     [
-        (timedelta(), Severity.OK, "agree"),
-        (timedelta(seconds=30), Severity.WARNING, "30 s ahead of that of"),
-        (timedelta(seconds=-30), Severity.WARNING, "s behind that of"),
-        (timedelta(hours=1), Severity.ERROR, "3,600 s ahead of that of"),
-        (timedelta(hours=-1), Severity.ERROR, "s behind that of"),
+        (timedelta(), FindingSeverity.OK, "agree"),
+        (timedelta(seconds=30), FindingSeverity.WARNING, "30 s ahead of that of"),
+        (timedelta(seconds=-30), FindingSeverity.WARNING, "s behind that of"),
+        (timedelta(hours=1), FindingSeverity.ERROR, "3,600 s ahead of that of"),
+        (timedelta(hours=-1), FindingSeverity.ERROR, "s behind that of"),
     ],
 )
 def test_clocks_are_compared(
-    settings: Settings, servers: Any, ahead: timedelta, severity: Severity, words: str
+    settings: Settings, servers: Any, ahead: timedelta, severity: FindingSeverity, words: str
 ) -> None:
     both = Settings(**{**settings.model_dump(), "redis_url": servers.redis_url})
     clocks = ("connection", "clock")
     checks = [postgres.CONNECTION, *postgres.CHECKS, redis.CONNECTION, *redis.CHECKS]
     found = list(examine(_site(both, ahead), [each for each in checks if each.name in clocks]))
-    assert [each.severity for each in found] == [Severity.OK, severity] * 2
+    assert [each.severity for each in found] == [FindingSeverity.OK, severity] * 2
     assert [words in each.what for each in found if each.check == "clock"] == [True, True]
 
 
@@ -90,14 +90,24 @@ def test_a_pooler_is_noticed(settings: Settings, request: pytest.FixtureRequest)
 @pytest.mark.parametrize(
     ("wire", "severity", "words"),
     [
-        (Wire("db.example.com", True, "verify-full", 1), Severity.OK, "known by its certificate"),
-        (Wire("db.example.com", True, "require", 1), Severity.OK, "not asked who it is (sslmode=require)"),
-        (Wire("db.example.com", False, "prefer", 1), Severity.WARNING, "db.example.com is not encrypted"),
-        (Wire("127.0.0.1", False, "prefer", 1), Severity.OK, "does not leave this machine"),
-        (Wire("/run/postgresql", False, "prefer", 1), Severity.OK, "does not leave this machine"),
+        (ConnectionWire("db.example.com", True, "verify-full", 1), FindingSeverity.OK, "known by its certificate"),
+        (
+            ConnectionWire("db.example.com", True, "require", 1),
+            FindingSeverity.OK,
+            "not asked who it is (sslmode=require)",
+        ),
+        (
+            ConnectionWire("db.example.com", False, "prefer", 1),
+            FindingSeverity.WARNING,
+            "db.example.com is not encrypted",
+        ),
+        (ConnectionWire("127.0.0.1", False, "prefer", 1), FindingSeverity.OK, "does not leave this machine"),
+        (ConnectionWire("/run/postgresql", False, "prefer", 1), FindingSeverity.OK, "does not leave this machine"),
     ],
 )
-def test_a_connection_to_postgres_that_can_be_overheard_is_named(wire: Wire, severity: Severity, words: str) -> None:
+def test_a_connection_to_postgres_that_can_be_overheard_is_named(
+    wire: ConnectionWire, severity: FindingSeverity, words: str
+) -> None:
     class Connected:
         def __init__(self) -> None:
             self.wire = wire
@@ -111,14 +121,14 @@ def test_a_connection_to_postgres_that_can_be_overheard_is_named(wire: Wire, sev
 @pytest.mark.parametrize(
     ("url", "severity", "words"),
     [
-        ("rediss://redis.example.com/0", Severity.OK, "known by its certificate"),
-        ("rediss://redis.example.com/0?ssl_cert_reqs=none", Severity.WARNING, "not asked who it is"),
-        ("redis://redis.example.com/0", Severity.WARNING, "redis.example.com is not encrypted"),
-        ("redis://localhost/0", Severity.OK, "does not leave this machine"),
-        ("unix:///run/redis.sock", Severity.OK, "does not leave this machine"),
+        ("rediss://redis.example.com/0", FindingSeverity.OK, "known by its certificate"),
+        ("rediss://redis.example.com/0?ssl_cert_reqs=none", FindingSeverity.WARNING, "not asked who it is"),
+        ("redis://redis.example.com/0", FindingSeverity.WARNING, "redis.example.com is not encrypted"),
+        ("redis://localhost/0", FindingSeverity.OK, "does not leave this machine"),
+        ("unix:///run/redis.sock", FindingSeverity.OK, "does not leave this machine"),
     ],
 )
-def test_a_connection_to_redis_that_can_be_overheard_is_named(url: str, severity: Severity, words: str) -> None:
+def test_a_connection_to_redis_that_can_be_overheard_is_named(url: str, severity: FindingSeverity, words: str) -> None:
     found, what = _look(secrecy.REDIS.look, _site(Settings(redis_url=url)))
     assert (found, words in what) == (severity, True)
 
@@ -126,17 +136,22 @@ def test_a_connection_to_redis_that_can_be_overheard_is_named(url: str, severity
 @pytest.mark.parametrize(
     ("check", "told", "severity", "words"),
     [
-        ("version", {"redis_version": "4.0.14"}, Severity.ERROR, "BullMQ needs 5.0"),
-        ("version", {"redis_version": "6.0.16"}, Severity.WARNING, "BullMQ recommends 6.2"),
-        ("version", {"redis_version": "7.2.4", "valkey_version": "9.0.1"}, Severity.OK, "Valkey 9.0.1"),
-        ("eviction", {}, Severity.NOT_CHECKED, "cannot be read"),
-        ("memory", {"used_memory": 85, "maxmemory": 100}, Severity.WARNING, "85% of its memory"),
-        ("memory", {"used_memory": 85, "maxmemory": 0}, Severity.OK, "no limit"),
-        ("persistence", {"aof_enabled": 1, "aof_last_write_status": "err"}, Severity.ERROR, "aof_last_write_status"),
+        ("version", {"redis_version": "4.0.14"}, FindingSeverity.ERROR, "BullMQ needs 5.0"),
+        ("version", {"redis_version": "6.0.16"}, FindingSeverity.WARNING, "BullMQ recommends 6.2"),
+        ("version", {"redis_version": "7.2.4", "valkey_version": "9.0.1"}, FindingSeverity.OK, "Valkey 9.0.1"),
+        ("eviction", {}, FindingSeverity.NOT_CHECKED, "cannot be read"),
+        ("memory", {"used_memory": 85, "maxmemory": 100}, FindingSeverity.WARNING, "85% of its memory"),
+        ("memory", {"used_memory": 85, "maxmemory": 0}, FindingSeverity.OK, "no limit"),
+        (
+            "persistence",
+            {"aof_enabled": 1, "aof_last_write_status": "err"},
+            FindingSeverity.ERROR,
+            "aof_last_write_status",
+        ),
     ],
 )
 def test_what_another_redis_tells_of_itself_is_judged(
-    check: str, told: dict[str, Any], severity: Severity, words: str
+    check: str, told: dict[str, Any], severity: FindingSeverity, words: str
 ) -> None:
     class Telling:
         def command(self, *_: str) -> dict[str, Any]:
@@ -151,24 +166,24 @@ def test_what_another_redis_tells_of_itself_is_judged(
 
 def test_a_database_without_the_platform_is_two_errors(empty_database: Settings) -> None:
     found = list(examine(_site(empty_database), [each for each in CHECKS if each.needs is Service.POSTGRES]))
-    errors = {each.check: each.what for each in found if each.severity is Severity.ERROR}
+    errors = {each.check: each.what for each in found if each.severity is FindingSeverity.ERROR}
     assert set(errors) == {"platform", "migrations"}
     assert (
         "analytics.campaign_daily_stats, analytics.contact_activity, analytics.event_aggregates and 10"
         in errors["platform"]
     )
-    assert {each.what for each in found if each.severity is Severity.NOT_CHECKED and each.area == "providers"} == {
-        "not there: delivery.provider_configs"
-    }
+    assert {
+        each.what for each in found if each.severity is FindingSeverity.NOT_CHECKED and each.area == "providers"
+    } == {"not there: delivery.provider_configs"}
 
 
 def test_a_channel_of_alerts_that_needs_apprise_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     site = _site(Settings.model_validate({"alerts": [{"type": "apprise", "url": "json://example.com"}]}))
     (check,) = alerts.CHECKS
     monkeypatch.setattr(alerts, "find_spec", lambda _: None)
-    assert _look(check.look, site) == (Severity.ERROR, "a channel needs Apprise, which is not installed")
+    assert _look(check.look, site) == (FindingSeverity.ERROR, "a channel needs Apprise, which is not installed")
     monkeypatch.setattr(alerts, "find_spec", lambda _: object())
-    assert _look(check.look, site) == (Severity.OK, "1 channel may be told")
+    assert _look(check.look, site) == (FindingSeverity.OK, "1 channel may be told")
 
 
 def test_an_app_may_have_options_and_an_order_of_its_own(tmp_path: Path) -> None:
@@ -178,7 +193,7 @@ def test_an_app_may_have_options_and_an_order_of_its_own(tmp_path: Path) -> None
         f"app = 'other'\nkill_timeout = '3m'\n[processes]\nworker = '{command}'\n"
     )
     (found,) = examine(Site(Settings(), jobs, clock.now, fly=tmp_path), fly.CHECKS)
-    assert found.severity is Severity.OK
+    assert found.severity is FindingSeverity.OK
 
 
 def test_what_a_line_of_a_file_holds_is_not_repeated(tmp_path: Path) -> None:
@@ -187,7 +202,7 @@ def test_what_a_line_of_a_file_holds_is_not_repeated(tmp_path: Path) -> None:
     )
     site = Site(Settings(), [], clock.now, fly=tmp_path)
     (found,) = examine(site, fly.CHECKS)
-    assert (found.severity, "hunter2" in str(found)) == (Severity.ERROR, False)
+    assert (found.severity, "hunter2" in str(found)) == (FindingSeverity.ERROR, False)
     assert "work --database-url postgresql://jobs:***@db.example.com/x" in found.what
 
 
@@ -216,8 +231,8 @@ def test_a_file_with_secrets_is_for_few(
     (check,) = files.CHECKS
     (finding,) = check.look(Site(Settings(), [], clock.now))
     if names is None:
-        assert finding.severity is Severity.OK
+        assert finding.severity is FindingSeverity.OK
     else:
-        assert (finding.severity, finding.to_do) == (Severity.WARNING, f"chmod o= {file}")
+        assert (finding.severity, finding.to_do) == (FindingSeverity.WARNING, f"chmod o= {file}")
         assert f"(mode {mode:04o}), which holds {names}" in finding.what
         assert "hunter2" not in finding.what

@@ -19,7 +19,7 @@ from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.ops.status.metrics import PARTS, families
-from mauntic_jobs.ops.status.read import Status
+from mauntic_jobs.ops.status.read import InstallationStatus
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
 from mauntic_jobs.stores.redis.client import open_redis
@@ -57,7 +57,7 @@ def _exposed() -> set[str]:
     stats.exchange("email", "ses", Outcome(Verdict.PERMANENT, blame=Blame.MAILBOX), 0.1)
     stats.queue["waiting"] = 1
     delivered = {name for name, _ in samples(exposition(delivery_families({"email": stats})).decode())}
-    return delivered | {family.name for family in families(Status(clock.now()), PARTS)}
+    return delivered | {family.name for family in families(InstallationStatus(clock.now()), PARTS)}
 
 
 def _used(text: str) -> set[str]:
@@ -256,7 +256,10 @@ def test_the_rules_name_commands() -> None:
 def test_the_names_are_as_prometheus_wants_them(promtool: str) -> None:
     stats = ChannelStats()
     stats.exchange("email", "ses", Outcome(Verdict.PERMANENT, blame=Blame.MAILBOX), 0.1)
-    for text in (exposition(families(Status(clock.now()), PARTS)), exposition(delivery_families({"email": stats}))):
+    for text in (
+        exposition(families(InstallationStatus(clock.now()), PARTS)),
+        exposition(delivery_families({"email": stats})),
+    ):
         checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 

@@ -20,7 +20,7 @@ from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.status.findings import findings
-from mauntic_jobs.ops.status.read import Status, read_status
+from mauntic_jobs.ops.status.read import InstallationStatus, read_status
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
@@ -112,7 +112,7 @@ class Platform:
             at=self.now,
         )
 
-    def look(self) -> Status:
+    def look(self) -> InstallationStatus:
         return read_status(self.settings, list(JOBS.values()), self.now)
 
     def found(self) -> dict[str, bool]:
@@ -131,7 +131,7 @@ def platform(direct_settings: Settings, servers: Servers) -> Platform:
     return Platform(direct_settings, servers.redis_url)
 
 
-def lines(status: Status, width: int) -> list[str]:
+def lines(status: InstallationStatus, width: int) -> list[str]:
     console = Console(width=width, color_system=None, highlight=False)
     with console.capture() as capture:
         console.print(screen(status, width))
@@ -242,7 +242,7 @@ def test_a_store_that_is_away_leaves_the_others_half(platform: Platform, store: 
 
 def test_half_a_screen_says_what_is_missing() -> None:
     error = UnavailableError("Cannot reach Postgres.")
-    shown = "\n".join(lines(Status(clock.now(), queues=[], problems={"postgres": error}), 80))
+    shown = "\n".join(lines(InstallationStatus(clock.now(), queues=[], problems={"postgres": error}), 80))
     assert "1 to act on" in shown
     assert "! postgres: Cannot reach Postgres.\n    mauntic-jobs doctor" in shown
     assert ("delivery" in shown, "history" in shown) == (False, False)

@@ -17,7 +17,7 @@ from mauntic_jobs.delivery.render.renderer import ContentError
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, hide
 from mauntic_jobs.delivery.sending.providers.google_token import TOKEN_URL, AccessTokens, ServiceAccount
-from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, HttpClient, Request, common_outcome
+from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, HttpClient, HttpRequest, common_outcome
 from mauntic_jobs.delivery.sending.providers.http_adapter import HttpProvider
 from mauntic_jobs.timekeeping import clock
 
@@ -82,25 +82,25 @@ class FcmProvider(HttpProvider):
         outcome = self._judged(answer)
         return replace(outcome, reason=hide(outcome.reason, (*self._secrets, _token(request), message.token)))
 
-    async def _exchange(self, message: Push) -> tuple[Request, Answer]:
+    async def _exchange(self, message: Push) -> tuple[HttpRequest, Answer]:
         request = await self._request(message)
         return request, await self._exchanges.make(request)
 
-    async def _request(self, message: Push) -> Request:
+    async def _request(self, message: Push) -> HttpRequest:
         return await self._authorized({"message": _fields(message, self._ttl)})
 
-    async def _check(self) -> Request:
+    async def _check(self) -> HttpRequest:
         # It is judged as a message would be, and not sent.
         return await self._authorized({"message": {"topic": _CHECK_TOPIC}, "validateOnly": True})
 
-    async def _authorized(self, body: dict[str, Any]) -> Request:
+    async def _authorized(self, body: dict[str, Any]) -> HttpRequest:
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         headers = {
             "authorization": f"{_SCHEME}{await self._tokens.get()}",
             "content-type": "application/json",
             "accept": "application/json",
         }
-        return Request(self._url, headers, content)
+        return HttpRequest(self._url, headers, content)
 
     def _judged(self, answer: Answer) -> Outcome:
         said = self._said(answer)
@@ -178,7 +178,7 @@ def _ttl(config: ProviderConfig) -> int:
     return int(text)
 
 
-def _token(request: Request) -> str:
+def _token(request: HttpRequest) -> str:
     return request.headers["authorization"].removeprefix(_SCHEME)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from mauntic_jobs.delivery.sending.outcome import Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, hide
-from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, Exchanges, Request, common_outcome
+from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, Exchanges, HttpRequest, common_outcome
 from mauntic_jobs.timekeeping import clock
 
 TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
@@ -105,7 +105,7 @@ class AccessTokens:
         content = urlencode({"grant_type": _GRANT, "assertion": self._account.assertion(self._scope)}).encode()
         headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
         try:
-            answer = await self._exchanges.make(Request(self._url, headers, content))
+            answer = await self._exchanges.make(HttpRequest(self._url, headers, content))
         except ExchangeError as error:
             # However far that came, the message has not been sent.
             return ExchangeError(Verdict.PROVIDER, f"Google gives no access: {error}")

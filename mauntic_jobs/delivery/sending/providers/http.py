@@ -36,7 +36,7 @@ class ExchangeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """What is asked of a provider. `url` is whole; `headers` hold credentials, and are not shown."""
 
     url: str
@@ -120,7 +120,7 @@ class Exchanges:
         self._tasks: set[asyncio.Task[Answer]] = set()
         self._aborted = False
 
-    async def make(self, request: Request) -> Answer:
+    async def make(self, request: HttpRequest) -> Answer:
         """Return the answer. Raises ExchangeError."""
         exchange = _Exchange(self._wire, self._timeout, request)
         if self._aborted:
@@ -165,7 +165,7 @@ class Exchanges:
 class _Exchange:
     """A request on its way. The last byte is held back until all others are written, so that it marks the point."""
 
-    def __init__(self, wire: httpx2.AsyncClient, timeout: float, request: Request) -> None:
+    def __init__(self, wire: httpx2.AsyncClient, timeout: float, request: HttpRequest) -> None:
         self._wire = wire
         self._timeout = timeout
         self._request = request

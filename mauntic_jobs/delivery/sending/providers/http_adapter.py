@@ -6,7 +6,7 @@ from typing import Any
 
 from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, hide
-from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, Exchanges, HttpClient, Request
+from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, Exchanges, HttpClient, HttpRequest
 
 
 class HttpProvider(ABC):
@@ -46,7 +46,7 @@ class HttpProvider(ABC):
         return replace(outcome, reason=hide(outcome.reason, (*self._secrets, login)))
 
     @abstractmethod
-    async def _request(self, message: Any) -> Request:
+    async def _request(self, message: Any) -> HttpRequest:
         """Return the request that sends a message."""
 
     @abstractmethod
@@ -54,7 +54,7 @@ class HttpProvider(ABC):
         """Return what an answer to it means."""
 
     @abstractmethod
-    async def _check(self) -> Request:
+    async def _check(self) -> HttpRequest:
         """Return a request that only the owner of the credentials may make."""
 
     def _checked(self, answer: Answer) -> Outcome:

@@ -11,7 +11,7 @@ from mauntic_jobs.delivery.render.headers import one_line
 from mauntic_jobs.delivery.render.mime import Email, headers_of
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
-from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient, Request, accepted, common_outcome
+from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient, HttpRequest, accepted, common_outcome
 from mauntic_jobs.delivery.sending.providers.http_adapter import HttpProvider
 
 API = "https://api.postmarkapp.com"
@@ -40,7 +40,7 @@ class PostmarkProvider(HttpProvider):
             "content-type": "application/json",
         }
 
-    async def _request(self, message: Email) -> Request:
+    async def _request(self, message: Email) -> HttpRequest:
         fields: dict[str, Any] = {
             "From": one_line(str(message.sender)),
             "To": message.recipient.spec,
@@ -57,7 +57,7 @@ class PostmarkProvider(HttpProvider):
             ],
         }
         content = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
-        return Request(f"{self._base}/email", self._headers, content)
+        return HttpRequest(f"{self._base}/email", self._headers, content)
 
     def _judged(self, answer: Answer) -> Outcome:
         fields = answer.fields()
@@ -74,8 +74,8 @@ class PostmarkProvider(HttpProvider):
         reject = _REJECTED.get(code) if isinstance(code, int) else None
         return Outcome(Verdict.PERMANENT if reject else Verdict.PROVIDER, reason, reject=reject)
 
-    async def _check(self) -> Request:
-        return Request(f"{self._base}/server", self._headers, method="GET")
+    async def _check(self) -> HttpRequest:
+        return HttpRequest(f"{self._base}/server", self._headers, method="GET")
 
     def _checked(self, answer: Answer) -> Outcome:
         if answer.is_success and answer.fields().get("DeliveryType") == "Sandbox":

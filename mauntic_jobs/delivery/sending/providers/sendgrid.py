@@ -15,7 +15,7 @@ from mauntic_jobs.delivery.render.headers import one_line
 from mauntic_jobs.delivery.render.mime import Email, headers_of
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
-from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient, Request, accepted, common_outcome
+from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient, HttpRequest, accepted, common_outcome
 from mauntic_jobs.delivery.sending.providers.http_adapter import HttpProvider
 from mauntic_jobs.timekeeping import clock
 
@@ -40,7 +40,7 @@ class SendGridProvider(HttpProvider):
             "content-type": "application/json",
         }
 
-    async def _request(self, message: Email) -> Request:
+    async def _request(self, message: Email) -> HttpRequest:
         # Plain text comes first, and none may be empty.
         parts = {"text/plain": message.text, "text/html": message.html}
         arguments = {name: each for name, each in message.tags.items() if len(each.encode()) <= _LONGEST_ARGUMENT_BYTES}
@@ -53,7 +53,7 @@ class SendGridProvider(HttpProvider):
             "headers": {**dict(headers_of(message)), "Message-ID": message.message_id},
             "custom_args": arguments,
         }
-        return Request(f"{self._base}/v3/mail/send", self._headers, json.dumps(fields).encode())
+        return HttpRequest(f"{self._base}/v3/mail/send", self._headers, json.dumps(fields).encode())
 
     def _judged(self, answer: Answer) -> Outcome:
         if answer.is_success:
@@ -66,8 +66,8 @@ class SendGridProvider(HttpProvider):
         reason, reject = f"{answer.status} {said}".strip(), _reject(answer)
         return Outcome(Verdict.PERMANENT if reject else Verdict.PROVIDER, reason, reject=reject)
 
-    async def _check(self) -> Request:
-        return Request(f"{self._base}/v3/scopes", self._headers, method="GET")
+    async def _check(self) -> HttpRequest:
+        return HttpRequest(f"{self._base}/v3/scopes", self._headers, method="GET")
 
     def _checked(self, answer: Answer) -> Outcome:
         scopes = answer.fields().get("scopes")

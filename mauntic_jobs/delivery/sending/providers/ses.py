@@ -16,7 +16,7 @@ from mauntic_jobs.delivery.render.mime import Email, build
 from mauntic_jobs.delivery.render.renderer import ContentError
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError
-from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient, Request, accepted, common_outcome
+from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient, HttpRequest, accepted, common_outcome
 from mauntic_jobs.delivery.sending.providers.http_adapter import HttpProvider
 from mauntic_jobs.timekeeping import clock
 
@@ -57,7 +57,7 @@ class SesProvider(HttpProvider):
         self._auth = SigV4Auth(credentials, "ses", region)
         self._configuration_set = config.text("configurationSet")
 
-    async def _request(self, message: Email) -> Request:
+    async def _request(self, message: Email) -> HttpRequest:
         mime = build(message, eight_bit=False)
         if mime.needs_smtputf8:
             raise ContentError("SES takes only addresses whose part before the @ is ASCII")
@@ -91,7 +91,7 @@ class SesProvider(HttpProvider):
         verdict = Verdict.PERMANENT if reject else Verdict.PROVIDER
         return Outcome(verdict, f"{answer.status} {said}".strip(), reject=reject)
 
-    async def _check(self) -> Request:
+    async def _check(self) -> HttpRequest:
         return self._signed("GET", "/v2/email/account", b"")
 
     def _checked(self, answer: Answer) -> Outcome:
@@ -110,13 +110,13 @@ class SesProvider(HttpProvider):
         message = fields.get("message") or fields.get("Message") or ""
         return f"{_name(answer)}: {message}" if message else _name(answer)
 
-    def _signed(self, method: str, path: str, content: bytes) -> Request:
+    def _signed(self, method: str, path: str, content: bytes) -> HttpRequest:
         from botocore.awsrequest import AWSRequest
 
         url = f"{self._base}{path}"
         request = AWSRequest(method, url, {"content-type": "application/json"}, content)
         self._auth.add_auth(request)
-        return Request(url, dict(request.headers.items()), content, method)
+        return HttpRequest(url, dict(request.headers.items()), content, method)
 
 
 def tag_of(text: str) -> str:

@@ -12,7 +12,7 @@ from mauntic_jobs.delivery.render.renderer import WritingError
 from mauntic_jobs.delivery.render.sms import Sms, sender_of
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, hide
-from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, HttpClient, Request, common_outcome
+from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, HttpClient, HttpRequest, common_outcome
 from mauntic_jobs.delivery.sending.providers.http_adapter import HttpProvider
 from mauntic_jobs.timekeeping import clock
 
@@ -101,7 +101,7 @@ class TwilioProvider(HttpProvider):
             return Outcome(Verdict.PERMANENT, reason, reject=RejectReason.INVALID)
         return replace(outcome, reason=reason)
 
-    async def _request(self, message: Sms) -> Request:
+    async def _request(self, message: Sms) -> HttpRequest:
         fields = {"To": message.recipient, "Body": message.text}
         if message.sender:
             fields["From"] = message.sender
@@ -110,7 +110,7 @@ class TwilioProvider(HttpProvider):
         else:
             fields["From"] = self.sender or ""
         headers = {**self._headers, "content-type": "application/x-www-form-urlencoded"}
-        return Request(f"{self._account}/Messages.json", headers, urlencode(fields).encode())
+        return HttpRequest(f"{self._account}/Messages.json", headers, urlencode(fields).encode())
 
     def _judged(self, answer: Answer) -> Outcome:
         fields, said = answer.fields(), f"{answer.status} {self._said(answer)}".strip()
@@ -127,8 +127,8 @@ class TwilioProvider(HttpProvider):
             return Outcome(Verdict.PROVIDER, said)
         return known or Outcome(Verdict.PERMANENT, said, reject=RejectReason.OTHER)
 
-    async def _check(self) -> Request:
-        return Request(f"{self._account}.json", self._headers, method="GET")
+    async def _check(self) -> HttpRequest:
+        return HttpRequest(f"{self._account}.json", self._headers, method="GET")
 
     def _checked(self, answer: Answer) -> Outcome:
         status = answer.fields().get("status")

@@ -11,7 +11,7 @@ from mauntic_jobs.delivery.sending.allowed_networks import Network
 from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.sending.smtp.commands import commands
 from mauntic_jobs.delivery.sending.smtp.login import Ended, Features, SmtpServer, connect, log_on
-from mauntic_jobs.delivery.sending.smtp.verdicts import Stage, is_about_session, queue_id_of, refusal
+from mauntic_jobs.delivery.sending.smtp.verdicts import SmtpStage, is_about_session, queue_id_of, refusal
 from mauntic_jobs.delivery.sending.smtp.wire import OK, SHUTTING_DOWN, LostError, NotSmtpError, Reply, Wire
 
 _GO_ON = range(300, 400)
@@ -19,7 +19,7 @@ _GO_ON = range(300, 400)
 _SMALL = 64 * 1024
 # Postfix pauses before each answer after ten errors in a row, and one refused message is three of them.
 _MAX_REFUSALS = 3
-_ENVELOPE = (Stage.SENDER, Stage.RECIPIENT, Stage.DATA)
+_ENVELOPE = (SmtpStage.SENDER, SmtpStage.RECIPIENT, SmtpStage.DATA)
 
 
 class SmtpConnection:
@@ -90,7 +90,7 @@ class SmtpConnection:
         wire.write(f"RCPT TO:<{recipient}>\r\n".encode())
         reply = await wire.reply()
         if reply.code not in OK:
-            refused = refusal(Stage.RECIPIENT, reply)
+            refused = refusal(SmtpStage.RECIPIENT, reply)
             if refused.verdict is Verdict.PROVIDER:
                 raise Ended(refused)
             return f"{asked}; {refused.reason}, which need not be so for others"
@@ -157,7 +157,7 @@ class SmtpConnection:
     def _judged(self, reply: Reply) -> Outcome:
         """Return the outcome of the reply to the content. Raises Ended if it is refused."""
         if reply.code not in OK:
-            self._refused(Stage.CONTENT, reply)
+            self._refused(SmtpStage.CONTENT, reply)
         self._refusals = 0
         return Outcome(Verdict.ACCEPTED, queue_id=queue_id_of(reply))
 
@@ -208,10 +208,10 @@ class SmtpConnection:
     def _check(self, place: int, reply: Reply) -> None:
         """Raise unless the reply to MAIL (0), RCPT (1) or DATA (2) is as it should be."""
         stage = _ENVELOPE[place]
-        if reply.code not in (_GO_ON if stage is Stage.DATA else OK):
+        if reply.code not in (_GO_ON if stage is SmtpStage.DATA else OK):
             self._refused(stage, reply)
 
-    def _refused(self, stage: Stage, reply: Reply) -> NoReturn:
+    def _refused(self, stage: SmtpStage, reply: Reply) -> NoReturn:
         self._refusals += 1
         if is_about_session(reply):
             self._drop()

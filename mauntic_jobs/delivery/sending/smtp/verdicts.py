@@ -21,7 +21,7 @@ _QUEUE_ID = re.compile(
 )
 
 
-class Stage(StrEnum):
+class SmtpStage(StrEnum):
     """What a reply answers."""
 
     SENDER = "the sender"
@@ -30,7 +30,7 @@ class Stage(StrEnum):
     CONTENT = "the content"
 
 
-def refusal(stage: Stage, reply: Reply) -> Outcome:
+def refusal(stage: SmtpStage, reply: Reply) -> Outcome:
     """Return the outcome of a reply that refuses. One after the content that is not a refusal is UNKNOWN."""
     reason, text = f"{stage} was refused: {reply}", _text(reply)
     if reply.code == SHUTTING_DOWN and not is_greylisting(text):
@@ -41,10 +41,10 @@ def refusal(stage: Stage, reply: Reply) -> Outcome:
         blame = temporary_blame_of(text)
         return Outcome(Verdict.DEFERRED, reason, blame=blame, retry_after=asked_seconds_of(text))
     if reply.code not in _PERMANENT:
-        verdict = Verdict.UNKNOWN if stage is Stage.CONTENT else Verdict.PROVIDER
+        verdict = Verdict.UNKNOWN if stage is SmtpStage.CONTENT else Verdict.PROVIDER
         return Outcome(verdict, f"{stage}: an answer that is not one to it: {reply}")
     blame = blame_of(text)
-    if stage is Stage.SENDER and blame is Blame.MAILBOX:
+    if stage is SmtpStage.SENDER and blame is Blame.MAILBOX:
         # Said of the sender's address.
         blame = Blame.SENDER
     if blame is Blame.SENDER or reply.code == _BAD_SEQUENCE:
@@ -70,8 +70,8 @@ def _text(reply: Reply) -> str:
     return " ".join(reply.lines)[:_LONGEST_REPLY]
 
 
-def _reject_reason(blame: Blame, stage: Stage) -> RejectReason:
+def _reject_reason(blame: Blame, stage: SmtpStage) -> RejectReason:
     if blame is Blame.POLICY:
         return RejectReason.BLOCKED
     # After the content servers say the same of what they do not like.
-    return RejectReason.BOUNCED if blame is Blame.MAILBOX and stage is Stage.RECIPIENT else RejectReason.OTHER
+    return RejectReason.BOUNCED if blame is Blame.MAILBOX and stage is SmtpStage.RECIPIENT else RejectReason.OTHER

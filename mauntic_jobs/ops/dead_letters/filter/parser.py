@@ -42,7 +42,7 @@ def parse_where(text: str) -> Where:
     """Read an expression. Raises UsageError that points at what cannot be read."""
     if len(text) > _LONGEST:
         raise UsageError(f"Cannot read the condition: it is longer than {_LONGEST:,} characters.")
-    return _Parser(text).whole()
+    return _FilterParser(text).whole()
 
 
 class _Token(NamedTuple):
@@ -51,7 +51,7 @@ class _Token(NamedTuple):
     at: int
 
 
-class _Parser:
+class _FilterParser:
     def __init__(self, text: str) -> None:
         self._text = text
         self._tokens = list(_tokens(text))

@@ -17,7 +17,7 @@ from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError
 from mauntic_jobs.delivery.sending.providers.fcm import FcmProvider
 from mauntic_jobs.delivery.sending.providers.google_token import AccessTokens, ServiceAccount
-from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, Exchanges, HttpClient, Request
+from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, Exchanges, HttpClient, HttpRequest
 from mauntic_jobs.timekeeping import clock
 from tests.delivery.discovery import problems
 from tests.delivery.fake_api import FakeApi, Fault, Reply, Taken, running_api
@@ -286,7 +286,7 @@ class Granting(Exchanges):
         self.asked = 0
         self.refusals: list[Answer] = []
 
-    async def make(self, _: Request) -> Answer:
+    async def make(self, _: HttpRequest) -> Answer:
         self.asked += 1
         await asyncio.sleep(0)
         granted = Answer(200, {}, json.dumps({"access_token": f"t{self.asked}", "expires_in": 3600}).encode())

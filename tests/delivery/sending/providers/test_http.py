@@ -14,7 +14,7 @@ from mauntic_jobs.delivery.sending.providers.http import (
     ExchangeError,
     Exchanges,
     HttpClient,
-    Request,
+    HttpRequest,
     common_outcome,
 )
 from tests.delivery.fake_api import FakeApi, Fault, Reply, Taken, running_api
@@ -30,7 +30,7 @@ def api() -> Iterator[FakeApi]:
         yield running
 
 
-def ask(*requests: Request, timeout: float = 5) -> list[Answer | ExchangeError]:
+def ask(*requests: HttpRequest, timeout: float = 5) -> list[Answer | ExchangeError]:
     async def run() -> list[Answer | ExchangeError]:
         client = HttpClient(timeout=timeout)
         exchanges = Exchanges(client)
@@ -51,8 +51,8 @@ def failure(answer: Answer | ExchangeError) -> ExchangeError:
     return answer
 
 
-def request(api: FakeApi, content: bytes = b"hello") -> Request:
-    return Request(f"{api.url}/send", {"x-key": "k"}, content)
+def request(api: FakeApi, content: bytes = b"hello") -> HttpRequest:
+    return HttpRequest(f"{api.url}/send", {"x-key": "k"}, content)
 
 
 @pytest.mark.parametrize("content", [b"x", b"hello", b"a" * 1_000_000])
@@ -74,7 +74,7 @@ def test_a_kept_connection_that_the_server_has_closed_spends_no_request(api: Fak
         async def run() -> list[int]:
             client = HttpClient(timeout=5)
             exchanges = Exchanges(client)
-            sent = Request(f"http://127.0.0.1:{proxy.port}/send", {}, b"hello")
+            sent = HttpRequest(f"http://127.0.0.1:{proxy.port}/send", {}, b"hello")
             statuses = [(await exchanges.make(sent)).status]
             for end in (proxy.reset_all, proxy.reset_all):
                 await asyncio.to_thread(end)
@@ -101,7 +101,7 @@ def test_what_breaks_before_the_body_was_whole_is_not_sent(api: FakeApi, size: i
 def test_a_server_that_accepts_and_never_reads_holds_nothing_up(size: int, verdict: Verdict) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/send"
-        (answer,) = ask(Request(url, {}, b"a" * size), timeout=0.5)
+        (answer,) = ask(HttpRequest(url, {}, b"a" * size), timeout=0.5)
     # A small body is in the network's buffers, as if it had been read.
     assert failure(answer).outcome.verdict is verdict
     assert failure(answer).outcome.reason == "127.0.0.1: no answer for 0.5 s"
@@ -123,7 +123,7 @@ def test_an_answer_that_is_cut_off_keeps_its_status(api: FakeApi) -> None:
 
 
 def test_a_server_that_is_not_there_or_not_who_it_says_is_of_no_use() -> None:
-    (answer,) = ask(Request("http://127.0.0.1:9/", {}, b"x"))
+    (answer,) = ask(HttpRequest("http://127.0.0.1:9/", {}, b"x"))
     assert failure(answer).outcome.verdict is Verdict.PROVIDER
 
 
@@ -229,7 +229,7 @@ def test_what_waits_for_a_place_ends_when_it_is_aborted(api: FakeApi) -> None:
 
 
 def test_a_credential_that_no_header_can_hold_is_not_repeated_in_the_reason(api: FakeApi) -> None:
-    (answer,) = ask(Request(api.url, {"x-key": "secret\r\nx-evil: 1"}, b"x"))
+    (answer,) = ask(HttpRequest(api.url, {"x-key": "secret\r\nx-evil: 1"}, b"x"))
     outcome = failure(answer).outcome
     assert outcome.verdict is Verdict.PROVIDER
     assert "secret" not in outcome.reason

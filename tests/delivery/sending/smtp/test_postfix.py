@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.ops.providers.check import Check, check_providers
+from mauntic_jobs.ops.providers.check import ProviderTrial, check_providers
 from mauntic_jobs.ops.providers.list import list_providers
 from tests.delivery.authority import Authority, new_authority
 from tests.delivery.postfix import Postfix, running_postfix
@@ -50,7 +50,7 @@ def use(world: World, postfix: Postfix, name: str, **values: Any) -> None:
     world.provider("127.0.0.1", postfix.ports[name], **values)
 
 
-def check(world: World) -> list[Check]:
+def check(world: World) -> list[ProviderTrial]:
     providers = list_providers(world.session, world.settings, world.organization)
     return asyncio.run(check_providers(world.settings, providers, None))
 

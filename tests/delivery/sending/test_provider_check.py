@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.ops.providers.check import Check, channel_of, check_providers
+from mauntic_jobs.ops.providers.check import ProviderTrial, channel_of, check_providers
 from mauntic_jobs.ops.providers.list import list_providers
 from mauntic_jobs.settings.settings import Settings
 from tests.delivery.fake_api import FakeApi, Reply, Taken, running_api
@@ -59,7 +59,7 @@ def add(world: World, channel: str, kind: str, config: dict[str, Any]) -> None:
     )
 
 
-def check(world: World, address: str | None = None) -> dict[str, Check]:
+def check(world: World, address: str | None = None) -> dict[str, ProviderTrial]:
     providers = list_providers(world.session, world.settings, world.organization)
     return {each.provider.type: each for each in asyncio.run(check_providers(world.settings, providers, address))}
 
@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said_of_each_without_its_secrets(ready: World, api: Fa
     assert [taken.path for taken in api.taken] == ["/server"]
 
 
-def smtp_check(world: World, sink: Sink) -> Check:
+def smtp_check(world: World, sink: Sink) -> ProviderTrial:
     world.provider(sink.host, sink.port)
     return check(world)["custom_smtp"]
 
