@@ -1,9 +1,13 @@
 """Marks in Redis that say that a message was processed: what each value means, and for whom."""
 
+import asyncio
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from mauntic_jobs.errors import UnavailableError
+from mauntic_jobs.stores.redis.async_link import RedisLink
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 from tests.world.corpus import Case, each_case
@@ -158,3 +162,28 @@ def test_a_mark_that_nothing_writes_waits_for_a_human(world: World, sink: Sink) 
     assert (row["state"], row["until"]) == ("ambiguous", None)
     assert row["reason"] == f"{world.mark('d1')} in Redis has a value that the Node engine does not write"
     assert world.jobs_in("failed") == ["j1"]
+
+
+@pytest.mark.parametrize(("lost", "written"), [(False, 1), (True, 2)])
+def test_a_mark_is_written_before_the_result_and_again_only_if_redis_did_not_confirm_it(
+    world: World, sink: Sink, monkeypatch: pytest.MonkeyPatch, lost: bool, written: int
+) -> None:
+    begin, sets = RedisLink.begin, []
+
+    def watched(link: RedisLink, *words: Any) -> asyncio.Future[Any]:
+        if words[:2] != ("SET", world.mark("d1")):
+            return begin(link, *words)
+        sets.append([row["state"] for row in world.ledger()])
+        if lost and len(sets) == 1:
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(UnavailableError("Redis went away."))
+            future.exception()
+            return future
+        return begin(link, *words)
+
+    monkeypatch.setattr(RedisLink, "begin", watched)
+    world.provider(sink.host, sink.port)
+    world.add(world.message("d1"))
+    world.deliver()
+    assert sets == [["sending"], ["sent"]][:written]
+    assert world.ask("GET", world.mark("d1"))

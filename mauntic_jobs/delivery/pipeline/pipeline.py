@@ -2,14 +2,16 @@
 
 import random
 import time
+from asyncio import Future
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.consumer.queue_calls import now_milliseconds
-from mauntic_jobs.delivery.job_outcome import Decision, GiveBack, PutAside, Retry
+from mauntic_jobs.delivery.job_outcome import Decision, Done, GiveBack, PutAside, Retry
 from mauntic_jobs.delivery.ledger.ledger import Ledger
 from mauntic_jobs.delivery.ledger.records import Claim, Claimed, Result, State
 from mauntic_jobs.delivery.node_marks import SECONDS_KEPT, Mark, key_of, read_mark
@@ -198,11 +200,11 @@ class Pipeline:
         with order.fairness.sending(order.message.organization_id) as exchange:
             sent = await self._sending.send(order.message.organization_id, order.channel, providers, content)
             exchange.failed = sent.outcome.verdict in _FAILURES
-        if sent.outcome.verdict is Verdict.ACCEPTED:
-            # Before the result: should this process die after that, the Node engine must not send it again.
-            self._redis.begin("SET", *order.mark, "EX", SECONDS_KEPT)
+        # Before the result: should this process die after that, the Node engine must not send it again.
+        is_accepted = sent.outcome.verdict is Verdict.ACCEPTED
+        marked = self._redis.begin("SET", *order.mark, "EX", SECONDS_KEPT) if is_accepted else None
         failpoints.reach("after-send")
-        decision = await self._conclude(order, claimed, sent)
+        decision = _without_mark(await self._conclude(order, claimed, sent), marked)
         if allowance and sent.outcome.verdict not in _UNSENT:
             with suppress(MaunticJobsError):  # it is for the platform to read: the ledger is what counts
                 await self._warmup.count(allowance)
@@ -287,3 +289,9 @@ class Pipeline:
         if began is None or draft.domain is None:
             return None
         return allowance_of(organization, draft.domain, began, clock.now())
+
+
+def _without_mark(decision: Decision, marked: Future[Any] | None) -> Decision:
+    """Return the decision without a mark that Redis has confirmed: only another one is written with the job's end."""
+    is_confirmed = marked is not None and marked.done() and not marked.cancelled() and marked.exception() is None
+    return replace(decision, mark=None) if isinstance(decision, Done) and is_confirmed else decision
