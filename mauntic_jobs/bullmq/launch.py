@@ -4,7 +4,6 @@ import json
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -46,11 +45,10 @@ class SlotLauncher:
     def check_clock(self) -> None:
         """Compare the host's clock with the database's, unless that was done a moment ago. Raises ClockSkewError."""
         if time.monotonic() - self._checked_at > _CHECKED_SECONDS:
-            with suppress(RuntimeError):
-                self._compare_clocks()
+            self._read_database()
 
-    def _compare_clocks(self) -> None:
-        """Compare the clocks, and read which cron lines the database sets."""
+    def _read_database(self) -> MaunticJobsError | None:
+        """Compare the clocks, and read which cron lines the database sets; return the error if it is away."""
         self._checked_at = float("-inf")
         try:
             with connect(self._settings) as session:
@@ -59,22 +57,23 @@ class SlotLauncher:
         except ClockSkewError:
             raise
         except MaunticJobsError as error:
-            # Without the lines that the database sets, the slot may be another one. Else the run says that it is away.
-            if self._stored is None:
-                raise RuntimeError(str(error)) from None
-            return
+            return error
         self._checked_at = time.monotonic()
+        return None
 
     def __call__(self, received: ReceivedJob) -> dict[str, Any]:
         """Run the slot, and return how the run ended. Raises for a run that failed, by what may come of another try."""
         job = self._job_called(received.name)
         try:
-            self._compare_clocks()
+            problem = self._read_database()
         except ClockSkewError as error:
             # The worker takes no other before the clocks agree.
             raise GiveBackError from error
+        if self._stored is None:
+            # By a line that the database does not set, the slot may be another one. Later the run says that it is away.
+            raise RuntimeError(str(problem))
         # BullMQ's clock may strike at other times than ours.
-        slot = latest_slot(as_stored(job, (self._stored or {}).get(job.name)).cron, received.due)
+        slot = latest_slot(as_stored(job, self._stored.get(job.name)).cron, received.due)
         if slot > clock.now():
             raise RuntimeError(
                 f"its slot {slot:%Y-%m-%dT%H:%M:%S}Z is yet to come: it was promoted, or a clock is wrong"

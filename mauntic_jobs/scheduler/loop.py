@@ -16,9 +16,9 @@ from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import overruled
 from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.runner.subprocesses import Children
-from mauntic_jobs.scheduler.keeper import Keeper
 from mauntic_jobs.scheduler.plan import Plan, ordered, passed_lines
 from mauntic_jobs.scheduler.slots import read_plans, record
+from mauntic_jobs.scheduler.upkeep_runner import UpkeepRunner
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.telemetry.health import serve_health
@@ -46,7 +46,7 @@ _STUCK = timedelta(minutes=2)
 class Loop:
     """Runs `jobs` at their slots until a signal. `clock` gives the present instant, aware, in UTC.
 
-    `metrics` is what it answers at /metrics. `watch` is called in a thread of its own, and must not raise. `keeper`
+    `metrics` is what it answers at /metrics. `watch` is called in a thread of its own, and must not raise. `upkeep`
     watches and prunes; by default as the settings want it.
     """
 
@@ -59,7 +59,7 @@ class Loop:
         drain_timeout: timedelta,
         metrics: Callable[[], bytes] | None = None,
         watch: Callable[[], None] = lambda: None,
-        keeper: Keeper | None = None,
+        upkeep: UpkeepRunner | None = None,
     ) -> None:
         self._jobs = jobs
         self._lines = {name: job.cron for name, job in jobs.items()}
@@ -69,7 +69,7 @@ class Loop:
         self._drain_timeout = drain_timeout
         self._metrics = metrics
         self._watch = watch
-        self._keeper = keeper or Keeper(settings, Launcher.LOOP, tell)
+        self._upkeep = upkeep or UpkeepRunner(settings, Launcher.LOOP, tell)
         self._watcher: Thread | None = None
         self._watch_at = clock()
         # What they print goes among the lines of this process.
@@ -90,7 +90,7 @@ class Loop:
             )
             while not self._signals:
                 before, self._awake_at = self._awake_at, self._clock()
-                self._keeper.reap()
+                self._upkeep.reap()
                 ended = self._reap()
                 # A clock that was set back has left the time to look at in a future that may be far.
                 if ended or self._awake_at >= self._look_at or self._awake_at < before:
@@ -106,7 +106,7 @@ class Loop:
         try:
             with connect(self._settings) as session:
                 # Before the clocks are compared: a host whose clock is wrong runs no jobs, but its alerts are raised.
-                self._keeper.start_due(session)
+                self._upkeep.start_due(session)
                 there = shared_time(session, self._clock)
                 now = self._clock()
                 plans = read_plans(session, list(self._jobs.values()), self._settings, there)
@@ -129,7 +129,7 @@ class Loop:
         self._start(plans, now)
         waiting = any((each.due or each.open) and each.job.name not in self._children for each in plans)
         # The database's clock strikes later than the host's, or earlier, by the difference between the two.
-        struck = min([self._next(there), *self._keeper.next_slots(there)])
+        struck = min([self._next(there), *self._upkeep.next_slots(there)])
         following = min(struck + (now - there), now + _LONGEST_LOOKLESS)
         self._look_at = min(following, now + _AGAIN) if waiting else following
 
@@ -203,7 +203,7 @@ class Loop:
         if left:
             self._tell(f"schedule: stopped {', '.join(left)}, whose slots are due again")
             self._children.stop()
-        self._keeper.stop()
+        self._upkeep.stop()
         return ExitCode.TRY_LATER if left else ExitCode.DONE
 
     def _sleep(self, wakeup: int, duration: timedelta) -> None:

@@ -92,10 +92,7 @@ def plan(job: Job[Any], state: SlotState, settings: Settings, now: datetime) -> 
     """
     job = as_stored(job, state.stored)
     if state.settled is not None and state.settled > now + MAX_SKEW:
-        cron = state.cron or job.cron
-        return Plan(
-            job, [], [], state.open, state.settled, cron, True, state, now, state.former, state.running, resets=True
-        )
+        return _reset(job, state, state.settled, now)
     start = state.settled if state.settled is not None else state.latest or now - ON_TIME
     struck = struck_slots({state.cron or job.cron, *state.former}, start, now)
     left = [slot for slot in struck if slot not in state.done and slot not in state.open]
@@ -123,6 +120,24 @@ def plan(job: Job[Any], state: SlotState, settings: Settings, now: datetime) -> 
         unseen=state.settled is None and state.latest is None,
         changed=changed,
         waiting=sorted([*due, *stood_for]) if due and job.catch_up.which is Which.ALL else due,
+    )
+
+
+def _reset(job: Job[Any], state: SlotState, settled: datetime, now: datetime) -> Plan:
+    """Return the plan of a job of which slots of the future are settled: to take that back, and nothing else."""
+    return Plan(
+        job=job,
+        due=[],
+        passed=[],
+        open=state.open,
+        settled=settled,
+        cron=state.cron or job.cron,
+        news=True,
+        known=state,
+        at=now,
+        former=state.former,
+        waits_for=state.running,
+        resets=True,
     )
 
 

@@ -78,7 +78,7 @@ class _Child:
         self.files.close()
 
 
-class Keeper:
+class UpkeepRunner:
     """Runs tasks of upkeep beside the jobs. A failure of any of them goes to `log`, and raises nothing.
 
     `tasks` are by default those that the settings ask for. As a context, it waits at the end for the runs under way, or

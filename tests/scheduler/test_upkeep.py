@@ -10,8 +10,8 @@ import pytest
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.runner.request import Launcher
-from mauntic_jobs.scheduler.keeper import Keeper
 from mauntic_jobs.scheduler.upkeep import TASKS, Task, tasks_of
+from mauntic_jobs.scheduler.upkeep_runner import UpkeepRunner
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
 from mauntic_jobs.timekeeping.cron import check_cron, latest_slot
@@ -46,9 +46,9 @@ def _daily(name: str, command: str, limit: timedelta = timedelta(minutes=1)) -> 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_cron_lines_and_the_slots_of_the_database_agree(on: Settings, session: Session, task: Task) -> None:
     check_cron(task.cron)
-    keeper = Keeper(on, Launcher.SCHEDULE, pytest.fail, [task._replace(command="alerts list")])
-    with keeper:
-        keeper.start_due(session)
+    upkeep = UpkeepRunner(on, Launcher.SCHEDULE, pytest.fail, [task._replace(command="alerts list")])
+    with upkeep:
+        upkeep.start_due(session)
     row = _rows(session)[task.name]
     assert row["slot"] == latest_slot(task.cron, row["started_at"])
 
@@ -85,11 +85,11 @@ def test_each_claim_of_a_slot_is_of_one_clock_and_earlier_slots_are_not_caught_u
     tasks = [_daily("prune", "db prune --quiet")]
     counts = []
     for _ in range(2):
-        keepers = [Keeper(on, Launcher.SCHEDULE, pytest.fail, tasks) for _ in range(2)]
-        for keeper in keepers:
-            with keeper:
-                keeper.start_due(session)
-                counts.append(len(keeper._children))
+        runners = [UpkeepRunner(on, Launcher.SCHEDULE, pytest.fail, tasks) for _ in range(2)]
+        for upkeep in runners:
+            with upkeep:
+                upkeep.start_due(session)
+                counts.append(len(upkeep._children))
         session.execute(b"UPDATE mauntic_jobs.upkeep SET slot = slot - interval '7 days'")
     assert counts == [1, 0, 1, 0]
 
@@ -97,13 +97,13 @@ def test_each_claim_of_a_slot_is_of_one_clock_and_earlier_slots_are_not_caught_u
 def test_a_task_that_hangs_holds_up_no_slot_and_is_ended(on: Settings, session: Session) -> None:
     lines: list[str] = []
     stays = _daily("monitor", "monitor run --interval 60s", timedelta(seconds=1))
-    keeper = Keeper(on, Launcher.SCHEDULE, lines.append, [stays])
-    with keeper:
-        keeper.start_due(session)
+    upkeep = UpkeepRunner(on, Launcher.SCHEDULE, lines.append, [stays])
+    with upkeep:
+        upkeep.start_due(session)
         # Another clock starts no second one beside it, also not for the next slot, and its jobs run.
         session.execute(b"UPDATE mauntic_jobs.upkeep SET slot = slot - interval '1 day'")
         done = run_program("stale-execution-cleanup", "--slot", "latest", settings=on)
-        other = Keeper(on, Launcher.SCHEDULE, pytest.fail, [stays])
+        other = UpkeepRunner(on, Launcher.SCHEDULE, pytest.fail, [stays])
         other.start_due(session)
         assert (done.returncode, other._children) == (ExitCode.DONE, [])
     row = _rows(session)["monitor"]
@@ -118,8 +118,8 @@ def test_a_failing_task_is_shown_and_alerted_until_it_runs_again(on: Settings, s
     broken = [_daily("monitor", "monitor run --once --interval nonsense")]
     for _ in range(3):
         lines: list[str] = []
-        with Keeper(on, Launcher.SCHEDULE, lines.append, broken) as keeper:
-            keeper.start_due(session)
+        with UpkeepRunner(on, Launcher.SCHEDULE, lines.append, broken) as upkeep:
+            upkeep.start_due(session)
         assert lines
         session.execute(b"UPDATE mauntic_jobs.upkeep SET slot = NULL")
         alone = run_program("schedule", "run", settings=on, MAUNTIC_UPKEEP="false", **_NO_JOBS)
@@ -139,13 +139,13 @@ def test_a_failing_task_is_shown_and_alerted_until_it_runs_again(on: Settings, s
 
 def test_a_clock_that_died_leaves_its_task_to_the_next_one_as_a_failure(on: Settings, session: Session) -> None:
     tasks = [_daily("prune", "db prune --quiet")]
-    with Keeper(on, Launcher.SCHEDULE, pytest.fail, tasks) as keeper:
-        keeper.start_due(session)
+    with UpkeepRunner(on, Launcher.SCHEDULE, pytest.fail, tasks) as upkeep:
+        upkeep.start_due(session)
     session.execute(
         b"UPDATE mauntic_jobs.upkeep SET finished_at = NULL, slot = slot - interval '1 day',"
         b" started_at = started_at - interval '1 day', ends_by = ends_by - interval '1 day'"
     )
-    following = Keeper(on, Launcher.SCHEDULE, pytest.fail, tasks)
+    following = UpkeepRunner(on, Launcher.SCHEDULE, pytest.fail, tasks)
     following.start_due(session)
     assert _rows(session)["prune"]["failures"] == 1
     following.stop()
@@ -201,8 +201,8 @@ def test_what_a_watch_finds_is_no_failure_of_it(on: Settings, session: Session, 
     )
     own = Settings(**{**on.model_dump(), "redis_url": servers.redis_url})
     watch = _daily("dead-letters", "dlq watch --once --quiet --depth 0")
-    with Keeper(own, Launcher.SCHEDULE, pytest.fail, [watch]) as keeper:
-        keeper.start_due(session)
+    with UpkeepRunner(own, Launcher.SCHEDULE, pytest.fail, [watch]) as upkeep:
+        upkeep.start_due(session)
     row = _rows(session)["dead-letters"]
     assert (row["exit_code"], row["failures"], row["error"]) == (ExitCode.FAILED, 0, None)
 

@@ -26,9 +26,7 @@ class LetterGroupJson(TypedDict):
     example: str
 
 
-class LetterJson(TypedDict):
-    """A dead letter. Addresses and secrets are masked unless --reveal is given."""
-
+class _Letter(TypedDict):
     id: str
     queue: str
     name: str
@@ -39,26 +37,21 @@ class LetterJson(TypedDict):
     failed_at: AwareDatetime
     organization: str | None
     channel: str | None
+
+
+class LetterJson(_Letter):
+    """A dead letter. Addresses and secrets are masked unless --reveal is given."""
+
     payload: dict[str, Any] | None
 
 
-class LetterDetailJson(TypedDict):
+class LetterDetailJson(_Letter):
     """A dead letter with all that is known about it.
 
     `payload` is a text where the job's data is not a JSON object. `options` are BullMQ's of the job, `traces` the
     errors of its attempts. `delivery` and `run` are what the ledgers hold of it, null where they hold nothing.
     """
 
-    id: str
-    queue: str
-    name: str
-    fingerprint: str
-    error: str
-    attempts: int
-    added_at: AwareDatetime
-    failed_at: AwareDatetime
-    organization: str | None
-    channel: str | None
     payload: dict[str, Any] | str | None
     options: Any
     traces: list[str]

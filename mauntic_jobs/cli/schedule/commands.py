@@ -28,10 +28,10 @@ from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.backfill import exit_code
 from mauntic_jobs.runner.request import Launcher, Report
 from mauntic_jobs.scheduler.due import Round
-from mauntic_jobs.scheduler.keeper import Keeper
 from mauntic_jobs.scheduler.loop import Loop
 from mauntic_jobs.scheduler.overview import read_overview, read_tasks, upcoming
 from mauntic_jobs.scheduler.plan import passed_lines
+from mauntic_jobs.scheduler.upkeep_runner import UpkeepRunner
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.telemetry import stderr
@@ -96,12 +96,12 @@ def run_due(
     scheduled = scheduled_jobs(settings)
     told: list[Notified] = []
     watch_ledger = watcher(list(scheduled.values()), settings, told)
-    keeper = Keeper(settings, Launcher.SCHEDULE, say)
-    looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run, watch=watch_ledger, upkeep=keeper.start_due)
+    upkeep = UpkeepRunner(settings, Launcher.SCHEDULE, say)
+    looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run, watch=watch_ledger, upkeep=upkeep.start_due)
     shown = Shown(json=json, quiet=quiet, skip_ok=False)
     reports: list[Report] = []
     try:
-        with keeper:
+        with upkeep:
             for report in looked.run():
                 reports.append(report)
                 if not dry_run:
@@ -112,7 +112,7 @@ def run_due(
         _print_round(looked, reports, shown, signal.exit_code)
         raise typer.Exit(signal.exit_code) from None
     broken = name_broken_jobs()
-    untold = keeper.undeliverable or any(each.untold for each in told)
+    untold = upkeep.undeliverable or any(each.untold for each in told)
     code = exit_code(reports) or (ExitCode.PARTIAL if broken else ExitCode.DONE)
     code = code or (ExitCode.ALERT_UNDELIVERABLE if untold else ExitCode.DONE)
     if dry_run and reports and not json:

@@ -1,5 +1,6 @@
 """`schedule set` and `schedule unset`: a job's schedule in the database, the same for every clock."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -13,8 +14,8 @@ from mauntic_jobs.job import Job
 from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored, overruled, read_stored, store, unset
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.postgres.session import connect
-from mauntic_jobs.timekeeping.catch_up import CatchUp, parse_catch_up
+from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.timekeeping.catch_up import parse_catch_up
 from mauntic_jobs.timekeeping.cron import check_cron
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job.", autocompletion=job_names)]
@@ -45,24 +46,23 @@ def register_settings(app: typer.Typer) -> None:
             raise UsageError("Nothing to set. Give --cron, --catch-up or both.")
         line = check_cron(cron) if cron is not None else None
         policy = parse_catch_up(catch_up) if catch_up is not None else None
-        _change(settings, job, line, policy, json=json)
+        _change(settings, job, lambda session: store(session, job, line, policy, settings), json=json)
 
     @command(app, "unset", example="mauntic-jobs schedule unset segment-trigger-eval", prints=ScheduleChangeJson)
     def unset_schedule(settings: Settings, job: JobName, *, json: JsonOutput = False) -> None:
         """Remove what the database sets of a job's schedule: the settings of each clock decide again."""
-        _change(settings, job, None, None, json=json)
+        _change(settings, job, lambda session: unset(session, job), json=json)
 
 
-def _change(settings: Settings, name: str, cron: str | None, catch_up: CatchUp | None, *, json: bool) -> None:
-    """Set what is given, or remove what is set if nothing is, and print the schedule before and after."""
+def _change(settings: Settings, name: str, change: Callable[[Session], StoredSchedule | None], *, json: bool) -> None:
+    """Make a change, which returns what was set before, and print the schedule before and after."""
     job = find_job(name).configured(settings)
     with connect(settings) as session:
-        removes = cron is None and catch_up is None
-        before = unset(session, name) if removes else store(session, name, cron, catch_up, settings)
+        before = change(session)
         after = read_stored(session).get(name)
     if json:
-        change: ScheduleChangeJson = {"job": name, "before": _shown(job, before), "after": _shown(job, after)}
-        print_json(change)
+        changed: ScheduleChangeJson = {"job": name, "before": _shown(job, before), "after": _shown(job, after)}
+        print_json(changed)
     else:
         print_line(f"{name}: {_line(job, before)} before, {_line(job, after)} now")
     for sentence in overruled(name, after, settings):

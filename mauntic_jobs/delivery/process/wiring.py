@@ -69,6 +69,26 @@ class Crew:
     pauses: Pauses
 
 
+class _Links:
+    """Connections of a process, which are closed with `stack`."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+
+    def postgres(self) -> PostgresLink:
+        """Return a connection of its own."""
+        link = PostgresLink(self._settings)
+        self._stack.push_async_callback(link.close)
+        return link
+
+    def redis(self, name: str | None = None) -> RedisLink:
+        """Return a connection of its own, under the name that CLIENT LIST shows."""
+        link = RedisLink(self._settings, name)
+        self._stack.push_async_callback(link.close)
+        return link
+
+
 @asynccontextmanager
 async def connected(
     settings: Settings,
@@ -80,19 +100,9 @@ async def connected(
 ) -> AsyncIterator[Crew]:
     """Connect the parts. Raises MaunticJobsError if Postgres or Redis cannot be reached, or are not set up."""
     async with AsyncExitStack() as stack:
-
-        def postgres() -> PostgresLink:
-            link = PostgresLink(settings)
-            stack.push_async_callback(link.close)
-            return link
-
-        def redis(name: str | None = None) -> RedisLink:
-            link = RedisLink(settings, name)
-            stack.push_async_callback(link.close)
-            return link
-
-        ledger = Ledger(postgres(), postgres(), record_activity=settings.record_activity, tell=tell)
-        found, shared = postgres(), redis()
+        links = _Links(settings, stack)
+        ledger = Ledger(links.postgres(), links.postgres(), record_activity=settings.record_activity, tell=tell)
+        found, shared = links.postgres(), links.redis()
         await asyncio.gather(ledger.check(), shared.command("PING"))
         await check_schema(found)
         clocks = ClockWatch(found, shared, tell)
@@ -105,7 +115,7 @@ async def connected(
         idle = IdleConnections()
         directory = Directory(found, factories(settings, client, idle), key, say)
         stack.push_async_callback(directory.close)
-        breaker = Breaker()
+        breaker, limits = Breaker(), settings.message_limits
         # Exchanges are by channel themselves, whichever channel's numbers keep them.
         observe = next(iter(stats.values())).exchange
         pipeline = Pipeline(
@@ -115,15 +125,15 @@ async def connected(
             warmup=Warmup(shared),
             sending=Sending(breaker, observe),
             redis=shared,
-            writers={name: writer(lookups, settings.message_limits) for name, writer in _WRITERS.items()},
+            writers={name: writer(lookups, limits) for name, writer in _WRITERS.items()},
             fairness=fairness,
             max_age=plan.max_age,
-            limits=settings.message_limits,
+            limits=limits,
         )
-        losses = ForeignLosses(ledger, shared, settings.message_limits)
+        losses = ForeignLosses(ledger, shared, limits)
         works = [_work(settings, plan, name, pipeline, losses, fairness[name], clocks) for name in stats]
         consumers = [
-            Consumer(work, shared, redis(worker_name(work.base)), own, tell, report)
+            Consumer(work, shared, links.redis(worker_name(work.base)), own, tell, report)
             for work, own in zip(works, stats.values(), strict=True)
         ]
         pauses = Pauses(found, breaker, directory.describe, tell, say)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Job
@@ -21,6 +21,9 @@ class Service(StrEnum):
 
     POSTGRES = "Postgres"
     REDIS = "Redis"
+
+
+_ReadT = TypeVar("_ReadT")
 
 
 @dataclass
@@ -41,14 +44,18 @@ class Site:
 
     def stored_jobs(self) -> list[Job[Any]]:
         """Return the jobs as the database wants them scheduled, if it was reached and holds a schedule."""
+        stored = self.if_reached(read_stored) or {}
+        return [as_stored(job, stored.get(job.name)) for job in self.jobs]
+
+    def if_reached(self, read: Callable[[Session], _ReadT]) -> _ReadT | None:
+        """Return what is read from the database, None if it was not reached or refuses: other checks say so."""
         if not hasattr(self, "session"):
-            return list(self.jobs)
+            return None
         try:
             with self.session.transaction():
-                stored = read_stored(self.session)
+                return read(self.session)
         except MaunticJobsError:
-            return list(self.jobs)
-        return [as_stored(job, stored.get(job.name)) for job in self.jobs]
+            return None
 
 
 @dataclass(frozen=True)

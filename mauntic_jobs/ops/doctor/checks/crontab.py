@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.ops.doctor.check import Check, Site
 from mauntic_jobs.ops.doctor.finding import Finding, error, ok, several, warning
 from mauntic_jobs.scheduler.exports.crontab import COMMAND
@@ -105,14 +104,8 @@ def _has_unit(name: str) -> bool:
 
 def _started(site: Site) -> set[str]:
     """Return the tasks that a clock, on whichever host, has started of late."""
-    if not hasattr(site, "session"):
-        return set()
-    try:
-        with site.session.transaction():
-            rows = site.session.rows(_sql["started"], {"within": _STARTED_WITHIN})
-    except MaunticJobsError:
-        return set()
-    return {row["task"] for row in rows}
+    rows = site.if_reached(lambda session: session.rows(_sql["started"], {"within": _STARTED_WITHIN}))
+    return {row["task"] for row in rows or []}
 
 
 def _command(once: str) -> str:
