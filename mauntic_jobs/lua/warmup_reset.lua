@@ -1,5 +1,5 @@
 -- Let the counters of sending domains start a day: keep what was counted for that day or later, drop the rest.
--- Only a domain's first reset for a date does that; later ones leave the counter alone, whoever increments it.
+-- Only a domain's first reset for a date does that; later ones leave the counter alone, whichever program increments it.
 --
 -- KEYS     for each domain two, as in warmup_count.lua:
 --          the counter, a string; one that has no time to live gets 3 days

@@ -24,7 +24,7 @@ WHERE
     AND NOT fingerprint = any(%(keep)s::text[])
     AND (%(until)s::timestamptz IS NULL OR (details ->> 'window_end')::timestamptz <= %(until)s::timestamptz)
 
--- claim -- Claim alerts of which somebody is to be told: those that are new, open for long, or over.
+-- claim -- Claim alerts to be sent: those that are new, open for long, or over.
 UPDATE mauntic_jobs.alerts
 SET claimed_until = clock_timestamp() + %(lease)s
 WHERE id IN (
@@ -36,7 +36,7 @@ WHERE id IN (
         AND CASE
             WHEN closed_at IS NULL
                 THEN notified_at IS NULL OR (severity <> 'info' AND notified_at <= %(now)s - %(repeat)s)
-            -- Nobody wants to hear of what has been over for so long.
+            -- What has been over for so long is not sent any more.
             ELSE closed_at > %(now)s - %(repeat)s
         END
     ORDER BY opened_at

@@ -43,7 +43,7 @@ WHERE
     delivery.organization_id = %(organization)s AND delivery.delivery_id = %(delivery)s
     AND attempt.value ->> 'outcome' = 'deferred'
 
--- end_leases -- Name what was being sent by processes that have died, or have lost sight of it: nobody knows. It was claimed
+-- end_leases -- Name what was being sent by processes that have died, or have lost sight of it. It was claimed
 -- after the sweep, or less than `behind` before: its claim may have been committed when the sweep had passed it.
 UPDATE mauntic_jobs.deliveries AS delivery
 SET

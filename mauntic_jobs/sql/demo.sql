@@ -1,6 +1,6 @@
 -- The demo's sample activity, and what its story reads of the rollups.
 
--- lock -- Keep others from preparing this database until the transaction ends, or tell that somebody is at it.
+-- lock -- Keep others from preparing this database until the transaction ends, or tell that another process prepares it.
 SELECT pg_try_advisory_xact_lock(hashtextextended('mauntic-jobs/development database', 0)) AS locked
 
 -- has_platform -- Tell whether the platform's tables are there.

@@ -130,7 +130,7 @@ ON delivery.suppressions (organization_id, email)
 -- suppressions_by_address_drop -- Drop it.
 DROP INDEX CONCURRENTLY IF EXISTS delivery.mauntic_jobs_suppressions_by_address
 
--- delivery_events_by_contact -- What the platform has heard of a delivery of which nobody knows whether it was sent.
+-- delivery_events_by_contact -- What the platform has heard of a delivery that may have been sent.
 CREATE INDEX CONCURRENTLY mauntic_jobs_delivery_events_by_contact
 ON delivery.delivery_events (contact_id, created_at)
 

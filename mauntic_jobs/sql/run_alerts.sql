@@ -57,7 +57,7 @@ CROSS JOIN LATERAL (
 ) AS usual
 WHERE running.status = 'running' AND running.job = any(%(jobs)s::text[])
 
--- missed -- The latest slots that nobody ran in time, by job.
+-- missed -- The latest slots that no clock ran in time, by job.
 SELECT id, job, slot, window_start, window_end
 FROM mauntic_jobs.runs
 WHERE job = any(%(jobs)s::text[]) AND status = 'missed' AND started_at >= %(since)s

@@ -103,7 +103,7 @@ SELECT (SELECT count(*) FROM pg_temp.mauntic_jobs_members) AS members,
        (SELECT count(*) FROM pg_temp.mauntic_jobs_candidates) AS candidates
 
 -- enter -- Create the executions of a batch of candidates, and ask the executor to begin them.
--- A contact that somebody else has let in meanwhile is passed over.
+-- A contact that another program has let in meanwhile is passed over.
 WITH entered AS (
     INSERT INTO journey.journey_executions
         (journey_id, journey_version_id, organization_id, contact_id, status, started_at, current_step_id)
