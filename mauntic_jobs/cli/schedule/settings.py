@@ -38,7 +38,7 @@ def register_settings(app: typer.Typer) -> None:
         catch_up: Annotated[str | None, typer.Option(metavar="POLICY", help="none, latest/24h or all/48h.")] = None,
         json: JsonOutput = False,
     ) -> None:
-        """Set a job's cron line or catch-up policy in the database: it counts for every clock, whatever its settings.
+        """Set a job's cron line or catch-up policy in the database, for every clock: it wins over their own settings.
 
         A clock that stays notices it within five minutes. What is not given stays as it is.
         """
