@@ -22,6 +22,7 @@ from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
 from tests import server_mode
+from tests.installing import build
 from tests.pooler import running_pgbouncer
 from tests.schemas import check_output
 
@@ -61,6 +62,12 @@ def _json_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
         return result
 
     monkeypatch.setattr(CliRunner, "invoke", checked)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and return it."""
+    return build(tmp_path_factory.mktemp("wheel"), "wheel")
 
 
 @pytest.fixture(scope="session")

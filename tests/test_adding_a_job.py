@@ -1,100 +1,140 @@
-"""docs/adding-a-job.md, done as it says; and packages that are broken."""
+"""`new-job`: the package it writes, installed as docs/adding-a-job.md says; and packages that are broken."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.jobs.new_package import new_package
 from mauntic_jobs.jobs.plugins import RESERVED
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
+from tests.installing import call, install
 from tests.support import APP, run_program, scheduled_only
 
-_PAGE = Path(__file__).parent.parent / "docs/adding-a-job.md"
-_FILES = dict(re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", _PAGE.read_text(), re.DOTALL | re.MULTILINE))
+_PAGE = (Path(__file__).parent.parent / "docs/adding-a-job.md").read_text()
+_SHOWN = dict(re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", _PAGE, re.DOTALL | re.MULTILINE))
+_JOB = "count-quiet"
 
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the page's package, install it, and return where."""
-    project, site = tmp_path_factory.mktemp("acme"), tmp_path_factory.mktemp("site")
-    for name, text in _FILES.items():
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        (project / name).write_text(text)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "--target", str(site), str(project)], check=True, capture_output=True)
-    (site / "tests").mkdir()
-    (site / "tests/test_mark_inactive.py").write_text(_FILES["tests/test_mark_inactive.py"])
-    return site
+    """Let the program write a package, and return where it is."""
+    directory = tmp_path_factory.mktemp("packages")
+    done = run_program("new-job", _JOB, "--into", str(directory))
+    assert done.returncode == ExitCode.DONE, done.stderr
+    return directory / _JOB
 
 
-def test_the_page_has_the_files_that_it_speaks_of() -> None:
-    assert set(_FILES) == {
-        "pyproject.toml",
-        "acme_jobs/__init__.py",
-        "acme_jobs/mark_inactive.py",
-        "tests/test_mark_inactive.py",
-    }
+@pytest.fixture(scope="session")
+def programs(package: Path, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the package beside the wheel, as its README says, and return where the programs are."""
+    return install(tmp_path_factory.mktemp("beside"), f"{wheel}[embedded]", str(package), "mypy", "pytest")
 
 
-def test_the_pages_own_test_passes(package: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
-        cwd=package,
-        env={**os.environ, "PYTHONPATH": str(package)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "1 passed" in done.stdout
+def test_the_page_shows_the_files_that_the_program_writes() -> None:
+    written = new_package("mark-inactive")
+    assert set(written) - set(_SHOWN) == {"README.md"}
+    assert {name: written[name] for name in _SHOWN} == _SHOWN
 
 
-def test_the_page_is_typed_strictly_against_the_installed_package(
-    package: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    installed = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "--target", str(installed), str(_PAGE.parent.parent)], check=True, capture_output=True)
-    assert (installed / "mauntic_jobs/py.typed").exists()
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--config-file=", "acme_jobs", "tests"],
-        cwd=package,
-        env={**os.environ, "MYPYPATH": str(installed)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_another_name_stands_in_every_file() -> None:
+    for path, text in new_package(_JOB).items():
+        assert "inactive" not in path
+        assert not re.search("mark.inactive", text)
+        assert re.search("count.quiet", text)
+
+
+def test_the_test_that_is_written_passes_and_is_short(package: Path, programs: Path) -> None:
+    (test,) = package.glob("tests/*.py")
+    assert len(test.read_text().splitlines()) <= 12
+    done = call(programs, "pytest", "-q", "-p", "no:cacheprovider", directory=package)
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
+
+
+def test_the_package_is_typed_strictly(package: Path, programs: Path) -> None:
+    done = call(programs, "mypy", "--strict", ".", directory=package)
     assert done.returncode == 0, done.stdout
 
 
-def test_the_page_imports_what_is_public() -> None:
-    imported = re.findall(r"^from (mauntic_jobs[\w.]*) import", "\n".join(_FILES.values()), re.MULTILINE)
+def test_the_package_imports_what_is_public() -> None:
+    written = "\n".join(new_package(_JOB).values())
+    imported = re.findall(r"^from (mauntic_jobs[\w.]*) import", written, re.MULTILINE)
     assert set(imported) == {"mauntic_jobs.plugin", "mauntic_jobs.testing"}
 
 
-def test_the_job_appears_everywhere(package: Path, direct_settings: Settings, tmp_path: Path) -> None:
-    shown = run_program("mark-inactive", "--help", PYTHONPATH=str(package)).stdout
+def test_the_job_appears_everywhere(programs: Path, direct_settings: Settings, tmp_path: Path) -> None:
+    def program(*arguments: str) -> str:
+        done = call(programs, "mauntic-jobs", *arguments, directory=tmp_path, settings=direct_settings)
+        assert done.returncode == ExitCode.DONE, done.stderr
+        return done.stdout
+
+    shown = program(_JOB, "--help")
     assert "--idle" in shown
     assert "--dry-run" in shown
-    assert "mark-inactive" in run_program("schedule", "next", "--job", "mark-inactive", PYTHONPATH=str(package)).stdout
-    run_program("schedule", "export", "crontab", "--output", str(tmp_path), PYTHONPATH=str(package))
-    assert "\n30 3 * * * mauntic-jobs mark-inactive --slot latest" in (tmp_path / "crontab").read_text()
-    done = run_program("mark-inactive", "--idle", "30d", settings=direct_settings, PYTHONPATH=str(package))
-    assert done.returncode == ExitCode.DONE, done.stderr
+    assert _JOB in program("schedule", "next", "--job", _JOB)
+    program("schedule", "export", "crontab")
+    assert f"\n30 3 * * * mauntic-jobs {_JOB} --slot latest" in (tmp_path / "crontab").read_text()
+    program(_JOB, "--idle", "30d")
     with connect(direct_settings) as session:
         (run,) = list_runs(session)
-    assert (run["job"], run["options"]) == ("mark-inactive", {"idle": "P30D"})
-    listed = run_program("schedule", "list", "--json", settings=direct_settings, PYTHONPATH=str(package))
-    assert [row["job"] for row in json.loads(listed.stdout)] == [*JOBS, "mark-inactive"]
+    assert (run["job"], run["options"]) == (_JOB, {"idle": "P30D"})
+    assert [row["job"] for row in json.loads(program("schedule", "list", "--json"))] == [*JOBS, _JOB]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "'' is not a valid name"),
+        ("Send-Digest", "is not a valid name"),
+        ("send_digest", "is not a valid name"),
+        ("2-digests", "is not a valid name"),
+        ("../digest", "is not a valid name"),
+        ("send-digest\n", "is not a valid name"),
+        ("import", "is a keyword of Python"),
+        ("aggregate-hourly", "has a command aggregate-hourly already"),
+        ("new-job", "has a command new-job already"),
+    ],
+)
+def test_a_name_that_no_job_can_have_is_a_usage_error(tmp_path: Path, name: str, reason: str) -> None:
+    done = CliRunner().invoke(APP, ["new-job", name, "--into", str(tmp_path)])
+    assert (done.exit_code, reason in done.stderr, done.stdout) == (ExitCode.USAGE, True, ""), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_installed_program_writes_the_same_package(programs: Path, tmp_path: Path) -> None:
+    assert call(programs, "mauntic-jobs", "new-job", "trim-logs", directory=tmp_path).returncode == ExitCode.DONE
+    written = {str(path.relative_to(tmp_path / "trim-logs")): path for path in tmp_path.rglob("*") if path.is_file()}
+    assert {name: path.read_text() for name, path in written.items()} == new_package("trim-logs")
+
+
+def test_a_name_of_an_installed_job_is_taken(programs: Path, tmp_path: Path) -> None:
+    done = call(programs, "mauntic-jobs", "new-job", _JOB, directory=tmp_path)
+    assert (done.returncode, list(tmp_path.iterdir())) == (ExitCode.USAGE, [])
+    assert f"has a command {_JOB} already" in done.stderr
+
+
+def test_what_exists_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "send-digest").mkdir()
+    (tmp_path / "send-digest" / "pyproject.toml").write_text("mine")
+    (tmp_path / "trim-logs").write_text("mine")
+    for name in ("send-digest", "trim-logs"):
+        done = CliRunner().invoke(APP, ["new-job", name, "--into", str(tmp_path)])
+        assert (done.exit_code, "exists already" in done.stderr) == (ExitCode.REFUSED, True), done.stderr
+    assert {path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {"mine"}
+    assert len(list(tmp_path.rglob("*"))) == 3
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(APP, ["new-job", "send-digest", "--into", str(tmp_path / "file")])
+    assert (done.exit_code, str(tmp_path / "file") in done.stderr) == (ExitCode.CONFIGURATION, True), done.stderr
 
 
 _GOOD = """

@@ -27,7 +27,7 @@ _FOLDERS = frozenset(("db", "deliver", "deliveries", "dlq", "schedule", "status"
 _COMMANDS = (
     *("status", "metrics", "schedule", "work", "deliver", "enqueue", "deliveries", "dlq", "providers", "runs"),
     "recover",
-    *("doctor", "db", "outbox", "monitor", "alerts", "config", "dev", "demo", "help", "version"),
+    *("doctor", "db", "outbox", "monitor", "alerts", "config", "dev", "demo", "new-job", "help", "version"),
 )
 # The headings of the help, with the commands under each; the jobs stand under the first.
 _RUN = "Run jobs"
@@ -36,7 +36,7 @@ _PANELS = {
     "Send messages": ("deliver", "deliveries", "providers", "enqueue"),
     "See how everything stands": ("status", "doctor", "runs", "alerts", "monitor", "metrics"),
     "Put things right": ("dlq", "recover", "outbox"),
-    "Set up": ("db", "config", "dev", "demo", "help", "version"),
+    "Set up": ("db", "config", "dev", "demo", "new-job", "help", "version"),
 }
 
 
@@ -50,13 +50,14 @@ def application(only: str | None = None) -> typer.Typer:
         return _in_panels(app)
     for name in _COMMANDS:
         if only not in _COMMANDS or name == only:
+            word = name.replace("-", "_")
             module = import_module(
-                f"mauntic_jobs.cli.{name}.commands" if name in _FOLDERS else f"mauntic_jobs.cli.{name}"
+                f"mauntic_jobs.cli.{word}.commands" if name in _FOLDERS else f"mauntic_jobs.cli.{word}"
             )
             if name in _GROUPS:
                 app.add_typer(module.app, name=name)
             else:
-                getattr(module, f"register_{name}")(app)
+                getattr(module, f"register_{word}")(app)
     return _in_panels(app)
 
 

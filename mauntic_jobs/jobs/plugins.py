@@ -28,6 +28,7 @@ RESERVED = frozenset(
         "enqueue",
         "metrics",
         "monitor",
+        "new-job",
         "outbox",
         "providers",
         "recover",
@@ -38,7 +39,7 @@ RESERVED = frozenset(
     }
 )
 
-_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 @cache
@@ -64,7 +65,7 @@ def _checked(entry_point: EntryPoint) -> Job[Any]:
     job = entry_point.load()
     if not isinstance(job, Job):
         raise TypeError(f"it is a {type(job).__name__}, not a mauntic_jobs.job.Job")
-    if job.name != entry_point.name or not _NAME.fullmatch(job.name):
+    if job.name != entry_point.name or not NAME.fullmatch(job.name):
         raise ValueError(f"the job's name is {job.name!r}: it must be that of the entry point, like send-digest")
     if job.name in RESERVED:
         raise ValueError(f"mauntic-jobs has another command {job.name}")
