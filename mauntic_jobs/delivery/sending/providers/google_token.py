@@ -6,6 +6,7 @@ They are asked for at Google's own address, whatever the key says: the key is a 
 import asyncio
 import json
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -31,7 +32,7 @@ class ServiceAccount:
     """A service account's key, read. It is not shown."""
 
     def __init__(self, config: ProviderConfig, name: str) -> None:
-        from google.auth.crypt import RSASigner
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
         fields = _fields(config, name)
         key, self.email = fields.get("private_key"), fields.get("client_email")
@@ -41,21 +42,22 @@ class ServiceAccount:
         key = key.replace("\\n", "\n")
         self.secrets = [line for line in key.splitlines() if not line.startswith("-")]
         try:
-            self._signer = RSASigner.from_string(  # type: ignore[no-untyped-call]  # it has no types
-                key, fields.get("private_key_id")
-            )
-            self._signer.sign(b"")
+            self._key: Any = load_pem_private_key(key.encode(), password=None)
+            self._key_id = fields.get("private_key_id")
+            self.assertion("")
         except Exception:  # noqa: BLE001 - whatever it is, it may repeat the key
             raise ProviderError(f"{config.name}: the private_key of {name} is not a private RSA key") from None
 
     def assertion(self, scope: str) -> str:
-        """Return a signed request for a token."""
-        from google.auth import jwt
+        """Return a signed request for a token: a JSON Web Token with RS256."""
+        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+        from cryptography.hazmat.primitives.hashes import SHA256
 
         now = int(clock.now().timestamp())
+        head = {"typ": "JWT", "alg": "RS256"} | ({} if self._key_id is None else {"kid": self._key_id})
         claims = {"iss": self.email, "scope": scope, "aud": TOKEN_URL, "iat": now, "exp": now + _LIFETIME_SECONDS}
-        signed: bytes = jwt.encode(self._signer, claims)  # type: ignore[no-untyped-call]  # it has no types
-        return signed.decode()
+        signed = ".".join(_base64url(json.dumps(part).encode()) for part in (head, claims))
+        return f"{signed}.{_base64url(self._key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
 
 
 class AccessTokens:
@@ -129,6 +131,10 @@ class AccessTokens:
         if common is not None and common.verdict is Verdict.RATE_LIMITED:
             return ExchangeError(Verdict.RATE_LIMITED, said, common.retry_after)
         return ExchangeError(Verdict.PROVIDER, said)
+
+
+def _base64url(content: bytes) -> str:
+    return urlsafe_b64encode(content).decode().rstrip("=")
 
 
 def _fields(config: ProviderConfig, name: str) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ Sources: docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html, .../
 .../dg/manage-sending-quotas-errors.html.
 
 It has no idempotency keys. SES replaces the Message-ID by <MessageId@REGION.amazonses.com>; events carry the MessageId
-of the answer, and the tags. The request is signed by botocore, and sent like any other.
+of the answer, and the tags.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any
 from mauntic_jobs.delivery.render.mime import Email, build
 from mauntic_jobs.delivery.render.renderer import ContentError
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
+from mauntic_jobs.delivery.sending.providers.aws_signature import AwsKey, signed_headers
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError
 from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient, HttpRequest, accepted, common_outcome
 from mauntic_jobs.delivery.sending.providers.http_adapter import HttpProvider
@@ -45,16 +46,13 @@ class SesProvider(HttpProvider):
     """Sends emails as MIME, with static credentials. `base` may name {region}."""
 
     def __init__(self, config: ProviderConfig, client: HttpClient, base: str = API) -> None:
-        from botocore.auth import SigV4Auth
-        from botocore.credentials import Credentials
-
         region = config.required("region")
         if not _REGION.fullmatch(region):
             raise ProviderError(f"{config.name}: its region is not like eu-west-1")
         super().__init__(config, client, base.replace("{region}", region))
         token = config.required("sessionToken") if config.text("sessionToken") else None
-        credentials = Credentials(config.required("accessKeyId"), config.required("secretAccessKey"), token)
-        self._auth = SigV4Auth(credentials, "ses", region)
+        self._key = AwsKey(config.required("accessKeyId"), config.required("secretAccessKey"), token)
+        self._scope = (region, "ses")
         self._configuration_set = config.text("configurationSet")
 
     async def _request(self, message: Email) -> HttpRequest:
@@ -111,12 +109,9 @@ class SesProvider(HttpProvider):
         return f"{_name(answer)}: {message}" if message else _name(answer)
 
     def _signed(self, method: str, path: str, content: bytes) -> HttpRequest:
-        from botocore.awsrequest import AWSRequest
-
-        url = f"{self._base}{path}"
-        request = AWSRequest(method, url, {"content-type": "application/json"}, content)
-        self._auth.add_auth(request)
-        return HttpRequest(url, dict(request.headers.items()), content, method)
+        url, headers = f"{self._base}{path}", {"content-type": "application/json"}
+        signed = signed_headers(self._key, self._scope, method, url, headers, content, clock.now())
+        return HttpRequest(url, signed, content, method)
 
 
 def tag_of(text: str) -> str:

@@ -10,18 +10,21 @@ from uuid import UUID
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from freezegun import freeze_time
+from google.auth import jwt
+from google.auth.crypt import RSASigner
 
 from mauntic_jobs.delivery.render.push import Push
 from mauntic_jobs.delivery.render.renderer import ContentError
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError
 from mauntic_jobs.delivery.sending.providers.fcm import FcmProvider
-from mauntic_jobs.delivery.sending.providers.google_token import AccessTokens, ServiceAccount
+from mauntic_jobs.delivery.sending.providers.google_token import TOKEN_URL, AccessTokens, ServiceAccount
 from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, Exchanges, HttpClient, HttpRequest
 from mauntic_jobs.timekeeping import clock
 from tests.delivery.discovery import problems
 from tests.delivery.fake_api import FakeApi, Fault, Reply, Taken, running_api
-from tests.delivery.fake_fcm import SCOPE, FakeFcm, account_key, config, error, grants, sent
+from tests.delivery.fake_fcm import SCOPE, FakeFcm, account_key, config, error, grants, private_key, sent
 from tests.delivery.sink import certificate, server_tls
 
 TAGS = {"deliveryId": "d1", "campaignId": "c0ffee00-0000-4000-8000-000000000001"}
@@ -291,6 +294,23 @@ class Granting(Exchanges):
         await asyncio.sleep(0)
         granted = Answer(200, {}, json.dumps({"access_token": f"t{self.asked}", "expires_in": 3600}).encode())
         return self.refusals.pop() if self.refusals else granted
+
+
+@pytest.mark.parametrize("key_id", ["key-1", None, "ä"])
+def test_googles_own_library_signs_the_same_and_takes_the_signature(key_id: str | None) -> None:
+    account = {**json.loads(account_key()), "private_key_id": key_id}
+    config = ProviderConfig(UUID(int=1), "fcm", {"serviceAccountKey": json.dumps(account)})
+    public = (
+        private_key()
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    with freeze_time("2026-10-01T12:00:00Z"):
+        assertion = ServiceAccount(config, "serviceAccountKey").assertion(SCOPE)
+        claims = jwt.decode(assertion, certs=public, audience=TOKEN_URL)  # type: ignore[no-untyped-call]
+        signer = RSASigner.from_string(account["private_key"], key_id)  # type: ignore[no-untyped-call]
+        assert assertion.encode() == jwt.encode(signer, claims)  # type: ignore[no-untyped-call]
+    assert (claims["iss"], claims["scope"], claims["exp"] - claims["iat"]) == (account["client_email"], SCOPE, 3600)
 
 
 def test_a_token_is_renewed_before_it_ends_while_it_still_serves() -> None:
