@@ -125,7 +125,10 @@ def stamp_of(level: str) -> dict[str, str]:
     digest = hashlib.sha256()
     for path in (ROOT / "requirements" / f"{level}.txt", ROOT / "pyproject.toml"):
         digest.update(path.read_bytes())
-    return {level: digest.hexdigest(), "root": str(ROOT), "python": os.path.realpath(BIN / "python")}
+    # Another program, such as uv, may have changed what is installed; its directory then has another time.
+    times = [str(path.stat().st_mtime_ns) for path in sorted(BIN.parent.glob("lib/*/site-packages"))]
+    place = {"root": str(ROOT), "python": os.path.realpath(BIN / "python"), "packages": " ".join(times)}
+    return {level: digest.hexdigest(), **place}
 
 
 @contextlib.contextmanager

@@ -103,6 +103,17 @@ def test_a_changed_lock_or_project_is_installed(checkout: Checkout, name: str) -
     assert checkout.calls() == [VERSION, *installation("demo"), "mauntic-jobs demo"]
 
 
+def test_what_another_program_has_installed_is_put_right(checkout: Checkout) -> None:
+    packages = checkout.root / ".venv/lib/python3.11/site-packages"
+    packages.mkdir(parents=True)
+    checkout.run("test", "-x")
+    checkout.run("test", "-x")
+    assert checkout.calls() == [VERSION, *installation("dev"), "pytest -x", "pytest -x"]
+    (packages / "redis-9.dist-info").mkdir()
+    checkout.run("test", "-x")
+    assert checkout.calls() == [VERSION, *installation("dev"), "pytest -x"]
+
+
 def test_an_environment_that_was_moved_is_not_used(checkout: Checkout, tmp_path: Path) -> None:
     checkout.run("demo")
     moved = tmp_path / "moved"
