@@ -1,9 +1,11 @@
 """The wheel and the sdist, as a stranger gets them."""
 
+import re
 import tarfile
 from pathlib import Path
 from zipfile import ZipFile
 
+from mauntic_jobs import __version__
 from tests.installing import ROOT, build, call, install
 
 
@@ -30,6 +32,13 @@ def test_the_wheel_holds_the_package_and_its_metadata(wheel: Path) -> None:
     packaged = {name for name in _files(wheel) if name.startswith("mauntic_jobs/")}
     there = [path for path in (ROOT / "mauntic_jobs").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert packaged == {str(path.relative_to(ROOT)) for path in there}
+
+
+def test_the_latest_dated_entry_of_the_changelog_is_the_version(wheel: Path) -> None:
+    dated = re.findall(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    # The first release has not been dated yet.
+    assert (dated or [__version__])[0] == __version__
+    assert wheel.name.startswith(f"mauntic_jobs-{__version__}-")
 
 
 def _files(wheel: Path) -> dict[str, int]:

