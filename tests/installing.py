@@ -20,7 +20,7 @@ def build(directory: Path, target: str, source: Path = ROOT) -> Path:
 def install(directory: Path, *packages: str) -> Path:
     """Install packages at the versions of the lock into a new environment, and return where its programs are."""
     python = directory / "bin" / "python"
-    uv = (sys.executable, "-m", "uv", "--quiet", "--no-config")
+    uv = (sys.executable, "-m", "uv", "--quiet")
     _run(*uv, "venv", "--python", sys.executable, str(directory))
     lock = str(ROOT / "requirements" / "dev.txt")
     _run(*uv, "pip", "install", "--python", str(python), "--constraints", lock, *packages)

@@ -6,6 +6,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 from mauntic_jobs import __version__
+from mauntic_jobs.errors import ExitCode
 from tests.installing import ROOT, build, call, install
 
 
@@ -16,6 +17,13 @@ def test_the_wheel_with_its_extra_shows_the_demo_in_an_empty_directory(wheel: Pa
     assert done.returncode == 0, done.stderr
     assert "Try it yourself" in done.stdout
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_the_wheel_alone_runs_and_the_demo_names_the_extra_that_it_needs(wheel: Path, tmp_path: Path) -> None:
+    programs = install(tmp_path / "environment", str(wheel))
+    assert call(programs, "mauntic-jobs", "schedule", "next", directory=tmp_path).returncode == ExitCode.DONE
+    done = call(programs, "mauntic-jobs", "demo", directory=tmp_path)
+    assert (done.returncode, "mauntic-jobs[embedded]" in done.stderr) == (ExitCode.CONFIGURATION, True), done.stderr
 
 
 def test_the_wheel_of_the_sdist_is_the_wheel(wheel: Path, tmp_path: Path) -> None:

