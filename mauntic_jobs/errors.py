@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import ClassVar
 
 
 class ExitCode(IntEnum):
@@ -93,7 +93,7 @@ class RefusedError(MaunticJobsError):
     exit_code = ExitCode.REFUSED
 
     def __init__(
-        self, message: str, rows: Sequence[Mapping[str, Any]] = (), summary: Sequence[Mapping[str, Any]] = ()
+        self, message: str, rows: Sequence[Mapping[str, object]] = (), summary: Sequence[Mapping[str, object]] = ()
     ) -> None:
         super().__init__(message)
         self.rows = rows

@@ -153,6 +153,10 @@ class Job(Generic[OptionsT]):
         return replace(self, cron=own.cron or self.cron, catch_up=own.catch_up or self.catch_up)
 
 
+# A job whatever its options are.
+AnyJob = Job[Any]
+
+
 def as_arguments(options: Mapping[str, Any]) -> list[str]:
     """Return a job's options, by their field names, as arguments of its command; one that is false is left out."""
     arguments: list[str] = []

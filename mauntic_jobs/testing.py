@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
 
 from mauntic_jobs.embedded.servers import throwaway
-from mauntic_jobs.job import Job, JobOptions, Row
+from mauntic_jobs.job import AnyJob, JobOptions, Row
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.runner.request import Launcher, Report
@@ -26,17 +25,17 @@ class Platform:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def execute(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> int:
+    def execute(self, query: bytes, parameters: Mapping[str, object] | None = None) -> int:
         """Commit one statement with named parameters and return how many rows it affected."""
         with connect(self.settings) as session:
             return session.execute(query, parameters)
 
-    def rows(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    def rows(self, query: bytes, parameters: Mapping[str, object] | None = None) -> list[Row]:
         """Execute one statement with named parameters and return its rows, by column name; times are UTC."""
         with connect(self.settings) as session:
             return session.rows(query, parameters)
 
-    def run_slot(self, job: Job[Any], slot: datetime, *, options: JobOptions | None = None) -> Report:
+    def run_slot(self, job: AnyJob, slot: datetime, *, options: JobOptions | None = None) -> Report:
         """Run what a slot of the job's cron line covers, as the clock does 10 s after it, and return the report.
 
         `slot` is an aware instant in the past. The report of a slot that was run before has `answered`. Errors of the

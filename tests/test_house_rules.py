@@ -162,3 +162,17 @@ def test_a_sentence_names_the_role_that_it_is_about(path: str) -> None:
 def test_no_two_classes_share_a_name() -> None:
     found = [name for text in SOURCES.values() for name in re.findall(r"^class (\w+)", text, re.MULTILINE)]
     assert [name for name in set(found) if found.count(name) > 1] == []
+
+
+# What only the caller or a driver knows. Where a function takes whatever it is given, `object` says so, and is checked.
+MAX_LINES_WITH_ANY = 200
+
+
+def test_few_values_have_no_type() -> None:
+    lines = [
+        f"{path}: {line.strip()}"
+        for path, text in SOURCES.items()
+        for line in text.splitlines()
+        if re.search(r"\bAny\b", line) and "import" not in line
+    ]
+    assert len(lines) <= MAX_LINES_WITH_ANY, "\n".join(lines)

@@ -8,14 +8,15 @@ _MIN_SECONDS, _MAX_SECONDS = 0.2, 1.0
 
 
 class Backoff:
-    """Pauses that double from 0.2 s to 1 s, each shortened at random so that processes do not ask together."""
+    """Pauses that double from 0.2 s to a second or more, each shortened at random."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_seconds: float = _MAX_SECONDS) -> None:
         self._seconds = _MIN_SECONDS
+        self._max_seconds = max_seconds
 
     def next(self) -> float:
         """Return the seconds of the next pause."""
-        seconds, self._seconds = self._seconds, min(self._seconds * 2, _MAX_SECONDS)
+        seconds, self._seconds = self._seconds, min(self._seconds * 2, self._max_seconds)
         return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - to keep processes apart
 
     async def pause(self) -> None:

@@ -1,10 +1,9 @@
 """Jobs whose latest run failed, or was lost."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
-from mauntic_jobs.job import Job, Row
+from mauntic_jobs.job import AnyJob, Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.window import Window
@@ -12,7 +11,7 @@ from mauntic_jobs.timekeeping.window import Window
 _sql = statements("run_alerts")
 
 
-def failures(session: Session, jobs: Sequence[Job[Any]]) -> list[Alert]:
+def failures(session: Session, jobs: Sequence[AnyJob]) -> list[Alert]:
     """Return an alert for each job whose latest run of a slot failed, and was not made up for."""
     critical = {job.name: job.critical for job in jobs}
     rows = session.rows(_sql["failed"], {"jobs": list(critical)})

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import TypedDict, cast
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Detail
 from mauntic_jobs.alerts.outcome import NoticeOutcome
@@ -18,6 +19,22 @@ _PAUSE = timedelta(minutes=5)
 _MOST_AT_ONCE = 20
 
 _sql = statements("alerts")
+
+
+class AlertRow(TypedDict):
+    """An alert as the ledger has it; instants are aware, in UTC."""
+
+    id: int
+    fingerprint: str
+    cause: str
+    severity: str
+    summary: str
+    action: str
+    details: dict[str, Detail]
+    opened_at: datetime
+    notified_at: datetime | None
+    closed_at: datetime | None
+    seen: int
 
 
 def open_alerts(session: Session, alerts: Sequence[Alert], now: datetime) -> None:
@@ -46,14 +63,14 @@ def close_alerts(
     session.execute(_sql["close"], chosen)
 
 
-def claim(session: Session, now: datetime, repeat: timedelta) -> list[Row]:
+def claim(session: Session, now: datetime, repeat: timedelta) -> list[AlertRow]:
     """Return the alerts to be told of now, the most serious first; for a while no other process gets them."""
     asked = {"now": now, "repeat": repeat, "lease": _LEASE, "most": _MOST_AT_ONCE}
-    rows = session.rows(_sql["claim"], asked)
+    rows = cast("list[AlertRow]", session.rows(_sql["claim"], asked))
     return sorted(rows, key=lambda row: (-Severity(row["severity"]).rank, row["opened_at"], row["id"]))
 
 
-def record_told(session: Session, now: datetime, outcomes: Sequence[tuple[Row, NoticeOutcome]]) -> None:
+def record_told(session: Session, now: datetime, outcomes: Sequence[tuple[AlertRow, NoticeOutcome]]) -> None:
     """Write down what became of claimed alerts."""
     rows = [
         {"id": row["id"], "closing": row["closed_at"] is not None, **outcome._asdict()} for row, outcome in outcomes

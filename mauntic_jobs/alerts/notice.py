@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 from mauntic_jobs.alerts.alert import Detail
-from mauntic_jobs.job import Row
+from mauntic_jobs.alerts.ledger import AlertRow
 from mauntic_jobs.redaction.printable import printable
 from mauntic_jobs.settings.alert_channels import Severity
 from mauntic_jobs.timekeeping.window import format_duration
@@ -60,7 +59,7 @@ class Notice:
         return [printable(line) for line in known]
 
 
-def notice_of(row: Row, source: str, now: datetime) -> Notice:
+def notice_of(row: AlertRow, source: str, now: datetime) -> Notice:
     """Return what is to be told of an alert as it stands in the ledger."""
     if row["closed_at"] is not None:
         event, mark = Event.CLOSED, ""
@@ -74,10 +73,14 @@ def notice_of(row: Row, source: str, now: datetime) -> Notice:
         severity=Severity(row["severity"]),
         source=source,
         at=now,
-        **{
-            name: row[name]
-            for name in ("fingerprint", "cause", "summary", "action", "details", "opened_at", "closed_at", "seen")
-        },
+        fingerprint=row["fingerprint"],
+        cause=row["cause"],
+        summary=row["summary"],
+        action=row["action"],
+        details=row["details"],
+        opened_at=row["opened_at"],
+        closed_at=row["closed_at"],
+        seen=row["seen"],
     )
 
 
@@ -100,7 +103,7 @@ def trial_notice(source: str, now: datetime) -> Notice:
     )
 
 
-def as_json(notice: Notice) -> dict[str, Any]:
+def as_json(notice: Notice) -> dict[str, object]:
     """Return a notice in the schema that receivers of webhooks rely on: fields may be added, and none changes."""
     return {
         "schema": "mauntic-jobs/alert/1",

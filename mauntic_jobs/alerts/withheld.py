@@ -4,6 +4,7 @@ from mauntic_jobs.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.wording import plural
 
 _REASONS = {
     "shrinks": "recorded values would fall",
@@ -21,8 +22,8 @@ def groups_withheld(session: Session) -> list[Alert]:
 
 
 def _alert(row: Row) -> Alert:
-    groups = "1 group" if row["groups"] == 1 else f"{row['groups']:,} groups"
-    whose = "1 organization" if row["organizations"] == 1 else f"{row['organizations']:,} organizations"
+    groups = plural(row["groups"], "group")
+    whose = plural(row["organizations"], "organization")
     when = row["oldest"] if row["oldest"] == row["newest"] else f"{row['oldest']} to {row['newest']}"
     why = " and ".join(_REASONS[reason] for reason in row["reasons"])
     option = "--month" if len(row["oldest"]) == _MONTH_LENGTH else "--date"

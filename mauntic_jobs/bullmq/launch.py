@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mauntic_jobs.errors import ClockSkewError, ExitCode, MaunticJobsError
-from mauntic_jobs.job import Job, as_arguments
+from mauntic_jobs.job import AnyJob, as_arguments
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored, read_stored
 from mauntic_jobs.runner.shared_time import shared_time
@@ -33,7 +33,7 @@ _CHECKED_SECONDS = 30
 class SlotLauncher:
     """A handler of one queue's jobs, which runs the slot of each in a process of its own; `jobs` are those it knows."""
 
-    def __init__(self, jobs: Sequence[Job[Any]], settings: Settings) -> None:
+    def __init__(self, jobs: Sequence[AnyJob], settings: Settings) -> None:
         self._jobs = {job.name: job for job in jobs}
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,7 +61,7 @@ class SlotLauncher:
         self._checked_at = time.monotonic()
         return None
 
-    def __call__(self, received: ReceivedJob) -> dict[str, Any]:
+    def __call__(self, received: ReceivedJob) -> dict[str, object]:
         """Run the slot, and return how the run ended. Raises for a run that failed, by what may come of another try."""
         job = self._job_called(received.name)
         try:
@@ -88,7 +88,7 @@ class SlotLauncher:
         output, _ = self._process.communicate()
         return self._outcome(job, self._process.returncode, output)
 
-    def _job_called(self, name: str) -> Job[Any]:
+    def _job_called(self, name: str) -> AnyJob:
         """Return the queue's only job, or of several the one with this name."""
         if len(self._jobs) == 1:
             # The platform's schedulers have names of their own.
@@ -104,7 +104,7 @@ class SlotLauncher:
             if self._process is not None:
                 stop_all([self._process])
 
-    def _outcome(self, job: Job[Any], code: int, output: bytes) -> dict[str, Any]:
+    def _outcome(self, job: AnyJob, code: int, output: bytes) -> dict[str, object]:
         run = _run_of(output)
         error = (run.get("error") or {}).get("message", f"{job.name} ended with exit code {code}")
         if code in _DONE:
@@ -119,13 +119,13 @@ class SlotLauncher:
 
 def _run_of(output: bytes) -> dict[str, Any]:
     try:
-        run: dict[str, Any] = json.loads(output)["runs"][0]
+        run: dict[str, object] = json.loads(output)["runs"][0]
     except (ValueError, LookupError):  # it came to its end before the run did
         return {}
     return run
 
 
-def _options(job: Job[Any], data: Mapping[str, Any]) -> list[str]:
+def _options(job: AnyJob, data: Mapping[str, Any]) -> list[str]:
     """Return the job's options that the BullMQ job's data gives under `options`, as arguments of its command."""
     given = data.get("options") or {}
     if isinstance(given, dict):

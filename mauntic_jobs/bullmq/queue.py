@@ -1,12 +1,11 @@
 """Queue of a scheduled job: its Redis, and the names of its keys."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic import SecretStr
 
 from mauntic_jobs.errors import ConfigurationError
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.bullmq.workers import worker_name
 from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
@@ -33,7 +32,7 @@ class Queue:
         return open_redis(Settings(redis_url=SecretStr(self.redis_url)), worker_name(self.key) if as_worker else None)
 
 
-def queue_of(job: Job[Any], settings: Settings) -> Queue:
+def queue_of(job: AnyJob, settings: Settings) -> Queue:
     """Return the queue of a scheduled job. Raises ConfigurationError if there is no Redis."""
     if settings.redis_url is None:
         raise ConfigurationError("There is no Redis. Set REDIS_URL, or redis_url in mauntic-jobs.toml.")

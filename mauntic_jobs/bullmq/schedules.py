@@ -5,10 +5,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from mauntic_jobs.bullmq.queue import Queue
-from mauntic_jobs.stores.bullmq.iteration import milliseconds
 from mauntic_jobs.stores.bullmq.job_schedulers import (
     Scheduler,
     add_scheduler,
@@ -20,6 +18,7 @@ from mauntic_jobs.stores.bullmq.job_schedulers import (
 from mauntic_jobs.stores.redis.client import RedisScripts
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.cron import check_cron, next_slot
+from mauntic_jobs.timekeeping.epoch import milliseconds
 
 # Jobs of our schedulers carry this in their data, and by it the schedulers are told from others'.
 _MARK = {"registeredBy": "mauntic-jobs"}
@@ -47,7 +46,7 @@ class ScheduledJob:
 
     name: str
     cron: str
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, object] = field(default_factory=dict)
 
 
 def register_scheduled_jobs(

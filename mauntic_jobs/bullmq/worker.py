@@ -5,32 +5,33 @@ died twice. This one repeats the acknowledgement, and gives up a job only when i
 """
 
 import json
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from threading import Event, RLock, Thread
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from mauntic_jobs.aio.backoff import Backoff
 from mauntic_jobs.bullmq.queue import Queue
 from mauntic_jobs.errors import ConfigurationError, MaunticJobsError
 from mauntic_jobs.redaction.text import scrub
 from mauntic_jobs.stores.bullmq.commands import LOCK_GONE, LOCK_MILLISECONDS, Taken
 from mauntic_jobs.stores.bullmq.consumer import QueueConsumer
-from mauntic_jobs.stores.bullmq.iteration import milliseconds, next_iteration
+from mauntic_jobs.stores.bullmq.iteration import next_iteration
 from mauntic_jobs.stores.bullmq.job import GiveBackError, ReceivedJob, UnrecoverableError, received
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.epoch import milliseconds
 
 # What is done with a job: it returns a value that JSON can hold. An exception fails the attempt; UnrecoverableError
 # fails the job, and GiveBackError leaves it to others as if it had never been taken.
-JobHandler = Callable[[ReceivedJob], Any]
+JobHandler = Callable[[ReceivedJob], object]
 
 _AnswerT = TypeVar("_AnswerT")
 
 _WAIT_SECONDS = 5.0
 _RECOVERY_SECONDS = 30
-_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
+_MAX_PAUSE_SECONDS = 5.0
 # How long `stop` waits for a Redis that does not answer.
 _STOP_SECONDS = 2.0
 # How long nothing is taken before it is asked again whether jobs may be taken.
@@ -67,7 +68,7 @@ class Worker:
         self._check = check
         self._stopping = Event()
         self._taking = RLock()
-        self._pause = 0.0
+        self._backoff = Backoff(_MAX_PAUSE_SECONDS)
 
     def stop(self) -> None:
         """Take no further job; `run` returns when the one at hand is done. For other threads and signal handlers.
@@ -232,11 +233,10 @@ class Worker:
     def _put_off(self, error: MaunticJobsError) -> float:
         """Note what is in the way, and return for how many seconds to leave Redis alone."""
         self._set_trouble(str(error))
-        self._pause = min(max(self._pause * 2, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
-        return self._pause * random.uniform(0.5, 1.0)  # noqa: S311 - to keep workers apart
+        return self._backoff.next()
 
     def _works(self) -> None:
-        self._pause = 0.0
+        self._backoff.reset()
         if self.trouble is not None:
             self._tell(f"{self.queue.name}: works again")
         self.trouble = None

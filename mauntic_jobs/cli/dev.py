@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -10,11 +10,12 @@ from pydantic import SecretStr
 
 from mauntic_jobs.cli.documents.installation import ServersJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.framework.output import plural, print_fields, print_json, print_line, say
+from mauntic_jobs.cli.framework.output import print_fields, print_json, print_line, say
 from mauntic_jobs.cli.job.output import progress
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.wording import plural
 
 app = new_app("Development servers on this machine: Postgres and Valkey, and the platform's tables in them.")
 
@@ -63,7 +64,7 @@ def status(*, json: JsonOutput = False) -> None:
     from mauntic_jobs.embedded import dev
 
     servers = dev.status()
-    state: dict[str, Any] = {"running": servers is not None}
+    state: dict[str, object] = {"running": servers is not None}
     if servers is not None:
         state |= {"database_url": servers.database_url, "redis_url": servers.redis_url}
         state |= {"directory": str(servers.directory), "pid": servers.pid}

@@ -3,13 +3,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mauntic_jobs.cli.documents.installation import DoctorJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
-from mauntic_jobs.cli.framework.output import plural, print_json, print_line, print_rich, terminal_width
+from mauntic_jobs.cli.framework.output import print_json, print_line, print_rich, terminal_width
 from mauntic_jobs.cli.framework.table_layout import wrapped
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Row
@@ -17,6 +17,7 @@ from mauntic_jobs.jobs.registry import jobs
 from mauntic_jobs.ops.doctor.finding import Finding, FindingSeverity
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.wording import plural
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -68,7 +69,7 @@ def doctor(
 
 
 def _as_json(findings: list[Finding], counts: Counter[FindingSeverity]) -> Row:
-    numbers: dict[str, Any] = {severity.value: counts[severity] for severity in FindingSeverity}
+    numbers: dict[str, object] = {severity.value: counts[severity] for severity in FindingSeverity}
     order = ("area", "check", "severity", "what", "to_do")
     return {**numbers, "findings": [{name: getattr(finding, name) for name in order} for finding in findings]}
 

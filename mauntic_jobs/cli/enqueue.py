@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import typer
 
 from mauntic_jobs.cli.framework.command import command
-from mauntic_jobs.cli.framework.output import plural, print_line
+from mauntic_jobs.cli.framework.output import print_line
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.errors import UsageError
@@ -17,6 +17,8 @@ from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.epoch import milliseconds
+from mauntic_jobs.wording import plural
 
 _FIELDS = {"email": "emailAddress", "sms": "phoneNumber", "push": "deviceToken"}
 _BATCH = 1000
@@ -66,7 +68,7 @@ def enqueue(
         for first in range(0, count, _BATCH):
             jobs = [_job(settings, channel, given) for _ in range(min(_BATCH, count - first))]
             prefix = base_of(settings, channel).partition(":")[0]
-            add_jobs(redis, prefix, jobs, int(clock.now().timestamp() * 1000))
+            add_jobs(redis, prefix, jobs, milliseconds(clock.now()))
             if count == 1:
                 print_line(jobs[0].data["deliveryId"])
     if count > 1:

@@ -1,7 +1,7 @@
 """`monitor`: conditions that need an operator."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
 from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.cli.framework.signals import Signals
 from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.watch import Watched, watch_all, watch_ledger
 from mauntic_jobs.runner.shared_time import compared
@@ -79,7 +79,7 @@ def check_jobs(settings: Settings, *, json: JsonOutput = False) -> None:
     raise typer.Exit(ExitCode.FAILED if wrong else ExitCode.DONE)
 
 
-def watcher(jobs: Sequence[Job[Any]], settings: Settings, told: list[Notified]) -> Callable[[Session], None]:
+def watcher(jobs: Sequence[AnyJob], settings: Settings, told: list[Notified]) -> Callable[[Session], None]:
     """Return what `schedule run` looks at the ledger with; `told` gets what was told."""
 
     def watch(session: Session) -> None:
@@ -98,7 +98,7 @@ def watcher(jobs: Sequence[Job[Any]], settings: Settings, told: list[Notified]) 
     return watch
 
 
-def watch_beside(jobs: Sequence[Job[Any]], settings: Settings) -> None:
+def watch_beside(jobs: Sequence[AnyJob], settings: Settings) -> None:
     """Look at the ledger on a connection of its own, as the loop does."""
     try:
         with connect(settings) as session:
@@ -116,7 +116,7 @@ def say_untold(notified: Notified) -> None:
         say(f"no channel took the alert {alert}: {problem}")
 
 
-def _stay(settings: Settings, jobs: Sequence[Job[Any]], seconds: float) -> None:
+def _stay(settings: Settings, jobs: Sequence[AnyJob], seconds: float) -> None:
     trouble: str | None = None
     health = serve_health(settings, lambda: (trouble is None, {"trouble": trouble}), metrics=Scraper(settings).numbers)
     with stderr.in_background(), Signals() as signals, health:
@@ -133,7 +133,7 @@ def _stay(settings: Settings, jobs: Sequence[Job[Any]], seconds: float) -> None:
             signals.first.wait(seconds)
 
 
-def _look(settings: Settings, jobs: Sequence[Job[Any]]) -> tuple[Watched | None, str | None]:
+def _look(settings: Settings, jobs: Sequence[AnyJob]) -> tuple[Watched | None, str | None]:
     try:
         with connect(settings) as session:
             there, skew = compared(session, clock.now)

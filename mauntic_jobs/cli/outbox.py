@@ -4,12 +4,13 @@ from contextlib import closing
 
 from mauntic_jobs.cli.documents.installation import PublishedJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.framework.output import plural, print_json, print_line
+from mauntic_jobs.cli.framework.output import print_json, print_line
 from mauntic_jobs.runner.outbox import publish
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.wording import plural
 
 app = new_app("The outbox: jobs that committed runs want put on BullMQ queues.")
 

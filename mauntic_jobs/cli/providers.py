@@ -13,7 +13,7 @@ import typer
 from mauntic_jobs.cli.documents.providers import ProviderCheckJson, ProviderJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.options import Org, Wide
-from mauntic_jobs.cli.framework.output import plural, print_json, print_line, print_table, say
+from mauntic_jobs.cli.framework.output import print_json, print_line, print_table, say
 from mauntic_jobs.delivery.sending.providers.keys import TYPES
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Row
@@ -25,6 +25,7 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.wording import plural
 
 app = new_app("The providers that messages go out by, and how organizations have configured them.")
 

@@ -8,7 +8,7 @@ import typer
 
 from mauntic_jobs.cli.documents.installation import RecoveryJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
-from mauntic_jobs.cli.framework.output import plural, print_json, print_line, print_table
+from mauntic_jobs.cli.framework.output import print_json, print_line, print_table
 from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.recover import Recovery, recover
@@ -16,6 +16,7 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.wording import plural
 
 
 def register_recover(app: typer.Typer) -> None:

@@ -1,6 +1,6 @@
 """`runs`: the ledger of runs."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -92,7 +92,7 @@ def _line(row: Row) -> Row:
     }
 
 
-def _text(value: Any) -> Any:
+def _text(value: object) -> object:
     if isinstance(value, dict):
         return ", ".join(f"{name}={item}" for name, item in value.items())
     return value

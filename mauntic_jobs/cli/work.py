@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from threading import Thread
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ from mauntic_jobs.cli.framework.scheduled_jobs import name_broken_jobs, schedule
 from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.cli.framework.signals import Signals
 from mauntic_jobs.errors import ExitCode, UsageError
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import database_url
 from mauntic_jobs.stores.redis.client import open_redis
@@ -71,7 +71,7 @@ def work(
 class _Member:
     """A worker, the launcher that is its handler, and the thread they live in."""
 
-    def __init__(self, jobs: Sequence[Job[Any]], settings: Settings) -> None:
+    def __init__(self, jobs: Sequence[AnyJob], settings: Settings) -> None:
         self.launcher = SlotLauncher(jobs, settings)
         self.worker: Worker = create_worker(
             queue_of(jobs[0], settings), self.launcher, tell=say, check=self.launcher.check_clock
@@ -94,9 +94,9 @@ class _Member:
         return self._thread is not None and self._thread.is_alive()
 
 
-def _chosen(queues: list[str], settings: Settings) -> list[list[Job[Any]]]:
+def _chosen(queues: list[str], settings: Settings) -> list[list[AnyJob]]:
     """Return the jobs of each queue that is to be worked on."""
-    by_queue: dict[str, list[Job[Any]]] = {}
+    by_queue: dict[str, list[AnyJob]] = {}
     for job in scheduled_jobs(settings).values():
         by_queue.setdefault(job.queue, []).append(job)
     unknown = [name for name in queues if name not in by_queue]
@@ -128,7 +128,7 @@ def _wait_for(members: list[_Member], signals: Signals, seconds: float) -> None:
             return
 
 
-def _health(team: list[_Member]) -> tuple[bool, Mapping[str, Any]]:
+def _health(team: list[_Member]) -> tuple[bool, Mapping[str, object]]:
     now = clock.now()
     workers = [
         {

@@ -176,14 +176,14 @@ def _kept_directory(plan: ServerPlan) -> Path:
     return home
 
 
-def _write_state(home: Path, state: dict[str, Any]) -> None:
+def _write_state(home: Path, state: dict[str, object]) -> None:
     partial = home / f"{STATE}.new"
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(state, file)
     partial.replace(home / STATE)
 
 
-def _report(line: dict[str, Any]) -> None:
+def _report(line: dict[str, object]) -> None:
     """Print the one line, and let go of standard output: a reader may be waiting for its end."""
     with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps(line).encode() + b"\n")

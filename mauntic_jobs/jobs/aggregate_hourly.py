@@ -5,7 +5,7 @@ the whole day. The day before is rebuilt as well while events of it may still be
 """
 
 from datetime import timedelta, tzinfo
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field
@@ -57,7 +57,7 @@ def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
     return done.result(("days", "events", "inserted", "updated", "removed", "unchanged"))
 
 
-def rebuild_day(context: Context[Any], options: AggregateHourlyOptions, day: Window) -> Rebuilt:
+def rebuild_day(context: Context[JobOptions], options: AggregateHourlyOptions, day: Window) -> Rebuilt:
     """Rebuild the rollups of one UTC day, and name another program that has changed them since the last time."""
     others = SecondWriter(context, day)
     zone, allow_shrink = context.settings.platform_zone, options.allow_shrink or others.adds_hours

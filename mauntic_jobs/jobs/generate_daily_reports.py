@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta, tzinfo
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 from pydantic import Field
@@ -83,7 +82,7 @@ def _rebuild_late(context: Context[GenerateDailyReportsOptions], organizations: 
     return rebuild(context, day_rebuild(replace(context, options=options), day))
 
 
-def _channels(context: Context[Any], done: Rebuilt) -> Sequence[str]:
+def _channels(context: Context[JobOptions], done: Rebuilt) -> Sequence[str]:
     """Return the counter that tells in the ledger which channels the figures count."""
     if context.settings.campaign_channels is CampaignChannels.ALL:
         done.totals["all_channels"] = done.totals["events"]
@@ -111,7 +110,7 @@ def day_rebuild(context: Context[GenerateDailyReportsOptions], day: Window) -> R
     )
 
 
-def _parameters(options: GenerateDailyReportsOptions, window: Window, zone: tzinfo) -> dict[str, Any]:
+def _parameters(options: GenerateDailyReportsOptions, window: Window, zone: tzinfo) -> dict[str, object]:
     return {
         "start": naive(window.start, zone),
         "end": naive(window.end, zone),

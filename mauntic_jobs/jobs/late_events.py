@@ -7,11 +7,10 @@ days that lack events are rebuilt, then the figures of campaigns, and the usage 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.errors import JobFailedError, StatementTimeoutError
-from mauntic_jobs.job import Context, JobResult, Row
+from mauntic_jobs.job import Context, JobOptions, JobResult, Row
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions, rebuild_day
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY, MonthlyUsageSummaryOptions, rebuild_month
@@ -19,6 +18,7 @@ from mauntic_jobs.jobs.rollup import Rebuilt
 from mauntic_jobs.settings.types import CampaignChannels
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
+from mauntic_jobs.wording import plural
 
 _DAY = timedelta(days=1)
 # More organizations than these are rebuilt with all the others of their day.
@@ -46,7 +46,7 @@ class Late:
         return sum(day["events"] for day in self.days if day["recorded"])
 
 
-def with_late_events(context: Context[Any], result: JobResult, reported: datetime, report: Report) -> JobResult:
+def with_late_events(context: Context[JobOptions], result: JobResult, reported: datetime, report: Report) -> JobResult:
     """Look for late events of the days before `reported`, and return the job's result with what was found.
 
     A failure of the look leaves the result of the day itself as it is, and makes the run partial.
@@ -85,7 +85,7 @@ def _days(length: timedelta, reported: datetime) -> Iterator[Window]:
         yield Window(start, start + _DAY)
 
 
-def _look(context: Context[Any], days: Sequence[Window], report: Report) -> Late:
+def _look(context: Context[JobOptions], days: Sequence[Window], report: Report) -> Late:
     transaction, late, zone = context.transaction, Late(), context.settings.platform_zone
     by_date = {day.start.date(): day for day in days}
     asked = {
@@ -123,7 +123,7 @@ def _range(day: Window, zone: tzinfo) -> Row:
     return {"date": day.start.date(), "start": naive(day.start, zone), "end": naive(day.end, zone)}
 
 
-def _record(context: Context[Any], late: Late, messages: Mapping[date, int]) -> None:
+def _record(context: Context[JobOptions], late: Late, messages: Mapping[date, int]) -> None:
     transaction, before = context.transaction, context.now - _KEPT
     recorded = [row["day"] for row in late.days if row["recorded"]]
     transaction.execute(_sql["record"], {"found_at": context.slot, "recorded": recorded})
@@ -132,13 +132,13 @@ def _record(context: Context[Any], late: Late, messages: Mapping[date, int]) -> 
     transaction.execute(_sql["prune_reported"], {"before": before.date()})
 
 
-def record_reported(context: Context[Any], messages: Mapping[date, int]) -> None:
+def record_reported(context: Context[JobOptions], messages: Mapping[date, int]) -> None:
     """Record from how many message events the figures of campaigns were counted, by day."""
     asked = {"days": list(messages), "messages": list(messages.values())}
     context.transaction.execute(_sql["report"], asked)
 
 
-def _rebuild_month(context: Context[Any], month: Window, late: Late, *, over: bool) -> None:
+def _rebuild_month(context: Context[JobOptions], month: Window, late: Late, *, over: bool) -> None:
     asked = {"first": month.start.date(), "after": month.end.date(), "over": over}
     lacking = [row["organization_id"] for row in context.transaction.rows(_sql["late_month"], asked)]
     if lacking:
@@ -147,15 +147,15 @@ def _rebuild_month(context: Context[Any], month: Window, late: Late, *, over: bo
         late.written.add(rebuild_month(context, options, month))
 
 
-def _sentence(context: Context[Any], late: Late) -> str:
+def _sentence(context: Context[JobOptions], late: Late) -> str:
     named = [_day(row, context.slot or context.now) for row in late.days[-_DAYS_NAMED:]]
     more = len(late.days) - len(named)
     return f"late events were counted: {'; '.join(named)}" + (f"; and {more} more days" if more else "")
 
 
 def _day(row: Row, found_at: datetime) -> str:
-    events = "1 event" if row["events"] == 1 else f"{row['events']:,} events"
-    whose = "1 organization" if row["organizations"] == 1 else f"{row['organizations']:,} organizations"
+    events = plural(row["events"], "event")
+    whose = plural(row["organizations"], "organization")
     end = datetime.combine(row["day"], time(), UTC) + _DAY
     hours = (found_at - end) // timedelta(hours=1)
     how = f"up to {hours} h late" if row["recorded"] else "no run had recorded the day"

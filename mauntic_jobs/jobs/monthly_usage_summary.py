@@ -4,7 +4,6 @@ Distinct contacts of days cannot be added up, so that the month is counted as a 
 """
 
 from datetime import timedelta, tzinfo
-from typing import Any
 from uuid import UUID
 
 from pydantic import Field
@@ -46,7 +45,7 @@ def run(context: Context[MonthlyUsageSummaryOptions], months: Window) -> JobResu
     return done.result(("months", "events", "inserted", "updated", "removed", "unchanged"))
 
 
-def rebuild_month(context: Context[Any], options: MonthlyUsageSummaryOptions, month: Window) -> Rebuilt:
+def rebuild_month(context: Context[JobOptions], options: MonthlyUsageSummaryOptions, month: Window) -> Rebuilt:
     """Count one UTC month and rebuild it."""
     work = _work(options, month, context.settings.platform_zone)
     _announce(context, work)
@@ -58,14 +57,14 @@ def rebuild_month(context: Context[Any], options: MonthlyUsageSummaryOptions, mo
     return done
 
 
-def _announce(context: Context[Any], work: Rebuild) -> None:
+def _announce(context: Context[JobOptions], work: Rebuild) -> None:
     """Tell what begins, since counting a large table takes a while."""
     events = context.transaction.row(_sql["expected"])["events"]
     size = f"a table of some {events:,} events" if events > 0 else "the events"
     _tell(context, f"counting {work.bucket} in {size}")
 
 
-def _tell(context: Context[Any], progress: str) -> None:
+def _tell(context: Context[JobOptions], progress: str) -> None:
     context.warn(f"{MONTHLY_USAGE_SUMMARY.name}: {progress}")
 
 

@@ -4,9 +4,8 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob, Job
 from mauntic_jobs.timekeeping.cron import check_cron
 
 GROUP = "mauntic_jobs.jobs"
@@ -43,9 +42,9 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 @cache
-def load_plugins() -> tuple[Mapping[str, Job[Any]], Mapping[str, str]]:
+def load_plugins() -> tuple[Mapping[str, AnyJob], Mapping[str, str]]:
     """Return the jobs of other packages by name, and why those that cannot be used cannot, by entry point."""
-    loaded: dict[str, Job[Any]] = {}
+    loaded: dict[str, AnyJob] = {}
     broken: dict[str, str] = {}
     for entry_point in sorted(entry_points(group=GROUP), key=lambda each: each.name):
         place = f"entry point {entry_point.name} = {entry_point.value}"
@@ -61,7 +60,7 @@ def load_plugins() -> tuple[Mapping[str, Job[Any]], Mapping[str, str]]:
     return loaded, broken
 
 
-def _checked(entry_point: EntryPoint) -> Job[Any]:
+def _checked(entry_point: EntryPoint) -> AnyJob:
     job = entry_point.load()
     if not isinstance(job, Job):
         raise TypeError(f"it is a {type(job).__name__}, not a mauntic_jobs.job.Job")

@@ -11,10 +11,9 @@ recorded, and everything else is written.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from mauntic_jobs.errors import RefusedError
-from mauntic_jobs.job import Context, JobResult, Row
+from mauntic_jobs.job import Context, JobOptions, JobResult, Row
 from mauntic_jobs.jobs.withheld import describe
 from mauntic_jobs.settings.types import ScheduledShrink
 from mauntic_jobs.sql import statements
@@ -35,7 +34,7 @@ class Rebuild:
     statements: Mapping[str, bytes]
     table: str
     columns: list[str]
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, object]
     bucket: str
     compare: bool
     allow_shrink: bool
@@ -93,7 +92,7 @@ class Rebuilt:
         )
 
 
-def rebuild(context: Context[Any], work: Rebuild) -> Rebuilt:
+def rebuild(context: Context[JobOptions], work: Rebuild) -> Rebuilt:
     """Rebuild one bucket, and record which of its groups are withheld."""
     transaction, sql = context.transaction, work.statements
     capacity = transaction.row(_sql["capacity"], {"table": work.table, "columns": work.columns})
@@ -117,12 +116,12 @@ def rebuild(context: Context[Any], work: Rebuild) -> Rebuilt:
     return done
 
 
-def _withheld(context: Context[Any], work: Rebuild) -> list[Row]:
+def _withheld(context: Context[JobOptions], work: Rebuild) -> list[Row]:
     rows = context.transaction.rows(_sql["withheld"], {"limit": _SHOWN})
     return [{"bucket": work.bucket, **row} for row in rows]
 
 
-def _record(context: Context[Any], work: Rebuild) -> None:
+def _record(context: Context[JobOptions], work: Rebuild) -> None:
     """Record which groups are withheld. Runs that answer no slot settle questions, and raise none."""
     bucket = {"job": work.job, "bucket": work.bucket}
     scope = {**bucket, "organizations": work.parameters["organizations"], "kinds": work.kinds}

@@ -7,11 +7,11 @@ then they are too high, and a row that was raised looks like raw events that are
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
-from typing import Any
 
-from mauntic_jobs.job import Context, Row
+from mauntic_jobs.job import Context, JobOptions, Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
+from mauntic_jobs.wording import plural
 
 _HOUR = timedelta(hours=1)
 # A platform that added the hours of a longer time is noticed all the same, but not by which hours.
@@ -28,7 +28,7 @@ class SecondWriter:
     that it added exactly the events of whole hours: what is too high then is not a sign of raw events that are gone.
     """
 
-    def __init__(self, context: Context[Any], day: Window) -> None:
+    def __init__(self, context: Context[JobOptions], day: Window) -> None:
         self._context = context
         self._date = day.start.date()
         row = context.transaction.row(_sql["read"], {"date": self._date})
@@ -71,7 +71,7 @@ class SecondWriter:
 
 
 def _events(count: int) -> str:
-    return "1 event" if count == 1 else f"{count:,} events"
+    return plural(count, "event")
 
 
 def _clock(hour: datetime) -> str:

@@ -6,7 +6,7 @@ evaluated is reported and undone by itself, and the others go on.
 
 from collections import Counter
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field
@@ -117,7 +117,7 @@ def _evaluate(context: Context[SegmentTriggerEvalOptions], trigger: Row) -> Row:
     return {"outcome": "evaluated", "members": counts["members"], "entering": entered}
 
 
-def _segment(context: Context[Any], trigger: Row, config: SegmentTrigger) -> Row:
+def _segment(context: Context[JobOptions], trigger: Row, config: SegmentTrigger) -> Row:
     found = context.transaction.rows(_sql["segment"], {"segment": config.segment_id})
     # A segment of another organization is not told from one that does not exist.
     if not found or found[0]["organization_id"] != trigger["organization_id"]:
@@ -143,12 +143,12 @@ def _find_members(context: Context[SegmentTriggerEvalOptions], segment: Row, com
     context.transaction.execute(statement, common | criteria)
 
 
-def _owns_count(context: Context[Any], segment: Row) -> bool:
+def _owns_count(context: Context[JobOptions], segment: Row) -> bool:
     """Return whether the segment's contact_count may be written: not where the platform writes another number."""
     return context.settings.segments_compatibility is SegmentReading.PLATFORM or readings_agree(segment)
 
 
-def _explain_readings(context: Context[Any], segment: Row, common: Row) -> None:
+def _explain_readings(context: Context[JobOptions], segment: Row, common: Row) -> None:
     try:
         found = readings_statement(segment)
     except JobFailedError as error:
@@ -165,7 +165,7 @@ def _explain_readings(context: Context[Any], segment: Row, common: Row) -> None:
         )
 
 
-def _enter(context: Context[Any], candidates: int, common: Row) -> int:
+def _enter(context: Context[JobOptions], candidates: int, common: Row) -> int:
     return sum(
         context.transaction.execute(_sql["enter"], common | {"after": after, "up_to": after + _BATCH})
         for after in range(0, candidates, _BATCH)

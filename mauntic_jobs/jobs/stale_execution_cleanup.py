@@ -6,7 +6,7 @@ waits for an executor, and an executor waits for the job only at an execution th
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field, PositiveInt
@@ -70,7 +70,7 @@ def run(context: Context[StaleExecutionCleanupOptions], _window: Window) -> JobR
     return JobResult({**summary, "canceled": canceled, "busy": due - canceled, "left": left}, changes)
 
 
-def _cancel(context: Context[StaleExecutionCleanupOptions], due: int, parameters: Mapping[str, Any]) -> int:
+def _cancel(context: Context[StaleExecutionCleanupOptions], due: int, parameters: Mapping[str, object]) -> int:
     """Cancel the first `due` of the stale executions, and return how many no executor had to do with."""
     transaction, canceled = context.transaction, 0
     transaction.execute(_sql["index"])
@@ -91,7 +91,7 @@ def _cutoff(context: Context[StaleExecutionCleanupOptions]) -> datetime:
         ) from None
 
 
-def _check_known(context: Context[StaleExecutionCleanupOptions], parameters: Mapping[str, Any]) -> None:
+def _check_known(context: Context[StaleExecutionCleanupOptions], parameters: Mapping[str, object]) -> None:
     if context.options.org:
         unknown = context.transaction.rows(_sql["unknown_organizations"], parameters)
         if unknown:

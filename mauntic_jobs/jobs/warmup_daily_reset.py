@@ -8,7 +8,6 @@ noted in the account; later ones leave the counter alone, because increments mad
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from pydantic import Field
@@ -53,7 +52,7 @@ def run(context: Context[WarmupDailyResetOptions], window: Window) -> JobResult:
     return JobResult({"domains": len(domains), **{name: counters[name] for name in names}}, changes)
 
 
-def _day_that_starts(context: Context[Any], window: Window) -> datetime:
+def _day_that_starts(context: Context[JobOptions], window: Window) -> datetime:
     """Return the start of the UTC day of the run, the only one that the counters can start.
 
     The window of a slot is the day that ended at it, so its end is the start of the day that begins. A window that was
@@ -87,7 +86,7 @@ def _domains(context: Context[WarmupDailyResetOptions], today: datetime) -> list
     return list(dict.fromkeys((row["organization_id"], row["domain"].lower()) for row in rows))
 
 
-def _redis(context: Context[Any]) -> Scripts:
+def _redis(context: Context[JobOptions]) -> Scripts:
     if context.redis is None:
         raise TypeError("the runner must supply Redis to a job that declares to need it")
     return context.redis
@@ -100,7 +99,7 @@ def _calls(
         yield [key for domain in domains[start : start + _DOMAINS_A_CALL] for key in keys(*domain)], arguments
 
 
-def _pairs(answers: Iterable[Sequence[Any]]) -> Iterator[tuple[bytes | None, int | None]]:
+def _pairs(answers: Iterable[Sequence[object]]) -> Iterator[tuple[bytes | None, int | None]]:
     for answer in answers:
         yield from zip(answer[::2], answer[1::2], strict=True)
 

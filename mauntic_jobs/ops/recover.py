@@ -7,12 +7,12 @@ or has moved since is not wanted any more.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from mauntic_jobs.bullmq.queue import queue_of
 from mauntic_jobs.bullmq.schedules import Registration, ScheduledJob, register_scheduled_jobs
 from mauntic_jobs.delivery.ledger.reconcile import reconcile
-from mauntic_jobs.job import Job, Row
+from mauntic_jobs.job import AnyJob, Row
+from mauntic_jobs.ops.queues import EXECUTE_STEP
 from mauntic_jobs.recovery.marker import Loss, close_loss, mark
 from mauntic_jobs.runner.outbox import publish
 from mauntic_jobs.runner.request import Launcher
@@ -22,7 +22,6 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.stores.redis.client import RedisScripts
 
-_STEPS = "journey:execute-step"
 _PAGE = 500
 
 _sql, _outbox = statements("recovery"), statements("outbox")
@@ -55,7 +54,7 @@ def recover(
     session: Session,
     redis: RedisScripts,
     settings: Settings,
-    jobs: Sequence[Job[Any]],
+    jobs: Sequence[AnyJob],
     now: datetime,
     *,
     dry_run: bool,
@@ -90,11 +89,11 @@ def _unmoved(session: Session) -> Iterator[list[Row]]:
 
 
 def _step_key(settings: Settings, row: Row) -> str:
-    return f"{settings.queue_prefix}:{_STEPS}:{row['job_id']}"
+    return f"{settings.queue_prefix}:{EXECUTE_STEP}:{row['job_id']}"
 
 
 def _schedulers(
-    session: Session, settings: Settings, jobs: Sequence[Job[Any]], now: datetime, *, dry_run: bool
+    session: Session, settings: Settings, jobs: Sequence[AnyJob], now: datetime, *, dry_run: bool
 ) -> list[str]:
     """Register the schedulers of the jobs that BullMQ launched last, where none is there; return their names."""
     rows = session.rows(_sql["launchers"], {"jobs": [job.name for job in jobs]})

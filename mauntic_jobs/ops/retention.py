@@ -117,7 +117,7 @@ def prune(
         yield Pruned(part.name, kept[part.name], rows)
 
 
-def _remove(session: Session, part: Part, which: Mapping[str, Any], age: timedelta) -> int:
+def _remove(session: Session, part: Part, which: Mapping[str, object], age: timedelta) -> int:
     if part is not _UNSETTLED:
         with session.transaction(_LIMITS):
             return session.execute(_sql[f"{part.name}_delete"], which)
@@ -127,14 +127,14 @@ def _remove(session: Session, part: Part, which: Mapping[str, Any], age: timedel
     return sum(expire(session, rows, age))
 
 
-def _by_page(session: Session, part: Part, before: datetime) -> Iterator[list[Any]]:
+def _by_page(session: Session, part: Part, before: datetime) -> Iterator[list[object]]:
     pages = session.row(_sql["delivery_pages"])["pages"]
     for first in range(0, pages, _PAGES):
         where = {"first": f"({first},0)", "end": f"({first + _PAGES},0)", "before": before}
         yield _old(session, part, where)
 
 
-def _by_id(session: Session, part: Part, before: datetime) -> Iterator[list[Any]]:
+def _by_id(session: Session, part: Part, before: datetime) -> Iterator[list[object]]:
     after = 0
     while ids := _old(session, part, {"after": after, "before": before, "batch": _BATCH, "most": part.most}):
         yield ids

@@ -30,7 +30,7 @@ def masked_text(text: str, *, reveal: bool = False) -> str:
     return text if reveal else scrub(text)
 
 
-def _masked(value: Any, depth: int, *, personal: bool = False) -> Any:
+def _masked(value: object, depth: int, *, personal: bool = False) -> object:
     """Return a value; of a `personal` one only where it stands."""
     if depth == 0:
         return "<nested>"
@@ -48,7 +48,7 @@ def _masked(value: Any, depth: int, *, personal: bool = False) -> Any:
             return value
 
 
-def _of_field(name: str, value: Any, depth: int, personal: bool) -> Any:
+def _of_field(name: str, value: object, depth: int, personal: bool) -> object:
     if isinstance(value, str | int) and not isinstance(value, bool):
         for pattern, mask in _NAMED:
             if pattern.search(name):
@@ -56,7 +56,7 @@ def _of_field(name: str, value: Any, depth: int, personal: bool) -> Any:
     return _masked(value, depth - 1, personal=personal or bool(_PERSONAL.search(name)))
 
 
-def shortened(value: Any, length: int) -> str:
+def shortened(value: object, length: int) -> str:
     """Return a value as JSON on one line, cut to `length` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())

@@ -6,7 +6,6 @@ Job names, ids, reasons, addresses and subjects come from tenants, providers and
 import json
 import re
 from datetime import date, datetime
-from typing import Any
 from uuid import UUID
 
 # All controls but line feed and tab; separators of lines and paragraphs; marks that turn the direction of text or
@@ -23,7 +22,7 @@ def printable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _CONTROLS.sub(_escaped, text)
 
 
-def json_text(value: Any, *, indent: int | None = None) -> str:
+def json_text(value: object, *, indent: int | None = None) -> str:
     """Return a value as JSON that may be shown, on one line unless there is an indent: times in ISO 8601."""
     return printable(json.dumps(value, default=_jsonable, indent=indent, ensure_ascii=False))
 
@@ -33,7 +32,7 @@ def on_one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def _jsonable(value: Any) -> str:
+def _jsonable(value: object) -> str:
     match value:
         case datetime() | date():
             return value.isoformat()

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Thread
-from typing import Any
 
 from mauntic_jobs.errors import ExitCode, MaunticJobsError
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import overruled
 from mauntic_jobs.runner.shared_time import shared_time
@@ -52,7 +51,7 @@ class Loop:
 
     def __init__(
         self,
-        jobs: Mapping[str, Job[Any]],
+        jobs: Mapping[str, AnyJob],
         settings: Settings,
         clock: Callable[[], datetime],
         tell: Callable[[str], None],
@@ -230,7 +229,7 @@ class Loop:
             os.close(reader)
             os.close(writer)
 
-    def _health(self) -> tuple[bool, Mapping[str, Any]]:
+    def _health(self) -> tuple[bool, Mapping[str, object]]:
         idle = self._clock() - self._awake_at
         details = {
             "awake_at": self._awake_at.isoformat(),

@@ -7,7 +7,7 @@ from heapq import merge
 from itertools import islice, repeat
 from typing import Any
 
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.runner.schedule_settings import origin, overruled
 from mauntic_jobs.scheduler.plan import Plan
 from mauntic_jobs.scheduler.slots import read_plans
@@ -37,7 +37,7 @@ class Standing:
     line comes from, and `overruled` has a sentence for each setting of this host that the database overrules.
     """
 
-    job: Job[Any]
+    job: AnyJob
     next: datetime
     due: Sequence[datetime]
     overdue_since: datetime | None
@@ -69,7 +69,7 @@ def read_tasks(session: Session, settings: Settings, now: datetime) -> list[Task
     return [TaskStanding(task, next_slot(task.cron, now), rows.get(task.name)) for task in tasks]
 
 
-def read_overview(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Standing]:
+def read_overview(session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime) -> list[Standing]:
     """Return how each job's schedule stands at `now`, aware, in UTC. Writes nothing."""
     plans = read_plans(session, jobs, settings, now)
     since = {"jobs": [job.name for job in jobs], "since": now - MISSED_WITHIN}
@@ -77,7 +77,7 @@ def read_overview(session: Session, jobs: Sequence[Job[Any]], settings: Settings
     return [_standing(each, rows[each.job.name], settings, now) for each in plans]
 
 
-def upcoming(jobs: Sequence[Job[Any]], now: datetime, count: int) -> list[tuple[datetime, Job[Any]]]:
+def upcoming(jobs: Sequence[AnyJob], now: datetime, count: int) -> list[tuple[datetime, AnyJob]]:
     """Return the next `count` slots of all the jobs together, in the order in which they come."""
     lines = [zip(slots(job.cron, now), repeat(number)) for number, job in enumerate(jobs)]
     return [(slot, jobs[number]) for slot, number in islice(merge(*lines), count)]

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby, takewhile
-from typing import Any
 
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored
 from mauntic_jobs.runner.shared_time import MAX_SKEW
@@ -65,7 +64,7 @@ class Plan:
     `waiting` are the slots that are due and those for whose data a due one stands, oldest first.
     """
 
-    job: Job[Any]
+    job: AnyJob
     due: Sequence[datetime]
     passed: Sequence[Passed]
     open: frozenset[datetime]
@@ -82,7 +81,7 @@ class Plan:
     waiting: Sequence[datetime] = ()
 
 
-def plan(job: Job[Any], state: SlotState, settings: Settings, now: datetime) -> Plan:
+def plan(job: AnyJob, state: SlotState, settings: Settings, now: datetime) -> Plan:
     """Return what is to be done for `job` at `now`, the database's time, aware, in UTC.
 
     A job that was never scheduled starts with the slot that has just struck, or after the latest that was claimed.
@@ -123,7 +122,7 @@ def plan(job: Job[Any], state: SlotState, settings: Settings, now: datetime) -> 
     )
 
 
-def _reset(job: Job[Any], state: SlotState, settled: datetime, now: datetime) -> Plan:
+def _reset(job: AnyJob, state: SlotState, settled: datetime, now: datetime) -> Plan:
     """Return the plan of a job of which slots of the future are settled: to take that back, and nothing else."""
     return Plan(
         job=job,
@@ -141,7 +140,7 @@ def _reset(job: Job[Any], state: SlotState, settled: datetime, now: datetime) ->
     )
 
 
-def _returns_from(job: Job[Any], state: SlotState, settled: datetime, now: datetime) -> datetime:
+def _returns_from(job: AnyJob, state: SlotState, settled: datetime, now: datetime) -> datetime:
     """Return the instant after which slots count: an earlier one for a line that comes back within a day.
 
     The clock of that line may have been on all the time, and only looks more rarely than the other one.
@@ -156,7 +155,7 @@ def struck_slots(lines: set[str], start: datetime, now: datetime) -> list[dateti
     return sorted({slot for line in lines for slot in takewhile(lambda slot: slot <= now, slots(line, start))})
 
 
-def _former(job: Job[Any], state: SlotState) -> tuple[str, ...]:
+def _former(job: AnyJob, state: SlotState) -> tuple[str, ...]:
     """Return the lines beside the job's own whose slots are not all accounted for."""
     lines = [*state.former, *([state.cron] if state.cron is not None else [])]
     return tuple(line for line in dict.fromkeys(lines) if line != job.cron)
@@ -172,7 +171,7 @@ def passed_lines(job: str, passed: Sequence[Passed]) -> list[str]:
     return lines
 
 
-def ordered(plans: Sequence[Plan]) -> list[tuple[Job[Any], datetime]]:
+def ordered(plans: Sequence[Plan]) -> list[tuple[AnyJob, datetime]]:
     """Return the due slots in the order in which the data wants them: by time, then as the jobs are given."""
     due = [(slot, number, each.job) for number, each in enumerate(plans) for slot in each.due]
     return [(job, slot) for slot, _, job in sorted(due, key=lambda item: item[:2])]
@@ -184,7 +183,7 @@ def without(each: Plan, tried: set[tuple[str, datetime]]) -> Plan:
 
 
 def _choose(
-    job: Job[Any], left: Sequence[datetime], struck: Sequence[datetime], settings: Settings, now: datetime
+    job: AnyJob, left: Sequence[datetime], struck: Sequence[datetime], settings: Settings, now: datetime
 ) -> tuple[list[datetime], list[Passed]]:
     """Return which of the slots that are `left` are run, and which are passed over; `struck` are all of them."""
     if not left:
@@ -214,7 +213,7 @@ def _instead(slot: datetime) -> str:
 
 
 def _stand_ins(
-    job: Job[Any], left: Sequence[datetime], in_time: Sequence[datetime], settings: Settings
+    job: AnyJob, left: Sequence[datetime], in_time: Sequence[datetime], settings: Settings
 ) -> dict[datetime, datetime]:
     """Return the slots whose buckets are rebuilt whole for another slot, with that one.
 
@@ -239,7 +238,7 @@ def _stand_ins(
     return stand_ins
 
 
-def _buckets(job: Job[Any], slot: datetime, settings: Settings) -> list[datetime]:
+def _buckets(job: AnyJob, slot: datetime, settings: Settings) -> list[datetime]:
     """Return the starts of the buckets that a slot's run rebuilds, oldest first."""
     coverage = job.coverage(Window.before(slot, job.unit), job.options(), settings)
     return [bucket.start for bucket in coverage.split(job.bucket)]

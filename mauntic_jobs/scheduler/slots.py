@@ -4,10 +4,9 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from mauntic_jobs import __version__
-from mauntic_jobs.job import Job, Row
+from mauntic_jobs.job import AnyJob, Row
 from mauntic_jobs.runner.claim import release_dead
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import stored_schedule
@@ -24,7 +23,7 @@ _PAUSE_AFTER_LOSS = timedelta(minutes=5)
 _sql = statements("schedules")
 
 
-def read_plans(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Plan]:
+def read_plans(session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime) -> list[Plan]:
     """Return the plan of each job at `now`, the database's time, by a single query.
 
     `jobs` are as the settings want them scheduled, those of the plans as the database wants them. Raises
@@ -92,7 +91,7 @@ def _state(row: Row) -> SlotState:
     )
 
 
-def _settled(each: Plan) -> dict[str, Any]:
+def _settled(each: Plan) -> dict[str, object]:
     return {
         "job": each.job.name,
         "cron": each.cron,
@@ -105,7 +104,7 @@ def _settled(each: Plan) -> dict[str, Any]:
     }
 
 
-def _passed(each: Plan, settings: Settings, launcher: Launcher) -> dict[str, Any]:
+def _passed(each: Plan, settings: Settings, launcher: Launcher) -> dict[str, object]:
     windows = [Window.before(passed.slot, each.job.unit) for passed in each.passed]
     return {
         "job": each.job.name,

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from tempfile import TemporaryFile
 from threading import Timer
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, NamedTuple, Self
 
 from mauntic_jobs.errors import ExitCode, MaunticJobsError
 from mauntic_jobs.redaction.text import scrub
@@ -198,7 +198,7 @@ class UpkeepRunner:
         columns = {"tasks": tasks, "starts": starts, "codes": codes, "errors": errors, "failed": failed}
         session.execute(_sql["record"], columns)
 
-    def _claims(self) -> dict[str, Any]:
+    def _claims(self) -> dict[str, object]:
         tasks = self._tasks.values()
         return {
             "claimed_by": self._by,

@@ -69,7 +69,7 @@ class Compiler:
     """Turns criteria into a condition; `parameters` then holds what its placeholders stand for."""
 
     def __init__(self) -> None:
-        self.parameters: dict[str, Any] = {}
+        self.parameters: dict[str, object] = {}
 
     def condition(self, criteria: Criteria) -> Composable:
         """Return a condition on `contact` that is true or false, and never null."""
@@ -81,13 +81,13 @@ class Compiler:
     def _compile(self, condition: Condition) -> Composable:
         return self._holds(Field(condition.field, self._bind), condition.operator, condition.value)
 
-    def _holds(self, field: "Field", operator: Operator, value: Any) -> Composable:
+    def _holds(self, field: "Field", operator: Operator, value: object) -> Composable:
         """Return a condition that is true or false, and never null."""
         test = self._test(field, operator, value)
         # What is absent, or cannot be compared, makes a test null: no for a plain operator, yes for its opposite.
         return SQL("NOT coalesce({}, false)" if operator in OPPOSITES else "coalesce({}, false)").format(test)
 
-    def _test(self, field: "Field", operator: Operator, value: Any) -> Composable:  # noqa: PLR0911 - a table in code
+    def _test(self, field: "Field", operator: Operator, value: object) -> Composable:  # noqa: PLR0911 - a table in code
         """Return what the operator asks, or for an opposite what it denies."""
         match operator:
             case Operator.IS_SET | Operator.IS_NOT_SET:
@@ -106,15 +106,15 @@ class Compiler:
             case ordering:
                 return self._compares(field, ORDERING[ordering], value)
 
-    def _compares(self, field: "Field", relation: SQL, value: Any) -> Composable:
+    def _compares(self, field: "Field", relation: SQL, value: object) -> Composable:
         kind, comparable = field.read(value, ordering=True)
         if kind is None:
             return SQL("false")
         return SQL("{} {} {}").format(field.of(kind), relation, self._value(kind, comparable))
 
-    def _equals(self, field: "Field", values: Iterable[Any]) -> Composable:
+    def _equals(self, field: "Field", values: Iterable[object]) -> Composable:
         """Compare with any of the values, those of each kind together."""
-        by_kind: dict[ValueKind, list[Any]] = {}
+        by_kind: dict[ValueKind, list[object]] = {}
         for value in values:
             kind, comparable = field.read(value, ordering=False)
             if kind is not None:
@@ -122,7 +122,7 @@ class Compiler:
         tests = [SQL("{} = ANY ({})").format(field.of(kind), self._values(kind, own)) for kind, own in by_kind.items()]
         return SQL("({})").format(SQL(" OR ").join(tests)) if tests else SQL("false")
 
-    def _value(self, kind: ValueKind, value: Any) -> Composable:
+    def _value(self, kind: ValueKind, value: object) -> Composable:
         bound = self._bind(value)
         return {
             ValueKind.TEXT: SQL('lower({}::text) COLLATE "C"'),
@@ -130,7 +130,7 @@ class Compiler:
             ValueKind.TIME: SQL("{}::timestamp"),
         }[kind].format(bound)
 
-    def _values(self, kind: ValueKind, values: list[Any]) -> Composable:
+    def _values(self, kind: ValueKind, values: list[object]) -> Composable:
         bound = self._bind(values)
         return {
             ValueKind.TEXT: SQL('ARRAY(SELECT lower(item) COLLATE "C" FROM unnest({}::text[]) AS item)'),
@@ -138,10 +138,10 @@ class Compiler:
             ValueKind.TIME: SQL("{}::timestamp[]"),
         }[kind].format(bound)
 
-    def _text(self, value: Any) -> Composable:
+    def _text(self, value: object) -> Composable:
         return SQL("{}::text").format(self._bind(value))
 
-    def _bind(self, value: Any) -> Composable:
+    def _bind(self, value: object) -> Composable:
         name = f"criteria_{len(self.parameters)}"
         self.parameters[name] = value
         return Placeholder(name)
@@ -150,7 +150,7 @@ class Compiler:
 class Field:
     """What a condition's field stands for: a column, or a key of `custom_fields`."""
 
-    def __init__(self, name: str, bind: Callable[[Any], Composable]) -> None:
+    def __init__(self, name: str, bind: Callable[[object], Composable]) -> None:
         self._bind = bind
         self._kind: ValueKind | None = None
         self._value: Composable

@@ -4,7 +4,7 @@ Source: `crm.segments.filter_criteria` of the platform.
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -81,7 +81,7 @@ class Criteria(BaseModel):
     conditions: Annotated[tuple[Condition, ...], Field(max_length=MOST_CONDITIONS, strict=False)] = ()
 
 
-def parse_criteria(raw: Any, reading: SegmentReading = SegmentReading.STRICT) -> Criteria:
+def parse_criteria(raw: object, reading: SegmentReading = SegmentReading.STRICT) -> Criteria:
     """Check criteria as stored, without the conditions that the platform's reading ignores, if it is that one.
 
     Raises JobFailedError that names what is wrong, without the values.
@@ -95,13 +95,13 @@ def parse_criteria(raw: Any, reading: SegmentReading = SegmentReading.STRICT) ->
         raise JobFailedError(f"the segment's criteria cannot be used: {'; '.join(problems)}") from None
 
 
-def _without_ignored(raw: Any) -> Any:
+def _without_ignored(raw: object) -> object:
     if not isinstance(raw, dict) or not isinstance(raw.get("conditions"), list):
         return raw
     return {**raw, "conditions": [condition for condition in raw["conditions"] if not _is_ignored(condition)]}
 
 
-def _is_ignored(condition: Any) -> bool:
+def _is_ignored(condition: object) -> bool:
     """Return whether a condition has an operator that is not known, or asks for one of no values."""
     if not isinstance(condition, dict) or not isinstance(condition.get("operator"), str):
         return False
@@ -114,7 +114,7 @@ def _place(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location[:3]) or "criteria"
 
 
-def _has_nul(value: Any) -> bool:
+def _has_nul(value: object) -> bool:
     if isinstance(value, list):
         return any(_has_nul(item) for item in value)
     return isinstance(value, str) and "\0" in value

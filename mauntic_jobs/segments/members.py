@@ -1,7 +1,5 @@
 """The statement that finds the members of a segment, static or dynamic."""
 
-from typing import Any
-
 from psycopg.sql import SQL, Composable
 
 from mauntic_jobs.errors import JobFailedError
@@ -17,7 +15,7 @@ _COMPILERS = {SegmentReading.STRICT: Compiler, SegmentReading.PLATFORM: Platform
 _sql = statements("segment_triggers")
 
 
-def members_statement(segment: Row, reading: SegmentReading) -> tuple[bytes, dict[str, Any]]:
+def members_statement(segment: Row, reading: SegmentReading) -> tuple[bytes, dict[str, object]]:
     """Return the statement that makes the table of members, and the parameters of the segment's criteria.
 
     `segment` is a row of crm.segments; the statement's other parameters are `segment` and `organization`. Raises
@@ -27,7 +25,7 @@ def members_statement(segment: Row, reading: SegmentReading) -> tuple[bytes, dic
     return SQL(_sql["members"].decode()).format(members=condition).as_bytes(None), parameters
 
 
-def readings_statement(segment: Row) -> tuple[bytes, dict[str, Any]] | None:
+def readings_statement(segment: Row) -> tuple[bytes, dict[str, object]] | None:
     """Return the statement that counts the contacts which only one reading of the criteria makes members.
 
     None if both readings are the same for whatever contacts there are. Raises JobFailedError if the criteria cannot be
@@ -52,7 +50,7 @@ def readings_agree(segment: Row) -> bool:
         return False
 
 
-def _condition(segment: Row, reading: SegmentReading) -> tuple[Composable, dict[str, Any]]:
+def _condition(segment: Row, reading: SegmentReading) -> tuple[Composable, dict[str, object]]:
     if segment["type"] == "static":
         return SQL(_sql["static_members"].decode()), {}
     compiler = _COMPILERS[reading]()

@@ -1,7 +1,5 @@
 """The statement that tells whether one contact belongs to a segment, static or dynamic."""
 
-from typing import Any
-
 from psycopg.sql import SQL, Composable
 
 from mauntic_jobs.job import Row
@@ -13,7 +11,7 @@ _sql = statements("segment_triggers")
 _membership_sql = statements("segment_membership")
 
 
-def membership_statement(segment: Row) -> tuple[bytes, dict[str, Any]]:
+def membership_statement(segment: Row) -> tuple[bytes, dict[str, object]]:
     """Return the statement whose one row says whether a contact `is_member`, and the parameters of the criteria.
 
     `segment` is a row of crm.segments; the statement's other parameters are `segment`, `organization` and `contact`.

@@ -20,7 +20,7 @@ _LEAST_PLAIN, _LEAST_WITH_EXPONENT = Decimal("1e-6"), Decimal("1e21")
 class PlatformCompiler(Compiler):
     """Turns criteria into a condition as the platform reads them."""
 
-    def _holds(self, field: Field, operator: Operator, value: Any) -> Composable:
+    def _holds(self, field: Field, operator: Operator, value: object) -> Composable:
         if operator in (Operator.NEQ, Operator.NOT_IN):
             test = SQL("({} IS NOT NULL AND NOT coalesce({}, false))")
             return test.format(field.text, self._test(field, operator, value))
@@ -35,7 +35,7 @@ class PlatformCompiler(Compiler):
         return SQL("{} = ANY ({}::text[])").format(field.text, self._bind([written(value) for value in values]))
 
 
-def written(value: Any) -> str:
+def written(value: object) -> str:
     """Return a value as JavaScript writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"

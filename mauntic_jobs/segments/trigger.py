@@ -4,7 +4,7 @@ Source: `journey.journey_triggers.config` of the platform.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -47,7 +47,7 @@ class SegmentTrigger(_Config):
     re_entry: Annotated[ReEntry, Field(alias="reEntry")] = ReEntry()
     frequency_cap: Annotated[FrequencyCap | None, Field(alias="frequencyCap")] = None
 
-    def rules(self, now: datetime) -> dict[str, Any]:
+    def rules(self, now: datetime) -> dict[str, object]:
         """Return the entry rules as parameters of the `candidates` statement, at the instant `now`."""
         match self.re_entry.type:
             case "once":
@@ -64,7 +64,7 @@ class SegmentTrigger(_Config):
         }
 
 
-def parse_trigger(raw: Any) -> SegmentTrigger:
+def parse_trigger(raw: object) -> SegmentTrigger:
     """Check a configuration as stored. Raises JobFailedError that names what is wrong."""
     try:
         return SegmentTrigger.model_validate(raw)

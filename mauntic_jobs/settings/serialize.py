@@ -15,17 +15,17 @@ from mauntic_jobs.timekeeping.window import format_duration
 _STORES = ("postgres", "redis", "unix")
 
 
-def shown(settings: Settings, name: str) -> Any:
+def shown(settings: Settings, name: str) -> object:
     """Return one setting as it is written in a file or variable, secrets masked."""
     return _written(getattr(settings, name), _hidden)
 
 
-def revealed(settings: Settings, name: str) -> Any:
+def revealed(settings: Settings, name: str) -> object:
     """Return one setting as it is written in a file or variable, with its secrets."""
     return _written(getattr(settings, name), SecretStr.get_secret_value)
 
 
-def _written(value: Any, secret: Callable[[SecretStr], str]) -> Any:
+def _written(value: object, secret: Callable[[SecretStr], str]) -> object:
     forms: dict[type, Callable[[Any], Any]] = {SecretStr: secret, timedelta: format_duration, CatchUp: str}
     match value:
         case dict():

@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
@@ -19,10 +19,10 @@ from mauntic_jobs.timekeeping.cron import check_cron
 from mauntic_jobs.timekeeping.window import parse_duration
 
 
-def _text(parse: Callable[[str], Any]) -> BeforeValidator:
+def _text(parse: Callable[[str], object]) -> BeforeValidator:
     """Let a field be written as a text that `parse` reads."""
 
-    def read(value: Any) -> Any:
+    def read(value: object) -> object:
         try:
             return parse(value) if isinstance(value, str) else value
         except UsageError as error:

@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from threading import Thread
-from typing import Any
 
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.telemetry.http_server import ShortServer
 
-Check = Callable[[], tuple[bool, Mapping[str, Any]]]
+Check = Callable[[], tuple[bool, Mapping[str, object]]]
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class ShortServer(ThreadingMixIn, HTTPServer):
         self._opened.pop(request, None)
         super().shutdown_request(request)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - named by the class above
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - named by the class above
         """Log a defect. A client that went away, or was too slow, is none."""
         error = sys.exception()
         if not isinstance(error, OSError):

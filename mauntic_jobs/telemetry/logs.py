@@ -17,7 +17,7 @@ from mauntic_jobs.redaction.text import scrub
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.telemetry.stderr import write_line
 
-_bound: ContextVar[Mapping[str, Any]] = ContextVar("bound", default=MappingProxyType({}))
+_bound: ContextVar[Mapping[str, object]] = ContextVar("bound", default=MappingProxyType({}))
 
 
 class _Format:
@@ -43,7 +43,7 @@ def structured() -> bool:
 
 
 @contextmanager
-def bound(**context: Any) -> Iterator[None]:
+def bound(**context: object) -> Iterator[None]:
     """Give every line of the body this context, and whatever it binds itself."""
     token = _bound.set({**_bound.get(), **context})
     try:
@@ -52,12 +52,12 @@ def bound(**context: Any) -> Iterator[None]:
         _bound.reset(token)
 
 
-def bind(**context: Any) -> None:
+def bind(**context: object) -> None:
     """Add to the context of the lines to come, until the body of the `bound` around it ends."""
     _bound.set({**_bound.get(), **context})
 
 
-def emit(level: str, event: str, **details: Any) -> None:
+def emit(level: str, event: str, **details: object) -> None:
     """Write one line of JSON on stderr."""
     _logger().log(level, event, **{"pid": os.getpid(), **_bound.get(), **details})
 

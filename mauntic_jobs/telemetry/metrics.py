@@ -6,9 +6,12 @@ The label of a job is `job_name`: `job` is what Prometheus itself calls the targ
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mauntic_jobs import __version__
+
+if TYPE_CHECKING:
+    from prometheus_client.core import GaugeMetricFamily, Metric
 
 RESULTS = ("succeeded", "partial", "failed", "stopped", "lost", "running")
 
@@ -30,14 +33,14 @@ class JobNumbers:
     rows: Mapping[str, int] = field(default_factory=dict)
 
 
-def gauge(name: str, meaning: str, *labels: str) -> Any:
+def gauge(name: str, meaning: str, *labels: str) -> "GaugeMetricFamily":
     """Return an empty family of gauges; `add_metric` adds to it."""
     from prometheus_client.core import GaugeMetricFamily
 
     return GaugeMetricFamily(name, meaning, labels=labels)
 
 
-def job_families(jobs: Iterable[JobNumbers]) -> Iterator[Any]:
+def job_families(jobs: Iterable[JobNumbers]) -> Iterator["Metric"]:
     """Return the families of all jobs."""
     started = gauge("mauntic_job_last_run_timestamp_seconds", "When the latest run of a job began.", "job_name")
     seconds = gauge("mauntic_job_last_run_duration_seconds", "How long the latest run took.", "job_name")
@@ -58,14 +61,14 @@ def job_families(jobs: Iterable[JobNumbers]) -> Iterator[Any]:
     yield from (started, seconds, result, success, rows, slot)
 
 
-def build_family() -> Any:
+def build_family() -> "Metric":
     """Return the family that says which version speaks."""
     family = gauge("mauntic_build_info", "The version of mauntic-jobs; always 1.", "version")
     family.add_metric([__version__], 1)
     return family
 
 
-def exposition(families: Iterable[Any]) -> bytes:
+def exposition(families: Iterable["Metric"]) -> bytes:
     """Return families in Prometheus's text format."""
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.registry import Collector
@@ -73,7 +76,7 @@ def exposition(families: Iterable[Any]) -> bytes:
     collected = list(families)
 
     class Numbers(Collector):
-        def collect(self) -> Iterable[Any]:
+        def collect(self) -> Iterable["Metric"]:
             return collected
 
     registry = CollectorRegistry(auto_describe=False)

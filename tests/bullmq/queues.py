@@ -5,8 +5,8 @@ from typing import Any
 
 from mauntic_jobs.bullmq import Queue
 from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
-from mauntic_jobs.stores.bullmq.iteration import milliseconds
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.epoch import milliseconds
 
 
 def now_ms() -> int:

@@ -5,8 +5,8 @@ from itertools import islice
 
 import pytest
 
-from mauntic_jobs.stores.bullmq.iteration import milliseconds
 from mauntic_jobs.timekeeping.cron import slots
+from mauntic_jobs.timekeeping.epoch import milliseconds
 from tests.interop.node import PACKAGES, node
 from tests.support import utc
 from tests.world.corpus import read_cases

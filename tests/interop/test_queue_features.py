@@ -12,10 +12,10 @@ import pytest
 from mauntic_jobs.bullmq import Queue, create_worker
 from mauntic_jobs.ops.status.findings import findings
 from mauntic_jobs.ops.status.read import read_status
-from mauntic_jobs.stores.bullmq.iteration import milliseconds
 from mauntic_jobs.stores.bullmq.workers import foreign_workers
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.epoch import milliseconds
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 from tests.interop.node import HERE, PACKAGES, node

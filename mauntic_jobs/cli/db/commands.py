@@ -7,12 +7,13 @@ import typer
 from mauntic_jobs.cli.db.prune import register_prune
 from mauntic_jobs.cli.documents.installation import DatabaseJson, DatabasePartJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.framework.output import plural, print_json, print_line, print_table, say
+from mauntic_jobs.cli.framework.output import print_json, print_line, print_table, say
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.migrations import upgrade as upgrades
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.wording import plural
 
 app = new_app("The database: the schema mauntic_jobs, and the indexes on the platform's tables.")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from multiprocessing import active_children
 from multiprocessing.connection import Connection
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -116,7 +116,7 @@ def _deliver_as_child(settings: Settings, plan: DeliveryPlan, writer: Connection
 
 
 def _run(
-    source: Engine | Family, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]], say: Callable[[str], None]
+    source: Engine | Family, beside: Sequence[Callable[[], Coroutine[object, object, None]]], say: Callable[[str], None]
 ) -> None:
     """Run until it ends or is told to stop; a second signal ends the process at once."""
 
@@ -161,7 +161,7 @@ class _Log:
 
     async def summarize(self, source: Engine | Family) -> None:
         """Say what has been done, every ten seconds in which something was."""
-        before: dict[str, Any] = {}
+        before: dict[str, object] = {}
         while True:
             await asyncio.sleep(_SUMMARY_SECONDS)
             for name, stats in source.stats.items():
@@ -170,7 +170,7 @@ class _Log:
                     self._note("info", "summary", channel=name, **now)
                 before[name] = now
 
-    def _note(self, level: str, event: str, **details: Any) -> None:
+    def _note(self, level: str, event: str, **details: object) -> None:
         dropped = stderr.take_dropped()
         if dropped:
             self._note("warning", f"lines that stderr did not take, and that were dropped: {dropped:,}")
@@ -182,8 +182,8 @@ class _Log:
             say(" ".join([event, *(f"{name}={value}" for name, value in details.items())]))
 
 
-def _health(source: Engine | Family) -> Callable[[], tuple[bool, Mapping[str, Any]]]:
-    def check() -> tuple[bool, Mapping[str, Any]]:
+def _health(source: Engine | Family) -> Callable[[], tuple[bool, Mapping[str, object]]]:
+    def check() -> tuple[bool, Mapping[str, object]]:
         now = time.monotonic()
         details = {
             name: {**summary(stats), "idle_seconds": round(now - stats.moved, 1)}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ from mauntic_jobs.cli.documents.deliveries import (
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.completion import states
 from mauntic_jobs.cli.framework.options import Channel, Org, Wide, checked_channel
-from mauntic_jobs.cli.framework.output import plural, print_fields, print_json, print_line, print_table
+from mauntic_jobs.cli.framework.output import print_fields, print_json, print_line, print_table
 from mauntic_jobs.delivery.ledger import queries as desk
 from mauntic_jobs.delivery.ledger.reconcile import reconcile
 from mauntic_jobs.delivery.ledger.records import State
@@ -28,6 +28,7 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.wording import plural
 
 app = new_app("The delivery ledger: what became of each message, and what a human has to decide.")
 
@@ -42,7 +43,7 @@ _SHOWN = (
 )
 # The HTML of a message would be pages.
 _VALUE_LENGTH, _FOLDED_LENGTH = 200, 60
-Field = tuple[str, Any]
+Field = tuple[str, object]
 
 _STATES = [state.value for state in State]
 _COUNTS = ["channel", "state", "deliveries", "oldest", "latest"]
@@ -183,7 +184,7 @@ def _shown(row: Row, *, reveal: bool) -> Row:
     return {**row, **masked(named, reveal=reveal)}
 
 
-def _folded(value: Any) -> str:
+def _folded(value: object) -> str:
     """Return a value of a payload on one line; of a long one its beginning and its length."""
     text = shortened(value, 10 * _VALUE_LENGTH)
     if len(text) <= _VALUE_LENGTH:

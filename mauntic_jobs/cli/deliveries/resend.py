@@ -12,7 +12,7 @@ from mauntic_jobs.cli.documents.deliveries import ResentJson, UnsentJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
 from mauntic_jobs.cli.framework.completion import states
 from mauntic_jobs.cli.framework.options import Channel, Org, checked_channel
-from mauntic_jobs.cli.framework.output import plural, print_json, print_line, print_table, say
+from mauntic_jobs.cli.framework.output import print_json, print_line, print_table, say
 from mauntic_jobs.cli.job.output import progress
 from mauntic_jobs.delivery.ledger.records import State
 from mauntic_jobs.delivery.ledger.resend import UNSENT, Unsent, count_unsent, resend, unsent_deliveries
@@ -27,6 +27,7 @@ from mauntic_jobs.stores.postgres.session import Session, connect
 from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import parse_ago
+from mauntic_jobs.wording import plural
 
 
 class _Kind(NamedTuple):

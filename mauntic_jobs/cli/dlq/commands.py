@@ -12,12 +12,13 @@ from mauntic_jobs.cli.dlq.options import Org, Queue, Reveal, Since, Where, opene
 from mauntic_jobs.cli.dlq.output import group_json, group_lines, letter_lines, print_detail, print_lines
 from mauntic_jobs.cli.documents.dead_letters import LetterDetailJson, LetterGroupJson, LetterJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.framework.output import plural, print_json, say
+from mauntic_jobs.cli.framework.output import print_json, say
 from mauntic_jobs.ops.dead_letters.export import export, whole_file
 from mauntic_jobs.ops.dead_letters.grouping import grouped
 from mauntic_jobs.ops.dead_letters.show import show, summary
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.wording import plural
 
 app = new_app("Dead letters: failed jobs of the queues and failed runs, as one list.")
 dlq_actions.register_actions(app)

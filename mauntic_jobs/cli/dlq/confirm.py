@@ -10,13 +10,14 @@ import typer
 
 from mauntic_jobs.cli.dlq.output import group_json, group_lines, print_lines
 from mauntic_jobs.cli.documents.dead_letters import KeptLetterJson, LettersMeantJson
-from mauntic_jobs.cli.framework.output import plural, print_json, print_line, say
+from mauntic_jobs.cli.framework.output import print_json, print_line, say
 from mauntic_jobs.cli.job.output import progress
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.ops.dead_letters.batch_action import Action, ActionOutcome, Fate, act
 from mauntic_jobs.ops.dead_letters.grouping import Group, grouped
 from mauntic_jobs.ops.dead_letters.store import Box, Selection
 from mauntic_jobs.ops.rate_limit import Pace, parse_rate
+from mauntic_jobs.wording import plural
 
 _SHOWN_GROUPS = 10
 # Letters whose reasons are told one by one; what comes after is only counted.

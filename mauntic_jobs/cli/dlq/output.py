@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mauntic_jobs.cli.documents.dead_letters import LetterGroupJson
-from mauntic_jobs.cli.framework.output import plural, print_fields, print_line
+from mauntic_jobs.cli.framework.output import print_fields, print_line
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.dead_letter import DeadLetter
 from mauntic_jobs.ops.dead_letters.grouping import Group
 from mauntic_jobs.redaction.payloads import masked_text, shortened
 from mauntic_jobs.redaction.printable import on_one_line
+from mauntic_jobs.wording import plural
 
 _INDENT = "    "
 _ERROR_LENGTH = 300
@@ -98,7 +99,7 @@ def _error(letter: DeadLetter, *, reveal: bool) -> str:
     return shortened(masked_text(letter.error, reveal=reveal), _ERROR_LENGTH)
 
 
-def _fields(prefix: str, value: Any) -> list[Row]:
+def _fields(prefix: str, value: object) -> list[Row]:
     if not isinstance(value, Mapping):
         return [{"field": prefix, "value": _value(value)}] if value is not None else []
     return [
@@ -110,7 +111,7 @@ def _value(value: Any) -> Any:
     return value if isinstance(value, datetime | int | None) else shortened(value, _VALUE_LENGTH)
 
 
-def _pairs(value: Mapping[str, Any]) -> str:
+def _pairs(value: Mapping[str, object]) -> str:
     return ", ".join(f"{name}: {each}" for name, each in value.items() if each not in (None, ""))
 
 

@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 
 from mauntic_jobs.alerts.alert import Severity
 from mauntic_jobs.cli.documents.schedule import StandingJson
-from mauntic_jobs.ops.status.queues import QueueKind
+from mauntic_jobs.ops.queues import QueueKind
 
 
 class StatusFindingJson(TypedDict):

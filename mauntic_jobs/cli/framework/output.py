@@ -9,6 +9,7 @@ from mauntic_jobs.cli.framework.table_layout import table_lines, wrapped
 from mauntic_jobs.redaction.printable import json_text, on_one_line, printable
 from mauntic_jobs.telemetry.logs import emit, structured
 from mauntic_jobs.telemetry.stderr import write_line
+from mauntic_jobs.wording import plural
 
 # Wider than any line.
 _NO_END = 10_000
@@ -37,7 +38,7 @@ def print_line(text: str) -> None:
     print(printable(text), flush=True)
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Print a value as JSON: times in ISO 8601, indented on a terminal, one line elsewhere."""
     print(json_text(value, indent=2 if sys.stdout.isatty() else None))
 
@@ -62,7 +63,7 @@ def print_table(
     print_rich(Group(*lines), to_stderr=to_stderr)
 
 
-def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
+def print_fields(fields: Iterable[tuple[str, object]]) -> None:
     """Print names and values, one below the other; on a terminal, long values are broken between words."""
     from rich.console import Group
     from rich.text import Text
@@ -87,7 +88,7 @@ def terminal_width(*, to_stderr: bool = False) -> int:
     return console.width if console.is_terminal else _NO_END
 
 
-def print_rich(renderable: Any, *, to_stderr: bool = False) -> None:
+def print_rich(renderable: object, *, to_stderr: bool = False) -> None:
     """Print what Rich can render: to the terminal's width, or as plain lines of any length where a program reads."""
     from rich.console import Console
 
@@ -107,18 +108,13 @@ def print_rich(renderable: Any, *, to_stderr: bool = False) -> None:
 class Escaped:
     """What Rich can render, with the controls in its texts as escapes."""
 
-    def __init__(self, renderable: Any) -> None:
+    def __init__(self, renderable: object) -> None:
         self._renderable = renderable
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         """Yield the segments of the renderable."""
         for segment in console.render(self._renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun: `1 day`, `1,234 days`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def counted(counters: Mapping[str, int]) -> str:
@@ -131,7 +127,7 @@ def counted(counters: Mapping[str, int]) -> str:
     return ", ".join(parts) or "nothing to do"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     match value:
         case None:
             return "-"

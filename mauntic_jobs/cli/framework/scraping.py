@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from threading import Event, Lock, Thread
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
 from mauntic_jobs.errors import ConfigurationError, MaunticJobsError, UnavailableError
@@ -12,6 +12,9 @@ from mauntic_jobs.ops.status.read import InstallationStatus, fill_status
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.telemetry.metrics import exposition
 from mauntic_jobs.timekeeping import clock
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 # Prometheus gives up after 10 s unless it was told otherwise.
 _ANSWER_SECONDS = 7.0
@@ -29,7 +32,7 @@ class Scraper:
         self._starting = Lock()
         self._look: _Look | None = None
 
-    def numbers(self, own: Iterable[Any] = ()) -> bytes:
+    def numbers(self, own: Iterable["Metric"] = ()) -> bytes:
         """Return all numbers, and those of the process's `own` families, in Prometheus's text format.
 
         What the role of the process may not read is left out: a store that refuses it is not away.

@@ -1,7 +1,7 @@
 """`schedule register` and `schedule unregister`: BullMQ as the clock."""
 
 from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ from mauntic_jobs.cli.framework.command import JsonOutput, command
 from mauntic_jobs.cli.framework.output import print_json, print_table, say
 from mauntic_jobs.cli.framework.scheduled_jobs import jobs_as_stored, scheduled_jobs
 from mauntic_jobs.errors import ExitCode
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.settings.settings import Settings
 
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over what another program has BullMQ schedule.")]
@@ -59,7 +59,7 @@ def register_bullmq(app: typer.Typer) -> None:
         _show(rows, json=json)
 
 
-def _row(job: Job[Any], registration: Registration) -> SchedulerJson:
+def _row(job: AnyJob, registration: Registration) -> SchedulerJson:
     return {"job": job.name, "queue": job.queue, "cron": job.cron, "scheduler": registration}
 
 

@@ -13,7 +13,7 @@ from mauntic_jobs.cli.documents.runs import DueReportJson, PassedOverJson, Round
 from mauntic_jobs.cli.documents.schedule import SlotJson, StandingJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.completion import job_names
-from mauntic_jobs.cli.framework.output import plural, print_json, print_table, say
+from mauntic_jobs.cli.framework.output import print_json, print_table, say
 from mauntic_jobs.cli.framework.scheduled_jobs import jobs_as_stored, name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.cli.job.output import Shown, as_json, show
@@ -38,6 +38,7 @@ from mauntic_jobs.telemetry import stderr
 from mauntic_jobs.telemetry.logs import stay
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import parse_duration
+from mauntic_jobs.wording import plural
 
 app = new_app("When the jobs run, and running what is due. Without a command: `schedule list`.", default="list")
 app.add_typer(schedule_export.app, name="export")

@@ -1,7 +1,7 @@
 """`schedule set` and `schedule unset`: a job's schedule in the database, the same for every clock."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,7 +10,7 @@ from mauntic_jobs.cli.framework.command import JsonOutput, command
 from mauntic_jobs.cli.framework.completion import job_names
 from mauntic_jobs.cli.framework.output import print_json, print_line, say
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored, overruled, read_stored, store, unset
 from mauntic_jobs.settings.settings import Settings
@@ -71,11 +71,11 @@ def _change(settings: Settings, name: str, change: Callable[[Session], StoredSch
         say("A crontab with a line for this job needs `schedule export crontab`, BullMQ `schedule register`.")
 
 
-def _shown(job: Job[Any], stored: StoredSchedule | None) -> ScheduleJson:
+def _shown(job: AnyJob, stored: StoredSchedule | None) -> ScheduleJson:
     scheduled = as_stored(job, stored)
     return {"cron": scheduled.cron, "catch_up": str(scheduled.catch_up)}
 
 
-def _line(job: Job[Any], stored: StoredSchedule | None) -> str:
+def _line(job: AnyJob, stored: StoredSchedule | None) -> str:
     shown = _shown(job, stored)
     return f"`{shown['cron']}`, {shown['catch_up']}"

@@ -29,7 +29,7 @@ def as_json(status: InstallationStatus) -> dict[str, Any]:
     }
 
 
-def _job(job: JobStatus) -> dict[str, Any]:
+def _job(job: JobStatus) -> dict[str, object]:
     return {
         **standing_as_json(job.standing),
         "result": job.result,
@@ -39,10 +39,10 @@ def _job(job: JobStatus) -> dict[str, Any]:
     }
 
 
-def _queue(status: QueueStatus) -> dict[str, Any]:
+def _queue(status: QueueStatus) -> dict[str, object]:
     queue = {"queue": status.queue.name, "prefix": status.queue.prefix, "kind": status.queue.kind.value}
     return {**queue, **{name: value for name, value in vars(status).items() if name != "queue"}}
 
 
-def _domain(domain: Domain) -> dict[str, Any]:
+def _domain(domain: Domain) -> dict[str, object]:
     return {"organization": domain.organization, "domain": domain.name, "sent": domain.sent, "limit": domain.limit}

@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mauntic_jobs import __version__
-from mauntic_jobs.cli.framework.output import plural
 from mauntic_jobs.cli.framework.table_layout import wrapped
 from mauntic_jobs.demo.chart import ramp, sparkline
+from mauntic_jobs.ops.queues import QueueKind
 from mauntic_jobs.ops.status.findings import StatusFinding, findings, late_text, rough
-from mauntic_jobs.ops.status.queues import QueueKind, QueueStatus
+from mauntic_jobs.ops.status.queues import QueueStatus
 from mauntic_jobs.ops.status.read import FAILED_WITHIN, MOST_DELIVERIES, InstallationStatus, JobStatus, LateEvents
+from mauntic_jobs.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 # What the failed runs of the ledger are listed under, as if they were a queue.
@@ -29,7 +28,7 @@ class DeadLetter:
     added_at: datetime
     score: float = 0.0
     channel: str | None = None
-    payload: Mapping[str, Any] | None = None
+    payload: Mapping[str, object] | None = None
 
     @property
     def address(self) -> str:
@@ -66,6 +65,6 @@ class DeadLetter:
         return now - self.failed_at
 
 
-def _text(payload: Mapping[str, Any] | None, name: str) -> str | None:
+def _text(payload: Mapping[str, object] | None, name: str) -> str | None:
     value = (payload or {}).get(name)
     return str(value) if isinstance(value, str | int) else None

@@ -6,12 +6,13 @@ same fields. Scripts that change something are BullMQ's own.
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from mauntic_jobs.lua import script
 from mauntic_jobs.stores.bullmq.enqueue import official_script
 from mauntic_jobs.stores.redis.client import Call, RedisScripts
+from mauntic_jobs.timekeeping.epoch import instant_of, milliseconds
 
 _PAGE = 250
 # Jobs whose fields one call of the script returns, so that no call holds up others.
@@ -44,7 +45,7 @@ def failed_jobs(
 
 def count_failed(redis: RedisScripts, bases: Sequence[str], since: datetime) -> list[tuple[int, int, datetime | None]]:
     """Return for each queue how many jobs have failed, how many of them after `since`, and when the oldest did."""
-    after = f"({since.timestamp() * 1000!r}"
+    after = f"({milliseconds(since)}"
     commands: list[tuple[str | int, ...]] = []
     for base in bases:
         key = f"{base}:failed"
@@ -56,12 +57,12 @@ def count_failed(redis: RedisScripts, bases: Sequence[str], since: datetime) -> 
     ]
 
 
-def instant(milliseconds: float) -> datetime:
+def instant(score: float) -> datetime:
     """Return a time that Redis holds, aware, in UTC; 1970 for one that cannot be meant."""
     try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(0, UTC)
+        return instant_of(score)
+    except (ValueError, OverflowError):
+        return instant_of(0)
 
 
 def failure_of(redis: RedisScripts, base: str, job: str) -> float | None:

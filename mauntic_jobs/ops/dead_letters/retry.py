@@ -10,6 +10,7 @@ from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
 from mauntic_jobs.ops.dead_letters.rerun import rerun
 from mauntic_jobs.ops.dead_letters.slot_conflicts import free_slot
 from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.timekeeping.epoch import milliseconds
 
 # Why a letter must stay what it is, by its address.
 Refusals = Mapping[str, str]
@@ -35,7 +36,7 @@ def retry(box: Box, letters: Sequence[DeadLetter], tell: Callable[[str], None]) 
 
 def _requeue(box: Box, queue: str, letters: Sequence[DeadLetter]) -> list[ActionOutcome]:
     jobs = [(letter.id, letter.score) for letter in letters]
-    codes = failed_set.retry(box.redis, box.queue(queue).base, jobs, round(box.now.timestamp() * 1000))
+    codes = failed_set.retry(box.redis, box.queue(queue).base, jobs, milliseconds(box.now))
     return [answered(letter, code) for letter, code in zip(letters, codes, strict=True)]
 
 

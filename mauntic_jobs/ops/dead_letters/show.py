@@ -2,7 +2,6 @@
 
 import json
 from contextlib import suppress
-from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.delivery.ledger.queries import show_delivery
@@ -80,7 +79,7 @@ def _run(box: Box, run: int, *, reveal: bool) -> Row:
     return {**row, **masked(written, reveal=reveal)}
 
 
-def _json(text: str | None) -> Any:
+def _json(text: str | None) -> object:
     try:
         return json.loads(text or "null")
     except (ValueError, RecursionError):

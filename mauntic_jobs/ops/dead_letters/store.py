@@ -8,11 +8,12 @@ from itertools import chain
 from uuid import UUID
 
 from mauntic_jobs.errors import UsageError
+from mauntic_jobs.jobs.registry import jobs
 from mauntic_jobs.ops.dead_letters import failed_jobs, failed_runs
 from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
 from mauntic_jobs.ops.dead_letters.filter.fields import OF_PAYLOAD
 from mauntic_jobs.ops.dead_letters.filter.parser import Where
-from mauntic_jobs.ops.dead_letters.queues import WatchedQueue, chosen_queues, platform_queues
+from mauntic_jobs.ops.queues import PlatformQueue, platform_queues
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.stores.redis.client import RedisScripts
@@ -48,16 +49,20 @@ class Box:
         self.settings = settings
         self.now = now
 
-    def queues(self, names: Sequence[str] = ()) -> list[WatchedQueue]:
+    def queues(self, names: Sequence[str] = ()) -> list[PlatformQueue]:
         """Return the queues of these names, or the platform's. Raises UsageError for one that is not there."""
+        known = self._platform_queues()
         if not names:
-            return platform_queues(self.settings)
-        return chosen_queues(self.redis, self.settings, [name for name in names if name != RUNS])
+            return list(known.values())
+        found = [self.queue(name) for name in names if name != RUNS]
+        for name, base in ((queue.name, queue.base) for queue in found if queue.name not in known):
+            if not self.redis.command("EXISTS", f"{base}:meta", f"{base}:failed"):
+                raise UsageError(f"There is no queue {name}. The platform's are: {', '.join(known)}.")
+        return found
 
-    def queue(self, name: str) -> WatchedQueue:
+    def queue(self, name: str) -> PlatformQueue:
         """Return the queue of a name, whether there is anything on it or not."""
-        known = {queue.name: queue for queue in platform_queues(self.settings)}
-        return known.get(name) or WatchedQueue(name, f"{self.settings.queue_prefix}:{name}")
+        return self._platform_queues().get(name) or PlatformQueue(name, f"{self.settings.queue_prefix}:{name}")
 
     def letters(
         self, selection: Selection, *, payloads: bool = False, newest_first: bool = False
@@ -84,6 +89,10 @@ class Box:
             raise UsageError(f"More than one queue has a dead letter {name}: say which, {names}.")
         return found[0]
 
+    def _platform_queues(self) -> dict[str, PlatformQueue]:
+        configured = [job.configured(self.settings) for job in jobs().values()]
+        return {queue.name: queue for queue in platform_queues(self.settings, configured)}
+
     def _named(self, name: str) -> list[DeadLetter]:
         queue, slash, own = name.partition("/")
         if not slash:
@@ -95,7 +104,7 @@ class Box:
         return [letter] if letter else []
 
     def _anywhere(self, name: str) -> list[DeadLetter]:
-        found = [failed_jobs.find(self.redis, queue, name) for queue in platform_queues(self.settings)]
+        found = [failed_jobs.find(self.redis, queue, name) for queue in self._platform_queues().values()]
         return [letter for letter in found if letter]
 
 

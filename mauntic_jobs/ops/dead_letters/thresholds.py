@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from mauntic_jobs.timekeeping.window import format_duration
+from mauntic_jobs.wording import plural
 
 
 class Measure(StrEnum):
@@ -57,7 +58,7 @@ def evaluate(standings: Iterable[QueueStanding], thresholds: Thresholds, now: da
 def _findings(standing: QueueStanding, limits: Thresholds, now: datetime) -> list[Breach]:
     found = []
     if standing.depth > limits.depth:
-        letters = "1 dead letter" if standing.depth == 1 else f"{standing.depth:,} dead letters"
+        letters = plural(standing.depth, "dead letter")
         sentence = f"{letters} (limit {limits.depth:,})"
         found.append(Breach(standing.queue, Measure.DEPTH, sentence))
     if standing.growth > limits.growth:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mauntic_jobs.errors import MaunticJobsError
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.ops.doctor.finding import Finding
 from mauntic_jobs.runner.schedule_settings import as_stored, read_stored
 from mauntic_jobs.settings.settings import Settings
@@ -35,14 +35,14 @@ class Site:
     """
 
     settings: Settings
-    jobs: Sequence[Job[Any]]
+    jobs: Sequence[AnyJob]
     now: Callable[[], datetime]
     crontab: Path | None = None
     fly: Path | None = None
     session: Session = field(init=False, repr=False)
     redis: RedisScripts = field(init=False, repr=False)
 
-    def stored_jobs(self) -> list[Job[Any]]:
+    def stored_jobs(self) -> list[AnyJob]:
         """Return the jobs as the database wants them scheduled, if it was reached and holds a schedule."""
         stored = self.if_reached(read_stored) or {}
         return [as_stored(job, stored.get(job.name)) for job in self.jobs]

@@ -50,8 +50,3 @@ def several(names: list[str], most: int = 3) -> str:
     """Return some names as a text that stays short: `a, b, c and 4 more`."""
     rest = len(names) - most
     return ", ".join(names) if rest <= 0 else f"{', '.join(names[:most])} and {rest} more"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun: `1 row`, `1,234 rows`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

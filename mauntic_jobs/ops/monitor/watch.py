@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mauntic_jobs.alerts.alert import Alert, Cause
 from mauntic_jobs.alerts.clock_skew import clock_skew, host_key
@@ -12,7 +12,7 @@ from mauntic_jobs.alerts.ledger import open_alerts
 from mauntic_jobs.alerts.notify import Notified, record, tell
 from mauntic_jobs.alerts.withheld import groups_withheld
 from mauntic_jobs.errors import ClockSkewError, MaunticJobsError
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.ops.monitor.conditions.clocks import lines_taking_turns, second_clocks
 from mauntic_jobs.ops.monitor.conditions.consumers import consumers_stuck
 from mauntic_jobs.ops.monitor.conditions.deliveries import deliveries_deferred, deliveries_expired, deliveries_held
@@ -42,7 +42,7 @@ class Watched(NamedTuple):
 
 
 def watch_ledger(
-    session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime, skew: ClockSkewError | None = None
+    session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime, skew: ClockSkewError | None = None
 ) -> Notified:
     """Tell of jobs that failed, are overdue or take too long, and of tasks that fail beside them.
 
@@ -72,7 +72,7 @@ def record_skew(session: Session, settings: Settings, now: datetime, skew: Clock
 
 def watch_all(
     session: Session,
-    jobs: Sequence[Job[Any]],
+    jobs: Sequence[AnyJob],
     settings: Settings,
     now: datetime,
     complain: Callable[[str], None],
@@ -104,7 +104,7 @@ def watch_all(
 
 
 def _looks(
-    session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime
+    session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime
 ) -> dict[Cause, Callable[[], list[Alert]]]:
     looks: dict[Cause, Callable[[], list[Alert]]] = {
         **_of_jobs(session, jobs, settings, now),
@@ -131,7 +131,7 @@ _OF_REDIS = (Cause.CONSUMER_STUCK,)
 
 
 def _of_jobs(
-    session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime
+    session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime
 ) -> dict[Cause, Callable[[], list[Alert]]]:
     return {
         Cause.JOB_FAILED: lambda: failures(session, jobs),

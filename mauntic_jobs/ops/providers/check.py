@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from uuid import uuid4
 
 from mauntic_jobs.delivery.addresses import parse_address
@@ -112,7 +111,7 @@ def _said(outcome: Outcome) -> str:
     return f"{kind.get(outcome.verdict, 'refused')}: {outcome.reason}"
 
 
-def _message(configured: ConfiguredProvider, provider: Provider, address: str) -> Any:
+def _message(configured: ConfiguredProvider, provider: Provider, address: str) -> object:
     """Return a message of the provider's channel to an address. Raises ContentError."""
     key, tags = f"check-{uuid4().hex}", {"organizationId": str(configured.organization)}
     match configured.channel:

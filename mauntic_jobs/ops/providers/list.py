@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 from uuid import UUID
 
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, encrypt, is_plain, read_config
@@ -93,7 +93,7 @@ def _problems(channel: str, config: ProviderConfig) -> list[str]:
     return problems(config.type, config.values)
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> dict[str, object]:
     def refuse(constant: str) -> NoReturn:
         raise UsageError(f"The configuration is no JSON: it has a {constant}.")
 

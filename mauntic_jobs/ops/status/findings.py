@@ -8,10 +8,12 @@ from statistics import median
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
-from mauntic_jobs.ops.status.queues import QueueKind, QueueStatus
+from mauntic_jobs.ops.queues import QueueKind
+from mauntic_jobs.ops.status.queues import QueueStatus
 from mauntic_jobs.ops.status.read import InstallationStatus, JobStatus, LateEvents
 from mauntic_jobs.redaction.payloads import masked_text
 from mauntic_jobs.scheduler.overview import MISSED_WITHIN
+from mauntic_jobs.wording import plural
 
 # Jobs that have waited for longer, with none in hand, have no consumer.
 _UNTAKEN = timedelta(minutes=2)
@@ -21,12 +23,6 @@ _SHORTEST_SLOW_SECONDS = 60.0
 _ENOUGH_RUNS = 3
 # A larger share of late events is more than the odd slow writer.
 _MANY_LATE = 0.01
-
-_TAKERS = {
-    QueueKind.DELIVERY: "mauntic-jobs deliver {}",
-    QueueKind.SCHEDULED: "mauntic-jobs work {}",
-    QueueKind.JOURNEY: None,
-}
 
 
 @dataclass(frozen=True)
@@ -100,11 +96,10 @@ def _of_queue(status: QueueStatus, now: datetime) -> Iterator[StatusFinding]:
     name = status.queue.name
     untaken = status.ready and not status.active and status.waiting_since and now - status.waiting_since > _UNTAKEN
     if untaken and status.waiting_since and not status.is_paused:
-        taker = _TAKERS[status.queue.kind]
-        argument = status.queue.purpose if status.queue.kind is QueueKind.DELIVERY else name
+        consumer = status.queue.consumer
         text = f"{status.ready:,} waiting for {_ago(status.waiting_since, now)}, and nothing takes them"
-        text += "" if taker else ": look at the platform's journey executor"
-        yield StatusFinding(name, text, taker.format(argument) if taker else None, urgent=True)
+        text += "" if consumer else ": look at the platform's journey executor"
+        yield StatusFinding(name, text, consumer or None, urgent=True)
     if status.is_paused:
         yield StatusFinding(name, "paused by the platform: nothing is taken until it is resumed there", None)
 
@@ -131,11 +126,11 @@ def _of_pauses(pauses: Sequence[Row]) -> Iterator[StatusFinding]:
     for (channel, kind, _), rows in groups.items():
         organizations = list(dict.fromkeys(str(row["organization_id"]) for row in rows))
         held = sum({(row["organization_id"], row["channel"]): row["held"] for row in rows}.values())
-        name = rows[0]["provider"] if len(rows) == 1 else f"{_count(len(rows), f'{kind} provider')}"
+        name = rows[0]["provider"] if len(rows) == 1 else plural(len(rows), f"{kind} provider")
         whose = f"organization {organizations[0]}" if len(organizations) == 1 else _several(organizations)
         since = min(row["since"] for row in rows)
         waiting = "nothing waits for it" if not held else f"{held:,} {channel} waiting"
-        tries = _count(max(row["tries"] for row in rows), "try", "tries")
+        tries = plural(max(row["tries"] for row in rows), "try", "tries")
         text = (
             f"{name} of {whose} refuses since {since:%Y-%m-%d %H:%M} UTC ({tries}); "
             f"{waiting}: {masked_text(rows[0]['reason'])}"
@@ -147,7 +142,7 @@ def _of_pauses(pauses: Sequence[Row]) -> Iterator[StatusFinding]:
 def _several(organizations: Sequence[str]) -> str:
     named, more = organizations[:2], len(organizations) - 2
     others = f" and {more:,} more" if more > 0 else ""
-    return f"{_count(len(organizations), 'organization')} ({', '.join(named)}{others})"
+    return f"{plural(len(organizations), 'organization')} ({', '.join(named)}{others})"
 
 
 def _of_deliveries(status: InstallationStatus) -> Iterator[StatusFinding]:
@@ -169,7 +164,7 @@ def _of_deliveries(status: InstallationStatus) -> Iterator[StatusFinding]:
 def _late(late: Sequence[LateEvents]) -> Iterator[StatusFinding]:
     many = [each for each in late if each.share >= _MANY_LATE]
     if many:
-        text = f"{_count(len(many), 'organization')} with at least 1% of late events: {late_text(many[0])}"
+        text = f"{plural(len(many), 'organization')} with at least 1% of late events: {late_text(many[0])}"
         yield StatusFinding("late events", text, "mauntic-jobs runs list --job generate-daily-reports")
 
 
@@ -203,10 +198,6 @@ def _dead_letters(queues: Sequence[QueueStatus], now: datetime) -> Iterator[Stat
 
 def _ago(instant: datetime, now: datetime) -> str:
     return rough(now - instant)
-
-
-def _count(number: int, noun: str, nouns: str = "") -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {nouns or noun + 's'}"
 
 
 _STEPS: Sequence[tuple[timedelta, str]] = (

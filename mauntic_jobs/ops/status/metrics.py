@@ -1,15 +1,18 @@
 """State of an installation in Prometheus' format: from the ledgers and the queues, whichever process answers."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mauntic_jobs.ops.status.read import InstallationStatus, JobStatus
 from mauntic_jobs.telemetry.metrics import JobNumbers, build_family, gauge, job_families
 
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
 _STATES = ("waiting", "paused", "prioritized", "active", "delayed", "failed")
 
 
-def families(status: InstallationStatus, parts: Collection[str]) -> Iterator[Any]:
+def families(status: InstallationStatus, parts: Collection[str]) -> Iterator["Metric"]:
     """Return the families of these `PARTS`, with what could be read; and which stores could be."""
     yield build_family()
     up = gauge("mauntic_store_up", "Whether Postgres or Redis could be read.", "store")
@@ -21,7 +24,7 @@ def families(status: InstallationStatus, parts: Collection[str]) -> Iterator[Any
         yield from PARTS[part](status)
 
 
-def _jobs(status: InstallationStatus) -> Iterator[Any]:
+def _jobs(status: InstallationStatus) -> Iterator["Metric"]:
     jobs = status.jobs or []
     yield from job_families(_numbers(job) for job in jobs)
     missed = gauge("mauntic_job_missed_slots", "Slots of the last 30 days that no clock ran.", "job_name")
@@ -45,7 +48,7 @@ def _numbers(job: JobStatus) -> JobNumbers:
     )
 
 
-def _queues(status: InstallationStatus) -> Iterator[Any]:
+def _queues(status: InstallationStatus) -> Iterator["Metric"]:
     jobs = gauge("mauntic_queue_jobs", "Jobs on a queue, by their state.", "queue", "state")
     paused = gauge("mauntic_queue_paused", "Whether a queue is paused.", "queue")
     waiting = gauge("mauntic_queue_waiting_since_timestamp_seconds", "When the next job became ready.", "queue")
@@ -61,7 +64,7 @@ def _queues(status: InstallationStatus) -> Iterator[Any]:
     yield from (jobs, paused, waiting, failed)
 
 
-def _deliveries(status: InstallationStatus) -> Iterator[Any]:
+def _deliveries(status: InstallationStatus) -> Iterator["Metric"]:
     known = gauge("mauntic_deliveries", "Open deliveries, and those that failed within a day.", "channel", "state")
     oldest = gauge("mauntic_deliveries_oldest_timestamp_seconds", "When one changed last.", "channel", "state")
     for row in status.deliveries or []:
@@ -70,14 +73,14 @@ def _deliveries(status: InstallationStatus) -> Iterator[Any]:
     yield from (known, oldest)
 
 
-def _warmup(status: InstallationStatus) -> Iterator[Any]:
+def _warmup(status: InstallationStatus) -> Iterator["Metric"]:
     domains = gauge("mauntic_warmup_domains_near_limit", "Domains that have sent four fifths of their day's limit.")
     if status.domains is not None:
         domains.add_metric([], len(status.domains))
     yield domains
 
 
-def _alerts(status: InstallationStatus) -> Iterator[Any]:
+def _alerts(status: InstallationStatus) -> Iterator["Metric"]:
     alerts = gauge("mauntic_alerts_open", "Open alerts.", "severity")
     counts: dict[str, int] = {}
     for alert in status.alerts or []:
@@ -90,7 +93,7 @@ def _alerts(status: InstallationStatus) -> Iterator[Any]:
     yield from (alerts, untold)
 
 
-PARTS: dict[str, Callable[[InstallationStatus], Iterable[Any]]] = {
+PARTS: dict[str, Callable[[InstallationStatus], Iterable["Metric"]]] = {
     "jobs": _jobs,
     "queues": _queues,
     "deliveries": _deliveries,

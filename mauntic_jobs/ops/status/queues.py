@@ -1,46 +1,19 @@
 """State of the platform's queues in Redis, read in three round trips however long they are."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from datetime import datetime, timedelta
 from typing import Any
 
-from mauntic_jobs.delivery.channels import CHANNELS
-from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.errors import ConfigurationError, JobFailedError
-from mauntic_jobs.job import Job
-from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.ops.queues import PlatformQueue
 from mauntic_jobs.stores.bullmq.job import integer_in
 from mauntic_jobs.stores.bullmq.workers import foreign_workers
 from mauntic_jobs.stores.redis.client import RedisScripts
+from mauntic_jobs.timekeeping.epoch import instant_of, milliseconds
 
-_EXECUTE_STEP = "journey:execute-step"
 _MINUTE = timedelta(minutes=1)
-
-
-class QueueKind(StrEnum):
-    """Who puts jobs on a queue, and so who takes them."""
-
-    DELIVERY = "delivery"
-    JOURNEY = "journey"
-    SCHEDULED = "scheduled"
-
-
-@dataclass(frozen=True)
-class QueueState:
-    """A BullMQ queue: the prefix of its keys, its name, and the channel or scheduled job that it is for."""
-
-    prefix: str
-    name: str
-    kind: QueueKind
-    purpose: str
-
-    @property
-    def base(self) -> str:
-        """What its keys begin with, without the last colon."""
-        return f"{self.prefix}:{self.name}"
 
 
 @dataclass(frozen=True)
@@ -52,7 +25,7 @@ class QueueStatus:
     `other_workers` is how many connections BullMQ workers of other programs have there, None if the server hides them.
     """
 
-    queue: QueueState
+    queue: PlatformQueue
     waiting: int
     paused: int
     prioritized: int
@@ -78,18 +51,7 @@ class QueueStatus:
         return not (self.ready or self.active or self.delayed or self.failed or self.completed_last_minute)
 
 
-def platform_queues(settings: Settings, jobs: Iterable[Job[Any]]) -> list[QueueState]:
-    """Return the queues of the platform: of deliveries, of journeys, and of the scheduled jobs."""
-    queues = []
-    for channel in CHANNELS:
-        prefix, _, name = base_of(settings, channel).partition(":")
-        queues.append(QueueState(prefix, name, QueueKind.DELIVERY, channel))
-    queues.append(QueueState(settings.queue_prefix, _EXECUTE_STEP, QueueKind.JOURNEY, "journeys"))
-    queues += [QueueState(settings.queue_prefix, job.queue, QueueKind.SCHEDULED, job.name) for job in jobs]
-    return queues
-
-
-def read_queues(redis: RedisScripts, queues: Sequence[QueueState], now: datetime) -> list[QueueStatus]:
+def read_queues(redis: RedisScripts, queues: Sequence[PlatformQueue], now: datetime) -> list[QueueStatus]:
     """Return how the queues stand at `now`. Raises what the store raises."""
     calls = [_calls(queue.base, now) for queue in queues]
     answers = iter(redis.commands(call for each in calls for call in each))
@@ -99,10 +61,10 @@ def read_queues(redis: RedisScripts, queues: Sequence[QueueState], now: datetime
     read = redis.commands(
         ["HMGET", f"{queue.base}:{job}", "timestamp", "delay", "processedOn"] for queue, job in wanted
     )
-    since = {queue: _ready_since(fields) for (queue, _), fields in zip(wanted, read, strict=True)}
+    since = {queue.base: _ready_since(fields) for (queue, _), fields in zip(wanted, read, strict=True)}
     others = _other_workers(redis)
     return [
-        _status(queue, each, since.get(queue), None if others is None else others[queue.base])
+        _status(queue, each, since.get(queue.base), None if others is None else others[queue.base])
         for queue, each in zip(queues, found, strict=True)
     ]
 
@@ -115,7 +77,7 @@ def _other_workers(redis: RedisScripts) -> Counter[str] | None:
 
 
 def _calls(base: str, now: datetime) -> list[list[str | float]]:
-    minute_ago = round((now - _MINUTE).timestamp() * 1000)
+    minute_ago = milliseconds(now - _MINUTE)
     return [
         ["LLEN", f"{base}:wait"],
         ["LLEN", f"{base}:paused"],
@@ -143,11 +105,11 @@ def _next(answers: Sequence[Any]) -> str | None:
 def _ready_since(fields: Sequence[bytes | None]) -> datetime | None:
     added, delay, processed = (integer_in(each) or 0 for each in fields)
     latest = max(added + delay, processed)
-    return _instant(latest) if latest else None
+    return instant_of(latest) if latest else None
 
 
 def _status(
-    queue: QueueState, answers: Sequence[Any], waiting_since: datetime | None, other_workers: int | None
+    queue: PlatformQueue, answers: Sequence[Any], waiting_since: datetime | None, other_workers: int | None
 ) -> QueueStatus:
     waiting, paused, prioritized, active, delayed, failed, completed, done, lost, is_paused, oldest, *_ = answers
     return QueueStatus(
@@ -163,10 +125,6 @@ def _status(
         failed_last_minute=lost,
         is_paused=bool(is_paused),
         waiting_since=waiting_since,
-        failed_since=_instant(float(oldest[1])) if oldest else None,
+        failed_since=instant_of(float(oldest[1])) if oldest else None,
         other_workers=other_workers,
     )
-
-
-def _instant(milliseconds: float) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

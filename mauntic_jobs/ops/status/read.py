@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from mauntic_jobs.delivery.sending.outcome import SUPPRESSING
 from mauntic_jobs.errors import MaunticJobsError
-from mauntic_jobs.job import Job, Row
-from mauntic_jobs.ops.status.queues import QueueStatus, platform_queues, read_queues
+from mauntic_jobs.job import AnyJob, Row
+from mauntic_jobs.ops.queues import platform_queues
+from mauntic_jobs.ops.status.queues import QueueStatus, read_queues
 from mauntic_jobs.recovery.marker import Loss, look, read_marker
 from mauntic_jobs.scheduler.overview import Standing, read_overview
 from mauntic_jobs.settings.settings import Settings
@@ -108,7 +108,7 @@ class InstallationStatus:
     reading: str = "postgres"
 
 
-def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> InstallationStatus:
+def read_status(settings: Settings, jobs: Sequence[AnyJob], now: datetime) -> InstallationStatus:
     """Read how everything stands at `now`, aware, in UTC. Writes nothing.
 
     A store that cannot be read is a problem of the result, and leaves the other's half. Without a Redis in the settings
@@ -119,7 +119,7 @@ def read_status(settings: Settings, jobs: Sequence[Job[Any]], now: datetime) -> 
     return status
 
 
-def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[Job[Any]]) -> None:
+def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[AnyJob]) -> None:
     """Read into `status` how everything stands at its time, part by part, as `read_status` does."""
     now, marker = status.at, None
     try:
@@ -151,7 +151,7 @@ def _pauses(session: Session, now: datetime) -> list[Row]:
     return session.rows(_sql["pauses"], asked)
 
 
-def _jobs(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[JobStatus]:
+def _jobs(session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime) -> list[JobStatus]:
     standings = read_overview(session, jobs, settings, now)
     wanted = {"jobs": [job.name for job in jobs], "most": _RUNS_OF_HISTORY}
     histories = {row["job"]: row for row in session.rows(_sql["history"], wanted)}

@@ -1,9 +1,8 @@
 """Crontab of an installation, for Vixie cron and supercronic: a line for each job, and for watching and pruning."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.scheduler.upkeep import TASKS
 
 COMMAND = "mauntic-jobs schedule export crontab"
@@ -19,7 +18,7 @@ PATH=/opt/mauntic-jobs/bin:/usr/local/bin:/usr/bin:/bin
 """
 
 
-def crontab(jobs: Sequence[Job[Any]]) -> str:
+def crontab(jobs: Sequence[AnyJob]) -> str:
     """Return the crontab of these jobs, as the settings want them scheduled."""
     width = max((len(job.cron) for job in jobs), default=0)
     flags = "--slot latest --skip-ok --quiet"

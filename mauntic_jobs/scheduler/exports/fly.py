@@ -3,9 +3,8 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 
 COMMAND = "mauntic-jobs schedule export fly"
 
@@ -25,7 +24,7 @@ class _Service:
     memory: str
 
 
-def fly(jobs: Sequence[Job[Any]]) -> dict[str, str]:
+def fly(jobs: Sequence[AnyJob]) -> dict[str, str]:
     """Return the files by their path from the top of the project."""
     services = [
         _consumer("analytics-aggregator", "analytics", jobs),
@@ -39,7 +38,7 @@ def fly(jobs: Sequence[Job[Any]]) -> dict[str, str]:
     }
 
 
-def _consumer(name: str, queues: str, jobs: Sequence[Job[Any]]) -> _Service:
+def _consumer(name: str, queues: str, jobs: Sequence[AnyJob]) -> _Service:
     own = [job.queue for job in jobs if job.queue.partition(":")[0] == queues]
     return _Service(
         name, f"runs the {queues} jobs that BullMQ launches, from their queues", f"work {' '.join(own)}", "512mb"
@@ -85,7 +84,7 @@ memory = "{service.memory}"
 """
 
 
-def _hourly_machine() -> dict[str, Any]:
+def _hourly_machine() -> dict[str, object]:
     return {
         "schedule": "hourly",
         "init": {"cmd": ["schedule", "run"]},

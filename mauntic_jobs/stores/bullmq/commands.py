@@ -52,7 +52,7 @@ def take(base: str, token: str, now: int) -> ScriptCall:
     return _call("moveToActive-11", base, [*_MOVING, "marker"], [f"{base}:", now, _lock_options(token)])
 
 
-def taken(answer: Any) -> Taken | None:
+def taken(answer: object) -> Taken | None:
     """Return the job that the answer of a script brings along, or None."""
     if not isinstance(answer, list) or not isinstance(answer[0], list):
         return None
@@ -66,7 +66,7 @@ def printable_id(job: str) -> str:
     return job.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def next_due(answer: Any, now: int) -> int | None:
+def next_due(answer: object, now: int) -> int | None:
     """Return when a job may be there, by an answer that brings none along; 0 if none is to be expected.
 
     That is when the next delayed job is due, or the queue's rate limit ends. None where the answer is to a script that
@@ -151,7 +151,7 @@ def recover(base: str, now: int, interval: int = LOCK_MILLISECONDS) -> ScriptCal
     return _call("moveStalledJobsToWait-9", base, keys, [_ANY_NUMBER_OF_STALLS, f"{base}:", now, interval])
 
 
-def iterate(base: str, job: str, scheduler: str, following: int, options: Mapping[str, Any], now: int) -> ScriptCall:
+def iterate(base: str, job: str, scheduler: str, following: int, options: Mapping[str, object], now: int) -> ScriptCall:
     """Add the iteration of a job scheduler that follows `job`, unless it is there or the scheduler is gone."""
     names = ["repeat", "delayed", "wait", "paused", "meta", "prioritized", "marker", "id", "events", "pc"]
     arguments = [following, scheduler, "{}", msgpack.packb(dict(options)), now, f"{base}:", job]
@@ -163,7 +163,7 @@ def lock_again(base: str, token: str, job: str) -> tuple[str | int, ...]:
     return ("SET", f"{base}:{job}:lock", token, "NX", "PX", LOCK_MILLISECONDS)
 
 
-def code(answer: Any) -> int:
+def code(answer: object) -> int:
     """Return 0, or the answer below zero."""
     return answer if isinstance(answer, int) and answer < 0 else 0
 
@@ -178,5 +178,5 @@ def _lock_options(token: str) -> bytes:
     return packed
 
 
-def _call(script: str, base: str, keys: list[str], arguments: list[Any]) -> ScriptCall:
+def _call(script: str, base: str, keys: list[str], arguments: list[object]) -> ScriptCall:
     return ScriptCall(script, [f"{base}:{key}" for key in keys], arguments)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import uuid4
 
 from mauntic_jobs.stores.bullmq import commands as scripts
@@ -61,9 +60,9 @@ class QueueConsumer:
         """Put jobs back whose worker has died. To be called every half minute: a job is found at the second call."""
         self._run(scripts.recover(self.key, now))
 
-    def iterate(self, job: str, scheduler: str, following: int, options: Mapping[str, Any], now: int) -> None:
+    def iterate(self, job: str, scheduler: str, following: int, options: Mapping[str, object], now: int) -> None:
         """Add the iteration of a job scheduler that follows `job`, unless it is there or the scheduler is gone."""
         self._run(scripts.iterate(self.key, job, scheduler, following, options, now))
 
-    def _run(self, call: ScriptCall) -> Any:
+    def _run(self, call: ScriptCall) -> object:
         return self.redis.run(official_script(call.script), [(call.keys, call.arguments)])[0]

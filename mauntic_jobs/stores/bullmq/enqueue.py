@@ -19,7 +19,7 @@ from mauntic_jobs.job import Scripts
 _KEYS = ("wait", "paused", "meta", "id", "completed", "delayed", "active", "events", "marker")
 
 # The platform's policy for every queue.
-JOB_OPTIONS: dict[str, Any] = {
+JOB_OPTIONS: dict[str, object] = {
     "attempts": 4,
     "backoff": {"type": "exponential", "delay": 1000},
     "removeOnComplete": {"age": 3600},

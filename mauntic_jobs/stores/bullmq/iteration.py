@@ -11,6 +11,7 @@ from mauntic_jobs.errors import UsageError
 from mauntic_jobs.stores.bullmq.commands import Taken
 from mauntic_jobs.stores.bullmq.job import slot_of
 from mauntic_jobs.timekeeping.cron import check_pattern, slots
+from mauntic_jobs.timekeeping.epoch import instant_of, milliseconds
 
 # These need no time zone database, which small images lack.
 _UTC_NAMES = ("", "UTC", "Etc/UTC", "GMT")
@@ -23,7 +24,7 @@ class Iteration:
 
     scheduler: str
     at: int
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
 
 
 def next_iteration(taken: Taken, now: datetime) -> Iteration | None:
@@ -44,17 +45,12 @@ def next_iteration(taken: Taken, now: datetime) -> Iteration | None:
     limit, starts, ends = (_integer(repeat.get(name)) for name in ("limit", "startDate", "endDate"))
     if (limit is not None and count + 1 > limit) or (ends is not None and milliseconds(now) > ends):
         return None
-    after = max(now, due) if starts is None else max(now, due, datetime.fromtimestamp(starts / 1000, UTC))
+    after = max(now, due) if starts is None else max(now, due, instant_of(starts))
     # Where it repeats at an interval, BullMQ's script reckons the next one itself.
     at = milliseconds(after if repeat.get("every") else _following(repeat, after))
     iteration = {"jobId": f"repeat:{scheduler}:{at}", "prevMillis": at, "timestamp": milliseconds(now)}
     own = {**options, **iteration, "repeat": {**repeat, "count": count + 1}, "repeatJobKey": scheduler}
     return Iteration(scheduler, at, own)
-
-
-def milliseconds(instant: datetime) -> int:
-    """Return an instant as BullMQ writes it: in milliseconds since 1970."""
-    return round(instant.timestamp() * 1000)
 
 
 def _options(taken: Taken) -> dict[str, Any]:
@@ -67,7 +63,7 @@ def _options(taken: Taken) -> dict[str, Any]:
     return options
 
 
-def _following(repeat: Mapping[str, Any], after: datetime) -> datetime:
+def _following(repeat: Mapping[str, object], after: datetime) -> datetime:
     zone = _zone(str(repeat.get("tz") or ""))
     fields = str(repeat.get("pattern", "")).split()
     # Node's patterns may begin with a field for seconds.

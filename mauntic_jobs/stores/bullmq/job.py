@@ -5,11 +5,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeGuard
 
 from mauntic_jobs.stores.bullmq.commands import Taken
 from mauntic_jobs.stores.bullmq.enqueue import JOB_OPTIONS
+from mauntic_jobs.timekeeping.epoch import instant_of
 
 _ITERATION = re.compile(r"repeat:.*:(\d{1,14})")
 _LONGEST_DELAY = 7 * 86_400_000
@@ -38,11 +39,11 @@ class ReceivedJob:
 
     id: str
     name: str
-    data: Mapping[str, Any]
+    data: Mapping[str, object]
     due: datetime
     attempts_made: int
     attempts: int
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
     scheduler: str | None = None
     policy: Mapping[str, Any] = field(default_factory=lambda: JOB_OPTIONS)
     retried: datetime | None = None
@@ -87,7 +88,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 def slot_of(job: str) -> datetime | None:
     """Return the instant that a job scheduler made the job of this id for, aware, in UTC; None for other jobs."""
     iteration = _ITERATION.fullmatch(job)
-    return datetime.fromtimestamp(int(iteration[1]) / 1000, UTC) if iteration else None
+    return instant_of(int(iteration[1])) if iteration else None
 
 
 def integer_in(text: str | bytes | None) -> int | None:
@@ -126,19 +127,19 @@ def received(taken: Taken, policy: Mapping[str, Any] = JOB_OPTIONS) -> ReceivedJ
     return ReceivedJob(taken.id, name, data, due_at, made, attempts, options, scheduler, policy, retried_at, by_hand)
 
 
-def _is_object(value: Any) -> bool:
+def _is_object(value: object) -> bool:
     return isinstance(value, dict)
 
 
-def _instant(taken: Taken, field: str, delay: Any = 0) -> datetime:
+def _instant(taken: Taken, field: str, delay: object = 0) -> datetime:
     at = integer_in(taken.fields[field])
     if at is None:
         raise ValueError(f"{field} {taken.fields[field]!r} is not a time in milliseconds")
     later = delay if _is_number(delay) and abs(delay) < _LARGEST else 0
-    return datetime.fromtimestamp(int(at + later) / 1000, UTC)
+    return instant_of(int(at + later))
 
 
-def _attempts(wanted: Any, policy: int) -> int:
+def _attempts(wanted: object, policy: int) -> int:
     """Return how often a job is tried, or the policy's number where it gives none.
 
     Node writes 0 for a job whose producer gave no attempts, so that 0 cannot mean anything else.

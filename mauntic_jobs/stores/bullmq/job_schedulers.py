@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import msgpack
 
@@ -21,7 +20,7 @@ class Scheduler:
     pattern: str
     zone: str
     name: str
-    data: Mapping[str, Any]
+    data: Mapping[str, object]
 
 
 def scheduler_names(redis: RedisScripts, key: str) -> list[str]:

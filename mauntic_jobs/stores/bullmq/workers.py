@@ -3,7 +3,6 @@
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 _SUFFIX = ":w:"
 _OURS = "mauntic-jobs"
@@ -18,7 +17,7 @@ def worker_name(base: str) -> str:
     return f"{prefix}:{b64encode(queue.encode()).decode()}{_SUFFIX}{_OURS}"
 
 
-def foreign_workers(clients: Iterable[Mapping[str, Any]]) -> Counter[str]:
+def foreign_workers(clients: Iterable[Mapping[str, object]]) -> Counter[str]:
     """Return how many connections workers of other programs have on each queue, by its prefix and name.
 
     `clients` are those of CLIENT LIST.

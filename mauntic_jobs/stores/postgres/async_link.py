@@ -45,7 +45,7 @@ class PostgresLink:
         self._one = asyncio.Lock()
         self._used = 0.0
 
-    async def rows(self, query: bytes, parameters: Mapping[str, Any], *, bare: bool = False) -> list[Row]:
+    async def rows(self, query: bytes, parameters: Mapping[str, object], *, bare: bool = False) -> list[Row]:
         """Execute one statement with named parameters and return its rows; none if it returns none.
 
         `bare` leaves out what makes its result independent of the server's settings, which costs as much as a look-up:

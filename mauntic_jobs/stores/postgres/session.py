@@ -76,12 +76,12 @@ class Session:
         mode = info.get_parameters().get("sslmode", "prefer")
         return ConnectionWire(info.host, self._connection.pgconn.ssl_in_use, mode, info.backend_pid)
 
-    def execute(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> int:
+    def execute(self, query: bytes, parameters: Mapping[str, object] | None = None) -> int:
         """Execute one statement with named parameters and return how many rows it affected."""
         with self._translated():
             return self._executed(query, parameters).rowcount
 
-    def rows(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    def rows(self, query: bytes, parameters: Mapping[str, object] | None = None) -> list[Row]:
         """Execute one statement and return its rows, by column name."""
         with self._translated():
             return self._executed(query, parameters).fetchall()
@@ -125,12 +125,12 @@ class Session:
                 pass
             return True
 
-    def row(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> Row:
+    def row(self, query: bytes, parameters: Mapping[str, object] | None = None) -> Row:
         """Execute a statement that returns exactly one row, and return it."""
         (row,) = self.rows(query, parameters)
         return row
 
-    def copy(self, query: bytes, rows: Iterable[Sequence[Any]]) -> None:
+    def copy(self, query: bytes, rows: Iterable[Sequence[object]]) -> None:
         """Send rows to a `COPY ... FROM STDIN` statement."""
         with self._translated(), self._connection.cursor() as cursor, cursor.copy(query) as copy:
             for row in rows:
@@ -171,7 +171,7 @@ class Session:
         """Close the connection; what was not committed is rolled back by the server."""
         self._connection.close()
 
-    def _executed(self, query: bytes, parameters: Mapping[str, Any] | None) -> psycopg.Cursor[Row]:
+    def _executed(self, query: bytes, parameters: Mapping[str, object] | None) -> psycopg.Cursor[Row]:
         connection = self._connection
         if connection.info.transaction_status is not TransactionStatus.IDLE:
             return connection.execute(query, parameters)
@@ -252,6 +252,6 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def json(value: Any) -> Json:
+def json(value: object) -> Json:
     """Wrap a value to be stored as json."""
     return Json(value)

@@ -1,7 +1,6 @@
 """Settings of a transaction: everything that its statements rely on, whatever server, database and role are set to."""
 
 from datetime import timedelta
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -64,7 +63,7 @@ def in_transaction(query: bytes, *, brief: bool = False) -> bytes:
     return (_BEFORE_BRIEF if brief else _BEFORE) + query + b"\n;COMMIT"
 
 
-def skip_settings(cursor: "psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]") -> None:
+def skip_settings(cursor: "psycopg.Cursor[object] | psycopg.AsyncCursor[object]") -> None:
     """Go to the answer to the statement itself."""
     # Those to BEGIN and to the settings come before it.
     cursor.nextset()

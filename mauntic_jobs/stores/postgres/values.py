@@ -7,7 +7,6 @@ tenant. Here such a value becomes `Unreadable`, and the rest of the result is re
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 from psycopg import adapters
@@ -25,7 +24,7 @@ class Unreadable:
     reason: str
 
 
-def unreadable(row: Mapping[str, Any]) -> str | None:
+def unreadable(row: Mapping[str, object]) -> str | None:
     """Return which column of a row cannot be read and why, or None if all can."""
     problems = (f"{name} {value.reason}" for name, value in row.items() if isinstance(value, Unreadable))
     return next(problems, None)
@@ -43,7 +42,7 @@ def _tolerant(fast: type[LoaderProtocol], format_: Format) -> type[Loader]:
             # connection it reads ISO and UTC, as each statement is set to answer, whatever the session is set to.
             self._fast = fast(oid)
 
-        def load(self, data: Buffer) -> Any:
+        def load(self, data: Buffer) -> object:
             try:
                 return self._fast.load(data)
             except (ValueError, OverflowError, RecursionError, psycopg.DataError) as error:

@@ -37,7 +37,7 @@ class RedisLink:
         self._shown_url = masked(url)
         self._options = connection_options(settings)
         self._scripts: dict[bytes, tuple[bytes, bytes]] = {}
-        self._outgoing: list[tuple[bytes, asyncio.Future[Any], float]] = []
+        self._outgoing: list[tuple[bytes, asyncio.Future[object], float]] = []
         self._flushing = False
         self._wire: _Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -52,7 +52,7 @@ class RedisLink:
         future.add_done_callback(_look_at)
         return future
 
-    async def script(self, script: bytes, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
+    async def script(self, script: bytes, keys: Sequence[str], arguments: Sequence[Word]) -> object:
         """Run a Lua script."""
         from redis.exceptions import NoScriptError
 
@@ -82,9 +82,9 @@ class RedisLink:
             known = self._scripts[script] = (digest, _pack((b"SCRIPT", b"LOAD", script)))
         return known
 
-    def _ask(self, packed: bytes, patience: float = 0.0) -> asyncio.Future[Any]:
+    def _ask(self, packed: bytes, patience: float = 0.0) -> asyncio.Future[object]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[object] = loop.create_future()
         if self._wire is not None and self._wire.is_hungry and not self._outgoing:
             # Rather than with the others of this turn: the server works while they are put together.
             self._wire.send([(packed, future, patience)])
@@ -126,7 +126,7 @@ class RedisLink:
 
 
 async def _connected(
-    url: str, options: dict[str, Any], name: str | None, caused: Callable[[Exception], MaunticJobsError]
+    url: str, options: dict[str, object], name: str | None, caused: Callable[[Exception], MaunticJobsError]
 ) -> "_Wire":
     from redis.asyncio import ConnectionPool
     from redis.asyncio.retry import Retry
@@ -166,7 +166,7 @@ class _Wire(asyncio.Protocol):
         self._transport = writer.transport
         self._caused = caused
         self._reader = Reader(replyError=DefaultParser.parse_error)
-        self._asked: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._asked: deque[tuple[asyncio.Future[object], float]] = deque()
         self._loop = asyncio.get_running_loop()
         self._watch = self._loop.call_later(1.0, self._look)
 
@@ -175,7 +175,7 @@ class _Wire(asyncio.Protocol):
         """Whether it is open, and few answers are due."""
         return len(self._asked) < _FEW and not self.lost
 
-    def send(self, outgoing: Sequence[tuple[bytes, asyncio.Future[Any], float]]) -> None:
+    def send(self, outgoing: Sequence[tuple[bytes, asyncio.Future[object], float]]) -> None:
         """Send commands."""
         now = self._loop.time()
         self._asked.extend([(future, now + ANSWER_SECONDS + patience) for _, future, patience in outgoing])
@@ -230,6 +230,6 @@ def _pack(words: tuple[Word, ...]) -> bytes:
     return packed
 
 
-def _look_at(future: asyncio.Future[Any]) -> None:
+def _look_at(future: asyncio.Future[object]) -> None:
     if not future.cancelled():
         future.exception()

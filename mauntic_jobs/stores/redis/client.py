@@ -37,7 +37,7 @@ class RedisScripts:
         """
         from redis.exceptions import RedisError
 
-        results: list[Any] = []
+        results: list[object] = []
         try:
             digest = self._client.script_load(script)
             for batch in _batches(calls):
@@ -71,7 +71,7 @@ class RedisScripts:
         for words in calls:
             pipeline.execute_command(words[0], *encoded(words[1:]))
         try:
-            answers: list[Any] = pipeline.execute(raise_on_error=False)
+            answers: list[object] = pipeline.execute(raise_on_error=False)
         except (RedisError, OSError) as error:
             raise translated(error, self._shown_url) from error
         for answer in answers:
@@ -136,7 +136,7 @@ def checked_url(settings: Settings) -> str:
     return url
 
 
-def connection_options(settings: Settings) -> dict[str, Any]:
+def connection_options(settings: Settings) -> dict[str, object]:
     """Return the driver's options for every connection, but for what retries."""
     return {
         "protocol": 2,

@@ -7,7 +7,8 @@ import pytest
 
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.stores.bullmq.commands import Taken
-from mauntic_jobs.stores.bullmq.iteration import milliseconds, next_iteration
+from mauntic_jobs.stores.bullmq.iteration import next_iteration
+from mauntic_jobs.timekeeping.epoch import milliseconds
 from tests.support import utc
 
 _DUE = utc("2026-11-01T10:00")

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from mauntic_jobs.ops.doctor.check import Check, Site
-from mauntic_jobs.ops.doctor.finding import Finding, error, ok, plural, warning
+from mauntic_jobs.ops.doctor.finding import Finding, error, ok, warning
+from mauntic_jobs.wording import plural
 
 
 def _channels(site: Site) -> Iterator[Finding]:

@@ -8,8 +8,9 @@ from mauntic_jobs.migrations.platform import SCHEMAS
 from mauntic_jobs.migrations.upgrade import applied_versions, missing_tables
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.checks.grants import DELIVERING, RUNNING_JOBS, lacking, unreadable
-from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, plural, several, warning
+from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, several, warning
 from mauntic_jobs.sql import statements
+from mauntic_jobs.wording import plural
 
 _AREA = "database"
 _RECORD = "mauntic_jobs.migrations"

@@ -47,7 +47,7 @@ def _file(file: Path, generated: str) -> Iterator[Finding]:
         yield error(f"{file} cannot be read: {type(problem).__name__}", f"{COMMAND} writes it anew")
 
 
-def _machine(file: Path, machine: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[Finding]:
+def _machine(file: Path, machine: Mapping[str, object], wanted: Mapping[str, object]) -> Iterator[Finding]:
     for key in ("schedule", "init"):
         if machine.get(key) != wanted[key]:
             yield error(f"{file}: {key} is {machine.get(key)}, and should be {wanted[key]}", COMMAND)

@@ -3,15 +3,15 @@
 import json
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.migrations.platform import SCHEMAS
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.checks.grants import DELIVERING, lacking
-from mauntic_jobs.ops.doctor.finding import Finding, error, ok, plural, several, warning
+from mauntic_jobs.ops.doctor.finding import Finding, error, ok, several, warning
 from mauntic_jobs.sql import statements
+from mauntic_jobs.wording import plural
 
 _AREA = "messages"
 _LEDGER = "mauntic_jobs.deliveries"
@@ -41,7 +41,7 @@ def _recording(site: Site) -> Iterator[Finding]:
 
 
 def _record(site: Site) -> None:
-    key: dict[str, Any] = {"n": 0, "organization_id": str(uuid4()), "delivery_id": "doctor"}
+    key: dict[str, object] = {"n": 0, "organization_id": str(uuid4()), "delivery_id": "doctor"}
     claim = {**key, "channel": "email", "contact_id": str(uuid4()), "address": "ann@example.com", "queue_job": "doctor"}
     claim |= {"message_id": "<doctor@mauntic-jobs.test>", "campaign_id": "doctor", "owner": str(uuid4()), "ready": True}
     (row,) = site.session.rows(_sql["claim"], {"claims": json.dumps([claim]), "lease": _LEASE})

@@ -9,9 +9,11 @@ from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.errors import ConfigurationError, JobFailedError
 from mauntic_jobs.ops.dead_letters.failed_set import failed_jobs
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
-from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, plural, warning
+from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, warning
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.bullmq.workers import foreign_workers
+from mauntic_jobs.timekeeping.epoch import milliseconds
+from mauntic_jobs.wording import plural
 
 _AREA = "platform"
 _STOP = "Stop it there, by docs/cut-over.md"
@@ -64,7 +66,7 @@ def _inserts(site: Site) -> Iterator[Finding]:
 
 def _refused(site: Site, base: str) -> int:
     now = site.now()
-    since, until = (now - _RECENT).timestamp() * 1000, now.timestamp() * 1000
+    since, until = milliseconds(now - _RECENT), milliseconds(now)
     pages = failed_jobs(site.redis, base, ["failedReason"], since=since, until=until, newest_first=True)
     recent = islice((job for page in pages for job in page), _MAX_FAILED)
     reasons = (job.fields.get("failedReason", "") for job in recent)

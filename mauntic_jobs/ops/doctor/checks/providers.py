@@ -10,8 +10,9 @@ from mauntic_jobs.delivery.sending.providers.registry import network_of
 from mauntic_jobs.delivery.sending.providers.smtp import host_and_port
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.deadline import within
-from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, plural, several, warning
+from mauntic_jobs.ops.doctor.finding import Finding, error, not_checked, ok, several, warning
 from mauntic_jobs.ops.providers.list import ConfiguredProvider, list_providers
+from mauntic_jobs.wording import plural
 
 _AREA = "providers"
 _TABLE = "delivery.provider_configs"

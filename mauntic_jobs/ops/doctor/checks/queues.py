@@ -2,22 +2,18 @@
 
 from collections.abc import Iterator
 
-from mauntic_jobs.delivery.channels import CHANNELS
-from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
-from mauntic_jobs.ops.doctor.finding import Finding, error, ok, plural, warning
+from mauntic_jobs.ops.doctor.finding import Finding, error, ok, warning
+from mauntic_jobs.ops.queues import platform_queues
+from mauntic_jobs.wording import plural
 
 _AREA = "queues"
-# Where journeys are handed on to the platform.
-_HANDED_ON = "journey:execute-step"
 _KEYS = ("meta", "id", "wait", "paused", "active", "delayed", "prioritized", "completed", "failed", "events", "repeat")
 
 
 def bases(site: Site) -> list[str]:
     """Return what the keys of each queue begin with, without the last colon."""
-    prefix = site.settings.queue_prefix
-    names = [f"{prefix}:{job.queue}" for job in site.jobs] + [f"{prefix}:{_HANDED_ON}"]
-    return list(dict.fromkeys([*names, *(base_of(site.settings, channel) for channel in CHANNELS)]))
+    return [queue.base for queue in platform_queues(site.settings, site.jobs)]
 
 
 def _keys(site: Site) -> Iterator[Finding]:

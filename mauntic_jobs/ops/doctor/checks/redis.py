@@ -119,7 +119,7 @@ def _loss(site: Site) -> Iterator[Finding]:
 
 
 def _info(site: Site, section: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = site.redis.command("INFO", section)
+    found: Mapping[str, object] = site.redis.command("INFO", section)
     return found
 
 

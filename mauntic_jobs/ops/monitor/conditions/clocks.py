@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
-from mauntic_jobs.job import Job, Row
+from mauntic_jobs.job import AnyJob, Row
 from mauntic_jobs.scheduler.overview import read_overview
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
@@ -14,7 +13,7 @@ from mauntic_jobs.stores.postgres.session import Session
 _sql = statements("schedules")
 
 
-def lines_taking_turns(session: Session, jobs: Sequence[Job[Any]]) -> list[Alert]:
+def lines_taking_turns(session: Session, jobs: Sequence[AnyJob]) -> list[Alert]:
     """Return an alert for each job that two clocks schedule by different cron lines."""
     rows = session.rows(_sql["taking_turns"], {"jobs": [job.name for job in jobs]})
     return [_taking_turns(row) for row in rows]
@@ -38,7 +37,7 @@ def _taking_turns(row: Row) -> Alert:
     )
 
 
-def second_clocks(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
+def second_clocks(session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime) -> list[Alert]:
     """Return one alert if slots of a job were claimed by several clocks within a day, and none otherwise."""
     several = [each for each in read_overview(session, jobs, settings, now) if len(each.clocks) > 1]
     if not several:

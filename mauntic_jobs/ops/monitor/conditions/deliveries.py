@@ -7,6 +7,7 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.redaction.payloads import masked_text, shortened
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.wording import plural
 
 # By then what is ambiguous was sent again, or the platform has heard of it, unless a human has to decide; and a
 # provider that is still in trouble will hardly get out of it by itself.
@@ -107,4 +108,4 @@ def _messages(row: Row) -> str:
 
 
 def _organizations(row: Row) -> str:
-    return "1 organization" if row["organizations"] == 1 else f"{row['organizations']:,} organizations"
+    return plural(row["organizations"], "organization")

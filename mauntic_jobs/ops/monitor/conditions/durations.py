@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
-from mauntic_jobs.job import Job, Row
+from mauntic_jobs.job import AnyJob, Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.window import format_duration
@@ -17,7 +16,7 @@ _TIMES, _MORE_SECONDS = 3, 600
 _sql = statements("run_alerts")
 
 
-def runs_too_long(session: Session, jobs: Sequence[Job[Any]], now: datetime) -> list[Alert]:
+def runs_too_long(session: Session, jobs: Sequence[AnyJob], now: datetime) -> list[Alert]:
     """Return an alert for each run under way that takes three times as long as nearly all others, and minutes more."""
     asked = {"jobs": [job.name for job in jobs], "now": now, "history": _HISTORY}
     return [_alert(row) for row in session.rows(_sql["long"], asked) if _is_long(row)]

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
-from mauntic_jobs.job import Job, Row
+from mauntic_jobs.job import AnyJob, Row
 from mauntic_jobs.runner.slot_request import uncovered_windows
 from mauntic_jobs.scheduler.plan import Plan
 from mauntic_jobs.scheduler.slots import installed_at, read_plans
@@ -24,7 +23,7 @@ _SETTING_UP = timedelta(days=1)
 _sql = statements("run_alerts")
 
 
-def slots_missed(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[Alert]:
+def slots_missed(session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime) -> list[Alert]:
     """Return an alert for each job with a slot that is overdue, or was passed over lately and not made up for."""
     plans = read_plans(session, jobs, settings, now)
     ahead = [_settled_ahead(each) for each in plans if each.resets]
@@ -36,7 +35,7 @@ def slots_missed(session: Session, jobs: Sequence[Job[Any]], settings: Settings,
     return ahead + never + [_overdue(each) for each in overdue] + [_missed(rows, critical) for rows in passed]
 
 
-def _passed_over(session: Session, jobs: Sequence[Job[Any]], settings: Settings, now: datetime) -> list[list[Row]]:
+def _passed_over(session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime) -> list[list[Row]]:
     known = {job.name: job for job in jobs}
     rows = session.rows(_sql["missed"], {"jobs": list(known), "since": now - _REMEMBERED})
     found = []
@@ -78,7 +77,7 @@ def _settled_ahead(each: Plan) -> Alert:
     )
 
 
-def _never_run(session: Session, unseen: Sequence[Job[Any]], now: datetime) -> list[Alert]:
+def _never_run(session: Session, unseen: Sequence[AnyJob], now: datetime) -> list[Alert]:
     if not unseen:
         return []
     expected = installed_at(session) + _SETTING_UP

@@ -1,0 +1,6 @@
+"""Words for figures in sentences."""
+
+
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """Return a count with its noun: `1 row`, `1,234 rows`; `nouns` is the plural where it is not the noun with an s."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {nouns or noun + 's'}"
