@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from mauntic_jobs import __version__
 from mauntic_jobs.errors import FencedError, LockedError, SlotClaimedError
@@ -136,7 +135,7 @@ def _try(session: Session, request: Request, attempt: int) -> RunClaim | None:
     return RunClaim(row["id"], row["fencing_token"]) if row else None
 
 
-def _silent(job: str, takeover_after: timedelta) -> dict[str, Any]:
+def _silent(job: str, takeover_after: timedelta) -> dict[str, object]:
     return {"job": job, "takeover_after": takeover_after, "losses": MAX_LOSSES}
 
 
@@ -147,7 +146,7 @@ def _terminate(session: Session, job: str, dead: Sequence[Row], tell: Callable[[
         session.rows(_sql["terminate"], {"name": RunClaim(run["id"], run["fencing_token"]).name})
 
 
-def _identity(request: Request, attempt: int) -> dict[str, Any]:
+def _identity(request: Request, attempt: int) -> dict[str, object]:
     return {
         "job": request.job.name,
         "slot": request.slot,

@@ -1,9 +1,7 @@
 """Alerts that the end of a run raises or closes."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
-from typing import TypeVar
+from datetime import datetime, timedelta
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.alerts.clock_skew import clock_skew, host_key
@@ -18,12 +16,11 @@ from mauntic_jobs.errors import (
     SlotClaimedError,
     UnavailableError,
 )
-from mauntic_jobs.runner.request import Launcher, Report, Request
+from mauntic_jobs.installation import Installation
+from mauntic_jobs.runner.request import Launcher, Report, Request, Status
 from mauntic_jobs.stores.postgres.session import Session
 
-_T = TypeVar("_T")
-
-_OF_A_RUN = (Cause.JOB_FAILED, Cause.JOB_PARTIAL, Cause.RESULT_IMPLAUSIBLE, Cause.RUN_TOO_LONG)
+_RUN_CAUSES = (Cause.JOB_FAILED, Cause.JOB_PARTIAL, Cause.RESULT_IMPLAUSIBLE, Cause.RUN_TOO_LONG)
 
 
 def answers_slot(request: Request) -> bool:
@@ -31,42 +28,31 @@ def answers_slot(request: Request) -> bool:
     return request.slot is not None and not request.dry_run and request.launcher is not Launcher.DEMO
 
 
-def never_failing(request: Request, what: str, report: Callable[[], _T], instead: _T) -> _T:
-    """Return what `report` returns; where it fails, log that and return `instead`: the run has ended all the same."""
-    try:
-        return report()
-    except Exception as error:  # noqa: BLE001 - a defect in a report is not to end the runs that follow
-        request.tell(f"{request.job.name}: {what}: {type(error).__name__}: {error}")
-        return instead
-
-
-def tell_end(connected: Callable[[], Session], request: Request, report: Report, now: datetime) -> Report:
-    """Tell of a run that has ended, and return its report with the alerts that no channel took.
-
-    It changes nothing about how the run ended, whatever goes wrong here.
-    """
-    if not _concerns_anybody(request, report):
+def notify_end(installation: Installation, request: Request, report: Report) -> Report:
+    """Raise and close the alerts of a run that has ended, and return its report with those that no channel took."""
+    if not _needs_alerts(request, report):
         return report
+    now = request.now + timedelta(seconds=report.seconds)
     try:
-        session = connected()
+        session = installation.session
         if request.host_clock is not None or isinstance(report.error, ClockSkewError):
             now = _recorded_skew(session, request, report, now)
         found = failures(session, [request.job])
         if report.error is None and request.slot is not None:
             found += _doubts(request, report)
-        # Who makes a run by hand knows how it ended; a success that goes as far ends what came before.
+        # Manual runs raise no alerts; a success closes the alerts of earlier windows.
         until = None if request.slot is not None else request.window.end
-        record(session, found, now, causes=_OF_A_RUN, keys=[request.job.name], until=until)
+        record(session, found, now, causes=_RUN_CAUSES, keys=[request.job.name], until=until)
         record(session, groups_withheld(session), now, causes=[Cause.GROUPS_WITHHELD])
-        told = tell(session, request.settings, now)
+        sent = tell(session, request.settings, now)
     except MaunticJobsError as error:
-        # Of a database that is away the run has told already.
+        # The run has already reported that the database is down.
         if not isinstance(report.error, UnavailableError):
             request.tell(f"{request.job.name}: no alerts: {error}")
         return report
-    for channel, problem in told.broken.items():
+    for channel, problem in sent.broken.items():
         request.tell(f"{request.job.name}: alert channel {channel}: {problem}")
-    return replace(report, untold=told.untold)
+    return replace(report, untold=sent.untold)
 
 
 def _recorded_skew(session: Session, request: Request, report: Report, now: datetime) -> datetime:
@@ -78,8 +64,8 @@ def _recorded_skew(session: Session, request: Request, report: Report, now: date
     return now
 
 
-def _concerns_anybody(request: Request, report: Report) -> bool:
-    if request.dry_run or request.launcher is Launcher.DEMO or report.overlapped:
+def _needs_alerts(request: Request, report: Report) -> bool:
+    if request.dry_run or request.launcher is Launcher.DEMO or report.overlapped or report.status is Status.STOPPED:
         return False
     if report.error is None:
         return True

@@ -8,6 +8,7 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
 from mauntic_jobs.stores.postgres.session import Limits, Session
+from mauntic_jobs.timekeeping.epoch import milliseconds
 
 _BATCH = 500
 
@@ -31,7 +32,7 @@ def publish(session: Session, redis: Scripts, settings: Settings, now: datetime)
         with session.transaction(Limits("mauntic-jobs outbox")):
             due = session.rows(_sql["due"], {"limit": _BATCH})
             wanted = [QueueJob(row["queue"], row["job_id"], row["name"], row["data"]) for row in due if row["wanted"]]
-            add_jobs(redis, settings.queue_prefix, wanted, round(now.timestamp() * 1000))
+            add_jobs(redis, settings.queue_prefix, wanted, milliseconds(now))
             session.execute(_sql["mark_published"], {"now": now, "ids": [row["id"] for row in due]})
         published += len(wanted)
         dropped += len(due) - len(wanted)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from mauntic_jobs.errors import ExitCode, LockedError, MaunticJobsError, SlotClaimedError
-from mauntic_jobs.job import Job, JobOptions, Overlap, Row
+from mauntic_jobs.job import AnyJob, JobOptions, Overlap, Row
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.timekeeping.window import Window
 
@@ -54,7 +54,7 @@ class Request:
     the user. `host` and `pid` name the owner in the ledger.
     """
 
-    job: Job[Any]
+    job: AnyJob
     window: Window
     coverage: Window
     options: JobOptions
@@ -64,7 +64,7 @@ class Request:
     slot: datetime | None = None
     claim_slot: bool = False
     host_clock: Callable[[], datetime] | None = None
-    befores: Sequence[Job[Any]] = ()
+    befores: Sequence[AnyJob] = ()
     overlap: Overlap = Overlap.SKIP
     dry_run: bool = False
     tell: Callable[[str], None] = silent

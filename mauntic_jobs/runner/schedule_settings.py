@@ -4,7 +4,6 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from mauntic_jobs.errors import ConfigurationError, UsageError
 from mauntic_jobs.job import Job, OptionsT, Row
@@ -92,7 +91,7 @@ def origin(job: str, stored: StoredSchedule | None, settings: Settings) -> str:
 def overruled(job: str, stored: StoredSchedule | None, settings: Settings) -> list[str]:
     """Return a sentence for each setting of this host that the database overrules with another value."""
     own = _own(job, settings)
-    pairs: Mapping[str, tuple[Any, Any]] = (
+    pairs: Mapping[str, tuple[object, object]] = (
         {} if stored is None else {"cron": (own.cron, stored.cron), "catch_up": (own.catch_up, stored.catch_up)}
     )
     return [

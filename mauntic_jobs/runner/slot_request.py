@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from mauntic_jobs.job import Job, JobOptions, Overlap
+from mauntic_jobs.job import AnyJob, JobOptions, Overlap
 from mauntic_jobs.runner.request import Launcher, Request, silent
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
@@ -21,7 +20,7 @@ _sql = statements("schedules")
 
 
 def slot_request(
-    job: Job[Any],
+    job: AnyJob,
     slot: datetime,
     settings: Settings,
     launcher: Launcher,
@@ -49,7 +48,7 @@ def slot_request(
     )
 
 
-def after_others(request: Request, jobs: Mapping[str, Job[Any]]) -> Request:
+def after_others(request: Request, jobs: Mapping[str, AnyJob]) -> Request:
     """Return the request with those of `jobs` that should have covered its window before."""
     return replace(request, befores=[jobs[name] for name in request.job.after if name in jobs])
 
@@ -63,14 +62,14 @@ def read_remarks(session: Session, request: Request) -> list[str]:
     return remarks
 
 
-def uncovered(session: Session, window: Window, before: Job[Any], settings: Settings) -> str | None:
+def uncovered(session: Session, window: Window, before: AnyJob, settings: Settings) -> str | None:
     """Return a remark if no run of the job has covered the window since it ended."""
     if not uncovered_windows(session, [window], before, settings):
         return None
     return f"{before.name} has not covered all of {window} yet"
 
 
-def uncovered_windows(session: Session, windows: Sequence[Window], job: Job[Any], settings: Settings) -> list[Window]:
+def uncovered_windows(session: Session, windows: Sequence[Window], job: AnyJob, settings: Settings) -> list[Window]:
     """Return those of the windows that no run of the job has covered since they ended; one query for all."""
     if not windows:
         return []

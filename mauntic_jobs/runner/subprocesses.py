@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import IO, Any
+from typing import IO
 
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.settings.serialize import revealed
@@ -107,7 +107,7 @@ def _as_environment(settings: Settings) -> dict[str, str]:
 
 
 def _as_variable(settings: Settings, name: str) -> str | None:
-    value: Any = revealed(settings, name)
+    value: object = revealed(settings, name)
     match value:
         case None:
             return None

@@ -14,10 +14,10 @@ _SUCCESS = "mauntic_job_last_success_timestamp_seconds"
 _ROWS = "mauntic_job_last_success_rows"
 
 
-def leave_numbers(request: Request, report: Report) -> None:
-    """Write the numbers of a run that has ended, if the settings name a directory; that it failed is told, no more."""
+def write_numbers(request: Request, report: Report) -> Report:
+    """Write the numbers of a run that has ended, if the settings name a directory, and return its report."""
     if request.settings.metrics_dir is None or report.status not in _ENDED:
-        return
+        return report
     directory = Path(request.settings.metrics_dir)
     name = f"mauntic_jobs_{request.job.name}"
     numbers = _numbers(request, report)
@@ -27,6 +27,7 @@ def leave_numbers(request: Request, report: Report) -> None:
         write_textfile(directory, name, exposition(job_families([numbers])))
     except OSError as error:
         request.tell(f"{request.job.name}: cannot write its numbers to {directory}: {error.strerror}")
+    return report
 
 
 def _numbers(request: Request, report: Report) -> JobNumbers:

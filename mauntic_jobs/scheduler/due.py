@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from mauntic_jobs.errors import ClockSkewError, JobFailedError, LockedError, MaunticJobsError, UnavailableError
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.runner.request import Launcher, Report, Status
+from mauntic_jobs.runner.retries import Retries
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.runner.slot_request import after_others, slot_request
@@ -17,7 +17,7 @@ from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
 from mauntic_jobs.timekeeping.cron import slots
-from mauntic_jobs.timekeeping.window import Window, format_duration
+from mauntic_jobs.timekeeping.window import Window
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Round:
     gives the instant that decides what is due: the database's time, once it has been compared with the clock's.
     """
 
-    jobs: Mapping[str, Job[Any]]
+    jobs: Mapping[str, AnyJob]
     settings: Settings
     clock: Callable[[], datetime]
     tell: Callable[[str], None]
@@ -67,20 +67,16 @@ class Round:
         return plans
 
     def _planned(self, tried: set[tuple[str, datetime]]) -> list[Plan]:
-        delays = iter(self.settings.retry_delays("schedule"))
+        retries = Retries("schedule", self.settings.retry_delays("schedule"), self.tell)
         while True:
-            try:
-                with connect(self.settings) as session:
-                    left, pause = self._read(session, tried)
-                if pause is None:
-                    return left
-                time.sleep(pause)
-            except MaunticJobsError as error:
-                delay = next(delays, None) if error.transient else None
-                if delay is None:
-                    raise
-                self.tell(f"schedule: the next attempt follows in {format_duration(delay)}: {error}")
-                time.sleep(delay.total_seconds())
+            left, pause = retries.until_done(lambda _: self._read_connected(tried))
+            if pause is None:
+                return left
+            time.sleep(pause)
+
+    def _read_connected(self, tried: set[tuple[str, datetime]]) -> tuple[list[Plan], float | None]:
+        with connect(self.settings) as session:
+            return self._read(session, tried)
 
     def _read(self, session: Session, tried: set[tuple[str, datetime]]) -> tuple[list[Plan], float | None]:
         """Return the plans without what was tried, and for how many seconds to wait before asking again, if at all."""
@@ -113,7 +109,7 @@ class Round:
         struck = [slot for slot in coming if slot <= here]
         return (max(struck) - now).total_seconds() if struck else None
 
-    def _answered(self, job: Job[Any], slot: datetime, owner: str | None) -> Report:
+    def _answered(self, job: AnyJob, slot: datetime, owner: str | None) -> Report:
         try:
             return self._answer(job, slot, owner)
         except Exception as defect:  # noqa: BLE001 - the other jobs are due all the same
@@ -121,7 +117,7 @@ class Round:
             self.tell(f"schedule: {job.name} {slot:%Y-%m-%dT%H:%M}Z: {error}")
             return Report(job.name, Window.before(slot, job.unit), Status.FAILED, error=error)
 
-    def _answer(self, job: Job[Any], slot: datetime, owner: str | None) -> Report:
+    def _answer(self, job: AnyJob, slot: datetime, owner: str | None) -> Report:
         window = Window.before(slot, job.unit)
         if owner is not None:
             waits = LockedError(f"{job.name} is being run ({owner}). The slot stays due.")

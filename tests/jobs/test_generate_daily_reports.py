@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
-from mauntic_jobs.cli.job.window import window_of
+from mauntic_jobs.cli.job.window import WindowOptions, window_of
 from mauntic_jobs.errors import ExitCode, RefusedError, UsageError
 from mauntic_jobs.job import Context, JobResult
 from mauntic_jobs.jobs.registry import JOBS
@@ -177,7 +177,7 @@ def test_midnight_belongs_to_the_day_that_begins(direct_settings: Settings, midn
     [("2026-10-05T02:00", "2026-10-04"), ("2026-10-05T01:59:59", "2026-10-03"), ("2024-03-01T23:59", "2024-02-29")],
 )
 def test_the_slot_covers_the_day_before_it(now: str, yesterday: str) -> None:
-    assert window_of(JOBS[NAME], utc(now), None, None, None)[0] == day(yesterday)
+    assert window_of(JOBS[NAME], utc(now), WindowOptions())[0] == day(yesterday)
 
 
 def test_a_second_run_changes_no_row_and_a_late_event_only_its_own(settings: Settings, session: Session) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
-from mauntic_jobs.cli.job.window import window_of
+from mauntic_jobs.cli.job.window import WindowOptions, window_of
 from mauntic_jobs.errors import ExitCode, RefusedError, UsageError
 from mauntic_jobs.job import Context, JobResult
 from mauntic_jobs.jobs.registry import JOBS
@@ -140,14 +140,14 @@ def test_the_first_midnight_belongs_to_the_month_and_the_next_first_does_not(
     ],
 )
 def test_the_slot_covers_the_month_before_it(now: str, month: str) -> None:
-    assert str(window_of(JOBS[NAME], utc(now), None, None, None)[0]) == month
+    assert str(window_of(JOBS[NAME], utc(now), WindowOptions())[0]) == month
 
 
 @pytest.mark.parametrize(
     ("text", "month"), [("2024-02", "2024-02-01/2024-03-01"), (" 2025-12 ", "2025-12-01/2026-01-01")]
 )
 def test_a_month_can_be_named(text: str, month: str) -> None:
-    assert str(window_of(JOBS[NAME], utc("2026-11-05"), None, None, None, text)[0]) == month
+    assert str(window_of(JOBS[NAME], utc("2026-11-05"), WindowOptions(month=text))[0]) == month
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_month_can_be_named(text: str, month: str) -> None:
 )  # fmt: skip
 def test_a_month_that_cannot_be_meant_is_an_error_of_usage(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        window_of(JOBS[NAME], utc("2026-11-05"), None, None, None, text)
+        window_of(JOBS[NAME], utc("2026-11-05"), WindowOptions(month=text))
 
 
 def test_only_a_job_of_months_offers_them(settings: Settings, session: Session) -> None:

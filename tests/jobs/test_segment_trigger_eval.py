@@ -407,7 +407,7 @@ def test_a_kill_between_the_commit_and_the_queue_is_made_up_for_by_the_next_run(
     platform.contact()
     platform.journey(platform.segment())
     with monkeypatch.context() as patched:
-        patched.setattr("mauntic_jobs.runner.run.publish", _killed)
+        patched.setattr("mauntic_jobs.runner.attempts.publish", _killed)
         with pytest.raises(KeyboardInterrupt):
             _evaluate(ready)
     assert _outbox(session) == {"due": 1, "published": 0}
@@ -469,7 +469,7 @@ def test_redis_that_goes_away_after_the_commit_makes_the_run_partial(
     def unavailable(*_: Any) -> None:
         raise UnavailableError("Redis is away.")
 
-    monkeypatch.setattr("mauntic_jobs.runner.run.publish", unavailable)
+    monkeypatch.setattr("mauntic_jobs.runner.attempts.publish", unavailable)
     report = _evaluate(ready)
     assert (report.status, report.exit_code, report.attempt) == (Status.SUCCEEDED, ExitCode.PARTIAL, 4)
     assert "outbox publish" in report.problems[0]

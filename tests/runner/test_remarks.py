@@ -24,7 +24,7 @@ def test_what_is_asked_before_the_first_attempt_is_asked_again(
             raise away.pop()
         return open_session(given)
 
-    monkeypatch.setattr("mauntic_jobs.runner.run.open_session", connect)
+    monkeypatch.setattr("mauntic_jobs.installation.open_session", connect)
     patient = Settings(**{**settings.model_dump(), "retry_delay": "0s"})
     daily = JOBS["generate-daily-reports"]
     slot = utc("2026-10-05T02:00")

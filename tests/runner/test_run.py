@@ -108,7 +108,7 @@ def test_the_fourth_failure_in_a_row_is_final(settings: Settings, session: Sessi
 
 def test_retries_wait_one_two_and_four_seconds(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("mauntic_jobs.runner.run.time.sleep", waits.append)
+    monkeypatch.setattr("mauntic_jobs.runner.retries.time.sleep", waits.append)
     run(_job(Settings(**{**settings.model_dump(), "retry_delay": "1s"}), _failing(*[ContentionError("deadlock")] * 4)))
     assert waits == [1, 2, 4]
 
@@ -161,7 +161,7 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice(
             working.execute(b"COMMIT")
             raise UnavailableError("the connection was lost")
 
-    monkeypatch.setattr("mauntic_jobs.runner.run.claims.succeed", commit_then_lose)
+    monkeypatch.setattr("mauntic_jobs.runner.commit.succeed", commit_then_lose)
     report = run(_job(settings, _succeeds))
     assert (report.status, report.counters, _marks(session)) == (Status.SUCCEEDED, {"rows": 1}, 1)
     assert show_run(session, report.run_id or 0)["status"] == "succeeded"

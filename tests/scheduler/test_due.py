@@ -162,8 +162,8 @@ def test_a_defect_in_one_job_leaves_the_others_their_runs(settings: Settings) ->
 def test_a_report_that_fails_ends_neither_its_run_nor_the_round(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mauntic_jobs.runner.run.tell_end", _defect)
-    monkeypatch.setattr("mauntic_jobs.runner.run.leave_numbers", _defect)
+    monkeypatch.setattr("mauntic_jobs.runner.observers.notify_end", _defect)
+    monkeypatch.setattr("mauntic_jobs.runner.observers.write_numbers", _defect)
     said: list[str] = []
     look(settings, utc("2026-10-05T00:30"), EVERY, LATEST)
     reports, _ = look(settings, utc("2026-10-05T01:30"), EVERY, LATEST, tell=said.append)

@@ -1,4 +1,4 @@
-"""A job's own options as options of its command, and back."""
+"""Options of a job's command: those that every job has, and its own, to and from the command line."""
 
 import inspect
 from collections.abc import Mapping
@@ -8,7 +8,36 @@ import typer
 from pydantic import ValidationError
 
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.job import JobOptions
+from mauntic_jobs.job import JobOptions, Overlap
+
+_PANEL = "Window (at most one)"
+
+Date = Annotated[str | None, typer.Option(metavar="DATE", help="A UTC day.", rich_help_panel=_PANEL)]
+WindowRange = Annotated[
+    str | None, typer.Option(metavar="START/END", help="Half-open, ISO 8601, UTC.", rich_help_panel=_PANEL)
+]
+Last = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Such as 6h or 3d, up to the last full hour.", rich_help_panel=_PANEL),
+]
+Month = Annotated[str | None, typer.Option(metavar="YYYY-MM", help="A UTC month.", rich_help_panel=_PANEL)]
+Slot = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="A slot of the cron line, or `latest`; run once, however often it is asked for. For crontabs.",
+        rich_help_panel=_PANEL,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would change.")]
+OverlapPolicy = Annotated[
+    Overlap | None,
+    typer.Option(
+        help="What to do while another run is under way. Default: skip, or wait if the window is run in parts."
+    ),
+]
+SkipOk = Annotated[bool, typer.Option("--skip-ok", help="Exit 0, not 75, when skipped.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
 def parameters(options: type[JobOptions]) -> list[inspect.Parameter]:

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mauntic_jobs.cli.documents.runs import ErrorJson, JobJson, ReportJson
-from mauntic_jobs.cli.framework.output import counted, plural, print_json, print_line, print_table, say, say_done
+from mauntic_jobs.cli.framework.output import counted, print_json, print_line, print_table, say, say_done
 from mauntic_jobs.errors import ExitCode, RefusedError
 from mauntic_jobs.jobs.withheld import SHRINKS
 from mauntic_jobs.runner.request import Report, Request
 from mauntic_jobs.telemetry.logs import emit, structured
+from mauntic_jobs.wording import plural
 
 
 @dataclass(frozen=True)

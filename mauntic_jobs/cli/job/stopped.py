@@ -3,13 +3,12 @@
 import shlex
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
-from mauntic_jobs.cli.framework.output import plural
 from mauntic_jobs.errors import Interrupted
 from mauntic_jobs.job import as_arguments
 from mauntic_jobs.runner.request import Report, Request
 from mauntic_jobs.timekeeping.window import Window, format_duration
+from mauntic_jobs.wording import plural
 
 
 def stopped_text(request: Request, signal: Interrupted, reports: Sequence[Report], left: Sequence[Request]) -> str:
@@ -42,5 +41,5 @@ def _command(request: Request, rest: Window) -> str:
     return shlex.join([*words, *(["--dry-run"] if request.dry_run else [])])
 
 
-def _text(value: Any) -> Any:
+def _text(value: object) -> object:
     return format_duration(value) if isinstance(value, timedelta) else value

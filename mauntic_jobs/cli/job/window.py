@@ -3,16 +3,31 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.runner.request import silent
 from mauntic_jobs.timekeeping.cron import latest_slot
 from mauntic_jobs.timekeeping.window import Unit, Window, naive, parse_date, parse_instant, parse_last, parse_window
 
 _MONTH = re.compile(r"(?!0000)([0-9]{4})-(0[1-9]|1[0-2])")
 _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
+
+
+class WindowOptions(NamedTuple):
+    """What the command line says about the window, at most one of them; see their help for what each means."""
+
+    date: str | None = None
+    window: str | None = None
+    last: str | None = None
+    month: str | None = None
+    slot: str | None = None
+
+    @property
+    def by_cron_line(self) -> bool:
+        """Whether the job's cron line decides about the window."""
+        return not any((self.date, self.window, self.last, self.month))
 
 
 class NamedWindow(NamedTuple):
@@ -23,53 +38,45 @@ class NamedWindow(NamedTuple):
 
 
 def window_of(
-    job: Job[Any],
-    now: datetime,
-    date: str | None,
-    window: str | None,
-    last: str | None,
-    month: str | None = None,
-    *,
-    slot: str | None = None,
-    launched: bool = False,
-    tell: Callable[[str], None] = silent,
+    job: AnyJob, now: datetime, options: WindowOptions, *, launched: bool = False, log: Callable[[str], None] = silent
 ) -> NamedWindow:
     """Return the window that the options name, and its slot if they name that or nothing: then the latest decides.
 
-    `tell` gets to know of a window that has not ended. With `launched` the slot is one that a launcher has decided on,
-    maybe by a cron line that has been changed since.
+    `log` gets a sentence about a window that has not ended. With `launched` the slot is one that a launcher has decided
+    on, maybe by a cron line that has been changed since.
 
     Raises UsageError for options that contradict each other and for windows that have not begun.
     """
-    if sum(option is not None for option in (date, window, last, month, slot)) > 1:
+    if sum(option is not None for option in options) > 1:
         names = ["--date", "--window", "--last", *(["--month"] if job.unit is Unit.MONTH else [])]
         raise UsageError(f"Give only one of {', '.join(names)} and --slot.")
-    if date is not None:
-        chosen = parse_date(date, now)
-    elif window is not None:
-        chosen = parse_window(window)
-    elif last is not None:
-        chosen = parse_last(last, now)
-    elif month is not None:
-        chosen = _parse_month(month)
-    else:
-        named = slot is not None and slot.strip().lower() != "latest"
-        if launched:
-            at = parse_instant(str(slot))
-        else:
-            at = _parse_slot(job, str(slot), now) if named else latest_slot(job.cron, now)
-        return NamedWindow(Window.before(at, job.unit), at)
+    chosen = _parse_options(options, now)
+    if chosen is None:
+        slot = parse_instant(str(options.slot)) if launched else _slot_of(job, options.slot, now)
+        return NamedWindow(Window.before(slot, job.unit), slot)
     if chosen.start >= now:
         raise UsageError(f"The window {chosen} is in the future: it is {naive(now):%Y-%m-%dT%H:%M}Z now.")
     if chosen.start < _EARLIEST:
         raise UsageError(f"The window {chosen} starts before 1970: check the year.")
     if chosen.end > now:
-        tell(f"The window {chosen} ends in the future: what has happened so far is counted.")
+        log(f"The window {chosen} ends in the future: what has happened so far is counted.")
     # Days that have not begun hold nothing.
     return NamedWindow(Window(chosen.start, min(chosen.end, Unit.DAY.after(now))))
 
 
-def _parse_slot(job: Job[Any], text: str, now: datetime) -> datetime:
+def _parse_options(options: WindowOptions, now: datetime) -> Window | None:
+    if options.date is not None:
+        return parse_date(options.date, now)
+    if options.window is not None:
+        return parse_window(options.window)
+    if options.last is not None:
+        return parse_last(options.last, now)
+    return None if options.month is None else _parse_month(options.month)
+
+
+def _slot_of(job: AnyJob, text: str | None, now: datetime) -> datetime:
+    if text is None or text.strip().lower() == "latest":
+        return latest_slot(job.cron, now)
     slot = parse_instant(text)
     if slot > now:
         raise UsageError(f"The slot {text} is in the future: it is {naive(now):%Y-%m-%dT%H:%M}Z now.")
