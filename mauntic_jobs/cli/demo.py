@@ -16,12 +16,11 @@ def register_demo(app: typer.Typer) -> None:
 
 def demo(
     *,
-    seed: Annotated[int, typer.Option(metavar="N", help="Another number gives other sample activity.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="A week of three organizations: a few seconds.")] = False,
 ) -> None:
     """Run all six jobs on a month of sample activity, twice, and deliver a campaign, on servers that end with the demo.
 
-    Needs no database and leaves nothing running. The same seed gives the same activity.
+    Needs no database and leaves nothing running.
     """
     from rich.console import Console
 
@@ -30,4 +29,4 @@ def demo(
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = 100
-    play(clock.now(), console, lambda total, label: progress(total, label, quiet=False), seed=seed, quick=quick)
+    play(clock.now(), console, lambda total, label: progress(total, label, quiet=False), quick=quick)

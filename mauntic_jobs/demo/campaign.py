@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.delivery.channels import CHANNELS
@@ -15,6 +14,7 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
 from mauntic_jobs.stores.postgres.session import Limits, Session
 from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping.epoch import milliseconds
 
 RECIPIENTS: Mapping[str, int] = {"email": 400, "sms": 60, "push": 200}
 _ADDRESSES = {"email": "emailAddress", "sms": "phoneNumber", "push": "deviceToken"}
@@ -60,7 +60,7 @@ def add_campaign(session: Session, settings: Settings, organization: UUID, fakes
         for channel, count in RECIPIENTS.items():
             jobs += _campaign(session, organization, channel, count)
     with closing(open_redis(settings)) as redis:
-        add_jobs(redis, settings.queue_prefix, jobs, int(now.timestamp() * 1000))
+        add_jobs(redis, settings.queue_prefix, jobs, milliseconds(now))
     return len(jobs)
 
 
@@ -88,7 +88,7 @@ def _campaign(session: Session, organization: UUID, channel: str, count: int) ->
         yield QueueJob(queue, f"{job}-{place}", queue.rpartition(":")[2], message)
 
 
-def _providers(fakes: Fakes) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+def _providers(fakes: Fakes) -> Mapping[str, tuple[str, Mapping[str, object]]]:
     """Return the kind and the configuration of each channel's provider."""
     return {
         "email": ("custom_smtp", {"host": fakes.host, "port": fakes.smtp_port, "from": "News <news@example.com>"}),

@@ -26,7 +26,7 @@ _sql = statements("demo_campaign")
 
 def play_delivery(stage: Stage) -> None:
     """Deliver a campaign of the largest organization. Raises JobFailedError if it does not end as it should."""
-    largest = organizations(stage.profiles, stage.seed)[0]
+    largest = organizations(stage.profiles)[0]
     stage.show.step("Deliver a campaign by email, SMS and push", "mauntic-jobs deliver --all --drain")
     jobs, messages = asyncio.run(_deliver(stage, largest.id)), sum(RECIPIENTS.values())
     rows = stage.session.rows(_sql["outcome"])

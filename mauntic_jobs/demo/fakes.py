@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 _HOST = "127.0.0.1"
 _Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -83,7 +82,7 @@ async def _http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
 
 
-def _answer(path: str, number: str) -> tuple[int, dict[str, Any]]:
+def _answer(path: str, number: str) -> tuple[int, dict[str, object]]:
     if path.endswith("/Messages.json"):
         return 201, {"sid": f"SM{number}", "status": "queued", "error_code": None}
     if path.endswith("messages:send"):

@@ -117,7 +117,7 @@ class Organization:
     random: Random
 
 
-def organizations(profiles: Sequence[Profile], seed: int) -> list[Organization]:
+def organizations(profiles: Sequence[Profile], seed: int = 1) -> list[Organization]:
     """Return the organizations, the same for the same seed; what each does depends on none of the others."""
     return [_organization(profile, Random(f"{seed}/{profile.name}")) for profile in profiles]  # noqa: S311 - repeatable
 

@@ -1,4 +1,4 @@
-"""A month of believable activity in analytics.contact_activity, the same for the same seed and end."""
+"""A month of believable activity in analytics.contact_activity, the same for the same end."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,14 +52,13 @@ def load_sample(
     session: Session,
     now: datetime,
     *,
-    seed: int = 1,
     days: int = DAYS,
     profiles: Sequence[Profile] = PROFILES,
     on_day: Callable[[], None] = lambda: None,
 ) -> SampleSummary:
     """Load that many full days, and today up to `now`, in one transaction; `on_day` is called after each day."""
     start = Unit.DAY.floor(now) - timedelta(days=days)
-    chosen = organizations(profiles, seed)
+    chosen = organizations(profiles)
     totals = [0] * len(chosen)
 
     def lines() -> Iterator[str]:
@@ -75,10 +74,10 @@ def load_sample(
     return SampleSummary(tuple(sorted(counted, key=lambda each: -each.events)), start, now)
 
 
-def late_events(session: Session, now: datetime, *, seed: int = 1, profiles: Sequence[Profile] = PROFILES) -> int:
+def late_events(session: Session, now: datetime, *, profiles: Sequence[Profile] = PROFILES) -> int:
     """Add a handful of events of yesterday, as phones that were offline report them, and return how many."""
-    largest, *_, smallest = organizations(profiles, seed)
-    random = Random(f"{seed}/late")  # noqa: S311 - it has to be repeatable
+    largest, *_, smallest = organizations(profiles)
+    random = Random("1/late")  # noqa: S311 - it has to be repeatable
     evening = naive(Unit.DAY.floor(now)) - timedelta(hours=3)
     first, second, third = largest.latecomers
     late = [

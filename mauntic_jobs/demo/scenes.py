@@ -9,7 +9,7 @@ from mauntic_jobs.demo.audience import load_audience
 from mauntic_jobs.demo.sample import SampleSummary
 from mauntic_jobs.demo.stage import DOING, Stage, perform
 from mauntic_jobs.errors import JobFailedError
-from mauntic_jobs.job import Job
+from mauntic_jobs.job import AnyJob
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY
 from mauntic_jobs.jobs.generate_daily_reports import GENERATE_DAILY_REPORTS
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY
@@ -61,7 +61,7 @@ def _counted(count: int, name: str) -> str:
     return f"{count:,} {name.removesuffix('s') if count == 1 else name}"
 
 
-def _windows(stage: Stage, summary: SampleSummary) -> list[tuple[Job[Any], Window]]:
+def _windows(stage: Stage, summary: SampleSummary) -> list[tuple[AnyJob, Window]]:
     hour, day = Window.before(stage.now, Unit.HOUR), Window.before(stage.now, Unit.DAY)
     return [
         (AGGREGATE_HOURLY, stage.window),

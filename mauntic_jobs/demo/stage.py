@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
 
 from mauntic_jobs.demo.organizations import Profile
 from mauntic_jobs.demo.show import Show
-from mauntic_jobs.job import Job, Row
+from mauntic_jobs.job import AnyJob, Row
 from mauntic_jobs.runner.backfill import run_all, split
 from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.settings.settings import Settings
@@ -33,7 +32,6 @@ class Stage:
     settings: Settings
     progress: Progress
     now: datetime
-    seed: int
     days: int
     profiles: Sequence[Profile]
 
@@ -67,7 +65,7 @@ class RunOutcome:
         return sum(self.counters[name] for name in DOING)
 
 
-def perform(stage: Stage, job: Job[Any], window: Window, **options: Any) -> RunOutcome:
+def perform(stage: Stage, job: AnyJob, window: Window, **options: object) -> RunOutcome:
     """Run a job over `window`, in its parts, as its command does. Raises a run's error."""
     chosen = job.options(**options)
     request = Request(

@@ -39,7 +39,7 @@ _NEXT = (
 )
 
 
-def play(now: datetime, console: Console, progress: Progress, *, seed: int = 1, quick: bool = False) -> None:
+def play(now: datetime, console: Console, progress: Progress, *, quick: bool = False) -> None:
     """Tell the whole story on `console`. Raises JobFailedError if a run does not end as it should."""
     show = Show(console)
     show.title("mauntic-jobs: six jobs on a month of activity, and a campaign on three channels")
@@ -52,7 +52,7 @@ def play(now: datetime, console: Console, progress: Progress, *, seed: int = 1, 
         _prepare(show, settings)
         session = stack.enter_context(connect(settings))
         days, profiles = (_QUICK_DAYS, QUICK_PROFILES) if quick else (DAYS, PROFILES)
-        stage = Stage(show, session, settings, progress, now, seed, days, profiles)
+        stage = Stage(show, session, settings, progress, now, days, profiles)
         summary = _load(stage)
         _aggregate(stage, summary)
         _again(stage)
@@ -83,9 +83,7 @@ def _prepare(show: Show, settings: Settings) -> None:
 def _load(stage: Stage) -> SampleSummary:
     stage.show.step(f"Load {stage.days} days of sample activity, and today's so far", "mauntic-jobs dev up --sample")
     with stage.progress(stage.days + 1, "sample activity") as advance:
-        summary = load_sample(
-            stage.session, stage.now, seed=stage.seed, days=stage.days, profiles=stage.profiles, on_day=advance
-        )
+        summary = load_sample(stage.session, stage.now, days=stage.days, profiles=stage.profiles, on_day=advance)
     stage.show.done(
         f"{summary.events:,} events of {len(summary.organizations)} organizations, from {summary.start:%Y-%m-%d %H:%M} "
         f"to {summary.end:%Y-%m-%d %H:%M} UTC: mail, SMS, push and web; repeated opens, clicks that come days later, "
@@ -126,7 +124,7 @@ def _again(stage: Stage) -> None:
 def _late(stage: Stage, summary: SampleSummary) -> None:
     show = stage.show
     show.step("Let events of yesterday arrive late")
-    late = late_events(stage.session, stage.now, seed=stage.seed, profiles=stage.profiles)
+    late = late_events(stage.session, stage.now, profiles=stage.profiles)
     show.text(f"{late} events, which phones held back while they were offline.")
     show.command(_command(stage.last, "--compare"))
     outcome = perform(stage, AGGREGATE_HOURLY, stage.window, compare=True)
