@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 
 from mauntic_jobs.embedded.servers import throwaway
-from mauntic_jobs.redaction.urls import masked
+from mauntic_jobs.redaction.urls import mask_url
 
 BENCH = Path(__file__).parent
 ROOT = BENCH.parent
@@ -68,7 +68,7 @@ def database(server: str | None, *, keep: bool) -> Iterator[str]:
             server = stack.enter_context(throwaway(postgres_settings=_POSTGRES)).database_url
         name = f"mauntic_bench_{os.getpid()}"
         url = urlsplit(server)._replace(path=f"/{name}").geturl()
-        say(f"using {masked(url)}")
+        say(f"using {mask_url(url)}")
         with connect(server) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:

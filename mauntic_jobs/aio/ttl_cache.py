@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 _KeyT = TypeVar("_KeyT", bound=Hashable)
 _ValueT = TypeVar("_ValueT")
 
-_MOST_KEPT = 10_000
+_MAX_ENTRIES = 10_000
 
 
 class Cache(Generic[_KeyT, _ValueT]):
@@ -29,7 +29,7 @@ class Cache(Generic[_KeyT, _ValueT]):
         if kept is not None and now < kept[0]:
             # The load may be another task's, whose cancellation is not this one's.
             return kept[1].result() if kept[1].done() else await asyncio.shield(kept[1])
-        if len(self._values) >= _MOST_KEPT:
+        if len(self._values) >= _MAX_ENTRIES:
             self._values.clear()
         task = asyncio.ensure_future(self._load(key))
         self._values[key] = (now + self._seconds, task)

@@ -15,7 +15,7 @@ from mauntic_jobs.settings.types import JobSettings
 
 _PING_SECONDS = 3.0
 # What a run waits for its last ping, whatever the service does.
-_PATIENCE_SECONDS = 5.0
+_MAX_WAIT_SECONDS = 5.0
 
 # Healthchecks answers pings that it does not record, such as those of a check that was deleted, like this.
 _REMARK = re.compile(r"\s*OK \(([^)]{1,100})\)")
@@ -57,7 +57,7 @@ class Heartbeats:
             return None
         self._pings.put(None)
         began = time.monotonic()
-        self._thread.join(_PATIENCE_SECONDS)
+        self._thread.join(_MAX_WAIT_SECONDS)
         if self._thread.is_alive():
             self._problems.append(f"no answer within {time.monotonic() - began:.1f} s")
         return next(iter(self._problems), None)

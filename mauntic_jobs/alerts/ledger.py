@@ -15,8 +15,8 @@ from mauntic_jobs.stores.postgres.session import Session, json
 # More than sending may take; after this a claim counts as that of a dead process.
 _LEASE = timedelta(minutes=1)
 # When no channel took an alert, it is tried again after this: each time may take all the time there is.
-_PAUSE = timedelta(minutes=5)
-_MOST_AT_ONCE = 20
+_RETRY_PAUSE = timedelta(minutes=5)
+_MAX_CLAIMED = 20
 
 _sql = statements("alerts")
 
@@ -65,17 +65,17 @@ def close_alerts(
 
 def claim(session: Session, now: datetime, repeat: timedelta) -> list[AlertRow]:
     """Return the alerts to be told of now, the most serious first; for a while no other process gets them."""
-    asked = {"now": now, "repeat": repeat, "lease": _LEASE, "most": _MOST_AT_ONCE}
+    asked = {"now": now, "repeat": repeat, "lease": _LEASE, "most": _MAX_CLAIMED}
     rows = cast("list[AlertRow]", session.rows(_sql["claim"], asked))
     return sorted(rows, key=lambda row: (-Severity(row["severity"]).rank, row["opened_at"], row["id"]))
 
 
-def record_told(session: Session, now: datetime, outcomes: Sequence[tuple[AlertRow, NoticeOutcome]]) -> None:
+def record_sent(session: Session, now: datetime, outcomes: Sequence[tuple[AlertRow, NoticeOutcome]]) -> None:
     """Write down what became of claimed alerts."""
     rows = [
         {"id": row["id"], "closing": row["closed_at"] is not None, **outcome._asdict()} for row, outcome in outcomes
     ]
-    session.execute(_sql["told"], {"outcomes": json(rows), "now": now, "pause": _PAUSE})
+    session.execute(_sql["told"], {"outcomes": json(rows), "now": now, "pause": _RETRY_PAUSE})
 
 
 def list_alerts(session: Session, *, only_open: bool, since: datetime | None, limit: int) -> list[Row]:

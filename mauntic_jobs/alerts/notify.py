@@ -27,7 +27,7 @@ class Notified:
 def notify(session: Session, settings: Settings, alerts: Sequence[Alert], now: datetime) -> Notified:
     """Write down alerts, and tell of those that are new, or still open after `alert_repeat`."""
     ledger.open_alerts(session, alerts, now)
-    return tell(session, settings, now)
+    return send_due(session, settings, now)
 
 
 def record(
@@ -39,7 +39,7 @@ def record(
     keys: Sequence[str] | None = None,
     until: datetime | None = None,
 ) -> None:
-    """Write down what was found of `causes`, and end what was not found any more; `tell` tells of both.
+    """Write down what was found of `causes`, and end what was not found any more; `send_due` tells of both.
 
     With `keys`, only what they are about is ended; with `until`, only what is of a run whose window ends no later.
     """
@@ -48,7 +48,7 @@ def record(
     ledger.close_alerts(session, causes, now, keep=keep, keys=keys, until=until)
 
 
-def tell(session: Session, settings: Settings, now: datetime) -> Notified:
+def send_due(session: Session, settings: Settings, now: datetime) -> Notified:
     """Send what is owed, also what another process wrote down, which was perhaps killed before it could send it.
 
     Nothing is owed twice at once, because it is claimed first; what no channel takes is tried again after some minutes.
@@ -64,7 +64,7 @@ def tell(session: Session, settings: Settings, now: datetime) -> Notified:
     source = settings.launcher_id or socket.gethostname()
     notices = [notice_of(row, source, now) for row in owed]
     outcomes, broken = send_all(settings, notices)
-    ledger.record_told(session, now, list(zip(owed, outcomes, strict=True)))
+    ledger.record_sent(session, now, list(zip(owed, outcomes, strict=True)))
     titled = list(zip([notice.title for notice in notices], outcomes, strict=True))
     return Notified(
         told=[title for title, outcome in titled if outcome.channel is not None],

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from mauntic_jobs.errors import ClockSkewError, ExitCode, MaunticJobsError
 from mauntic_jobs.job import AnyJob, as_arguments
+from mauntic_jobs.runner.clock_skew import shared_time
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored, read_stored
-from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.runner.subprocesses import start_slot, stop_all
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.bullmq.job import GiveBackError, ReceivedJob, UnrecoverableError

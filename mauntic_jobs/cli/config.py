@@ -6,7 +6,7 @@ import typer
 
 from mauntic_jobs.cli.documents.installation import SettingJson
 from mauntic_jobs.cli.framework.command import ConfigFile, JsonOutput, command, new_app
-from mauntic_jobs.cli.framework.output import print_json, print_table, say
+from mauntic_jobs.cli.framework.output import log, print_json, print_table
 from mauntic_jobs.settings.serialize import shown
 from mauntic_jobs.settings.settings import Settings, load, variable
 
@@ -24,7 +24,7 @@ def show(
 ) -> None:
     """Print each effective setting with its origin: flag, environment, file or default. Secrets are masked."""
     flags = {"database_url": database_url, "redis_url": redis_url, "embedded": embedded}
-    settings, origins = load({name: value for name, value in flags.items() if value}, config, say)
+    settings, origins = load({name: value for name, value in flags.items() if value}, config, log)
     rows: list[SettingJson] = [
         {
             "setting": name,

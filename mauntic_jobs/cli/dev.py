@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from mauntic_jobs.cli.documents.installation import ServersJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.framework.output import print_fields, print_json, print_line, say
+from mauntic_jobs.cli.framework.output import log, print_fields, print_json, print_line
 from mauntic_jobs.cli.job.output import progress
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.settings.settings import Settings
@@ -36,12 +36,12 @@ def up(
 
     servers = dev.up()
     settings = Settings(database_url=SecretStr(servers.database_url), redis_url=SecretStr(servers.redis_url))
-    prepare(settings, say)
+    prepare(settings, log)
     if sample:
         _load_sample(settings)
     print_line(f"export DATABASE_URL={shlex.quote(servers.database_url)}")
     print_line(f"export REDIS_URL={shlex.quote(servers.redis_url)}")
-    say("The servers run until `mauntic-jobs dev down`.")
+    log("The servers run until `mauntic-jobs dev down`.")
 
 
 @command(app, "down", example="mauntic-jobs dev down --delete")
@@ -74,7 +74,7 @@ def status(*, json: JsonOutput = False) -> None:
         state["running"] = "yes" if servers else "no"
         print_fields((name, str(value)) for name, value in state.items())
     if servers is None:
-        say(_NOT_RUNNING)
+        log(_NOT_RUNNING)
         raise typer.Exit(ExitCode.PARTIAL)
 
 
@@ -127,10 +127,10 @@ def _load_sample(settings: Settings) -> None:
 
     with connect(settings) as session:
         if not is_empty(session):
-            say("There is activity in the database already: no sample was loaded.")
+            log("There is activity in the database already: no sample was loaded.")
             return
         with progress(DAYS + 1, "sample activity", quiet=False) as advance:
             now = clock.now()
             summary = load_sample(session, now, on_day=advance)
         load_audience(session, settings, now)
-    say(f"loaded {plural(summary.events, 'event')} of {plural(len(summary.organizations), 'organization')}")
+    log(f"loaded {plural(summary.events, 'event')} of {plural(len(summary.organizations), 'organization')}")

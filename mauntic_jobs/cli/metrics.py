@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs.cli.framework.command import command
-from mauntic_jobs.cli.framework.output import print_line, say
+from mauntic_jobs.cli.framework.output import log, print_line
 from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops.status.metrics import PARTS, families
@@ -38,6 +38,6 @@ def print_metrics(
     status = read_status(settings, list(scheduled_jobs(settings).values()), clock.now())
     print_line(exposition(families(status, parts or PARTS)).decode().rstrip())
     for error in status.problems.values():
-        say(f"mauntic-jobs: {error}")
+        log(f"mauntic-jobs: {error}")
     for error in status.problems.values():
         raise typer.Exit(error.exit_code)

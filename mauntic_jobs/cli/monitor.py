@@ -10,7 +10,7 @@ from mauntic_jobs.alerts.clock_skew import clock_skew
 from mauntic_jobs.alerts.notify import Notified
 from mauntic_jobs.cli.documents.alerts import FoundAlertJson, MonitorJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.framework.output import print_json, print_line, print_table, say
+from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_table
 from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
 from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.cli.framework.signals import Signals
@@ -18,7 +18,7 @@ from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
 from mauntic_jobs.job import AnyJob
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.watch import Watched, watch_all, watch_ledger
-from mauntic_jobs.runner.shared_time import compared
+from mauntic_jobs.runner.clock_skew import compare_clocks
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
 from mauntic_jobs.telemetry import stderr
@@ -49,8 +49,8 @@ def run_monitor(
         _stay(settings, jobs, seconds)
         return
     with connect(settings) as session:
-        there, skew = compared(session, clock.now)
-        watched = watch_all(session, jobs, settings, there, say, skew)
+        there, skew = compare_clocks(session, clock.now)
+        watched = watch_all(session, jobs, settings, there, log, skew)
     if json:
         print_json(_as_json(watched))
     elif not quiet:
@@ -67,7 +67,7 @@ def check_jobs(settings: Settings, *, json: JsonOutput = False) -> None:
     """
     jobs = list(scheduled_jobs(settings).values())
     with connect(settings) as session:
-        there, skew = compared(session, clock.now)
+        there, skew = compare_clocks(session, clock.now)
         wrong = [clock_skew(skew, settings)] if skew is not None else []
         wrong += check(session, jobs, settings, there)
     if json:
@@ -84,13 +84,13 @@ def watcher(jobs: Sequence[AnyJob], settings: Settings, told: list[Notified]) ->
 
     def watch(session: Session) -> None:
         try:
-            there, skew = compared(session, clock.now)
+            there, skew = compare_clocks(session, clock.now)
             notified = watch_ledger(session, jobs, settings, there, skew)
         except MaunticJobsError as error:
-            say(f"schedule: no alerts: {error}")
+            log(f"schedule: no alerts: {error}")
             return
         except Exception as defect:  # noqa: BLE001 - what looks at runs must not end the clock that makes them
-            say(f"schedule: no alerts: {type(defect).__name__}: {defect}")
+            log(f"schedule: no alerts: {type(defect).__name__}: {defect}")
             return
         say_untold(notified)
         told.append(notified)
@@ -111,33 +111,33 @@ def watch_beside(jobs: Sequence[AnyJob], settings: Settings) -> None:
 def say_untold(notified: Notified) -> None:
     """Say which channels took nothing, and which alerts none took."""
     for channel, problem in notified.broken.items():
-        say(f"alert channel {channel}: {problem}")
+        log(f"alert channel {channel}: {problem}")
     for alert, problem in notified.untold.items():
-        say(f"no channel took the alert {alert}: {problem}")
+        log(f"no channel took the alert {alert}: {problem}")
 
 
 def _stay(settings: Settings, jobs: Sequence[AnyJob], seconds: float) -> None:
     trouble: str | None = None
     health = serve_health(settings, lambda: (trouble is None, {"trouble": trouble}), metrics=Scraper(settings).numbers)
     with stderr.in_background(), Signals() as signals, health:
-        say(f"monitor: looks every {seconds:g} s")
+        log(f"monitor: looks every {seconds:g} s")
         while not signals.first.is_set():
             before = trouble
             watched, trouble = _look(settings, jobs)
             if trouble is not None and before is None:
-                say(f"monitor: goes on trying: {trouble}")
+                log(f"monitor: goes on trying: {trouble}")
             if watched is not None:
                 say_untold(watched.notified)
                 for title in watched.notified.told:
-                    say(f"monitor: told of {title}")
+                    log(f"monitor: told of {title}")
             signals.first.wait(seconds)
 
 
 def _look(settings: Settings, jobs: Sequence[AnyJob]) -> tuple[Watched | None, str | None]:
     try:
         with connect(settings) as session:
-            there, skew = compared(session, clock.now)
-            return watch_all(session, jobs, settings, there, say, skew), None
+            there, skew = compare_clocks(session, clock.now)
+            return watch_all(session, jobs, settings, there, log, skew), None
     except MaunticJobsError as error:
         return None, str(error)
     except Exception as defect:  # noqa: BLE001 - it looks again, and /health tells of it meanwhile

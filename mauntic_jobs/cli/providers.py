@@ -13,7 +13,7 @@ import typer
 from mauntic_jobs.cli.documents.providers import ProviderCheckJson, ProviderJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.options import Org, Wide
-from mauntic_jobs.cli.framework.output import print_json, print_line, print_table, say
+from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_table
 from mauntic_jobs.delivery.sending.providers.keys import TYPES
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Row
@@ -48,7 +48,7 @@ def list_all(
         print_json([_as_json(provider) for provider in providers])
         return
     if not providers:
-        say("no provider is configured")
+        log("no provider is configured")
     for organization, own in groupby(providers, lambda provider: provider.organization):
         print_line(f"organization {organization}")
         print_table((_row(provider) for provider in own), wide=wide)
@@ -102,14 +102,14 @@ def check(
 
 def _print_checks(checks: Sequence[ProviderTrial], released: Released | None, *, wide: bool) -> None:
     if not checks:
-        say("no provider is active")
+        log("no provider is active")
     for organization, own in groupby(checks, lambda each: each.provider.organization):
         print_line(f"organization {organization}")
         print_table(({**_who(each.provider), **_result(each)} for each in own), wide=wide)
     if released is not None:
         print_line(f"{plural(released.total, 'message')} released")
         for provider in released.paused_again:
-            say(f"{provider} was paused again: what is left goes on waiting", "warning")
+            log(f"{provider} was paused again: what is left goes on waiting", "warning")
 
 
 def _release(settings: Settings, checks: Sequence[ProviderTrial], pace: Pace) -> Released:
@@ -131,7 +131,7 @@ def encrypt_config(
     """
     sealed, unknown = encrypted(kind, _read(file), settings)
     if unknown:
-        say(f"a provider of the type {kind} has no {', '.join(unknown)}: encrypted all the same, and not used")
+        log(f"a provider of the type {kind} has no {', '.join(unknown)}: encrypted all the same, and not used")
     print_json(sealed)
 
 

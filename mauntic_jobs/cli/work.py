@@ -11,7 +11,7 @@ from mauntic_jobs.bullmq import Worker, create_worker
 from mauntic_jobs.bullmq.launch import SlotLauncher
 from mauntic_jobs.bullmq.queue import queue_of
 from mauntic_jobs.cli.framework.command import command
-from mauntic_jobs.cli.framework.output import say
+from mauntic_jobs.cli.framework.output import log
 from mauntic_jobs.cli.framework.scheduled_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.cli.framework.signals import Signals
@@ -74,7 +74,7 @@ class _Member:
     def __init__(self, jobs: Sequence[AnyJob], settings: Settings) -> None:
         self.launcher = SlotLauncher(jobs, settings)
         self.worker: Worker = create_worker(
-            queue_of(jobs[0], settings), self.launcher, tell=say, check=self.launcher.check_clock
+            queue_of(jobs[0], settings), self.launcher, tell=log, check=self.launcher.check_clock
         )
         self.error: Exception | None = None
         self._thread: Thread | None = None
@@ -84,7 +84,7 @@ class _Member:
             try:
                 self.worker.run(until_empty=until_empty)
             except Exception as error:  # noqa: BLE001 - raised again by the main thread
-                say(f"work: {self.worker.queue.name} has stopped: {error}")
+                log(f"work: {self.worker.queue.name} has stopped: {error}")
                 self.error = error
 
         self._thread = Thread(target=run, name=self.worker.queue.name, daemon=True)
@@ -111,11 +111,11 @@ def _drain(team: list[_Member], signals: Signals, timeout: float) -> bool:
         member.worker.stop()
     busy = [member for member in team if member.worker.busy_with is not None]
     if busy:
-        say(f"work: stopping; waiting for {', '.join(member.worker.queue.name for member in busy)}")
+        log(f"work: stopping; waiting for {', '.join(member.worker.queue.name for member in busy)}")
     _wait_for(busy, signals, timeout)
     left = [member for member in busy if member.is_alive()]
     for member in left:
-        say(f"work: stopped the run of {member.worker.queue.name}; its job goes back to the queue")
+        log(f"work: stopped the run of {member.worker.queue.name}; its job goes back to the queue")
         member.launcher.stop()
     _wait_for(left, signals, _GIVE_BACK_SECONDS)
     return bool(left)

@@ -15,8 +15,8 @@ _POLL_SECONDS = 0.1
 _sql = statements("demo")
 
 
-def prepare(settings: Settings, tell: Callable[[str], None]) -> None:
-    """Create the platform's tables where there are none, and bring the database up to date; `tell` gets each step.
+def prepare(settings: Settings, log: Callable[[str], None]) -> None:
+    """Create the platform's tables where there are none, and bring the database up to date; `log` gets each step.
 
     Waits for others that are doing this.
     """
@@ -28,5 +28,5 @@ def prepare(settings: Settings, tell: Callable[[str], None]) -> None:
         with connect(settings) as session:
             if not session.row(_sql["has_platform"])["present"]:
                 create_platform(session)
-                tell("created the platform's tables")
-        upgrade(settings, tell)
+                log("created the platform's tables")
+        upgrade(settings, log)

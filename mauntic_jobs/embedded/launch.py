@@ -13,7 +13,7 @@ from mauntic_jobs.embedded import die_with_parent as children
 
 USER = DATABASE = "mauntic"
 # sun_path holds 104 bytes on macOS and 108 on Linux, of which Postgres's own file name takes up to 17.
-_LONGEST_SOCKET_DIRECTORY = 85
+_MAX_SOCKET_DIRECTORY_LENGTH = 85
 # Of postmaster.pid, whose first line is the process id.
 _STATE_LINE = 8
 
@@ -93,7 +93,7 @@ def start_postgres(plan: ServerPlan, home: Path, port: int) -> Server:
     """Start Postgres on `port` and, where its path is short enough, on a socket in a directory of its own."""
     data, sockets, log = home / "postgres", home / "socket", home / "postgres.log"
     _own_directory(sockets, plan.account)
-    socket_directory = str(sockets) if len(os.fsencode(sockets)) <= _LONGEST_SOCKET_DIRECTORY else ""
+    socket_directory = str(sockets) if len(os.fsencode(sockets)) <= _MAX_SOCKET_DIRECTORY_LENGTH else ""
     options = _options(plan, {"port": str(port), "unix_socket_directories": socket_directory})
     command = [plan.postgres, "-D", str(data), *options]
     process = children.spawn(command, directory=data, account=plan.account, log=log, death_signal=signal.SIGQUIT)

@@ -51,7 +51,7 @@ def rebuild_month(context: Context[JobOptions], options: MonthlyUsageSummaryOpti
     _announce(context, work)
     context.transaction.rows(_sql["whole_scans"])
     groups = context.transaction.execute(_sql["count"], work.parameters)
-    _tell(context, f"{work.bucket} is counted: {groups:,} group{'s'[: groups != 1]}")
+    _log(context, f"{work.bucket} is counted: {groups:,} group{'s'[: groups != 1]}")
     done = rebuild(context, work)
     context.transaction.execute(_sql["forget_count"])
     return done
@@ -61,10 +61,10 @@ def _announce(context: Context[JobOptions], work: Rebuild) -> None:
     """Tell what begins, since counting a large table takes a while."""
     events = context.transaction.row(_sql["expected"])["events"]
     size = f"a table of some {events:,} events" if events > 0 else "the events"
-    _tell(context, f"counting {work.bucket} in {size}")
+    _log(context, f"counting {work.bucket} in {size}")
 
 
-def _tell(context: Context[JobOptions], progress: str) -> None:
+def _log(context: Context[JobOptions], progress: str) -> None:
     context.warn(f"{MONTHLY_USAGE_SUMMARY.name}: {progress}")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from mauntic_jobs.errors import RefusedError
 from mauntic_jobs.job import Context, JobOptions, JobResult, Row
-from mauntic_jobs.jobs.withheld import describe
+from mauntic_jobs.jobs.shrink_guard import describe
 from mauntic_jobs.settings.types import ScheduledShrink
 from mauntic_jobs.sql import statements
 

@@ -91,7 +91,7 @@ def surplus(session: Session, index: PlatformIndex) -> int:
     return int(session.row(_sql[f"{index.statement}_surplus"])["surplus"]) if index.unique else 0
 
 
-def build(session: Session, index: PlatformIndex, tell: Callable[[str], None]) -> int:
+def build(session: Session, index: PlatformIndex, log: Callable[[str], None]) -> int:
     """Build an index that is missing or invalid, and return how many duplicates were moved.
 
     Raises JobFailedError if writers kept adding duplicates while it was built.
@@ -104,9 +104,9 @@ def build(session: Session, index: PlatformIndex, tell: Callable[[str], None]) -
             with session.transaction(Limits(statement_timeout=_MOVE_TIMEOUT)):
                 moved += session.execute(_sql[f"{index.statement}_move"])
         try:
-            _construct(session, index, tell, in_partitions=in_partitions)
+            _construct(session, index, log, in_partitions=in_partitions)
         except ConflictError:
-            tell(f"{index.table}: new duplicates appeared while {index.name} was built; trying again")
+            log(f"{index.table}: new duplicates appeared while {index.name} was built; trying again")
         else:
             return moved
     if not in_partitions:
@@ -117,10 +117,10 @@ def build(session: Session, index: PlatformIndex, tell: Callable[[str], None]) -
     )
 
 
-def _construct(session: Session, index: PlatformIndex, tell: Callable[[str], None], *, in_partitions: bool) -> None:
+def _construct(session: Session, index: PlatformIndex, log: Callable[[str], None], *, in_partitions: bool) -> None:
     if not in_partitions:
         session.execute_alone(index.sql.encode())
         return
     if states(session)[index] is IndexState.MISSING:
         session.execute(index.only_sql.encode())
-    build_on_partitions(session, index.table, index.name, tell)
+    build_on_partitions(session, index.table, index.name, log)

@@ -13,7 +13,7 @@ def partitioned(session: Session, tables: Sequence[str]) -> frozenset[str]:
     return frozenset(row["name"] for row in session.rows(_sql["partitioned"], {"tables": list(dict.fromkeys(tables))}))
 
 
-def build_on_partitions(session: Session, table: str, name: str, tell: Callable[[str], None]) -> None:
+def build_on_partitions(session: Session, table: str, name: str, log: Callable[[str], None]) -> None:
     """Give every partition its part of the index `name` on `table`; what an earlier build did is kept.
 
     Raises ConflictError where a partition holds duplicates of a unique key.
@@ -24,5 +24,5 @@ def build_on_partitions(session: Session, table: str, name: str, tell: Callable[
             session.execute_alone(part["drop_sql"].encode())
         if not part["built"]:
             session.execute_alone(part["build_sql"].encode())
-            tell(f"built {name} on {part['partition']}")
+            log(f"built {name} on {part['partition']}")
         session.execute(part["attach_sql"].encode())

@@ -98,8 +98,8 @@ def known_versions(applied: Sequence[Row]) -> set[int]:
     return {row["version"] for row in applied}
 
 
-def upgrade(settings: Settings, tell: Callable[[str], None]) -> dict[str, int]:
-    """Apply what is missing; `tell` gets a sentence for each step. Returns the duplicates moved, by table.
+def upgrade(settings: Settings, log: Callable[[str], None]) -> dict[str, int]:
+    """Apply what is missing; `log` gets a sentence for each step. Returns the duplicates moved, by table.
 
     Each migration commits with its record. Safe to run again at any point. Raises LockedError while another upgrade is
     under way, and what `inspect` raises.
@@ -112,12 +112,12 @@ def upgrade(settings: Settings, tell: Callable[[str], None]) -> dict[str, int]:
             with session.transaction(Limits(statement_timeout=timedelta(hours=1))):
                 session.execute(migration.sql.encode())
                 session.execute(_sql["record"], _record(migration))
-            tell(f"applied {migration}")
+            log(f"applied {migration}")
         lacking = [index for index, found in state.indexes.items() if found is not IndexState.PRESENT]
         with session.unlimited() if lacking else nullcontext():
             for index in lacking:
-                moved[index.table] += build(session, index, tell)
-                tell(f"built {index.name} on {index.table}")
+                moved[index.table] += build(session, index, log)
+                log(f"built {index.name} on {index.table}")
     return {table: count for table, count in moved.items() if count}
 
 

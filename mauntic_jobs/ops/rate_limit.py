@@ -8,7 +8,7 @@ from mauntic_jobs.errors import UsageError
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-_MOST = 100
+_MAX_BATCH = 100
 
 
 def parse_rate(text: str) -> float:
@@ -23,7 +23,7 @@ class Pace:
     """Keeps work to a rate, in portions that are as large as a second's, up to a hundred."""
 
     def __init__(self, rate: float, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.portion = max(1, min(_MOST, int(rate)))
+        self.portion = max(1, min(_MAX_BATCH, int(rate)))
         self._rate = rate
         self._sleep = sleep
         self._next = time.monotonic()

@@ -17,20 +17,20 @@ _NAMED = (
 # What a message is filled in with is about a person, whatever its fields are called.
 _PERSONAL = re.compile(r"^(?:template_?data|data|custom_?fields)$", re.IGNORECASE)
 _MASKS = ("<address>", "<phone>")
-_DEEPEST = 30
+_MAX_DEPTH = 30
 
 
-def masked(value: Any, *, reveal: bool = False) -> Any:
+def mask_payload(value: Any, *, reveal: bool = False) -> Any:
     """Return a payload, or any value of JSON, with what names a person masked; as it is with `reveal`."""
-    return value if reveal else _masked(value, _DEEPEST)
+    return value if reveal else _mask(value, _MAX_DEPTH)
 
 
-def masked_text(text: str, *, reveal: bool = False) -> str:
+def mask_text(text: str, *, reveal: bool = False) -> str:
     """Return a text, such as an error, with addresses, phone numbers and credentials masked; whole with `reveal`."""
     return text if reveal else scrub(text)
 
 
-def _masked(value: object, depth: int, *, personal: bool = False) -> object:
+def _mask(value: object, depth: int, *, personal: bool = False) -> object:
     """Return a value; of a `personal` one only where it stands."""
     if depth == 0:
         return "<nested>"
@@ -43,7 +43,7 @@ def _masked(value: object, depth: int, *, personal: bool = False) -> object:
         case Mapping():
             return {scrub(str(name)): _of_field(str(name), each, depth, personal) for name, each in value.items()}
         case list():
-            return [_masked(each, depth - 1, personal=personal) for each in value]
+            return [_mask(each, depth - 1, personal=personal) for each in value]
         case _:
             return value
 
@@ -53,10 +53,10 @@ def _of_field(name: str, value: object, depth: int, personal: bool) -> object:
         for pattern, mask in _NAMED:
             if pattern.search(name):
                 return mask
-    return _masked(value, depth - 1, personal=personal or bool(_PERSONAL.search(name)))
+    return _mask(value, depth - 1, personal=personal or bool(_PERSONAL.search(name)))
 
 
-def shortened(value: object, length: int) -> str:
+def shorten(value: object, length: int) -> str:
     """Return a value as JSON on one line, cut to `length` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())

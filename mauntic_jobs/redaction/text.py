@@ -3,9 +3,9 @@
 import base64
 import re
 
-_LONGEST = 2000
+_MAX_CHARACTERS = 2000
 # What is cut off is not looked at; this much more is, so that nothing is hidden only in part.
-_LOOKED_AT = 4 * _LONGEST
+_MAX_EXAMINED_CHARACTERS = 4 * _MAX_CHARACTERS
 
 _NAMES = "password|passwd|pass|secret|token|api[_-]?key|access[_-]?key|credentials?"
 _QUOTED = r"\"[^\"]*\"?|'[^']*'?"
@@ -40,11 +40,11 @@ _ENCODED = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/]{12,}={0,2}")
 def scrub(text: str) -> str:
     """Return `text` without what must not leave the process, cut to 2,000 characters, as any store can hold it."""
     # Postgres has no NUL, and no encoding writes half of a surrogate pair.
-    text = text[:_LOOKED_AT].replace("\0", "?").encode(errors="replace").decode()
+    text = text[:_MAX_EXAMINED_CHARACTERS].replace("\0", "?").encode(errors="replace").decode()
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     text = _ENCODED.sub(_undecoded, text)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"
 
 
 def _undecoded(match: re.Match[str]) -> str:

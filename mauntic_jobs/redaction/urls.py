@@ -18,7 +18,7 @@ _HARMLESS |= {"target_session_attrs", "options", "db", "protocol"}
 _PLACES = {"http", "https", "smtp", "smtps"}
 
 
-def masked(url: str) -> str:
+def mask_url(url: str) -> str:
     """Return `url` without its password, for display; nothing of it where it cannot be told what is the password."""
     address, mark, query = url.partition("?")
     if "@" in query:

@@ -39,7 +39,7 @@ class _Attempts:
         self._started = time.monotonic()
         self._request = request
         self._installation = installation
-        self._retries = Retries(request.job.name, request.settings.retry_delays(request.job.name), request.tell)
+        self._retries = Retries(request.job.name, request.settings.retry_delays(request.job.name), request.log)
         self._claim: RunClaim | None = None
 
     def made(self, on_claim: Callable[[], None]) -> RunEnd:

@@ -11,8 +11,8 @@ from datetime import timedelta
 from mauntic_jobs import __version__
 from mauntic_jobs.errors import FencedError, LockedError, SlotClaimedError
 from mauntic_jobs.job import Overlap, Row
+from mauntic_jobs.runner.clock_skew import MAX_SKEW, database_time, shared_time, skew_error
 from mauntic_jobs.runner.request import Request, Status
-from mauntic_jobs.runner.shared_time import MAX_SKEW, database_time, shared_time, skew_error
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Limits, Session, json
 
@@ -61,16 +61,16 @@ def acquire(session: Session, request: Request, attempt: int) -> RunClaim:
         if request.overlap is not Overlap.WAIT:
             raise LockedError(f"{request.job.name} is being run by {owner}. Try again later, or add --overlap wait.")
         if not waiting:
-            request.tell(f"{request.job.name}: waiting for {owner}")
+            request.log(f"{request.job.name}: waiting for {owner}")
             waiting = True
         time.sleep(_POLL_SECONDS)
 
 
-def release_dead(session: Session, job: str, takeover_after: timedelta, tell: Callable[[str], None]) -> None:
+def release_dead(session: Session, job: str, takeover_after: timedelta, log: Callable[[str], None]) -> None:
     """Mark the runs of a job whose owner has been silent for so long as lost, and end what they have open."""
     with session.transaction(Limits()):
         dead = session.rows(_sql["release_dead"], _silent(job, takeover_after))
-    _terminate(session, job, dead, tell)
+    _terminate(session, job, dead, log)
 
 
 def record_ended(session: Session, request: Request, status: Status, error: str, attempt: int) -> int:
@@ -131,7 +131,7 @@ def _try(session: Session, request: Request, attempt: int) -> RunClaim | None:
     with session.transaction(Limits()):
         dead = session.rows(_sql["release_dead"], _silent(job, takeover_after))
         row = next(iter(session.rows(_sql["claim"], claimed)), None)
-    _terminate(session, job, dead, request.tell)
+    _terminate(session, job, dead, request.log)
     return RunClaim(row["id"], row["fencing_token"]) if row else None
 
 
@@ -139,10 +139,10 @@ def _silent(job: str, takeover_after: timedelta) -> dict[str, object]:
     return {"job": job, "takeover_after": takeover_after, "losses": MAX_LOSSES}
 
 
-def _terminate(session: Session, job: str, dead: Sequence[Row], tell: Callable[[str], None]) -> None:
+def _terminate(session: Session, job: str, dead: Sequence[Row], log: Callable[[str], None]) -> None:
     """End what lost runs still have open in the database."""
     for run in dead:
-        tell(f"{job}: run {run['id']} is lost; process {run['pid']} on {run['host']} fell silent")
+        log(f"{job}: run {run['id']} is lost; process {run['pid']} on {run['host']} fell silent")
         session.rows(_sql["terminate"], {"name": RunClaim(run["id"], run["fencing_token"]).name})
 
 

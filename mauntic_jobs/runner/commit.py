@@ -7,7 +7,7 @@ from mauntic_jobs.job import Context, JobOptions, JobResult
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.redaction.text import scrub
 from mauntic_jobs.runner.claim import RunClaim, next_attempt, refuse, succeed
-from mauntic_jobs.runner.plausibility import judged
+from mauntic_jobs.runner.plausibility import check_plausibility
 from mauntic_jobs.runner.request import Request, Status
 from mauntic_jobs.runner.slot_request import read_remarks
 from mauntic_jobs.stores.postgres.session import Limits, Session
@@ -54,7 +54,7 @@ class Commit:
     def _write(self, session: Session, redis: RedisScripts | None, remarks: list[str]) -> JobResult:
         result = _run_job(session, redis, self._request)
         if result.refusal is None:
-            result = judged(session, self._request, result)
+            result = check_plausibility(session, self._request, result)
         self._written = result
         if result.refusal is not None:
             refuse(session, self._claim, scrub(str(result.refusal)))
@@ -95,7 +95,7 @@ def _run_job(session: Session, redis: RedisScripts | None, request: Request) -> 
         settings=request.settings,
         now=request.now,
         dry_run=request.dry_run,
-        warn=request.tell,
+        warn=request.log,
         redis=redis,
         slot=request.slot,
     )

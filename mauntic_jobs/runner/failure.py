@@ -43,7 +43,7 @@ def record_failure(
         elif status is Status.SKIPPED:
             run_id = record_ended(installation.session, request, status, scrub(str(error)), attempt)
     except MaunticJobsError as unrecorded:
-        request.tell(f"{request.job.name}: the ledger does not know of this: {unrecorded}")
+        request.log(f"{request.job.name}: the ledger does not know of this: {unrecorded}")
     return Failure(status, error, run_id)
 
 
@@ -54,4 +54,4 @@ def record_stop(installation: Installation, request: Request, claim: RunClaim | 
     try:
         stop(installation.session, claim, signal)
     except MaunticJobsError as unrecorded:
-        request.tell(f"{request.job.name}: the ledger does not know of this: {unrecorded}")
+        request.log(f"{request.job.name}: the ledger does not know of this: {unrecorded}")

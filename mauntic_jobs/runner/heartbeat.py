@@ -47,6 +47,6 @@ class Heartbeat:
                         self._on_lost()
                     break
             except MaunticJobsError as error:
-                self._request.tell(f"{self._request.job.name}: no heartbeat: {error}")
+                self._request.log(f"{self._request.job.name}: no heartbeat: {error}")
         if session is not None:
             session.close()

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.alerts.clock_skew import clock_skew, host_key
 from mauntic_jobs.alerts.failures import failures
-from mauntic_jobs.alerts.notify import record, tell
+from mauntic_jobs.alerts.notify import record, send_due
 from mauntic_jobs.alerts.withheld import groups_withheld
 from mauntic_jobs.errors import (
     ClockSkewError,
@@ -44,14 +44,14 @@ def notify_end(installation: Installation, request: Request, report: Report) -> 
         until = None if request.slot is not None else request.window.end
         record(session, found, now, causes=_RUN_CAUSES, keys=[request.job.name], until=until)
         record(session, groups_withheld(session), now, causes=[Cause.GROUPS_WITHHELD])
-        sent = tell(session, request.settings, now)
+        sent = send_due(session, request.settings, now)
     except MaunticJobsError as error:
         # The run has already reported that the database is down.
         if not isinstance(report.error, UnavailableError):
-            request.tell(f"{request.job.name}: no alerts: {error}")
+            request.log(f"{request.job.name}: no alerts: {error}")
         return report
     for channel, problem in sent.broken.items():
-        request.tell(f"{request.job.name}: alert channel {channel}: {problem}")
+        request.log(f"{request.job.name}: alert channel {channel}: {problem}")
     return replace(report, untold=sent.untold)
 
 

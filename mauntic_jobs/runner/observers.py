@@ -38,7 +38,7 @@ class Observers:
             try:
                 report = observe(report)
             except Exception as error:  # noqa: BLE001 - a defect in a report is not to end the runs that follow
-                self._request.tell(f"{report.job}: {missing}: {type(error).__name__}: {error}")
+                self._request.log(f"{report.job}: {missing}: {type(error).__name__}: {error}")
         return report
 
     def _ping(self, report: Report) -> Report:
@@ -49,5 +49,5 @@ class Observers:
     def _await_pings(self, report: Report) -> Report:
         problem = self._pings.wait() if self._pings else None
         if problem is not None:
-            self._request.tell(f"{report.job}: a heartbeat was not taken: {problem}")
+            self._request.log(f"{report.job}: a heartbeat was not taken: {problem}")
         return report

@@ -10,15 +10,15 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.window import Unit
 
-_FEWEST_RUNS = 4
-_MOST_RUNS = 8
+_MIN_RUNS = 4
+_MAX_RUNS = 8
 # Below these, chance alone makes such differences.
-_LEAST_FOR_NOTHING, _LEAST_FOR_HALF = 10, 40
+_MIN_USUAL_FOR_ZERO, _MIN_USUAL_FOR_HALF = 10, 40
 
 _sql = statements("run_alerts")
 
 
-def judged(session: Session, request: Request, result: JobResult) -> JobResult:
+def check_plausibility(session: Session, request: Request, result: JobResult) -> JobResult:
     """Return the result, marked as implausible if its measure is nothing, or less than half of what it usually is.
 
     Only runs that answer a slot are judged: others may cover anything.
@@ -33,11 +33,11 @@ def judged(session: Session, request: Request, result: JobResult) -> JobResult:
         "slot": slot,
         "since": slot - timedelta(days=70 if weekly else 400),
         "weekly": weekly,
-        "history": _MOST_RUNS,
+        "history": _MAX_RUNS,
     }
     history = [row["measure"] for row in session.rows(_sql["usual"], asked)]
     counted = result.counters.get(job.measure, 0)
-    if len(history) < _FEWEST_RUNS or not _is_doubtful(counted, history):
+    if len(history) < _MIN_RUNS or not _is_doubtful(counted, history):
         return result
     problem = f"{counted:,} {job.measure}, where {median(history):,.0f} are usual at this time: is something missing?"
     return replace(result, implausible=True, problems=[*result.problems, problem])
@@ -46,5 +46,5 @@ def judged(session: Session, request: Request, result: JobResult) -> JobResult:
 def _is_doubtful(counted: float, history: list[float]) -> bool:
     usual = median(history)
     if counted == 0:
-        return min(history) > 0 and usual >= _LEAST_FOR_NOTHING
-    return counted < usual / 2 and usual >= _LEAST_FOR_HALF
+        return min(history) > 0 and usual >= _MIN_USUAL_FOR_ZERO
+    return counted < usual / 2 and usual >= _MIN_USUAL_FOR_HALF

@@ -50,7 +50,7 @@ class Request:
 
     `now` is the instant of asking. `slot` is the cron slot, if the run answers one; with `claim_slot` only if it
     is not claimed yet. With `host_clock` that is compared with the database's clock first. `befores` are the jobs that
-    should have covered the window before: what they have not covered goes into the ledger. `tell` shows a sentence to
+    should have covered the window before: what they have not covered goes into the ledger. `log` shows a sentence to
     the user. `host` and `pid` name the owner in the ledger.
     """
 
@@ -67,7 +67,7 @@ class Request:
     befores: Sequence[AnyJob] = ()
     overlap: Overlap = Overlap.SKIP
     dry_run: bool = False
-    tell: Callable[[str], None] = silent
+    log: Callable[[str], None] = silent
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
 

@@ -12,9 +12,9 @@ from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.window import Window
 
 # How much later than a window the run that covers it may be for: more than any lateness grace.
-_LATEST_COVER = timedelta(days=7)
+_MAX_COVER_DELAY = timedelta(days=7)
 # So many runs are read for each window.
-_MOST_COVERS = 1_000
+_MAX_COVERS = 1_000
 
 _sql = statements("schedules")
 
@@ -26,7 +26,7 @@ def slot_request(
     launcher: Launcher,
     now: datetime,
     *,
-    tell: Callable[[str], None] = silent,
+    log: Callable[[str], None] = silent,
     options: JobOptions | None = None,
     overlap: Overlap = Overlap.SKIP,
 ) -> Request:
@@ -44,7 +44,7 @@ def slot_request(
         slot=slot,
         claim_slot=True,
         overlap=overlap,
-        tell=tell,
+        log=log,
     )
 
 
@@ -58,7 +58,7 @@ def read_remarks(session: Session, request: Request) -> list[str]:
     found = [uncovered(session, request.window, before, request.settings) for before in request.befores]
     remarks = [remark for remark in found if remark]
     for remark in remarks:
-        request.tell(f"{request.job.name} {request.window}: {remark}")
+        request.log(f"{request.job.name} {request.window}: {remark}")
     return remarks
 
 
@@ -74,7 +74,7 @@ def uncovered_windows(session: Session, windows: Sequence[Window], job: AnyJob, 
     if not windows:
         return []
     first, last = min(each.end for each in windows), max(each.end for each in windows)
-    asked = {"job": job.name, "end": first, "until": last + _LATEST_COVER, "most": _MOST_COVERS * len(windows)}
+    asked = {"job": job.name, "end": first, "until": last + _MAX_COVER_DELAY, "most": _MAX_COVERS * len(windows)}
     # Many runs cover the same buckets: of these the latest counts.
     began: dict[Window, datetime] = {}
     for row in session.rows(_sql["covering"], asked):

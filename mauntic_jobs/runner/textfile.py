@@ -26,7 +26,7 @@ def write_numbers(request: Request, report: Report) -> Report:
     try:
         write_textfile(directory, name, exposition(job_families([numbers])))
     except OSError as error:
-        request.tell(f"{request.job.name}: cannot write its numbers to {directory}: {error.strerror}")
+        request.log(f"{request.job.name}: cannot write its numbers to {directory}: {error.strerror}")
     return report
 
 

@@ -7,12 +7,12 @@ from datetime import datetime
 
 from mauntic_jobs.errors import ClockSkewError, JobFailedError, LockedError, MaunticJobsError, UnavailableError
 from mauntic_jobs.job import AnyJob
+from mauntic_jobs.runner.clock_skew import shared_time
 from mauntic_jobs.runner.request import Launcher, Report, Status
 from mauntic_jobs.runner.retries import Retries
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.runner.slot_request import after_others, slot_request
-from mauntic_jobs.scheduler.plan import Passed, Plan, ordered, without
+from mauntic_jobs.scheduler.plan import Plan, SkippedSlot, ordered, without
 from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
@@ -24,7 +24,7 @@ from mauntic_jobs.timekeeping.window import Window
 class Round:
     """One look at what is due, and what follows from it.
 
-    `clock` gives the present instant, aware, in UTC. `passed` gets what was passed over, by job; `tell` what is worth
+    `clock` gives the present instant, aware, in UTC. `passed` gets what was passed over, by job; `log` what is worth
     saying on the way. With `dry_run` nothing is run and nothing written. `watch` looks at the ledger when nothing is
     due any more, or the clocks disagree, and must not raise. `upkeep` starts what is due beside the jobs. `read_time`
     gives the instant that decides what is due: the database's time, once it has been compared with the clock's.
@@ -33,12 +33,12 @@ class Round:
     jobs: Mapping[str, AnyJob]
     settings: Settings
     clock: Callable[[], datetime]
-    tell: Callable[[str], None]
+    log: Callable[[str], None]
     dry_run: bool = False
     watch: Callable[[Session], None] = lambda _: None
     upkeep: Callable[[Session], None] = lambda _: None
     read_time: Callable[[Session, Callable[[], datetime]], datetime] = shared_time
-    passed: list[tuple[str, Passed]] = field(default_factory=list)
+    passed: list[tuple[str, SkippedSlot]] = field(default_factory=list)
 
     def run(self) -> Iterator[Report]:
         """Run what is due, in the order of the data, and what falls due meanwhile; yield how each run ended.
@@ -67,7 +67,7 @@ class Round:
         return plans
 
     def _planned(self, tried: set[tuple[str, datetime]]) -> list[Plan]:
-        retries = Retries("schedule", self.settings.retry_delays("schedule"), self.tell)
+        retries = Retries("schedule", self.settings.retry_delays("schedule"), self.log)
         while True:
             left, pause = retries.until_done(lambda _: self._read_connected(tried))
             if pause is None:
@@ -93,7 +93,7 @@ class Round:
         left = [without(each, tried) for each in plans]
         if self.dry_run:
             return left, None
-        if record(session, plans, self.settings, Launcher.SCHEDULE, self.tell):
+        if record(session, plans, self.settings, Launcher.SCHEDULE, self.log):
             return left, 0.0
         if any(each.due for each in left):
             return left, None
@@ -114,7 +114,7 @@ class Round:
             return self._answer(job, slot, owner)
         except Exception as defect:  # noqa: BLE001 - the other jobs are due all the same
             error = defect if isinstance(defect, MaunticJobsError) else _failure(defect)
-            self.tell(f"schedule: {job.name} {slot:%Y-%m-%dT%H:%M}Z: {error}")
+            self.log(f"schedule: {job.name} {slot:%Y-%m-%dT%H:%M}Z: {error}")
             return Report(job.name, Window.before(slot, job.unit), Status.FAILED, error=error)
 
     def _answer(self, job: AnyJob, slot: datetime, owner: str | None) -> Report:
@@ -124,7 +124,7 @@ class Round:
             return Report(job.name, window, Status.SKIPPED, error=waits)
         if self.dry_run:
             return Report(job.name, window, Status.DRY_RUN)
-        request = slot_request(job, slot, self.settings, Launcher.SCHEDULE, self.clock(), tell=self.tell)
+        request = slot_request(job, slot, self.settings, Launcher.SCHEDULE, self.clock(), log=self.log)
         return run(after_others(request, self.jobs))
 
 

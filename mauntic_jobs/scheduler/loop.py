@@ -11,9 +11,9 @@ from threading import Thread
 
 from mauntic_jobs.errors import ExitCode, MaunticJobsError
 from mauntic_jobs.job import AnyJob
+from mauntic_jobs.runner.clock_skew import shared_time
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import overruled
-from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.runner.subprocesses import Children
 from mauntic_jobs.scheduler.plan import Plan, ordered, passed_lines
 from mauntic_jobs.scheduler.slots import read_plans, record
@@ -27,13 +27,13 @@ from mauntic_jobs.timekeeping.cron import next_slot
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 # The clock is read at least this often, because it may be set, and the machine may sleep.
-_LONGEST_NAP = timedelta(seconds=10)
+_MAX_NAP = timedelta(seconds=10)
 # When something stands in the way of a slot, or the database is away, the loop looks again after this.
 _AGAIN = timedelta(seconds=30)
 # A run that ends before it has claimed its slot would do so again: each time the loop waits twice as long, up to this.
-_LONGEST_PAUSE = timedelta(minutes=5)
+_MAX_PAUSE = timedelta(minutes=5)
 # A schedule that is set in the database is noticed within this.
-_LONGEST_LOOKLESS = timedelta(minutes=5)
+_MAX_LOOK_INTERVAL = timedelta(minutes=5)
 # While something runs, the ledger is watched this often.
 _WATCH_EVERY = timedelta(minutes=5)
 # Exit codes of runs that say that they have answered their slot.
@@ -54,7 +54,7 @@ class Loop:
         jobs: Mapping[str, AnyJob],
         settings: Settings,
         clock: Callable[[], datetime],
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
         drain_timeout: timedelta,
         metrics: Callable[[], bytes] | None = None,
         watch: Callable[[], None] = lambda: None,
@@ -64,11 +64,11 @@ class Loop:
         self._lines = {name: job.cron for name, job in jobs.items()}
         self._settings = settings
         self._clock = clock
-        self._tell = tell
+        self._log = log
         self._drain_timeout = drain_timeout
         self._metrics = metrics
         self._watch = watch
-        self._upkeep = upkeep or UpkeepRunner(settings, Launcher.LOOP, tell)
+        self._upkeep = upkeep or UpkeepRunner(settings, Launcher.LOOP, log)
         self._watcher: Thread | None = None
         self._watch_at = clock()
         # What they print goes among the lines of this process.
@@ -84,9 +84,7 @@ class Loop:
     def run(self) -> ExitCode:
         """Run until SIGTERM or SIGINT, then let runs end; DONE, or TRY_LATER if some had to be stopped."""
         with self._wakeup() as wakeup, serve_health(self._settings, self._health, metrics=self._metrics):
-            self._tell(
-                f"schedule: {len(self._jobs)} jobs, the next slot is {self._next(self._clock()):%Y-%m-%dT%H:%M}Z"
-            )
+            self._log(f"schedule: {len(self._jobs)} jobs, the next slot is {self._next(self._clock()):%Y-%m-%dT%H:%M}Z")
             while not self._signals:
                 before, self._awake_at = self._awake_at, self._clock()
                 self._upkeep.reap()
@@ -96,7 +94,7 @@ class Loop:
                     self._look()
                     self._watch_at = self._awake_at
                 self._watch_beside()
-                self._sleep(wakeup, min(self._look_at - self._clock(), _LONGEST_NAP))
+                self._sleep(wakeup, min(self._look_at - self._clock(), _MAX_NAP))
             return self._drain(wakeup)
 
     def _look(self) -> None:
@@ -109,15 +107,15 @@ class Loop:
                 there = shared_time(session, self._clock)
                 now = self._clock()
                 plans = read_plans(session, list(self._jobs.values()), self._settings, there)
-                again = record(session, plans, self._settings, Launcher.LOOP, self._tell)
+                again = record(session, plans, self._settings, Launcher.LOOP, self._log)
         except MaunticJobsError as error:
             if self._trouble is None:
-                self._tell(f"schedule: cannot look up what is due, and goes on trying: {error}")
+                self._log(f"schedule: cannot look up what is due, and goes on trying: {error}")
             self._trouble = str(error)
             self._look_at = now + _AGAIN
             return
         if self._trouble is not None:
-            self._tell("schedule: can look up what is due again")
+            self._log("schedule: can look up what is due again")
         self._trouble = None
         self._lines = {each.job.name: each.job.cron for each in plans}
         self._tell_of(plans)
@@ -129,18 +127,18 @@ class Loop:
         waiting = any((each.due or each.open) and each.job.name not in self._children for each in plans)
         # The database's clock strikes later than the host's, or earlier, by the difference between the two.
         struck = min([self._next(there), *self._upkeep.next_slots(there)])
-        following = min(struck + (now - there), now + _LONGEST_LOOKLESS)
+        following = min(struck + (now - there), now + _MAX_LOOK_INTERVAL)
         self._look_at = min(following, now + _AGAIN) if waiting else following
 
     def _tell_of(self, plans: list[Plan]) -> None:
         """Tell of slots that are passed over, and once of each setting of this host that the database overrules."""
         for each in plans:
             for line in passed_lines(each.job.name, each.passed):
-                self._tell(line)
+                self._log(line)
         found = [line for each in plans for line in overruled(each.job.name, each.known.stored, self._settings)]
         for line in found:
             if line not in self._overruled:
-                self._tell(f"schedule: {line}")
+                self._log(f"schedule: {line}")
         self._overruled = found
 
     def _watch_beside(self) -> None:
@@ -184,7 +182,7 @@ class Loop:
     def _hold(self, name: str, now: datetime) -> None:
         """Start no run of a job for a while, which grows from one time to the next."""
         before = self._pauses.get(name)
-        self._pauses[name] = _AGAIN if before is None else min(before * 2, _LONGEST_PAUSE)
+        self._pauses[name] = _AGAIN if before is None else min(before * 2, _MAX_PAUSE)
         self._retry_at[name] = now + self._pauses[name]
 
     def _next(self, now: datetime) -> datetime:
@@ -193,14 +191,14 @@ class Loop:
     def _drain(self, wakeup: int) -> ExitCode:
         names = self._children.names
         if names:
-            self._tell(f"schedule: stopping; waiting for {', '.join(names)}")
+            self._log(f"schedule: stopping; waiting for {', '.join(names)}")
         deadline = time.monotonic() + self._drain_timeout.total_seconds()
         while self._children.names and self._signals == 1 and time.monotonic() < deadline:
             self._sleep(wakeup, timedelta(seconds=deadline - time.monotonic()))
             self._reap()
         left = self._children.names
         if left:
-            self._tell(f"schedule: stopped {', '.join(left)}, whose slots are due again")
+            self._log(f"schedule: stopped {', '.join(left)}, whose slots are due again")
             self._children.stop()
         self._upkeep.stop()
         return ExitCode.TRY_LATER if left else ExitCode.DONE

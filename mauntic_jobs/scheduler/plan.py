@@ -6,18 +6,18 @@ from datetime import datetime, timedelta
 from itertools import groupby, takewhile
 
 from mauntic_jobs.job import AnyJob
+from mauntic_jobs.runner.clock_skew import MAX_SKEW
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored
-from mauntic_jobs.runner.shared_time import MAX_SKEW
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.timekeeping.catch_up import ON_TIME, Which
 from mauntic_jobs.timekeeping.cron import slots
 from mauntic_jobs.timekeeping.window import Window, format_duration
 
 # A record of how far slots are settled that lags behind by more is brought up to date without another reason.
-_LONGEST_LAG = 100
+_MAX_LAG = 100
 # A line that was changed and comes back within this counts as that of a second clock.
-_LONGEST_TURN = timedelta(days=1)
+_MAX_TURN = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SlotState:
 
 
 @dataclass(frozen=True)
-class Passed:
+class SkippedSlot:
     """A slot that no clock is going to run."""
 
     slot: datetime
@@ -66,7 +66,7 @@ class Plan:
 
     job: AnyJob
     due: Sequence[datetime]
-    passed: Sequence[Passed]
+    passed: Sequence[SkippedSlot]
     open: frozenset[datetime]
     settled: datetime
     cron: str
@@ -103,7 +103,7 @@ def plan(job: AnyJob, state: SlotState, settings: Settings, now: datetime) -> Pl
     accounted = state.done if changed else state.done | {each.slot for each in passed}
     settled_slots = list(takewhile(lambda slot: slot in accounted, struck))
     former = _former(job, state) if len(settled_slots) < len(struck) else ()
-    is_record_old = changed or state.cron is None or former != state.former or len(settled_slots) > _LONGEST_LAG
+    is_record_old = changed or state.cron is None or former != state.former or len(settled_slots) > _MAX_LAG
     return Plan(
         job=job,
         due=due,
@@ -146,7 +146,7 @@ def _returns_from(job: AnyJob, state: SlotState, settled: datetime, now: datetim
     The clock of that line may have been on all the time, and only looks more rarely than the other one.
     """
     line, until = state.previous or (None, now)
-    returns = line == job.cron != state.cron and now - until <= _LONGEST_TURN
+    returns = line == job.cron != state.cron and now - until <= _MAX_TURN
     return min(settled, until) if returns else settled
 
 
@@ -161,7 +161,7 @@ def _former(job: AnyJob, state: SlotState) -> tuple[str, ...]:
     return tuple(line for line in dict.fromkeys(lines) if line != job.cron)
 
 
-def passed_lines(job: str, passed: Sequence[Passed]) -> list[str]:
+def passed_lines(job: str, passed: Sequence[SkippedSlot]) -> list[str]:
     """Return a line for each run of slots of a job that were passed over for the same reason."""
     lines = []
     for (status, reason), group in groupby(passed, lambda each: (each.status, each.reason)):
@@ -184,7 +184,7 @@ def without(each: Plan, tried: set[tuple[str, datetime]]) -> Plan:
 
 def _choose(
     job: AnyJob, left: Sequence[datetime], struck: Sequence[datetime], settings: Settings, now: datetime
-) -> tuple[list[datetime], list[Passed]]:
+) -> tuple[list[datetime], list[SkippedSlot]]:
     """Return which of the slots that are `left` are run, and which are passed over; `struck` are all of them."""
     if not left:
         return [], []
@@ -194,14 +194,14 @@ def _choose(
     late = f"no clock ran it within {format_duration(policy.within)}"
     if policy.which is Which.LATEST:
         if newest == left[-1] and newest < oldest:
-            return [], [Passed(slot, Status.MISSED, late) for slot in left]
+            return [], [SkippedSlot(slot, Status.MISSED, late) for slot in left]
         due = [slot for slot in in_time if slot == newest]
-        return due, [Passed(slot, Status.SUPERSEDED, _instead(newest)) for slot in left if slot != newest]
+        return due, [SkippedSlot(slot, Status.SUPERSEDED, _instead(newest)) for slot in left if slot != newest]
     stand_ins = _stand_ins(job, left, in_time, settings) if policy.which is Which.ALL else {}
     passed = [
-        Passed(slot, Status.SUPERSEDED, _instead(stand_ins[slot]))
+        SkippedSlot(slot, Status.SUPERSEDED, _instead(stand_ins[slot]))
         if slot in stand_ins
-        else Passed(slot, Status.MISSED, late)
+        else SkippedSlot(slot, Status.MISSED, late)
         for slot in left
         if slot in stand_ins or slot < oldest
     ]

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from mauntic_jobs import __version__
 from mauntic_jobs.job import AnyJob, Row
 from mauntic_jobs.runner.claim import release_dead
+from mauntic_jobs.runner.clock_skew import MAX_SKEW
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import stored_schedule
-from mauntic_jobs.runner.shared_time import MAX_SKEW
 from mauntic_jobs.scheduler.plan import Plan, SlotState, plan
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
@@ -36,7 +36,7 @@ def read_plans(session: Session, jobs: Sequence[AnyJob], settings: Settings, now
 
 
 def record(
-    session: Session, plans: Sequence[Plan], settings: Settings, launcher: Launcher, tell: Callable[[str], None]
+    session: Session, plans: Sequence[Plan], settings: Settings, launcher: Launcher, log: Callable[[str], None]
 ) -> bool:
     """Write down what the plans pass over, and how far the slots are settled; nothing where there is no news.
 
@@ -45,11 +45,11 @@ def record(
     set_by = f"{launcher} on {settings.launcher_id or socket.gethostname()}"
     resets = [each for each in plans if each.resets]
     for each in resets:
-        _reset(session, each, tell)
+        _reset(session, each, log)
     for each in plans:
         if not each.news or each.resets:
             continue
-        release_dead(session, each.job.name, settings.takeover_after, tell)
+        release_dead(session, each.job.name, settings.takeover_after, log)
         with session.transaction(Limits("mauntic-jobs schedule")):
             if each.passed:
                 session.execute(_sql["pass_over"], _passed(each, settings, launcher))
@@ -57,12 +57,12 @@ def record(
     return any(each.resets or each.changed for each in plans)
 
 
-def _reset(session: Session, each: Plan, tell: Callable[[str], None]) -> None:
+def _reset(session: Session, each: Plan, log: Callable[[str], None]) -> None:
     voided = {"job": each.job.name, "tolerance": MAX_SKEW, "within": each.job.catch_up.within}
     with session.transaction(Limits("mauntic-jobs schedule")):
         reset = session.rows(_sql["reset"], voided)
     for row in reset:
-        tell(
+        log(
             f"schedule: the slots of {each.job.name} were settled up to {each.settled:%Y-%m-%dT%H:%M}Z, which is yet "
             f"to come: a clock was ahead. They are settled up to {row['settled']:%Y-%m-%dT%H:%M}Z now; later ones are "
             "run at their time."

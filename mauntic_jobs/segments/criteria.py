@@ -11,16 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.settings.types import SegmentReading
 
-MOST_CONDITIONS = 200
-MOST_ITEMS = 1_000
-_LONGEST_FIELD = 200
-_LONGEST_TEXT = 10_000
+MAX_CONDITIONS = 200
+MAX_ITEMS = 1_000
+_MAX_FIELD_CHARACTERS = 200
+_MAX_TEXT_CHARACTERS = 10_000
 
 _GREATEST_NUMBER = 10**100
 
 _Bounds = Field(ge=-_GREATEST_NUMBER, le=_GREATEST_NUMBER)
 Number = Annotated[int, _Bounds] | Annotated[float, _Bounds]
-Scalar = bool | Number | Annotated[str, StringConstraints(max_length=_LONGEST_TEXT)]
+Scalar = bool | Number | Annotated[str, StringConstraints(max_length=_MAX_TEXT_CHARACTERS)]
 
 
 class Operator(StrEnum):
@@ -52,9 +52,9 @@ class Condition(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
-    field: Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST_FIELD)]
+    field: Annotated[str, StringConstraints(min_length=1, max_length=_MAX_FIELD_CHARACTERS)]
     operator: Annotated[Operator, Field(strict=False)]
-    value: Scalar | Annotated[list[Scalar], Field(max_length=MOST_ITEMS)] | None = None
+    value: Scalar | Annotated[list[Scalar], Field(max_length=MAX_ITEMS)] | None = None
 
     @model_validator(mode="after")
     def _check_value(self) -> "Condition":
@@ -78,7 +78,7 @@ class Criteria(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     operator: Literal["and", "or"] = "and"
-    conditions: Annotated[tuple[Condition, ...], Field(max_length=MOST_CONDITIONS, strict=False)] = ()
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=MAX_CONDITIONS, strict=False)] = ()
 
 
 def parse_criteria(raw: object, reading: SegmentReading = SegmentReading.STRICT) -> Criteria:

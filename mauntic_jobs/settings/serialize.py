@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from mauntic_jobs.redaction.urls import host_only, masked
+from mauntic_jobs.redaction.urls import host_only, mask_url
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.timekeeping.catch_up import CatchUp
 from mauntic_jobs.timekeeping.window import format_duration
@@ -41,4 +41,4 @@ def _written(value: object, secret: Callable[[SecretStr], str]) -> object:
 
 def _hidden(secret: SecretStr) -> str:
     url = secret.get_secret_value()
-    return masked(url) if url.startswith(_STORES) else host_only(url)
+    return mask_url(url) if url.startswith(_STORES) else host_only(url)

@@ -47,7 +47,7 @@ _EXAMPLES = {
     "channels": '{"email": {"concurrency": 20}}',
     "alerts": '[{"type": "slack", "url": "https://..."}]',
 }
-_LONGEST_DELAY = timedelta(hours=1)
+_MAX_RETRY_DELAY = timedelta(hours=1)
 _STORE_URLS = {"database_url": postgres_url, "redis_url": redis_url}
 
 
@@ -212,16 +212,16 @@ class Settings(BaseSettings):
         own = self.jobs.get(job, JobSettings())
         attempts = own.max_attempts or self.max_attempts
         delay = self.retry_delay if own.retry_delay is None else own.retry_delay
-        return [min(delay * 2 ** min(retry, 30), max(delay, _LONGEST_DELAY)) for retry in range(attempts - 1)]
+        return [min(delay * 2 ** min(retry, 30), max(delay, _MAX_RETRY_DELAY)) for retry in range(attempts - 1)]
 
 
 def load(
-    flags: Mapping[str, Any], config_file: Path | None = None, say: Callable[[str], None] = lambda _: None
+    flags: Mapping[str, Any], config_file: Path | None = None, log: Callable[[str], None] = lambda _: None
 ) -> tuple[Settings, dict[str, str]]:
     """Return the effective settings, and for each field where its value comes from.
 
     `flags` are options given on the command line, by field name. Flags win over the environment, the environment over
-    the file, the file over the default; `say` gets a sentence for what is ignored of a store's address. Raises
+    the file, the file over the default; `log` gets a sentence for what is ignored of a store's address. Raises
     ConfigurationError that names every setting that cannot be used.
     """
     file = _config_file(config_file)
@@ -235,20 +235,20 @@ def load(
         origins.update(dict.fromkeys(found, origin))
     for name, read in _STORE_URLS.items():
         if isinstance(values.get(name), str):
-            values[name] = _store_url(name, read, values[name], say)
+            values[name] = _store_url(name, read, values[name], log)
     try:
         return Settings(**values), origins
     except ValidationError as error:
         raise ConfigurationError(_explain(error, origins)) from None
 
 
-def _store_url(name: str, read: Callable[[str], StoreUrl], text: str, say: Callable[[str], None]) -> str:
+def _store_url(name: str, read: Callable[[str], StoreUrl], text: str, log: Callable[[str], None]) -> str:
     try:
         url, ignored = read(text)
     except ValueError as error:
         raise ConfigurationError(f"{variable(name)} cannot be used: {error}.") from None
     if ignored:
-        say(f"{variable(name)}: ignored, because it is another driver's: {', '.join(ignored)}")
+        log(f"{variable(name)}: ignored, because it is another driver's: {', '.join(ignored)}")
     return url
 
 

@@ -13,7 +13,7 @@ _FIELD = rf"(?:\*|{_VALUE}(?:-{_VALUE})?)(?:/\d+)?"
 _LINE = re.compile(rf"{_FIELD}(?:,{_FIELD})*(?: +{_FIELD}(?:,{_FIELD})*){{4}}", re.IGNORECASE | re.ASCII)
 _ITEM = re.compile(rf"(?P<first>\*|{_VALUE})(?:-(?P<last>{_VALUE}))?(?:/(?P<step>\d+))?", re.IGNORECASE | re.ASCII)
 
-_MOST_DIGITS = 2
+_MAX_DIGITS = 2
 
 # croniter looks strictly before or after the time it is given.
 _TICK = timedelta(microseconds=1)
@@ -111,8 +111,8 @@ def _number(line: str, field: _Field, item: str, text: str) -> int:
         return field.names.index(text) + field.least
     if not text.isdecimal():
         raise _refusal(line, field, item, "has a name that the field does not know")
-    if len(text) > _MOST_DIGITS:
-        raise _refusal(line, field, item, f"has a number of more than {_MOST_DIGITS} digits, which supercronic refuses")
+    if len(text) > _MAX_DIGITS:
+        raise _refusal(line, field, item, f"has a number of more than {_MAX_DIGITS} digits, which supercronic refuses")
     return int(text)
 
 

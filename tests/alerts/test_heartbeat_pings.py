@@ -48,7 +48,7 @@ def watched(direct_settings: Settings, checks: Receiver) -> Settings:
 def answer(settings: Settings, said: list[str] | None = None, **changes: Any) -> Report:
     said = [] if said is None else said
     job = replace(GOOD, **changes)
-    return run(slot_request(job, SLOT, settings, Launcher.SCHEDULE, SLOT, tell=said.append))
+    return run(slot_request(job, SLOT, settings, Launcher.SCHEDULE, SLOT, log=said.append))
 
 
 def _paths(received: Receiver) -> list[str]:
@@ -120,8 +120,8 @@ def test_a_ping_that_is_not_taken_is_said_once_and_changes_nothing(
 def test_a_service_that_hangs_holds_up_neither_the_work_nor_the_end_for_long(
     watched: Settings, checks: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert heartbeats._PATIENCE_SECONDS <= 5
-    monkeypatch.setattr(heartbeats, "_PATIENCE_SECONDS", 0.3)
+    assert heartbeats._MAX_WAIT_SECONDS <= 5
+    monkeypatch.setattr(heartbeats, "_MAX_WAIT_SECONDS", 0.3)
     checks.mode = "hang"
     said: list[str] = []
 

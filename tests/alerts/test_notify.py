@@ -13,7 +13,7 @@ import pytest
 
 from mauntic_jobs.alerts import ledger
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
-from mauntic_jobs.alerts.notify import notify, tell
+from mauntic_jobs.alerts.notify import notify, send_due
 from mauntic_jobs.alerts.outcome import NoticeOutcome
 from mauntic_jobs.job import Row
 from mauntic_jobs.settings.settings import Settings
@@ -28,7 +28,7 @@ LATER = NOW + timedelta(minutes=1)
 def recover(session: Session, settings: Settings, cause: Cause, still_open: Sequence[str], now: datetime) -> None:
     """End the alerts of a cause whose keys are not in `still_open`, and tell of it."""
     ledger.close_alerts(session, [cause], now, keep=[f"{cause}:{key}" for key in still_open])
-    tell(session, settings, now)
+    send_due(session, settings, now)
 
 
 def failed(job: str, **changes: object) -> Alert:
@@ -121,16 +121,16 @@ def test_an_alert_that_stays_open_is_told_again_after_the_window(
     settings = told_by(settings, slack(inbox))
     notify(session, settings, [failed("a")], NOW)
     edge = NOW + timedelta(hours=4)
-    tell(session, settings, edge - timedelta(seconds=1))
+    send_due(session, settings, edge - timedelta(seconds=1))
     assert _texts(inbox) == ["*[critical] a failed.*"]
-    tell(session, settings, edge)
+    send_due(session, settings, edge)
     assert _texts(inbox) == ["*[critical again] a failed.*"]
 
 
 def test_what_is_only_good_to_know_is_told_once(settings: Settings, session: Session, inbox: Receiver) -> None:
     settings = told_by(settings, slack(inbox))
     notify(session, settings, [failed("a", severity=Severity.INFO)], NOW)
-    assert tell(session, settings, NOW + timedelta(days=1)).told == []
+    assert send_due(session, settings, NOW + timedelta(days=1)).told == []
     assert _texts(inbox) == ["*[info] a failed.*"]
 
 
@@ -149,7 +149,7 @@ def test_nothing_is_told_of_the_end_of_what_nobody_was_told_of(
 ) -> None:
     notify(session, settings, [failed("a")], NOW)
     recover(session, settings, Cause.JOB_FAILED, [], LATER)
-    assert tell(session, told_by(settings, slack(inbox)), LATER).told == []
+    assert send_due(session, told_by(settings, slack(inbox)), LATER).told == []
     assert inbox.received() == []
 
 
@@ -229,7 +229,7 @@ def test_what_nobody_takes_is_kept_with_the_reason_and_tried_again_later(
     assert notify(session, settings, [failed("a")], LATER).told == []
     assert len(inbox.received()) == 1
     _let_claims_end(session)
-    assert len(tell(session, settings, LATER).told) == 1
+    assert len(send_due(session, settings, LATER).told) == 1
     assert stored(session)[0]["problem"] is None
 
 
@@ -244,7 +244,7 @@ def test_a_channel_gets_only_what_is_serious_enough(settings: Settings, session:
     assert (done.told, done.untold) == (["[critical] critical failed.", "[error] error failed."], {})
     assert len(_texts(inbox)) == 2
     assert {row["problem"] for row in stored(session)} == {None}
-    assert tell(session, settings, LATER).told == []
+    assert send_due(session, settings, LATER).told == []
 
 
 _NOTIFIER = """
@@ -305,9 +305,9 @@ def test_what_a_process_was_killed_before_telling_is_told_by_the_next(
     with connect(direct_settings) as session:
         assert len(stored(session)) == 10
         # As long as the one that was killed might still be telling.
-        assert tell(session, settings, LATER).told == []
+        assert send_due(session, settings, LATER).told == []
         _let_claims_end(session)
-        assert len(tell(session, settings, LATER).told) == 10
+        assert len(send_due(session, settings, LATER).told) == 10
     assert len(_texts(inbox)) == 10
 
 
@@ -320,9 +320,9 @@ def test_an_alert_that_ends_while_it_is_being_told_has_its_end_told_too(
         (claimed,) = ledger.claim(session, NOW, settings.alert_repeat)
         recover(session, settings, Cause.JOB_FAILED, [], LATER)
         assert inbox.received() == []
-        ledger.record_told(session, NOW, [(claimed, NoticeOutcome("slack 1", None))])
-        assert tell(session, settings, LATER).told == ["[over] job failed:a"]
-        assert tell(session, settings, LATER).told == []
+        ledger.record_sent(session, NOW, [(claimed, NoticeOutcome("slack 1", None))])
+        assert send_due(session, settings, LATER).told == ["[over] job failed:a"]
+        assert send_due(session, settings, LATER).told == []
 
 
 CANARY = "password=hunter2 jane@example.com +49 151 1234567"

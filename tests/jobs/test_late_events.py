@@ -41,7 +41,7 @@ def _commit(session: Session, *events: Event) -> None:
 
 def _slot(settings: Settings, name: str, slot: datetime, said: list[str] | None = None) -> Report:
     heard: list[str] = [] if said is None else said
-    return run(slot_request(JOBS[name], slot, settings, Launcher.SCHEDULE, slot, tell=heard.append))
+    return run(slot_request(JOBS[name], slot, settings, Launcher.SCHEDULE, slot, log=heard.append))
 
 
 def _night(settings: Settings, at: datetime, said: list[str] | None = None) -> Report:

@@ -98,7 +98,7 @@ def test_how_far_it_is_is_told(settings: Settings, session: Session) -> None:
     session.execute(b"ANALYZE analytics.contact_activity")
     window = Window(OCTOBER.start, utc("2026-12-01"))
     for part in window.split(Unit.MONTH):
-        run(request(settings, part, NAME, tell=told.append))
+        run(request(settings, part, NAME, log=told.append))
     assert told == [
         f"{NAME}: {line}"
         for month in ("2026-10", "2026-11")

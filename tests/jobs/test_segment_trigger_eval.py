@@ -362,7 +362,7 @@ def test_explaining_shows_the_statement_and_its_plan(ready: Settings, platform: 
     platform.contact()
     platform.journey(platform.segment(conditions=[{"field": "plan", "operator": "eq", "value": "pro"}]))
     told: list[str] = []
-    _evaluate(ready, options={"explain": True}, dry_run=True, tell=told.append)
+    _evaluate(ready, options={"explain": True}, dry_run=True, log=told.append)
     assert "custom_fields ->>" in told[0]
     assert "Scan" in told[0]
 
@@ -551,7 +551,7 @@ def test_explaining_names_the_segments_whose_members_differ_by_reading(ready: Se
     _by_plan(platform)
     same = platform.journey(platform.segment(conditions=[{"field": "plan", "operator": "is_set"}]))
     said: list[str] = []
-    _evaluate(ready, options={"explain": True}, dry_run=True, tell=said.append)
+    _evaluate(ready, options={"explain": True}, dry_run=True, log=said.append)
     (line,) = [line for line in said if "differ" in line]
     assert "its members differ by reading: 1 only by the strict one, 1 only by the platform's" in line
     assert str(same.id) not in line
@@ -564,6 +564,6 @@ def test_an_unknown_operator_is_refused_or_ignored_by_reading(ready: Settings, p
     assert _entered(platform, journey) == []
     settings = Settings(**{**ready.model_dump(), "segments_compatibility": "platform"})
     said: list[str] = []
-    assert _evaluate(settings, options={"explain": True}, tell=said.append).exit_code == ExitCode.DONE
+    assert _evaluate(settings, options={"explain": True}, log=said.append).exit_code == ExitCode.DONE
     assert _entered(platform, journey) == [ann]
     assert any("only one reading of its criteria can be used" in line for line in said)

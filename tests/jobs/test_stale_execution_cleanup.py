@@ -196,7 +196,7 @@ def test_the_limit_takes_the_longest_running_and_leaves_the_rest_to_the_next_run
 ) -> None:
     store(session, [Execution(number, CUTOFF - timedelta(days=number)) for number in range(1, 6)])
     told: list[str] = []
-    report = run(replace(request(settings, limit=2), tell=told.append))
+    report = run(replace(request(settings, limit=2), log=told.append))
     assert (report.exit_code, report.partial) == (ExitCode.DONE, False)
     assert (report.counters["stale"], report.counters["canceled"], report.counters["left"]) == (5, 2, 3)
     assert told == ["3 stale executions are left to the next run: --limit is 2"]

@@ -114,7 +114,7 @@ def test_a_connection_lost_halfway_is_tried_again_and_nothing_is_reset_twice(
     for domain in domains[::100]:
         count(client, TODAY, 3, domain)
 
-    def tell(_message: str) -> None:
+    def log(_message: str) -> None:
         pipeline = client.pipeline()
         for domain in domains:
             if client.hget(keys(ACME, domain)[1], "reset"):
@@ -124,7 +124,7 @@ def test_a_connection_lost_halfway_is_tried_again_and_nothing_is_reset_twice(
 
     expected = {domain: 3 if domain in domains[::100] else 0 for domain in domains}
     with _cut_off_once(redis_url, 40_000) as url:
-        report = run_job(changed(settings, redis_url=url), tell=tell)
+        report = run_job(changed(settings, redis_url=url), log=log)
     assert report.attempt == 2
     assert 0 < report.counters["already"] < 400
     assert sum(outcomes(report).values()) == 400

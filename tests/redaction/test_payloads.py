@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.redaction.payloads import masked
+from mauntic_jobs.redaction.payloads import mask_payload
 
 
 @pytest.mark.parametrize(
@@ -21,12 +21,12 @@ from mauntic_jobs.redaction.payloads import masked
     ],
 )  # fmt: skip
 def test_payloads_are_masked_by_the_names_of_their_fields_and_by_their_texts(payload: Any, shown: Any) -> None:
-    assert masked(payload) == shown
-    assert masked(payload, reveal=True) == payload
+    assert mask_payload(payload) == shown
+    assert mask_payload(payload, reveal=True) == payload
 
 
 def test_a_payload_that_is_nested_without_end_is_masked_too() -> None:
     nested: Any = "ann@example.com"
     for _ in range(500):
         nested = [nested]
-    assert "ann@example.com" not in str(masked(nested))
+    assert "ann@example.com" not in str(mask_payload(nested))

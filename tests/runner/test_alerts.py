@@ -61,7 +61,7 @@ def ready(direct_settings: Settings, inbox: Receiver) -> Settings:
 
 def answer(settings: Settings, job: Job[Any], slot: datetime, said: list[str] | None = None) -> Report:
     said = [] if said is None else said
-    return run(slot_request(job, slot, settings, Launcher.SCHEDULE, slot, tell=said.append))
+    return run(slot_request(job, slot, settings, Launcher.SCHEDULE, slot, log=said.append))
 
 
 def by_hand(settings: Settings, job: Job[Any], window: Window, **changes: Any) -> Report:

@@ -193,7 +193,7 @@ def test_an_unreachable_database_is_tried_four_times(settings: Settings) -> None
     assert settings.database_url
     nowhere = Settings(**{**settings.model_dump(), "database_url": "postgresql://127.0.0.1:1/x"})
     told: list[str] = []
-    report = run(_job(nowhere, _succeeds, tell=told.append))
+    report = run(_job(nowhere, _succeeds, log=told.append))
     assert (report.attempt, report.exit_code, report.run_id) == (4, ExitCode.UNAVAILABLE, None)
     assert len(told) == 3
 
@@ -227,7 +227,7 @@ def test_an_overlapping_run_can_be_a_failure(settings: Settings) -> None:
 
 def test_an_overlapping_run_can_wait(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    request_that_waits = _job(settings, _succeeds, overlap=Overlap.WAIT, tell=told.append)
+    request_that_waits = _job(settings, _succeeds, overlap=Overlap.WAIT, log=told.append)
     with connect(settings) as owner:
         claim = claims.acquire(owner, _job(settings, _succeeds), 1)
         ends = partial(claims.fail, owner, claim, "done")

@@ -98,7 +98,7 @@ def test_numbers_that_cannot_be_written_fail_no_run(here: Settings, tmp_path: Pa
         directory.write_text("")
     said: list[str] = []
     settings = here.model_copy(update={"metrics_dir": str(directory)})
-    assert run(request(settings, DAY, now=NOW, tell=said.append)).status is Status.SUCCEEDED
+    assert run(request(settings, DAY, now=NOW, log=said.append)).status is Status.SUCCEEDED
     (sentence,) = said
     assert sentence.startswith(f"aggregate-hourly: cannot write its numbers to {directory}: ")
 

@@ -10,10 +10,10 @@ from mauntic_jobs.errors import ClockSkewError, ExitCode
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.watch import watch_ledger
+from mauntic_jobs.runner.clock_skew import compare_clocks, database_time
 from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.request import Launcher, Status
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.runner.shared_time import compared, database_time
 from mauntic_jobs.runner.slot_request import slot_request
 from mauntic_jobs.scheduler.due import Round
 from mauntic_jobs.scheduler.loop import Loop
@@ -155,9 +155,9 @@ def test_the_loop_starts_nothing_while_its_clock_is_off_and_says_so_once(
 
 def test_the_clock_of_a_host_is_one_alert_until_it_is_right(settings: Settings, ready: Session) -> None:
     for _ in range(3):
-        there, skew = compared(ready, _off(AHEAD))
+        there, skew = compare_clocks(ready, _off(AHEAD))
         watch_ledger(ready, [EVERY], settings, there, skew)
     (alert,) = list_alerts(ready, only_open=True, since=None, limit=9)
     assert (alert["cause"], "1d2h ahead" in alert["summary"]) == ("clock skew", True)
-    watch_ledger(ready, [EVERY], settings, *compared(ready, clock.now))
+    watch_ledger(ready, [EVERY], settings, *compare_clocks(ready, clock.now))
     assert list_alerts(ready, only_open=True, since=None, limit=9) == []

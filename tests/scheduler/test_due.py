@@ -150,7 +150,7 @@ def test_a_defect_in_one_job_leaves_the_others_their_runs(settings: Settings) ->
     defect = ticking("defect", "0 * * * *", Which.LATEST, timedelta(hours=2), run=_defect)
     said: list[str] = []
     look(settings, utc("2026-10-05T00:30"), defect, EVERY)
-    reports, _ = look(settings, utc("2026-10-05T01:30"), defect, EVERY, tell=said.append)
+    reports, _ = look(settings, utc("2026-10-05T01:30"), defect, EVERY, log=said.append)
     assert [(report.job, report.status) for report in reports] == [
         ("defect", Status.FAILED),
         ("every", Status.SUCCEEDED),
@@ -166,7 +166,7 @@ def test_a_report_that_fails_ends_neither_its_run_nor_the_round(
     monkeypatch.setattr("mauntic_jobs.runner.observers.write_numbers", _defect)
     said: list[str] = []
     look(settings, utc("2026-10-05T00:30"), EVERY, LATEST)
-    reports, _ = look(settings, utc("2026-10-05T01:30"), EVERY, LATEST, tell=said.append)
+    reports, _ = look(settings, utc("2026-10-05T01:30"), EVERY, LATEST, log=said.append)
     assert [report.status for report in reports] == [Status.SUCCEEDED] * 2
     assert "every: no alerts: KeyError: 'of the test'" in said
 
@@ -242,7 +242,7 @@ def test_a_report_says_that_its_day_is_not_aggregated(settings: Settings, ready:
     add_events(ready, [Event(organization(1), contact(1), "email_sent", utc("2026-10-04T10:00"))])
     told: list[str] = []
     look(settings, utc("2026-10-04T23:30"), daily)
-    (report,), _ = look(settings, utc("2026-10-05T02:30"), hourly, daily, tell=told.append)
+    (report,), _ = look(settings, utc("2026-10-05T02:30"), hourly, daily, log=told.append)
     remark = "aggregate-hourly has not covered all of 2026-10-04/2026-10-05 yet"
     assert (report.exit_code, list_runs(ready)[0]["error"]) == (ExitCode.DONE, remark)
     assert told == [f"generate-daily-reports 2026-10-04/2026-10-05: {remark}"]

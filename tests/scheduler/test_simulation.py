@@ -15,8 +15,8 @@ import pytest
 from mauntic_jobs.errors import ClockSkewError
 from mauntic_jobs.job import Job
 from mauntic_jobs.jobs.registry import JOBS
+from mauntic_jobs.runner.clock_skew import shared_time
 from mauntic_jobs.runner.request import Status
-from mauntic_jobs.runner.shared_time import shared_time
 from mauntic_jobs.scheduler.plan import Plan, SlotState, plan, struck_slots
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session

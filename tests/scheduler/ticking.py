@@ -47,11 +47,11 @@ def look(
     settings: Settings,
     now: datetime,
     *jobs: Job[Any],
-    tell: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
     dry: bool = False,
     there: datetime | None = None,
 ) -> tuple[list[Report], Round]:
     """Run what is due at `now`, or at `there` by the database's clock, which tests cannot turn."""
     known = {job.name: job for job in jobs}
-    round_ = Round(known, settings, lambda: now, tell, dry_run=dry, read_time=lambda *_: there or now)
+    round_ = Round(known, settings, lambda: now, log, dry_run=dry, read_time=lambda *_: there or now)
     return list(round_.run()), round_

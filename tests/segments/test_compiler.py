@@ -11,7 +11,7 @@ import pytest
 from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.job import Row
 from mauntic_jobs.segments.compiler import COLUMNS, Compiler
-from mauntic_jobs.segments.criteria import MOST_CONDITIONS, MOST_ITEMS, parse_criteria
+from mauntic_jobs.segments.criteria import MAX_CONDITIONS, MAX_ITEMS, parse_criteria
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect, json
 from mauntic_jobs.timekeeping.window import naive
@@ -264,13 +264,13 @@ def test_criteria_that_cannot_be_meant_are_refused(raw: Any) -> None:
 
 
 def test_as_many_conditions_and_items_as_allowed_are_compiled_and_no_more(direct_settings: Settings) -> None:
-    most = [{"field": "email", "operator": "in", "value": ["x"] * MOST_ITEMS}] * MOST_CONDITIONS
+    most = [{"field": "email", "operator": "in", "value": ["x"] * MAX_ITEMS}] * MAX_CONDITIONS
     with connect(direct_settings) as session:
         assert _members(session, {"conditions": most}) == set()
     with pytest.raises(JobFailedError):
         parse_criteria({"conditions": [*most, most[0]]})
     with pytest.raises(JobFailedError):
-        parse_criteria({"conditions": [{"field": "email", "operator": "in", "value": ["x"] * (MOST_ITEMS + 1)}]})
+        parse_criteria({"conditions": [{"field": "email", "operator": "in", "value": ["x"] * (MAX_ITEMS + 1)}]})
 
 
 def test_absent_criteria_mean_every_contact() -> None:

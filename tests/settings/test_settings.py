@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mauntic_jobs.errors import ConfigurationError, ExitCode
-from mauntic_jobs.redaction.urls import MASK, masked
+from mauntic_jobs.redaction.urls import MASK, mask_url
 from mauntic_jobs.runner.subprocesses import _as_environment
 from mauntic_jobs.settings.serialize import shown
 from mauntic_jobs.settings.settings import Settings, load, variable
@@ -332,7 +332,7 @@ def test_durations_are_shown_as_they_are_written(file: Path) -> None:
     ],
 )
 def test_a_password_is_masked_and_the_rest_is_shown(url: str, expected: str) -> None:
-    assert masked(url) == expected
+    assert mask_url(url) == expected
 
 
 @pytest.mark.parametrize(

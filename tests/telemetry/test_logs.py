@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mauntic_jobs.cli.framework.output import say
+from mauntic_jobs.cli.framework.output import log
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.settings.settings import Settings
@@ -61,9 +61,9 @@ def test_lines_have_what_is_bound_around_them_and_nothing_later(capfd: pytest.Ca
         with logs.bound(job="a"):
             with logs.bound():
                 logs.bind(run=1)
-                say("in it", "warning")
-            say("around it")
-        say("after it")
+                log("in it", "warning")
+            log("around it")
+        log("after it")
     inner, outer, after = lines(capfd.readouterr().err)
     assert (inner["job"], inner["run"], inner["level"], inner["event"]) == ("a", 1, "warning", "in it")
     assert (outer["job"], "run" in outer) == ("a", False)

@@ -24,12 +24,12 @@ def test_an_address_is_read_or_refused_by_name(case: Case) -> None:
     given = {_FIELDS[setting]: case.input["text"]}
     if "refused" in case.answer:
         with pytest.raises(ConfigurationError) as raised:
-            load(given, say=said.append)
+            load(given, log=said.append)
         assert case.answer["refused"] in str(raised.value)
         assert str(raised.value).startswith(setting)
         assert "secret" not in str(raised.value)
         return
-    settings, _ = load(given, say=said.append)
+    settings, _ = load(given, log=said.append)
     assert _READ[setting](settings) == case.answer["url"]
     assert len(said) == bool(case.answer["ignored"])
     assert all(name in said[0] for name in case.answer["ignored"])

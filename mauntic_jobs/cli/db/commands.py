@@ -7,7 +7,7 @@ import typer
 from mauntic_jobs.cli.db.prune import register_prune
 from mauntic_jobs.cli.documents.installation import DatabaseJson, DatabasePartJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.framework.output import print_json, print_line, print_table, say
+from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_table
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.migrations import upgrade as upgrades
 from mauntic_jobs.migrations.platform import create_platform
@@ -34,7 +34,7 @@ def upgrade(
         print_line(upgrades.script(state) if not state.current else "-- Nothing to do.")
         _tell_surplus(state.surplus, "to be moved")
         return
-    _tell_surplus(upgrades.upgrade(settings, say), "moved")
+    _tell_surplus(upgrades.upgrade(settings, log), "moved")
     print_line("The database is up to date.")
 
 
@@ -53,7 +53,7 @@ def status(settings: Settings, *, json: JsonOutput = False) -> None:
         print_table(parts)
         _tell_surplus(state.surplus, "to be moved")
     if not state.current:
-        say("Run `mauntic-jobs db upgrade`.")
+        log("Run `mauntic-jobs db upgrade`.")
         raise typer.Exit(ExitCode.PARTIAL)
 
 
@@ -71,4 +71,4 @@ register_prune(app)
 def _tell_surplus(surplus: dict[str, int], what: str) -> None:
     for table, rows in surplus.items():
         if rows:
-            say(f"{table}: {plural(rows, 'duplicate row')} {what} to mauntic_jobs.duplicates")
+            log(f"{table}: {plural(rows, 'duplicate row')} {what} to mauntic_jobs.duplicates")

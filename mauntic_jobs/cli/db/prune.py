@@ -7,7 +7,7 @@ import typer
 
 from mauntic_jobs.cli.documents.installation import PrunedJson, PrunedPartJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
-from mauntic_jobs.cli.framework.output import print_json, print_table, say
+from mauntic_jobs.cli.framework.output import log, print_json, print_table
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops.retention import PARTS, Pruned, ages, prune
 from mauntic_jobs.settings.settings import Settings
@@ -49,7 +49,7 @@ def prune_old(
     if not quiet:
         print_table(rows)
     if dry_run:
-        say("Nothing was removed.")
+        log("Nothing was removed.")
 
 
 def _part(text: str) -> tuple[str, timedelta]:

@@ -17,7 +17,7 @@ import typer
 from mauntic_jobs.aio.background import keep_running
 from mauntic_jobs.cli.deliver.screen import show_screen
 from mauntic_jobs.cli.framework.command import command
-from mauntic_jobs.cli.framework.output import say
+from mauntic_jobs.cli.framework.output import log
 from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.process.metrics import delivery_families
@@ -38,9 +38,9 @@ from mauntic_jobs.timekeeping.window import parse_duration
 
 _STUCK_SECONDS = 120
 _SUMMARY_SECONDS = 10.0
-_MOST_AT_ONCE = 1000
+_MAX_CONCURRENCY = 1000
 # Longer numbers are not read: Python refuses to convert them.
-_MOST_DIGITS = 18
+_MAX_DIGITS = 18
 _RECENT_LINES = 8
 _LAST_LINES_SECONDS = 0.5
 # The log levels of outcomes that an operator may have to act on; the others are info.
@@ -85,9 +85,9 @@ def deliver(
     log = _Log(quiet=on_terminal)
     source: Engine | Family
     if processes > 1:
-        source = Family(settings, plan, processes, partial(_deliver_as_child, quiet=on_terminal), log.say)
+        source = Family(settings, plan, processes, partial(_deliver_as_child, quiet=on_terminal), log.log)
     else:
-        source = Engine(settings, plan, log.say, log.report)
+        source = Engine(settings, plan, log.log, log.report)
     beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]
     checks = _health(source), lambda: (source.ready, {"ready": source.ready})
     scraper = Scraper(settings)
@@ -95,7 +95,7 @@ def deliver(
         settings, checks[0], ready=checks[1], metrics=lambda: scraper.numbers(delivery_families(source.stats))
     )
     with stderr.in_background(), health:
-        _run(source, beside, log.say)
+        _run(source, beside, log.log)
     if source.left:
         raise typer.Exit(ExitCode.TRY_LATER)
 
@@ -104,19 +104,19 @@ def _deliver_as_child(settings: Settings, plan: DeliveryPlan, writer: Connection
     begin_child()
     stay(settings)
     log = _Log(quiet=quiet)
-    engine = Engine(settings, plan, log.say, log.report)
+    engine = Engine(settings, plan, log.log, log.report)
     with stderr.in_background():
         try:
-            _run(engine, [lambda: tell_parent(writer, engine, log.recent)], log.say)
+            _run(engine, [lambda: tell_parent(writer, engine, log.recent)], log.log)
         except MaunticJobsError as error:
-            _Log().say(str(error))
+            _Log().log(str(error))
             sys.exit(error.exit_code)
     if engine.left:
         sys.exit(ExitCode.TRY_LATER)
 
 
 def _run(
-    source: Engine | Family, beside: Sequence[Callable[[], Coroutine[object, object, None]]], say: Callable[[str], None]
+    source: Engine | Family, beside: Sequence[Callable[[], Coroutine[object, object, None]]], log: Callable[[str], None]
 ) -> None:
     """Run until it ends or is told to stop; a second signal ends the process at once."""
 
@@ -132,7 +132,7 @@ def _run(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop, number)
-        tasks = [asyncio.create_task(keep_running("the report", each, say)) for each in beside]
+        tasks = [asyncio.create_task(keep_running("the report", each, log)) for each in beside]
         try:
             await source.run()
         finally:
@@ -151,7 +151,7 @@ class _Log:
         self.recent: deque[str] = deque(maxlen=_RECENT_LINES)
         self._quiet = quiet
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Say something about the process."""
         self._note("warning", text)
 
@@ -179,7 +179,7 @@ class _Log:
         elif structured():
             emit(level, event, **details)
         else:
-            say(" ".join([event, *(f"{name}={value}" for name, value in details.items())]))
+            log(" ".join([event, *(f"{name}={value}" for name, value in details.items())]))
 
 
 def _health(source: Engine | Family) -> Callable[[], tuple[bool, Mapping[str, object]]]:
@@ -214,8 +214,8 @@ def _concurrency(settings: Settings, channels: list[str], given: list[str]) -> d
     # A comma works too, as in the environment there is one value.
     for text in ",".join(given).split(",") if given else []:
         name, mark, count = text.strip().partition("=")
-        if not mark or not count.isdecimal() or len(count) > _MOST_DIGITS or not 0 < int(count) <= _MOST_AT_ONCE:
-            raise UsageError(f"--concurrency {text} is not like email=5, with a number from 1 to {_MOST_AT_ONCE}.")
+        if not mark or not count.isdecimal() or len(count) > _MAX_DIGITS or not 0 < int(count) <= _MAX_CONCURRENCY:
+            raise UsageError(f"--concurrency {text} is not like email=5, with a number from 1 to {_MAX_CONCURRENCY}.")
         if name not in CHANNELS:
             raise UsageError(f"--concurrency {text}: the channels are: {', '.join(CHANNELS)}.")
         if name in result:

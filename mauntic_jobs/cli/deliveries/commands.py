@@ -23,7 +23,7 @@ from mauntic_jobs.delivery.ledger.reconcile import reconcile
 from mauntic_jobs.delivery.ledger.records import State
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
-from mauntic_jobs.redaction.payloads import masked, shortened
+from mauntic_jobs.redaction.payloads import mask_payload, shorten
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.stores.redis.client import open_redis
@@ -181,12 +181,12 @@ def _attempts(attempts: Sequence[Row]) -> list[Field]:
 def _shown(row: Row, *, reveal: bool) -> Row:
     """Return a delivery as it may be shown: without what names a person, unless that was asked for."""
     named = {name: row[name] for name in ("address", "payload") if name in row}
-    return {**row, **masked(named, reveal=reveal)}
+    return {**row, **mask_payload(named, reveal=reveal)}
 
 
 def _folded(value: object) -> str:
     """Return a value of a payload on one line; of a long one its beginning and its length."""
-    text = shortened(value, 10 * _VALUE_LENGTH)
+    text = shorten(value, 10 * _VALUE_LENGTH)
     if len(text) <= _VALUE_LENGTH:
         return text
     return f"{text[:_FOLDED_LENGTH]}… ({len(str(value)):,} characters, whole with --json)"

@@ -12,7 +12,7 @@ from mauntic_jobs.cli.documents.deliveries import ResentJson, UnsentJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
 from mauntic_jobs.cli.framework.completion import states
 from mauntic_jobs.cli.framework.options import Channel, Org, checked_channel
-from mauntic_jobs.cli.framework.output import print_json, print_line, print_table, say
+from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_table
 from mauntic_jobs.cli.job.output import progress
 from mauntic_jobs.delivery.ledger.records import State
 from mauntic_jobs.delivery.ledger.resend import UNSENT, Unsent, count_unsent, resend, unsent_deliveries
@@ -21,7 +21,7 @@ from mauntic_jobs.errors import Interrupted, UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.error_fingerprint import fingerprint
 from mauntic_jobs.ops.rate_limit import Pace, parse_rate
-from mauntic_jobs.redaction.payloads import masked_text
+from mauntic_jobs.redaction.payloads import mask_text
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
 from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
@@ -105,7 +105,7 @@ def _resend(
                 for _ in rows:
                     advance()
     except Interrupted as signal:
-        say(f"resend: {signal} after {fates.total():,} of {total:,}. Run it again for the rest.", "warning")
+        log(f"resend: {signal} after {fates.total():,} of {total:,}. Run it again for the rest.", "warning")
         raise typer.Exit(signal.exit_code) from None
     return fates
 
@@ -135,7 +135,7 @@ def _kinds(settings: Settings, found: Sequence[Row]) -> list[_Kind]:
             _sum(rows, "deliveries"),
             _sum(rows, "gone"),
             kind,
-            masked_text(rows[0]["reason"] or "", reveal=False),
+            mask_text(rows[0]["reason"] or "", reveal=False),
         )
         for kind, rows in by_kind.items()
     ]

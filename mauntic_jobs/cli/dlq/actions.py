@@ -8,7 +8,7 @@ from mauntic_jobs.cli.dlq.confirm import Asked, carry_out
 from mauntic_jobs.cli.dlq.options import Org, Queue, Since, Where, opened, selection
 from mauntic_jobs.cli.documents.dead_letters import LettersChangedJson, LettersMeantJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
-from mauntic_jobs.cli.framework.output import say
+from mauntic_jobs.cli.framework.output import log
 from mauntic_jobs.ops.dead_letters.discard import discard
 from mauntic_jobs.ops.dead_letters.retry import retry
 from mauntic_jobs.settings.settings import Settings
@@ -53,7 +53,7 @@ def retry_letters(
     chosen = selection(queue, since, org, where, now)
     asked = Asked("retry", "retried", ids or [], chosen, rate, limit, dry_run, yes, json)
     with opened(settings, now) as box:
-        carry_out(box, asked, lambda letters: retry(box, letters, say))
+        carry_out(box, asked, lambda letters: retry(box, letters, log))
 
 
 def discard_letters(

@@ -12,7 +12,7 @@ from mauntic_jobs.cli.dlq.options import Org, Queue, Reveal, Since, Where, opene
 from mauntic_jobs.cli.dlq.output import group_json, group_lines, letter_lines, print_detail, print_lines
 from mauntic_jobs.cli.documents.dead_letters import LetterDetailJson, LetterGroupJson, LetterJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.framework.output import print_json, say
+from mauntic_jobs.cli.framework.output import log, print_json
 from mauntic_jobs.ops.dead_letters.export import export, whole_file
 from mauntic_jobs.ops.dead_letters.grouping import grouped
 from mauntic_jobs.ops.dead_letters.show import show, summary
@@ -61,7 +61,7 @@ def list_letters(
     print_lines([group_lines(group, now, reveal=reveal) for group in groups[:limit]])
     total = sum(group.count for group in groups)
     more = f", {plural(len(groups) - limit, 'kind')} of error not shown: --limit" if len(groups) > limit else ""
-    say(f"{plural(total, 'dead letter')}{more}")
+    log(f"{plural(total, 'dead letter')}{more}")
 
 
 @command(app, "show", example="mauntic-jobs dlq show delivery:send-email/7f3c2f9e --json", prints=LetterDetailJson)
@@ -106,4 +106,4 @@ def export_letters(
         else:
             with whole_file(file) as target:
                 count = export(letters, target, reveal=reveal)
-    say(f"{plural(count, 'dead letter')} exported")
+    log(f"{plural(count, 'dead letter')} exported")

@@ -10,7 +10,7 @@ import typer
 
 from mauntic_jobs.cli.dlq.output import group_json, group_lines, print_lines
 from mauntic_jobs.cli.documents.dead_letters import KeptLetterJson, LettersMeantJson
-from mauntic_jobs.cli.framework.output import print_json, print_line, say
+from mauntic_jobs.cli.framework.output import log, print_json, print_line
 from mauntic_jobs.cli.job.output import progress
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.ops.dead_letters.batch_action import Action, ActionOutcome, Fate, act
@@ -58,7 +58,7 @@ def carry_out(box: Box, asked: Asked, action: Action) -> None:
         _print_dry_run(box, asked, groups, total)
         return
     if total and not _is_meant(box, asked, groups, total):
-        say("Nothing was changed.")
+        log("Nothing was changed.")
         return
     outcomes = _Outcomes(asked)
     try:
@@ -82,7 +82,7 @@ def _print_dry_run(box: Box, asked: Asked, groups: Sequence[Group], total: int) 
         print_json(meant)
         return
     print_lines([group_lines(group, box.now) for group in groups])
-    say(f"{plural(total, 'dead letter')} would be {asked.past}")
+    log(f"{plural(total, 'dead letter')} would be {asked.past}")
 
 
 def _is_meant(box: Box, asked: Asked, groups: Sequence[Group], total: int) -> bool:
@@ -95,9 +95,9 @@ def _is_meant(box: Box, asked: Asked, groups: Sequence[Group], total: int) -> bo
         )
     for group in groups[:_SHOWN_GROUPS]:
         for line in group_lines(group, box.now):
-            say(line)
+            log(line)
     if len(groups) > _SHOWN_GROUPS:
-        say(f"and {plural(len(groups) - _SHOWN_GROUPS, 'more kind')} of error")
+        log(f"and {plural(len(groups) - _SHOWN_GROUPS, 'more kind')} of error")
     return typer.confirm(f"{asked.verb.capitalize()} {plural(total, 'dead letter')}?", err=True)
 
 
@@ -124,7 +124,7 @@ class _Outcomes:
         if outcome.fate is Fate.DONE or len(self._kept) == _TOLD:
             return
         self._kept.append(outcome)
-        say(f"{outcome.letter.address}: {outcome.reason}")
+        log(f"{outcome.letter.address}: {outcome.reason}")
 
     def show(self) -> None:
         """Print the counts."""

@@ -12,7 +12,7 @@ from mauntic_jobs.cli.framework.output import print_fields, print_line
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.dead_letter import DeadLetter
 from mauntic_jobs.ops.dead_letters.grouping import Group
-from mauntic_jobs.redaction.payloads import masked_text, shortened
+from mauntic_jobs.redaction.payloads import mask_text, shorten
 from mauntic_jobs.redaction.printable import on_one_line
 from mauntic_jobs.wording import plural
 
@@ -59,7 +59,7 @@ def group_json(group: Group, *, reveal: bool = False) -> LetterGroupJson:
         "count": group.count,
         "first": group.first,
         "last": group.last,
-        "error": masked_text(group.example.error, reveal=reveal),
+        "error": mask_text(group.example.error, reveal=reveal),
         "example": group.example.address,
     }
 
@@ -96,7 +96,7 @@ def _broken(line: str, width: int) -> str:
 
 
 def _error(letter: DeadLetter, *, reveal: bool) -> str:
-    return shortened(masked_text(letter.error, reveal=reveal), _ERROR_LENGTH)
+    return shorten(mask_text(letter.error, reveal=reveal), _ERROR_LENGTH)
 
 
 def _fields(prefix: str, value: object) -> list[Row]:
@@ -108,7 +108,7 @@ def _fields(prefix: str, value: object) -> list[Row]:
 
 
 def _value(value: Any) -> Any:
-    return value if isinstance(value, datetime | int | None) else shortened(value, _VALUE_LENGTH)
+    return value if isinstance(value, datetime | int | None) else shorten(value, _VALUE_LENGTH)
 
 
 def _pairs(value: Mapping[str, object]) -> str:

@@ -8,7 +8,7 @@ from mauntic_jobs.cli.dlq.options import Where, opened
 from mauntic_jobs.cli.dlq.output import ago
 from mauntic_jobs.cli.documents.dead_letters import LettersWatchedJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
-from mauntic_jobs.cli.framework.output import print_json, print_table, say
+from mauntic_jobs.cli.framework.output import log, print_json, print_table
 from mauntic_jobs.cli.framework.signals import Signals
 from mauntic_jobs.cli.monitor import say_untold
 from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
@@ -64,7 +64,7 @@ def watch_letters(
             except MaunticJobsError as error:
                 if not error.transient:
                     raise
-                say(f"goes on trying: {error}")
+                log(f"goes on trying: {error}")
             signals.first.wait(pause)
 
 
@@ -97,7 +97,7 @@ def _look(
             ]
         )
     for finding in () if quiet else seen.findings:
-        say(f"{finding.queue}: {finding.sentence}")
+        log(f"{finding.queue}: {finding.sentence}")
     say_untold(told)
     if told.untold:
         return ExitCode.ALERT_UNDELIVERABLE

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from mauntic_jobs.cli.framework.output import say
+from mauntic_jobs.cli.framework.output import log
 from mauntic_jobs.cli.framework.signals import stays, stop_on_signals
 from mauntic_jobs.errors import Interrupted, MaunticJobsError
 from mauntic_jobs.settings.settings import Settings, load
@@ -126,12 +126,12 @@ def _with_errors_printed(function: Callable[..., None]) -> Callable[..., None]:
             with stop_on_signals():
                 function(*args, **kwargs)
         except MaunticJobsError as error:
-            say(f"mauntic-jobs: {error}", "error")
+            log(f"mauntic-jobs: {error}", "error")
             raise typer.Exit(error.exit_code) from None
         except Interrupted as signal:
             if stays(sys.argv[1:]):
                 return
-            say(f"mauntic-jobs: {signal}", "warning")
+            log(f"mauntic-jobs: {signal}", "warning")
             raise typer.Exit(signal.exit_code) from None
 
     return run
@@ -145,7 +145,7 @@ def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
         settings, _ = load({name: value for name, value in given.items() if value}, config, remarks.append)
         logs.configure(settings)
         for remark in remarks:
-            say(f"mauntic-jobs: {remark}", "warning")
+            log(f"mauntic-jobs: {remark}", "warning")
         with _servers(settings) as ready:
             function(ready, **values)
 

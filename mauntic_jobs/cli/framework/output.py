@@ -15,7 +15,7 @@ from mauntic_jobs.wording import plural
 _NO_END = 10_000
 
 
-def say(message: str, level: str = "info") -> None:
+def log(message: str, level: str = "info") -> None:
     """Tell the person at the terminal something, on stderr; where logs are JSON, as a line of them."""
     if structured():
         emit(level, message)
@@ -23,10 +23,10 @@ def say(message: str, level: str = "info") -> None:
         write_line(message)
 
 
-def say_done(message: str) -> None:
+def log_done(message: str) -> None:
     """Tell the person at the terminal that something is done: in green, where there are colors."""
     if structured() or not sys.stderr.isatty():
-        say(message)
+        log(message)
         return
     from rich.text import Text
 

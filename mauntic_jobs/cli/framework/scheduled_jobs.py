@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from mauntic_jobs.cli.framework.output import say
+from mauntic_jobs.cli.framework.output import log
 from mauntic_jobs.errors import ConfigurationError, MaunticJobsError
 from mauntic_jobs.job import AnyJob, Job, OptionsT
 from mauntic_jobs.jobs.registry import broken_jobs, jobs
@@ -32,7 +32,7 @@ def jobs_as_stored(settings: Settings) -> Mapping[str, AnyJob]:
         with connect(settings) as session:
             stored = read_stored(session)
     except MaunticJobsError as error:
-        say(f"Schedules that are set in the database are not in this, because it cannot be read: {error}", "warning")
+        log(f"Schedules that are set in the database are not in this, because it cannot be read: {error}", "warning")
         return scheduled
     return {name: as_stored(job, stored.get(name)) for name, job in scheduled.items()}
 
@@ -61,5 +61,5 @@ def job_as_stored(
 def name_broken_jobs() -> bool:
     """Say which jobs are left out, and return whether there are any."""
     for name, reason in broken_jobs().items():
-        say(f"the job {name} is left out, because it cannot be used: {reason}")
+        log(f"the job {name} is left out, because it cannot be used: {reason}")
     return bool(broken_jobs())

@@ -9,7 +9,7 @@ import typer
 
 from mauntic_jobs.cli.documents.runs import JobJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, set_signature
-from mauntic_jobs.cli.framework.output import say
+from mauntic_jobs.cli.framework.output import log
 from mauntic_jobs.cli.framework.scheduled_jobs import job_as_stored
 from mauntic_jobs.cli.job import options as job_options
 from mauntic_jobs.cli.job.output import Shown, print_reports, progress, show, show_withheld
@@ -63,7 +63,7 @@ def _register(app: typer.Typer, declared: AnyJob) -> None:
     ) -> None:
         options = job_options.validated(declared.options, own)
         named = WindowOptions(date, window, last, month, slot)
-        request = _request(declared, settings, options, named, launcher, silent if quiet else say, dry_run=dry_run)
+        request = _request(declared, settings, options, named, launcher, silent if quiet else log, dry_run=dry_run)
         shown = Shown(json=json, quiet=quiet, skip_ok=skip_ok)
         raise typer.Exit(_run(request, overlap, shown))
 
@@ -101,7 +101,7 @@ def _request(
         slot=slot,
         claim_slot=named.slot is not None and not dry_run,
         dry_run=dry_run,
-        tell=log,
+        log=log,
     )
     return after_others(request, jobs()) if request.claim_slot else request
 
@@ -115,9 +115,9 @@ def _run(request: Request, overlap: Overlap | None, shown: Shown) -> ExitCode:
         print_reports(request, reports, code)
     if stopped is not None:
         text = stopped_text(request, stopped, reports, left)
-        say(text, "warning")
+        log(text, "warning")
     elif left:
-        say(f"{request.job.name}: ended early; {len(left)} of {len(parts)} runs were not begun")
+        log(f"{request.job.name}: ended early; {len(left)} of {len(parts)} runs were not begun")
     return code
 
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mauntic_jobs.cli.documents.runs import ErrorJson, JobJson, ReportJson
-from mauntic_jobs.cli.framework.output import counted, print_json, print_line, print_table, say, say_done
+from mauntic_jobs.cli.framework.output import counted, log, log_done, print_json, print_line, print_table
 from mauntic_jobs.errors import ExitCode, RefusedError
-from mauntic_jobs.jobs.withheld import SHRINKS
+from mauntic_jobs.jobs.shrink_guard import SHRINKS
 from mauntic_jobs.runner.request import Report, Request
 from mauntic_jobs.telemetry.logs import emit, structured
 from mauntic_jobs.wording import plural
@@ -30,16 +30,16 @@ def show(report: Report, shown: Shown) -> None:
     if structured():
         _log(report, wanted=not shown.quiet or bool(report.problems) or (report.error is not None and not needless))
     elif report.error is not None:
-        _tell_error(report, shown, wanted=not (shown.quiet and needless))
+        _log_error(report, shown, wanted=not (shown.quiet and needless))
     elif not shown.json and not (shown.one_of_many and report.summary):
         for problem in report.problems:
-            say(f"{report.job} {report.window}: {problem}")
+            log(f"{report.job} {report.window}: {problem}")
     if report.error is None and not shown.quiet and not shown.json:
         print_line(as_line(report))
         if report.changes:
             print_table(report.changes)
     for alert, problem in report.untold.items():
-        say(f"{report.job} {report.window}: no channel took the alert {alert}: {problem}")
+        log(f"{report.job} {report.window}: no channel took the alert {alert}: {problem}")
 
 
 def show_withheld(reports: Sequence[Report], shown: Shown) -> None:
@@ -50,24 +50,24 @@ def show_withheld(reports: Sequence[Report], shown: Shown) -> None:
     if not rows:
         done = sum(report.error is None for report in reports)
         if done == len(reports) and not shown.quiet:
-            say_done(f"{reports[0].job}: {plural(done, 'window')} done")
+            log_done(f"{reports[0].job}: {plural(done, 'window')} done")
         return
     groups, days = sum(row["groups"] for row in rows), len({row["bucket"] for row in rows})
-    say(f"{reports[0].job}: {plural(groups, 'group')} of {plural(days, 'bucket')} withheld:", "warning")
+    log(f"{reports[0].job}: {plural(groups, 'group')} of {plural(days, 'bucket')} withheld:", "warning")
     print_table(rows, to_stderr=True)
     bucket = str(rows[0]["bucket"])
     option = "--month" if len(bucket) == len("2026-10") else "--date"
-    say(f"To see the groups of one: mauntic-jobs {reports[0].job} {option} {bucket} --dry-run --compare")
+    log(f"To see the groups of one: mauntic-jobs {reports[0].job} {option} {bucket} --dry-run --compare")
     if any(row["reason"] == SHRINKS for row in rows):
-        say("If the lower values are right, run the same command with --allow-shrink.")
+        log("If the lower values are right, run the same command with --allow-shrink.")
 
 
-def _tell_error(report: Report, shown: Shown, *, wanted: bool) -> None:
+def _log_error(report: Report, shown: Shown, *, wanted: bool) -> None:
     if wanted and shown.one_of_many and report.summary:
-        say(f"{report.job} {report.window}: nothing was written: every group that would change is withheld")
+        log(f"{report.job} {report.window}: nothing was written: every group that would change is withheld")
         return
     if wanted:
-        say(f"{report.job} {report.window}: {report.error}")
+        log(f"{report.job} {report.window}: {report.error}")
     if isinstance(report.error, RefusedError) and report.error.rows and not shown.json:
         print_table(report.error.rows, to_stderr=True)
 

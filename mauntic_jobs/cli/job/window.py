@@ -12,7 +12,7 @@ from mauntic_jobs.timekeeping.cron import latest_slot
 from mauntic_jobs.timekeeping.window import Unit, Window, naive, parse_date, parse_instant, parse_last, parse_window
 
 _MONTH = re.compile(r"(?!0000)([0-9]{4})-(0[1-9]|1[0-2])")
-_EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
+_MIN_START = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 class WindowOptions(NamedTuple):
@@ -56,7 +56,7 @@ def window_of(
         return NamedWindow(Window.before(slot, job.unit), slot)
     if chosen.start >= now:
         raise UsageError(f"The window {chosen} is in the future: it is {naive(now):%Y-%m-%dT%H:%M}Z now.")
-    if chosen.start < _EARLIEST:
+    if chosen.start < _MIN_START:
         raise UsageError(f"The window {chosen} starts before 1970: check the year.")
     if chosen.end > now:
         log(f"The window {chosen} ends in the future: what has happened so far is counted.")

@@ -14,7 +14,7 @@ from mauntic_jobs.bullmq import (
 from mauntic_jobs.bullmq.queue import queue_of
 from mauntic_jobs.cli.documents.schedulers import SchedulerJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
-from mauntic_jobs.cli.framework.output import print_json, print_table, say
+from mauntic_jobs.cli.framework.output import log, print_json, print_table
 from mauntic_jobs.cli.framework.scheduled_jobs import jobs_as_stored, scheduled_jobs
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import AnyJob
@@ -69,5 +69,5 @@ def _show(rows: list[SchedulerJson], *, json: bool) -> None:
     else:
         print_table(rows)
     if any(row["scheduler"] == Registration.FOREIGN for row in rows):
-        say("`mauntic-jobs doctor` names the other program's schedulers, `schedule register --adopt` takes them over.")
+        log("`mauntic-jobs doctor` names the other program's schedulers, `schedule register --adopt` takes them over.")
         raise typer.Exit(ExitCode.PARTIAL)

@@ -13,7 +13,7 @@ from mauntic_jobs.cli.documents.runs import DueReportJson, PassedOverJson, Round
 from mauntic_jobs.cli.documents.schedule import SlotJson, StandingJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.completion import job_names
-from mauntic_jobs.cli.framework.output import print_json, print_table, say
+from mauntic_jobs.cli.framework.output import log, print_json, print_table
 from mauntic_jobs.cli.framework.scheduled_jobs import jobs_as_stored, name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.cli.job.output import Shown, as_json, show
@@ -97,8 +97,8 @@ def run_due(
     scheduled = scheduled_jobs(settings)
     told: list[Notified] = []
     watch_ledger = watcher(list(scheduled.values()), settings, told)
-    upkeep = UpkeepRunner(settings, Launcher.SCHEDULE, say)
-    looked = Round(scheduled, settings, clock.now, say, dry_run=dry_run, watch=watch_ledger, upkeep=upkeep.start_due)
+    upkeep = UpkeepRunner(settings, Launcher.SCHEDULE, log)
+    looked = Round(scheduled, settings, clock.now, log, dry_run=dry_run, watch=watch_ledger, upkeep=upkeep.start_due)
     shown = Shown(json=json, quiet=quiet, skip_ok=False)
     reports: list[Report] = []
     try:
@@ -109,7 +109,7 @@ def run_due(
                     show(report, shown)
     except Interrupted as signal:
         ended = f"{plural(len(reports), 'run')} ended before"
-        say(f"schedule: {signal}; {ended}. What is left is due again. To go on: mauntic-jobs schedule run", "warning")
+        log(f"schedule: {signal}; {ended}. What is left is due again. To go on: mauntic-jobs schedule run", "warning")
         _print_round(looked, reports, shown, signal.exit_code)
         raise typer.Exit(signal.exit_code) from None
     broken = name_broken_jobs()
@@ -128,7 +128,7 @@ def _run_loop(settings: Settings, drain_timeout: timedelta) -> ExitCode:
     name_broken_jobs()
     watch = partial(watch_beside, list(scheduled.values()), settings)
     with stderr.in_background():
-        return Loop(scheduled, settings, clock.now, say, drain_timeout, Scraper(settings).numbers, watch).run()
+        return Loop(scheduled, settings, clock.now, log, drain_timeout, Scraper(settings).numbers, watch).run()
 
 
 def _planned(looked: Round, report: Report) -> Row:
@@ -142,7 +142,7 @@ def _planned(looked: Round, report: Report) -> Row:
 def _print_round(looked: Round, reports: Sequence[Report], shown: Shown, code: ExitCode) -> None:
     for name, group in groupby(looked.passed, lambda item: item[0]):
         for line in passed_lines(name, [passed for _, passed in group]):
-            say(line)
+            log(line)
     if shown.json:
         passed_over: list[PassedOverJson] = [
             {"job": name, "slot": passed.slot, "status": passed.status, "reason": passed.reason}
@@ -152,4 +152,4 @@ def _print_round(looked: Round, reports: Sequence[Report], shown: Shown, code: E
         document: RoundJson = {"exit_code": code, "runs": runs, "passed_over": passed_over}
         print_json(document)
     elif not reports and not shown.quiet and not code:
-        say("nothing is due")
+        log("nothing is due")

@@ -8,7 +8,7 @@ import typer
 from mauntic_jobs.cli.documents.schedule import ScheduleChangeJson, ScheduleJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
 from mauntic_jobs.cli.framework.completion import job_names
-from mauntic_jobs.cli.framework.output import print_json, print_line, say
+from mauntic_jobs.cli.framework.output import log, print_json, print_line
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import AnyJob
 from mauntic_jobs.jobs.registry import find_job
@@ -66,9 +66,9 @@ def _change(settings: Settings, name: str, change: Callable[[Session], StoredSch
     else:
         print_line(f"{name}: {_line(job, before)} before, {_line(job, after)} now")
     for sentence in overruled(name, after, settings):
-        say(f"{name}: {sentence}.", "warning")
+        log(f"{name}: {sentence}.", "warning")
     if as_stored(job, before).cron != as_stored(job, after).cron:
-        say("A crontab with a line for this job needs `schedule export crontab`, BullMQ `schedule register`.")
+        log("A crontab with a line for this job needs `schedule export crontab`, BullMQ `schedule register`.")
 
 
 def _shown(job: AnyJob, stored: StoredSchedule | None) -> ScheduleJson:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import cast
 
 from mauntic_jobs.cli.documents.schedule import LastRunJson, StandingJson
-from mauntic_jobs.cli.framework.output import print_line, print_table, say
+from mauntic_jobs.cli.framework.output import log, print_line, print_table
 from mauntic_jobs.job import Row
 from mauntic_jobs.scheduler.describe import in_words
 from mauntic_jobs.scheduler.overview import MISSED_WITHIN, Standing, TaskStanding
@@ -35,7 +35,7 @@ def print_overview(standings: Sequence[Standing]) -> None:
     print_table([line(standing) for standing in standings], columns)
     for standing in standings:
         for sentence in _findings(standing):
-            say(sentence)
+            log(sentence)
 
 
 def print_tasks(standings: Sequence[TaskStanding]) -> None:
@@ -58,7 +58,7 @@ def print_tasks(standings: Sequence[TaskStanding]) -> None:
     for each in standings:
         if each.last is not None and _failures(each):
             times = plural(each.last["failures"], "time")
-            say(f"{each.task.name}: failed {times} in a row, by {each.last['claimed_by']}: {each.last['error']}")
+            log(f"{each.task.name}: failed {times} in a row, by {each.last['claimed_by']}: {each.last['error']}")
 
 
 def _failures(standing: TaskStanding) -> int:

@@ -19,7 +19,7 @@ from mauntic_jobs.stores.postgres.session import database_url
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import parse_duration
 
-_SHORTEST_SECONDS = 1.0
+_MIN_INTERVAL_SECONDS = 1.0
 
 
 def register_status(app: typer.Typer) -> None:
@@ -40,7 +40,7 @@ def show_status(
     """
     database_url(settings)
     seconds = parse_duration(every).total_seconds()
-    if seconds < _SHORTEST_SECONDS:
+    if seconds < _MIN_INTERVAL_SECONDS:
         raise UsageError(f"--every {every} is too often: at most once a second.")
     if not watch:
         _end(_once(settings, json=json))

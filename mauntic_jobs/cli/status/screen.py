@@ -11,7 +11,7 @@ from mauntic_jobs.demo.chart import ramp, sparkline
 from mauntic_jobs.ops.queues import QueueKind
 from mauntic_jobs.ops.status.findings import StatusFinding, findings, late_text, rough
 from mauntic_jobs.ops.status.queues import QueueStatus
-from mauntic_jobs.ops.status.read import FAILED_WITHIN, MOST_DELIVERIES, InstallationStatus, JobStatus, LateEvents
+from mauntic_jobs.ops.status.read import FAILED_WITHIN, MAX_DELIVERIES, InstallationStatus, JobStatus, LateEvents
 from mauntic_jobs.wording import plural
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _deliveries(status: InstallationStatus) -> "Text":
     line = Text("deliveries  ")
     for state, meaning in _STATES.items():
         if counts.get(state):
-            more = "+" if counts[state] >= MOST_DELIVERIES else ""
+            more = "+" if counts[state] >= MAX_DELIVERIES else ""
             line.append(f"{counts[state]:,}{more} {meaning}  ", style.get(state, ""))
     if not counts:
         line.append("none is open", _CALM)

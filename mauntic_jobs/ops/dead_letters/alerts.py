@@ -14,7 +14,7 @@ from mauntic_jobs.recovery.marker import look, read_marker
 from mauntic_jobs.redaction.text import scrub
 
 _CONDITION = " where "
-_MOST_OPEN = 10_000
+_MAX_OPEN = 10_000
 
 
 def alert(box: Box, seen: Look) -> Notified:
@@ -28,7 +28,7 @@ def alert(box: Box, seen: Look) -> Notified:
 
 def _own_keys(box: Box, seen: Look) -> list[str]:
     """Return the keys of the open alerts that looks with the same condition have raised, and no others."""
-    rows = list_alerts(box.session, only_open=True, since=None, limit=_MOST_OPEN)
+    rows = list_alerts(box.session, only_open=True, since=None, limit=_MAX_OPEN)
     keys = [
         row["fingerprint"].removeprefix(f"{Cause.DEAD_LETTERS}:") for row in rows if row["cause"] == Cause.DEAD_LETTERS
     ]

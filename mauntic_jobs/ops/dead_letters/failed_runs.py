@@ -12,7 +12,7 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Limits, Session
 from mauntic_jobs.timekeeping.window import Window
 
-_LARGEST_ID = 2**63 - 1
+_MAX_ID = 2**63 - 1
 _PAGE = 500
 # The start and the end of a window, None where there is none.
 _Span = tuple[datetime | None, datetime | None]
@@ -27,7 +27,7 @@ def failed_runs(session: Session, settings: Settings, since: datetime | None, un
 
 def find(session: Session, settings: Settings, run: str, until: datetime) -> DeadLetter | None:
     """Return a failed run, or None if there is none of this number that is still to be covered."""
-    if not (run.isascii() and run.isdigit() and int(run) <= _LARGEST_ID):
+    if not (run.isascii() and run.isdigit() and int(run) <= _MAX_ID):
         return None
     return next((as_letter(row) for row in _open_runs(session, settings, int(run), None, until)), None)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from mauntic_jobs.ops.dead_letters.dead_letter import DeadLetter
 
 # So that a million different errors do not fill the memory; those that come later are counted as one.
-_MOST_GROUPS = 5000
+_MAX_GROUPS = 5000
 OTHERS = "others"
 
 
@@ -32,7 +32,7 @@ def grouped(letters: Iterable[DeadLetter], recent_after: datetime | None = None)
     groups: dict[tuple[str, str], Group] = {}
     for letter in letters:
         key = (letter.queue, letter.fingerprint)
-        if key not in groups and len(groups) >= _MOST_GROUPS:
+        if key not in groups and len(groups) >= _MAX_GROUPS:
             key = (letter.queue, OTHERS)
         group = groups.get(key)
         if group is None:

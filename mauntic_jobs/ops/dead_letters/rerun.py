@@ -15,10 +15,10 @@ from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.timekeeping.window import Window
 
 
-def rerun(box: Box, letter: DeadLetter, tell: Callable[[str], None]) -> ActionOutcome:
+def rerun(box: Box, letter: DeadLetter, log: Callable[[str], None]) -> ActionOutcome:
     """Run the job of a failed run for its window, with its options, and return whether that has succeeded."""
     try:
-        request = _request(box, letter, tell)
+        request = _request(box, letter, log)
     except MaunticJobsError as error:
         return ActionOutcome(letter, Fate.REFUSED, str(error))
     except ValidationError:
@@ -28,11 +28,11 @@ def rerun(box: Box, letter: DeadLetter, tell: Callable[[str], None]) -> ActionOu
             return ActionOutcome(letter, Fate.REFUSED, str(report.error))
         if report.error is not None:
             return ActionOutcome(letter, Fate.FAILED, f"run {report.run_id} of {report.window}: {report.error}")
-        tell(f"{report.job} {report.window} {report.status.value} (run {report.run_id})")
+        log(f"{report.job} {report.window} {report.status.value} (run {report.run_id})")
     return ActionOutcome(letter, Fate.DONE)
 
 
-def _request(box: Box, letter: DeadLetter, tell: Callable[[str], None]) -> Request:
+def _request(box: Box, letter: DeadLetter, log: Callable[[str], None]) -> Request:
     job = find_job(letter.name).configured(box.settings)
     row = show_run(box.session, int(letter.id))
     window = Window(row["window_start"], row["window_end"])
@@ -45,5 +45,5 @@ def _request(box: Box, letter: DeadLetter, tell: Callable[[str], None]) -> Reque
         settings=box.settings,
         launcher=Launcher.BACKFILL,
         now=box.now,
-        tell=tell,
+        log=log,
     )

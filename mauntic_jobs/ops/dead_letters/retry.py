@@ -16,7 +16,7 @@ from mauntic_jobs.timekeeping.epoch import milliseconds
 Refusals = Mapping[str, str]
 
 
-def retry(box: Box, letters: Sequence[DeadLetter], tell: Callable[[str], None]) -> list[ActionOutcome]:
+def retry(box: Box, letters: Sequence[DeadLetter], log: Callable[[str], None]) -> list[ActionOutcome]:
     """Retry letters, which were read with their payloads, and return what became of each.
 
     A run is run again here and now; a job goes back to its queue. Killed at any point, it can be repeated.
@@ -28,7 +28,7 @@ def retry(box: Box, letters: Sequence[DeadLetter], tell: Callable[[str], None]) 
         if letter.address in refusals
     ]
     left = [letter for letter in letters if letter.address not in refusals]
-    outcomes += [rerun(box, letter, tell) for letter in left if letter.queue == RUNS]
+    outcomes += [rerun(box, letter, log) for letter in left if letter.queue == RUNS]
     for queue, group in groupby((letter for letter in left if letter.queue != RUNS), lambda letter: letter.queue):
         outcomes += _requeue(box, queue, list(group))
     return outcomes

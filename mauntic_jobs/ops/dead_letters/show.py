@@ -11,7 +11,7 @@ from mauntic_jobs.ops.dead_letters import failed_jobs
 from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
 from mauntic_jobs.ops.dead_letters.failed_set import stack_traces
 from mauntic_jobs.ops.dead_letters.store import Box
-from mauntic_jobs.redaction.payloads import masked, masked_text
+from mauntic_jobs.redaction.payloads import mask_payload, mask_text
 from mauntic_jobs.runner.history import show_run
 
 _FIELDS = (*failed_jobs.FIELDS, *failed_jobs.PAYLOAD, *failed_jobs.DETAILS)
@@ -35,13 +35,13 @@ def show(box: Box, letter: DeadLetter, *, reveal: bool = False) -> Row:
     job = failed_jobs.raw(box.redis, box.queue(letter.queue), letter.id, _FIELDS)
     fields = job.fields if job else {}
     # Data that is no JSON object is shown as the text that it is.
-    payload = found["payload"] if letter.payload is not None else masked_text(fields.get("data", ""), reveal=reveal)
+    payload = found["payload"] if letter.payload is not None else mask_text(fields.get("data", ""), reveal=reveal)
     return {
         **found,
         "payload": payload,
-        "options": masked(_json(fields.get("opts")), reveal=reveal),
-        "traces": [masked_text(trace, reveal=reveal) for trace in stack_traces(fields)],
-        "delivery": masked(_delivery(box, letter), reveal=reveal),
+        "options": mask_payload(_json(fields.get("opts")), reveal=reveal),
+        "traces": [mask_text(trace, reveal=reveal) for trace in stack_traces(fields)],
+        "delivery": mask_payload(_delivery(box, letter), reveal=reveal),
         "run": None,
     }
 
@@ -53,14 +53,14 @@ def summary(letter: DeadLetter, *, reveal: bool = False) -> Row:
         "queue": letter.queue,
         "name": letter.name,
         "fingerprint": letter.fingerprint,
-        "error": masked_text(letter.error, reveal=reveal),
+        "error": mask_text(letter.error, reveal=reveal),
         "attempts": letter.attempts,
         "added_at": letter.added_at,
         "failed_at": letter.failed_at,
         # Whatever the job has there, which may be no organization and no channel.
-        "organization": masked(letter.organization, reveal=reveal),
-        "channel": masked(letter.channel, reveal=reveal),
-        "payload": masked(letter.payload, reveal=reveal),
+        "organization": mask_payload(letter.organization, reveal=reveal),
+        "channel": mask_payload(letter.channel, reveal=reveal),
+        "payload": mask_payload(letter.payload, reveal=reveal),
     }
 
 
@@ -76,7 +76,7 @@ def _run(box: Box, run: int, *, reveal: bool) -> Row:
     row = show_run(box.session, run)
     written = {name: row[name] for name in ("options", "error")}
     # The rest is the ledger's own, such as its fencing token.
-    return {**row, **masked(written, reveal=reveal)}
+    return {**row, **mask_payload(written, reveal=reveal)}
 
 
 def _json(text: str | None) -> object:

@@ -12,14 +12,14 @@ from mauntic_jobs.timekeeping.cron import latest_slot
 from mauntic_jobs.timekeeping.window import Window
 
 _sql = statements("dead_letters")
-_EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
+_MIN_INSTANT = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 def free_slot(box: Box, letter: DeadLetter) -> str | None:
     """Let the slot of a letter be claimed again if its run has failed; return why it must not be, or None."""
     job = next((job for job in box.queue(letter.queue).jobs if job.name == letter.name), None)
     due = slot_of(letter.id) or letter.added_at
-    if job is None or due < _EARLIEST:
+    if job is None or due < _MIN_INSTANT:
         return None
     slot = latest_slot(as_stored(job, read_stored(box.session).get(job.name)).cron, due)
     holder = next(iter(box.session.rows(_sql["slot_holder"], {"job": job.name, "slot": slot})), None)

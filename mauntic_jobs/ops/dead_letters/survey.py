@@ -14,7 +14,7 @@ from mauntic_jobs.ops.dead_letters.store import Box, Selection
 from mauntic_jobs.ops.dead_letters.thresholds import Breach, QueueStanding, Thresholds, evaluate
 
 # Of one queue, the latest first: a look is taken every minute.
-_MOST_READ = 50_000
+_MAX_READ = 50_000
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def look(box: Box, thresholds: Thresholds, condition: str | None = None, where: 
 
 def _kinds(box: Box, queue: str, thresholds: Thresholds, where: Where | None) -> list[Group]:
     letters = box.letters(Selection(queues=[queue], where=where), newest_first=True)
-    return grouped(islice(letters, _MOST_READ), box.now - thresholds.window)
+    return grouped(islice(letters, _MAX_READ), box.now - thresholds.window)
 
 
 def _judged(box: Box, standing: QueueStanding, kinds: Sequence[Group]) -> tuple[QueueStanding, list[Group]]:

@@ -9,7 +9,7 @@ from mauntic_jobs.alerts.alert import Alert, Cause
 from mauntic_jobs.alerts.clock_skew import clock_skew, host_key
 from mauntic_jobs.alerts.failures import failures
 from mauntic_jobs.alerts.ledger import open_alerts
-from mauntic_jobs.alerts.notify import Notified, record, tell
+from mauntic_jobs.alerts.notify import Notified, record, send_due
 from mauntic_jobs.alerts.withheld import groups_withheld
 from mauntic_jobs.errors import ClockSkewError, MaunticJobsError
 from mauntic_jobs.job import AnyJob
@@ -60,7 +60,7 @@ def watch_ledger(
     record(session, [alert for look in looks.values() for alert in look()], now, causes=list(looks), keys=names)
     record(session, upkeep_failing(session), now, causes=[Cause.UPKEEP_FAILING])
     record(session, noticed_losses(session, settings), now, causes=[Cause.REDIS_LOST])
-    return tell(session, settings, now)
+    return send_due(session, settings, now)
 
 
 def record_skew(session: Session, settings: Settings, now: datetime, skew: ClockSkewError | None) -> list[Alert]:
@@ -75,12 +75,12 @@ def watch_all(
     jobs: Sequence[AnyJob],
     settings: Settings,
     now: datetime,
-    complain: Callable[[str], None],
+    log: Callable[[str], None],
     skew: ClockSkewError | None = None,
 ) -> Watched:
     """Look at everything, and tell of what was found and of what is over.
 
-    `skew` says that this host's clock is wrong; `now` is the database's time. Where one look fails, `complain` gets to
+    `skew` says that this host's clock is wrong; `now` is the database's time. Where one look fails, `log` gets to
     know, and what was known of it stays. Raises UnavailableError if it is Postgres that cannot be asked.
     """
     found = record_skew(session, settings, now, skew)
@@ -91,7 +91,7 @@ def watch_all(
             if session.broken:
                 raise
             kind = "" if isinstance(error, MaunticJobsError) else f"{type(error).__name__}: "
-            complain(f"monitor: cannot tell of {cause}: {kind}{error}")
+            log(f"monitor: cannot tell of {cause}: {kind}{error}")
         else:
             found += alerts
             if cause in _OF_REDIS and open_loss(session, settings):
@@ -100,7 +100,7 @@ def watch_all(
                 continue
             keys = [job.name for job in jobs] if cause in _OF_JOBS else None
             record(session, alerts, now, causes=[cause], keys=keys)
-    return Watched(found, tell(session, settings, now))
+    return Watched(found, send_due(session, settings, now))
 
 
 def _looks(

@@ -11,7 +11,7 @@ from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
 from mauntic_jobs.ops.queues import QueueKind
 from mauntic_jobs.ops.status.queues import QueueStatus
 from mauntic_jobs.ops.status.read import InstallationStatus, JobStatus, LateEvents
-from mauntic_jobs.redaction.payloads import masked_text
+from mauntic_jobs.redaction.payloads import mask_text
 from mauntic_jobs.scheduler.overview import MISSED_WITHIN
 from mauntic_jobs.wording import plural
 
@@ -19,8 +19,8 @@ from mauntic_jobs.wording import plural
 _UNTAKEN = timedelta(minutes=2)
 # A run that takes so many times its usual time, and more than a minute, is worth a look.
 _SLOW = 3.0
-_SHORTEST_SLOW_SECONDS = 60.0
-_ENOUGH_RUNS = 3
+_MIN_SLOW_SECONDS = 60.0
+_MIN_RUNS = 3
 # A larger share of late events is more than the odd slow writer.
 _MANY_LATE = 0.01
 
@@ -88,8 +88,8 @@ def _of_run(job: JobStatus, now: datetime) -> Iterator[StatusFinding]:
 
 
 def _is_slow(job: JobStatus, seconds: float) -> bool:
-    known = len(job.seconds) >= _ENOUGH_RUNS
-    return known and seconds > max(_SLOW * median(job.seconds), _SHORTEST_SLOW_SECONDS)
+    known = len(job.seconds) >= _MIN_RUNS
+    return known and seconds > max(_SLOW * median(job.seconds), _MIN_SLOW_SECONDS)
 
 
 def _of_queue(status: QueueStatus, now: datetime) -> Iterator[StatusFinding]:
@@ -133,7 +133,7 @@ def _of_pauses(pauses: Sequence[Row]) -> Iterator[StatusFinding]:
         tries = plural(max(row["tries"] for row in rows), "try", "tries")
         text = (
             f"{name} of {whose} refuses since {since:%Y-%m-%d %H:%M} UTC ({tries}); "
-            f"{waiting}: {masked_text(rows[0]['reason'])}"
+            f"{waiting}: {mask_text(rows[0]['reason'])}"
         )
         org = f" --org {organizations[0]}" if len(organizations) == 1 else ""
         yield StatusFinding("providers", text, f"mauntic-jobs providers check{org} --retry-now", urgent=bool(held))

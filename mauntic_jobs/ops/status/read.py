@@ -21,8 +21,8 @@ from mauntic_jobs.warmup.keys import WARMUP
 from mauntic_jobs.warmup.quota import daily_limit
 
 # Deliveries of a state are counted up to here, alerts and domains looked at up to there.
-MOST_DELIVERIES = 100_000
-_MOST_ALERTS, _MOST_DOMAINS, _MOST_LATE, _MOST_PAUSES = 100, 1000, 100, 1000
+MAX_DELIVERIES = 100_000
+_MAX_ALERTS, _MAX_DOMAINS, _MAX_LATE, _MAX_PAUSES = 100, 1000, 100, 1000
 # A provider that nothing has tried for so long after its pause is no longer known to fail.
 _PAUSE_ENDED = timedelta(minutes=10)
 _RUNS_OF_HISTORY = 20
@@ -125,11 +125,11 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
     try:
         with connect(settings) as session, session.transaction(_LIMITS):
             status.jobs = _jobs(session, jobs, settings, now)
-            parameters = {"most": MOST_DELIVERIES, "since": now - FAILED_WITHIN, "recipients": list(SUPPRESSING)}
+            parameters = {"most": MAX_DELIVERIES, "since": now - FAILED_WITHIN, "recipients": list(SUPPRESSING)}
             status.deliveries = session.rows(_sql["deliveries"], parameters)
             status.pauses = _pauses(session, now)
             status.domains = [each for each in _domains(session, now) if each.sent >= _NEAR_LIMIT * each.limit]
-            status.alerts = session.rows(_sql["alerts"], {"most": _MOST_ALERTS})
+            status.alerts = session.rows(_sql["alerts"], {"most": _MAX_ALERTS})
             marker = read_marker(session, settings)
             status.loss = marker.loss if marker else None
             status.late = _late(session, settings, now)
@@ -147,7 +147,7 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
 
 
 def _pauses(session: Session, now: datetime) -> list[Row]:
-    asked = {"most": MOST_DELIVERIES, "most_pauses": _MOST_PAUSES, "ended": now - _PAUSE_ENDED}
+    asked = {"most": MAX_DELIVERIES, "most_pauses": _MAX_PAUSES, "ended": now - _PAUSE_ENDED}
     return session.rows(_sql["pauses"], asked)
 
 
@@ -166,7 +166,7 @@ def _job(standing: Standing, history: Row) -> JobStatus:
 
 def _late(session: Session, settings: Settings, now: datetime) -> list[LateEvents]:
     after = now.date() - timedelta(days=1)
-    asked = {"first": after - settings.late_events_window, "after": after, "most": _MOST_LATE}
+    asked = {"first": after - settings.late_events_window, "after": after, "most": _MAX_LATE}
     rows = session.rows(_late_sql["share"], asked)
     late = [LateEvents(str(row["organization_id"]), row["events"], row["recorded"], row["hours"]) for row in rows]
     return sorted(late, key=lambda each: -each.share)
@@ -174,7 +174,7 @@ def _late(session: Session, settings: Settings, now: datetime) -> list[LateEvent
 
 def _domains(session: Session, now: datetime) -> list[Domain]:
     """Return the domains that are being warmed up, with what they have sent today, those near their limit first."""
-    asked = {"created": naive(now - WARMUP), "day": Unit.DAY.floor(now), "most": _MOST_DOMAINS}
+    asked = {"created": naive(now - WARMUP), "day": Unit.DAY.floor(now), "most": _MAX_DOMAINS}
     domains = []
     for row in session.rows(_sql["domains"], asked):
         limit = daily_limit(row["created_at"].replace(tzinfo=UTC), now)

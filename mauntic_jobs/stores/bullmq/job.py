@@ -13,10 +13,10 @@ from mauntic_jobs.stores.bullmq.enqueue import JOB_OPTIONS
 from mauntic_jobs.timekeeping.epoch import instant_of
 
 _ITERATION = re.compile(r"repeat:.*:(\d{1,14})")
-_LONGEST_DELAY = 7 * 86_400_000
-_MOST_ATTEMPTS = 100
+_MAX_DELAY_MS = 7 * 86_400_000
+_MAX_ATTEMPTS = 100
 # Lua counts exactly up to here.
-_LARGEST = 2**53
+_MAX_SAFE_INTEGER = 2**53
 
 
 class UnrecoverableError(Exception):
@@ -62,9 +62,9 @@ class ReceivedJob:
         if not isinstance(backoff, dict) or backoff.get("type") not in ("fixed", "exponential"):
             backoff = self.policy["backoff"]
         delay = backoff.get("delay")
-        base = min(delay, _LONGEST_DELAY) if _is_number(delay) and delay >= 0 else self.policy["backoff"]["delay"]
+        base = min(delay, _MAX_DELAY_MS) if _is_number(delay) and delay >= 0 else self.policy["backoff"]["delay"]
         doubled = base * 2 ** min(max(self.attempts_made, 0), 30) if backoff["type"] == "exponential" else base
-        return timedelta(milliseconds=min(doubled, _LONGEST_DELAY))
+        return timedelta(milliseconds=min(doubled, _MAX_DELAY_MS))
 
     def kept(self, *, failed: bool) -> Mapping[str, float]:
         """Return how many finished jobs stay, in BullMQ's terms: by the job, or completed ones for an hour."""
@@ -74,11 +74,11 @@ class ReceivedJob:
         if isinstance(keep, bool):
             return {"count": 0 if keep else -1}
         if isinstance(keep, int):
-            return {"count": max(-1, min(keep, _LARGEST))}
+            return {"count": max(-1, min(keep, _MAX_SAFE_INTEGER))}
         given = keep if isinstance(keep, dict) else {}
         # BullMQ's script fails on anything else, and the job would never end.
         numbers = {name: given[name] for name in ("age", "count", "limit") if _is_number(given.get(name))}
-        return {name: int(min(number, _LARGEST)) for name, number in numbers.items() if number >= 0}
+        return {name: int(min(number, _MAX_SAFE_INTEGER)) for name, number in numbers.items() if number >= 0}
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
@@ -98,7 +98,7 @@ def integer_in(text: str | bytes | None) -> int | None:
     except ValueError:
         return None
     # Node's `Date.now()` is an integer, and `performance.now()` is not.
-    return int(number) if abs(number) < _LARGEST else None
+    return int(number) if abs(number) < _MAX_SAFE_INTEGER else None
 
 
 def received(taken: Taken, policy: Mapping[str, Any] = JOB_OPTIONS) -> ReceivedJob:
@@ -135,7 +135,7 @@ def _instant(taken: Taken, field: str, delay: object = 0) -> datetime:
     at = integer_in(taken.fields[field])
     if at is None:
         raise ValueError(f"{field} {taken.fields[field]!r} is not a time in milliseconds")
-    later = delay if _is_number(delay) and abs(delay) < _LARGEST else 0
+    later = delay if _is_number(delay) and abs(delay) < _MAX_SAFE_INTEGER else 0
     return instant_of(int(at + later))
 
 
@@ -144,4 +144,4 @@ def _attempts(wanted: object, policy: int) -> int:
 
     Node writes 0 for a job whose producer gave no attempts, so that 0 cannot mean anything else.
     """
-    return math.ceil(wanted) if _is_number(wanted) and 0 < wanted <= _MOST_ATTEMPTS else policy
+    return math.ceil(wanted) if _is_number(wanted) and 0 < wanted <= _MAX_ATTEMPTS else policy

@@ -13,7 +13,7 @@ from mauntic_jobs.errors import (
     StatementTimeoutError,
     UnavailableError,
 )
-from mauntic_jobs.redaction.urls import MASK, masked
+from mauntic_jobs.redaction.urls import MASK, mask_url
 
 # libpq gives a refused connection no SQLSTATE, only the server's text.
 _REFUSED_LOGIN = re.compile(
@@ -61,9 +61,9 @@ def connect_error(error: psycopg.Error, url: str) -> MaunticJobsError:
     for piece in re.split(r"[:/@?#]", url.partition("://")[2].rpartition("@")[0])[1:]:
         text = text.replace(piece, MASK) if piece else text
     if refused:
-        return ConfigurationError(f"Postgres refused the connection to {masked(url)}: {text}. Check DATABASE_URL.")
+        return ConfigurationError(f"Postgres refused the connection to {mask_url(url)}: {text}. Check DATABASE_URL.")
     return UnavailableError(
-        f"Cannot reach Postgres at {masked(url)}: {text}. Check that it is running and that DATABASE_URL is right."
+        f"Cannot reach Postgres at {mask_url(url)}: {text}. Check that it is running and that DATABASE_URL is right."
     )
 
 

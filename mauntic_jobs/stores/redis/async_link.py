@@ -14,7 +14,7 @@ from typing import Any
 from hiredis import pack_command
 
 from mauntic_jobs.errors import MaunticJobsError
-from mauntic_jobs.redaction.urls import masked
+from mauntic_jobs.redaction.urls import mask_url
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.redis.client import ANSWER_SECONDS, checked_url, connection_options, encoded, translated
 
@@ -34,7 +34,7 @@ class RedisLink:
         url = checked_url(settings)
         self._name = name
         self._url = url
-        self._shown_url = masked(url)
+        self._shown_url = mask_url(url)
         self._options = connection_options(settings)
         self._scripts: dict[bytes, tuple[bytes, bytes]] = {}
         self._outgoing: list[tuple[bytes, asyncio.Future[object], float]] = []

@@ -6,7 +6,7 @@ from threading import Lock
 from typing import Any
 
 from mauntic_jobs.errors import ConfigurationError, JobFailedError, MaunticJobsError, UnavailableError
-from mauntic_jobs.redaction.urls import masked
+from mauntic_jobs.redaction.urls import mask_url
 from mauntic_jobs.settings.settings import Settings
 
 Call = tuple[Sequence[str], Sequence[str | int]]
@@ -98,17 +98,17 @@ def open_redis(settings: Settings, name: str | None = None) -> RedisScripts:
         in_cluster = client.info("cluster").get("cluster_enabled")
     except (RedisError, OSError) as error:
         client.close()
-        ours = translated(error, masked(url))
+        ours = translated(error, mask_url(url))
         if isinstance(ours, JobFailedError):  # to a request that every Redis answers
             raise ConfigurationError(f"{ours} Check REDIS_URL.") from error
         raise ours from error
     if in_cluster:
         client.close()
         raise ConfigurationError(
-            f"{masked(url)} is a Redis Cluster, which the platform's keys cannot be used on: several of them belong "
+            f"{mask_url(url)} is a Redis Cluster, which the platform's keys cannot be used on: several of them belong "
             "together, and nothing in their names keeps them on one node. Use a Redis that is no cluster."
         )
-    return RedisScripts(client, masked(url))
+    return RedisScripts(client, mask_url(url))
 
 
 def encoded(words: Sequence[Any]) -> list[Any]:

@@ -71,7 +71,7 @@ def test_a_stopped_run_is_no_failure_anywhere(
         raise Interrupted(SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr("mauntic_jobs.runner.commit.judged", stop)
+        patch.setattr("mauntic_jobs.runner.commit.check_plausibility", stop)
         assert _invoke(direct_settings, "aggregate-hourly").exit_code == 130
     assert [row["status"] for row in list_runs(session)] == ["stopped"]
     status = json.loads(_invoke(direct_settings, "status", "--json").stdout)

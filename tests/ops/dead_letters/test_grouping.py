@@ -25,7 +25,7 @@ def test_groups_count_and_keep_the_first_the_last_and_the_latest_example() -> No
 
 
 def test_too_many_kinds_of_error_are_counted_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "_MOST_GROUPS", 2)
+    monkeypatch.setattr(groups, "_MAX_GROUPS", 2)
     found = grouped(letter(error, 1) for error in ("a", "b", "c", "d", "a"))
     assert {group.fingerprint: group.count for group in found} == {
         fingerprint("q", "a"): 2,

@@ -180,7 +180,7 @@ def test_deliveries_are_deferred_for_long_half_an_hour_after_they_were_asked_for
 def test_so_many_deliveries_are_looked_at_and_those_that_are_due_first(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched_deliveries, "_MOST", 3)
+    monkeypatch.setattr(watched_deliveries, "_MAX_COUNTED", 3)
     warm_up = {"state": "deferred", "reason": "warm-up: acme.test has sent its 50 messages of the day"}
     for number in range(5):
         _delivery(session, **warm_up, until=NOW + 12 * HOUR)

@@ -22,8 +22,8 @@ _TOKEN = re.compile(
     r"|(?P<word>[^\s'\"()=~<>!]+)|(?P<other>\S))"
 )
 _RESERVED = ("and", "or", "not")
-_DEEPEST = 50
-_LONGEST = 50_000
+_MAX_DEPTH = 50
+_MAX_CHARACTERS = 50_000
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Where:
 
 def parse_where(text: str) -> Where:
     """Read an expression. Raises UsageError that points at what cannot be read."""
-    if len(text) > _LONGEST:
-        raise UsageError(f"Cannot read the condition: it is longer than {_LONGEST:,} characters.")
+    if len(text) > _MAX_CHARACTERS:
+        raise UsageError(f"Cannot read the condition: it is longer than {_MAX_CHARACTERS:,} characters.")
     return _FilterParser(text).whole()
 
 
@@ -77,7 +77,7 @@ class _FilterParser:
         return lambda letter, now: join(each(letter, now) for each in parts)
 
     def _factor(self) -> Test:
-        if self._depth == _DEEPEST:
+        if self._depth == _MAX_DEPTH:
             self._refuse("this is nested too deep")
         self._depth += 1
         test = self._negated() if self._accept("word", "not") else self._nested() or self._comparison()

@@ -14,7 +14,7 @@ from mauntic_jobs.settings.settings import CONFIG_FILES
 _SETTING = re.compile(r"^[ \t]*(?:export[ \t]+)?(?P<name>\w+)[ \t]*=[ \t]*[\"']?(?P<value>[^\s\"'#]+)", re.MULTILINE)
 _SECRETS = ("encryption_key", "secret", "mauntic_alerts", "mauntic_alert_channels")
 _PASSWORD = re.compile(r"://[^/@\s]*:[^@\s]+@")
-_MOST_CHARACTERS = 100_000
+_MAX_CHARACTERS = 100_000
 
 
 def _look(site: Site) -> Iterator[Finding]:
@@ -27,7 +27,7 @@ def _look(site: Site) -> Iterator[Finding]:
 def _file(file: Path) -> Iterator[Finding]:
     try:
         mode = file.stat().st_mode
-        text = file.read_text("utf-8", errors="replace")[:_MOST_CHARACTERS] if stat.S_ISREG(mode) else ""
+        text = file.read_text("utf-8", errors="replace")[:_MAX_CHARACTERS] if stat.S_ISREG(mode) else ""
     except OSError:  # it is not there, or not for this user
         return
     names = list(dict.fromkeys(match["name"] for match in _SETTING.finditer(text) if _is_secret(match)))

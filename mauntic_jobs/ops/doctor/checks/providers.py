@@ -17,7 +17,7 @@ from mauntic_jobs.wording import plural
 _AREA = "providers"
 _TABLE = "delivery.provider_configs"
 _LIST = "mauntic-jobs providers list"
-_MOST_HOSTS = 200
+_MAX_HOSTS = 200
 # Well within what Postgres has, so that a slow name server is not taken for a slow Postgres.
 _LOOKUP_SECONDS = 8.0
 
@@ -92,7 +92,7 @@ def _hosts(site: Site) -> Iterator[Finding]:
     network = network_of(site.settings)
     answers: dict[tuple[str, int], str | None] = {}
     with suppress(TimeoutError):
-        within(_LOOKUP_SECONDS, lambda: asyncio.run(_look_up(network, hosts[:_MOST_HOSTS], answers)))
+        within(_LOOKUP_SECONDS, lambda: asyncio.run(_look_up(network, hosts[:_MAX_HOSTS], answers)))
     refused = [problem for problem in answers.values() if problem]
     if refused:
         yield warning(

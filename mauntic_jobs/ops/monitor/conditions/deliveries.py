@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.job import Row
-from mauntic_jobs.redaction.payloads import masked_text, shortened
+from mauntic_jobs.redaction.payloads import mask_text, shorten
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.wording import plural
@@ -16,7 +16,7 @@ _TOO_LONG = timedelta(minutes=30)
 _MAX_EXPIRED = 10
 _EXPIRED_WITHIN = timedelta(days=1)
 # So many are looked at each minute, however many there are.
-_MOST = 10_000
+_MAX_COUNTED = 10_000
 _REASON_LENGTH = 300
 
 _sql = statements("monitor")
@@ -34,16 +34,16 @@ def deliveries_deferred(session: Session, now: datetime) -> list[Alert]:
 
 def deliveries_expired(session: Session, now: datetime) -> list[Alert]:
     """Return an alert for each channel of which more than 10 deliveries have expired within a day."""
-    rows = session.rows(_sql["expired"], {"since": now - _EXPIRED_WITHIN, "most": _MOST})
+    rows = session.rows(_sql["expired"], {"since": now - _EXPIRED_WITHIN, "most": _MAX_COUNTED})
     return [_expired(row) for row in rows if row["deliveries"] > _MAX_EXPIRED]
 
 
 def _asked(now: datetime) -> dict[str, datetime | int]:
-    return {"before": now - _TOO_LONG, "most": _MOST}
+    return {"before": now - _TOO_LONG, "most": _MAX_COUNTED}
 
 
 def _count(deliveries: int) -> str:
-    return f"{deliveries:,} or more" if deliveries >= _MOST else f"{deliveries:,}"
+    return f"{deliveries:,} or more" if deliveries >= _MAX_COUNTED else f"{deliveries:,}"
 
 
 def _held(row: Row) -> Alert:
@@ -73,7 +73,7 @@ def _deferred(row: Row) -> Alert:
         severity=Severity.ERROR,
         summary=(
             f"For 30 minutes no provider has taken {_messages(row)} of {_organizations(row)}. "
-            f"Most common reason: {shortened(masked_text(row['reason']), _REASON_LENGTH)}"
+            f"Most common reason: {shorten(mask_text(row['reason']), _REASON_LENGTH)}"
         ),
         action=f"mauntic-jobs deliveries list --state deferred --channel {row['channel']}",
         details=_details(row),

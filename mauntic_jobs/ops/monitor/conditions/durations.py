@@ -10,7 +10,7 @@ from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.window import format_duration
 
 _HISTORY = 20
-_FEWEST_RUNS = 5
+_MIN_RUNS = 5
 _TIMES, _MORE_SECONDS = 3, 600
 
 _sql = statements("run_alerts")
@@ -23,7 +23,7 @@ def runs_too_long(session: Session, jobs: Sequence[AnyJob], now: datetime) -> li
 
 
 def _is_long(row: Row) -> bool:
-    if row["runs"] < _FEWEST_RUNS:
+    if row["runs"] < _MIN_RUNS:
         return False
     return bool(row["seconds"] > max(_TIMES * row["p95"], row["p95"] + _MORE_SECONDS))
 

@@ -5,16 +5,16 @@ from datetime import datetime
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.monitor.sent import WITHIN, Sender, sent_messages
-from mauntic_jobs.redaction.payloads import masked_text, shortened
+from mauntic_jobs.redaction.payloads import mask_text, shorten
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
 
 # Receivers that limit a sender for its reputation or volume defer most of its messages; greylisting alone stays below.
 MAX_SHARE = 0.2
 # A share of fewer says nothing.
-_FEWEST = 20
+_MIN_WAITING = 20
 # So many deferred messages are looked at each minute, those that are due first.
-_MOST = 100_000
+_MAX_COUNTED = 100_000
 _REASON_LENGTH = 300
 
 _sql = statements("monitor")
@@ -22,7 +22,7 @@ _sql = statements("monitor")
 
 def receivers_deferring(session: Session, now: datetime) -> list[Alert]:
     """Return an alert for each provider of an organization whose messages receivers ask to wait with too often."""
-    waiting = session.rows(_sql["waiting"], {"since": now - WITHIN, "fewest": _FEWEST, "most": _MOST})
+    waiting = session.rows(_sql["waiting"], {"since": now - WITHIN, "fewest": _MIN_WAITING, "most": _MAX_COUNTED})
     if not waiting:
         return []
     sent = sent_messages(session, {row["organization_id"] for row in waiting}, now)
@@ -48,7 +48,7 @@ def _alert(row: Row, share: float) -> Alert:
         summary=(
             f"Receivers ask to wait with {share:.1%} of the {channel} messages of organization {organization} over "
             f"{row['provider']} within 1 h (limit {MAX_SHARE:.1%}): {row['deliveries']:,} messages. "
-            f"Most common reason: {shortened(masked_text(row['reason']), _REASON_LENGTH)}"
+            f"Most common reason: {shorten(mask_text(row['reason']), _REASON_LENGTH)}"
         ),
         action=f"mauntic-jobs deliveries list --state deferred --channel {channel} --org {organization}",
         details={"deliveries": row["deliveries"], "share": round(share, 4), "provider": str(provider)},

@@ -13,7 +13,7 @@ from mauntic_jobs.stores.postgres.session import Session
 # What large mailbox providers and email services begin to act on.
 MAX_SHARES = {"bounced": 0.05, "spam": 0.005, "unsubscribed": 0.05}
 # A share of fewer says nothing.
-_FEWEST = 20
+_MIN_REFUSED = 20
 _NAMES = {"bounced": "do not exist", "spam": "had complained", "unsubscribed": "had unsubscribed"}
 
 _sql = statements("monitor")
@@ -21,7 +21,7 @@ _sql = statements("monitor")
 
 def recipients_refused(session: Session, now: datetime) -> list[Alert]:
     """Return an alert for each organization, channel and class of refusal with too large a share within an hour."""
-    asked = {"since": now - WITHIN, "classes": list(MAX_SHARES), "fewest": _FEWEST}
+    asked = {"since": now - WITHIN, "classes": list(MAX_SHARES), "fewest": _MIN_REFUSED}
     refused = session.rows(_sql["refused"], asked)
     if not refused:
         return []

@@ -36,7 +36,7 @@ def shared_time(session: Session, clock: Callable[[], datetime]) -> datetime:
     return there
 
 
-def compared(session: Session, clock: Callable[[], datetime]) -> tuple[datetime, ClockSkewError | None]:
+def compare_clocks(session: Session, clock: Callable[[], datetime]) -> tuple[datetime, ClockSkewError | None]:
     """Return the database's time, and the error if the host's `clock` does not agree with it."""
     try:
         return shared_time(session, clock), None
