@@ -1,9 +1,7 @@
-"""Installation that a command works with: its settings, its jobs, the instant of asking, and the connections."""
+"""Installation that a command works with: its settings, its jobs, the instant of asking, and its stores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from types import TracebackType
 from typing import Self
 
 from mauntic_jobs.job import AnyJob
@@ -12,18 +10,24 @@ from mauntic_jobs.stores.postgres.session import Session, open_session
 from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
 
 
-@dataclass
 class Installation:
-    """Settings, jobs and stores, each store opened at its first use; what raises is what opening it raises.
+    """Settings, jobs and stores, each store opened at its first use unless it is given; opening it may raise.
 
-    `now` is the instant of asking, aware, in UTC. `jobs` are as the settings want them scheduled.
+    `now` is the instant of asking, aware, in UTC. `jobs` are as the settings want them scheduled. As a context manager
+    it closes the stores.
     """
 
-    settings: Settings
-    now: datetime
-    jobs: Sequence[AnyJob] = ()
-    _session: Session | None = field(default=None, repr=False)
-    _redis: RedisScripts | None = field(default=None, repr=False)
+    def __init__(
+        self,
+        settings: Settings,
+        now: datetime,
+        jobs: Sequence[AnyJob] = (),
+        *,
+        session: Session | None = None,
+        redis: RedisScripts | None = None,
+    ) -> None:
+        self.settings, self.now, self.jobs = settings, now, jobs
+        self._session, self._redis = session, redis
 
     @property
     def session(self) -> Session:
@@ -39,6 +43,11 @@ class Installation:
             self._redis = open_redis(self.settings)
         return self._redis
 
+    def connect(self) -> Self:
+        """Open both stores now, and return the installation. Raises UnavailableError or ConfigurationError."""
+        _ = self.session, self.redis
+        return self
+
     def cancel(self) -> None:
         """Cancel what Postgres is doing for this installation; safe to call from another thread."""
         if self._session is not None:
@@ -47,10 +56,7 @@ class Installation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        if self._redis is not None:
-            self._redis.close()
-        if self._session is not None:
-            self._session.close()
+    def __exit__(self, *_: object) -> None:
+        for store in (self._redis, self._session):
+            if store is not None:
+                store.close()

@@ -13,6 +13,7 @@ from mauntic_jobs.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.alerts.notify import notify
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.migrations.indexes import INDEXES
 from mauntic_jobs.ops.monitor.watch import watch_ledger
@@ -146,10 +147,10 @@ def test_the_documented_permissions_are_enough_to_run_every_job(direct_settings:
         None,
     ]
     with connect(settings) as session:
-        standings = read_overview(session, list(JOBS.values()), settings, now)
+        standings = read_overview(Installation(settings, now, list(JOBS.values()), session=session))
         alert = Alert(Cause.JOB_FAILED, "aggregate-hourly", Severity.INFO, "It failed.", "Look.")
         notify(session, settings, [alert], now)
-        watch_ledger(session, list(JOBS.values()), settings, now)
+        watch_ledger(Installation(settings, now, list(JOBS.values()), session=session))
     assert [standing.job.name for standing in standings] == list(JOBS)
     assert "inserted" in done["aggregate-hourly"] & done["monthly-usage-summary"]
     assert "entered" in done["segment-trigger-eval"]

@@ -15,6 +15,7 @@ from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
 from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.cli.framework.signals import Signals
 from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.watch import Watched, watch_all, watch_ledger
@@ -48,9 +49,7 @@ def run_monitor(
     if not once:
         _stay(settings, jobs, seconds)
         return
-    with connect(settings) as session:
-        there, skew = compare_clocks(session, clock.now)
-        watched = watch_all(session, jobs, settings, there, log, skew)
+    watched = _watch(settings, jobs)
     if json:
         print_json(_as_json(watched))
     elif not quiet:
@@ -69,7 +68,7 @@ def check_jobs(settings: Settings, *, json: JsonOutput = False) -> None:
     with connect(settings) as session:
         there, skew = compare_clocks(session, clock.now)
         wrong = [clock_skew(skew, settings)] if skew is not None else []
-        wrong += check(session, jobs, settings, there)
+        wrong += check(Installation(settings, there, jobs, session=session))
     if json:
         print_json(_rows(wrong))
     elif wrong:
@@ -85,7 +84,7 @@ def watcher(jobs: Sequence[AnyJob], settings: Settings, told: list[Notified]) ->
     def watch(session: Session) -> None:
         try:
             there, skew = compare_clocks(session, clock.now)
-            notified = watch_ledger(session, jobs, settings, there, skew)
+            notified = watch_ledger(Installation(settings, there, jobs, session=session), skew)
         except MaunticJobsError as error:
             log(f"schedule: no alerts: {error}")
             return
@@ -133,11 +132,16 @@ def _stay(settings: Settings, jobs: Sequence[AnyJob], seconds: float) -> None:
             signals.first.wait(seconds)
 
 
+def _watch(settings: Settings, jobs: Sequence[AnyJob]) -> Watched:
+    with connect(settings) as session:
+        there, skew = compare_clocks(session, clock.now)
+        with Installation(settings, there, jobs, session=session) as installation:
+            return watch_all(installation, log, skew)
+
+
 def _look(settings: Settings, jobs: Sequence[AnyJob]) -> tuple[Watched | None, str | None]:
     try:
-        with connect(settings) as session:
-            there, skew = compare_clocks(session, clock.now)
-            return watch_all(session, jobs, settings, there, log, skew), None
+        return _watch(settings, jobs), None
     except MaunticJobsError as error:
         return None, str(error)
     except Exception as defect:  # noqa: BLE001 - it looks again, and /health tells of it meanwhile

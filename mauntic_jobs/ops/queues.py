@@ -50,13 +50,9 @@ class PlatformQueue:
     @property
     def consumer(self) -> str:
         """The command whose process takes the jobs; nothing for a queue that the platform's own executor serves."""
-        match self.kind:
-            case QueueKind.DELIVERY:
-                return f"mauntic-jobs deliver {self.channel}"
-            case QueueKind.SCHEDULED:
-                return f"mauntic-jobs work {self.name}"
-            case QueueKind.JOURNEY:
-                return ""
+        if self.channel is not None:
+            return f"mauntic-jobs deliver {self.channel}"
+        return f"mauntic-jobs work {self.name}" if self.jobs else ""
 
 
 def platform_queues(settings: Settings, jobs: Iterable[AnyJob]) -> list[PlatformQueue]:

@@ -27,13 +27,8 @@ class RunEnd(NamedTuple):
     raised: Interrupted | Exception | None = None
 
 
-def attempt(request: Request, installation: Installation, on_claim: Callable[[], None]) -> RunEnd:
-    """Attempt a run until it succeeds or may not be tried again, record how it ended, and report it."""
-    return _Attempts(request, installation).made(on_claim)
-
-
-class _Attempts:
-    """Attempts at one run, which share its retries; what has to be recorded of it is under its claim."""
+class RunAttempts:
+    """Attempts at one run, until it succeeds or may not be tried again; its steps share the retries."""
 
     def __init__(self, request: Request, installation: Installation) -> None:
         self._started = time.monotonic()
@@ -42,22 +37,23 @@ class _Attempts:
         self._retries = Retries(request.job.name, request.settings.retry_delays(request.job.name), request.log)
         self._claim: RunClaim | None = None
 
-    def made(self, on_claim: Callable[[], None]) -> RunEnd:
+    def run(self, on_claim: Callable[[], None]) -> RunEnd:
+        """Attempt the run, record how it ended, and return its report; `on_claim` is called once it has its claim."""
         try:
             if self._request.dry_run:
                 result = self._retries.until_done(lambda _: rehearse(self._installation, self._request))
                 return RunEnd(self._report(Status.DRY_RUN, result=result))
-            committed = self._committed(on_claim)
-            return RunEnd(self._report(Status.SUCCEEDED, result=self._published(committed)))
+            committed = self._commit(on_claim)
+            return RunEnd(self._report(Status.SUCCEEDED, result=self._publish(committed)))
         except MaunticJobsError as error:
-            return RunEnd(self._failed(error))
+            return RunEnd(self._fail(error))
         except Interrupted as signal:
             record_stop(self._installation, self._request, self._claim, str(signal))
             return RunEnd(self._report(Status.STOPPED), signal)
         except Exception as defect:  # noqa: BLE001 - it is raised once it is reported
-            return RunEnd(self._failed(JobFailedError(f"{type(defect).__name__}: {defect}")), defect)
+            return RunEnd(self._fail(JobFailedError(f"{type(defect).__name__}: {defect}")), defect)
 
-    def _committed(self, on_claim: Callable[[], None]) -> JobResult:
+    def _commit(self, on_claim: Callable[[], None]) -> JobResult:
         """Claim the run and commit what its job writes, while the heartbeat shows that the claim is alive."""
         installation, request, retries = self._installation, self._request, self._retries
         claim = self._claim = retries.until_done(lambda _: acquire(installation.session, request, retries.made))
@@ -67,7 +63,7 @@ class _Attempts:
             commit = Commit(installation, request, claim)
             return retries.until_done(lambda error: commit.attempt(retries.made, error))
 
-    def _published(self, committed: JobResult) -> JobResult:
+    def _publish(self, committed: JobResult) -> JobResult:
         """Publish what the run has committed to the outbox; it is done in part where that fails for good."""
         if not (self._request.job.publishes and self._request.job.redis):
             return committed
@@ -82,25 +78,17 @@ class _Attempts:
             return replace(committed, partial=True, problems=[*committed.problems, problem])
         return committed
 
-    def _failed(self, error: MaunticJobsError) -> Report:
-        status, reported, run_id = record_failure(
-            self._installation, self._request, self._claim, error, self._retries.made
-        )
-        return self._report(status, reported, run_id=run_id)
+    def _fail(self, error: MaunticJobsError) -> Report:
+        made = self._retries.made
+        status, error, run_id = record_failure(self._installation, self._request, self._claim, error, made)
+        return replace(self._report(status, error), run_id=run_id)
 
-    def _report(
-        self,
-        status: Status,
-        error: MaunticJobsError | None = None,
-        *,
-        result: JobResult = _NOTHING,
-        run_id: int | None = None,
-    ) -> Report:
+    def _report(self, status: Status, error: MaunticJobsError | None = None, result: JobResult = _NOTHING) -> Report:
         return Report(
             job=self._request.job.name,
             window=self._request.window,
             status=status,
-            run_id=self._claim.id if self._claim else run_id,
+            run_id=self._claim.id if self._claim else None,
             attempt=self._retries.made,
             seconds=time.monotonic() - self._started,
             counters=result.counters,

@@ -47,9 +47,8 @@ class Commit:
     def _committed(self, status: Status) -> JobResult | None:
         """Return what an earlier attempt committed, by the run's status in the ledger: only its answer was lost."""
         written = self._written
-        if written is None:
-            return None
-        return written if status is (Status.SUCCEEDED if written.refusal is None else Status.FAILED) else None
+        ended = Status.FAILED if written and written.refusal else Status.SUCCEEDED
+        return written if status is ended else None
 
     def _write(self, session: Session, redis: RedisScripts | None, remarks: list[str]) -> JobResult:
         result = _run_job(session, redis, self._request)

@@ -1,7 +1,7 @@
 """One run of one job for one window: attempted, then reported to all that watch how runs end."""
 
 from mauntic_jobs.installation import Installation
-from mauntic_jobs.runner.attempts import attempt
+from mauntic_jobs.runner.attempts import RunAttempts
 from mauntic_jobs.runner.observers import Observers
 from mauntic_jobs.runner.request import Report, Request
 from mauntic_jobs.telemetry.logs import bound
@@ -14,11 +14,11 @@ def run(request: Request) -> Report:
     committed together, so a run that is killed leaves nothing half done.
     """
     with (
-        bound(job=request.job.name, window=str(request.window), launcher=request.launcher.value),
         Installation(request.settings, request.now) as installation,
+        bound(job=request.job.name, window=str(request.window), launcher=request.launcher.value),
     ):
         observers = Observers(request, installation)
-        ended = attempt(request, installation, observers.begin)
+        ended = RunAttempts(request, installation).run(observers.begin)
         report = observers.end(ended.report)
         if ended.raised is not None:
             raise ended.raised

@@ -55,18 +55,14 @@ def after_others(request: Request, jobs: Mapping[str, AnyJob]) -> Request:
 
 def read_remarks(session: Session, request: Request) -> list[str]:
     """Return a remark for each job that should have covered the window before, and has not; show them, too."""
-    found = [uncovered(session, request.window, before, request.settings) for before in request.befores]
-    remarks = [remark for remark in found if remark]
+    remarks = [
+        f"{before.name} has not covered all of {request.window} yet"
+        for before in request.befores
+        if uncovered_windows(session, [request.window], before, request.settings)
+    ]
     for remark in remarks:
         request.log(f"{request.job.name} {request.window}: {remark}")
     return remarks
-
-
-def uncovered(session: Session, window: Window, before: AnyJob, settings: Settings) -> str | None:
-    """Return a remark if no run of the job has covered the window since it ended."""
-    if not uncovered_windows(session, [window], before, settings):
-        return None
-    return f"{before.name} has not covered all of {window} yet"
 
 
 def uncovered_windows(session: Session, windows: Sequence[Window], job: AnyJob, settings: Settings) -> list[Window]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from mauntic_jobs.errors import ClockSkewError, JobFailedError, LockedError, MaunticJobsError, UnavailableError
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob
 from mauntic_jobs.runner.clock_skew import shared_time
 from mauntic_jobs.runner.request import Launcher, Report, Status
@@ -89,7 +90,7 @@ class Round:
             if not self.dry_run:
                 self.watch(session)
             raise
-        plans = read_plans(session, list(self.jobs.values()), self.settings, now)
+        plans = read_plans(Installation(self.settings, now, list(self.jobs.values()), session=session))
         left = [without(each, tried) for each in plans]
         if self.dry_run:
             return left, None

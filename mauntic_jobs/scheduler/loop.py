@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Thread
 
 from mauntic_jobs.errors import ExitCode, MaunticJobsError
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob
 from mauntic_jobs.runner.clock_skew import shared_time
 from mauntic_jobs.runner.request import Launcher
@@ -106,7 +107,7 @@ class Loop:
                 self._upkeep.start_due(session)
                 there = shared_time(session, self._clock)
                 now = self._clock()
-                plans = read_plans(session, list(self._jobs.values()), self._settings, there)
+                plans = read_plans(Installation(self._settings, there, list(self._jobs.values()), session=session))
                 again = record(session, plans, self._settings, Launcher.LOOP, self._log)
         except MaunticJobsError as error:
             if self._trouble is None:

@@ -7,6 +7,7 @@ from heapq import merge
 from itertools import islice, repeat
 from typing import Any
 
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob
 from mauntic_jobs.runner.schedule_settings import origin, overruled
 from mauntic_jobs.scheduler.plan import Plan
@@ -69,11 +70,12 @@ def read_tasks(session: Session, settings: Settings, now: datetime) -> list[Task
     return [TaskStanding(task, next_slot(task.cron, now), rows.get(task.name)) for task in tasks]
 
 
-def read_overview(session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime) -> list[Standing]:
-    """Return how each job's schedule stands at `now`, aware, in UTC. Writes nothing."""
-    plans = read_plans(session, jobs, settings, now)
-    since = {"jobs": [job.name for job in jobs], "since": now - MISSED_WITHIN}
-    rows = {row["job"]: row for row in session.rows(_sql["overview"], since)}
+def read_overview(installation: Installation) -> list[Standing]:
+    """Return how each job's schedule stands at the installation's `now`. Writes nothing."""
+    now, settings = installation.now, installation.settings
+    plans = read_plans(installation)
+    since = {"jobs": [job.name for job in installation.jobs], "since": now - MISSED_WITHIN}
+    rows = {row["job"]: row for row in installation.session.rows(_sql["overview"], since)}
     return [_standing(each, rows[each.job.name], settings, now) for each in plans]
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from mauntic_jobs import __version__
-from mauntic_jobs.job import AnyJob, Row
+from mauntic_jobs.installation import Installation
+from mauntic_jobs.job import Row
 from mauntic_jobs.runner.claim import release_dead
 from mauntic_jobs.runner.clock_skew import MAX_SKEW
 from mauntic_jobs.runner.request import Launcher
@@ -23,16 +24,17 @@ _PAUSE_AFTER_LOSS = timedelta(minutes=5)
 _sql = statements("schedules")
 
 
-def read_plans(session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime) -> list[Plan]:
-    """Return the plan of each job at `now`, the database's time, by a single query.
+def read_plans(installation: Installation) -> list[Plan]:
+    """Return the plan of each job at the installation's `now`, the database's time, by a single query.
 
     `jobs` are as the settings want them scheduled, those of the plans as the database wants them. Raises
     ConfigurationError for a schedule in the database that cannot be used.
     """
+    settings, jobs = installation.settings, installation.jobs
     names = [job.name for job in jobs]
     wanted = {"jobs": names, "takeover_after": settings.takeover_after, "pause": _PAUSE_AFTER_LOSS}
-    states = {row["job"]: _state(row) for row in session.rows(_sql["state"], wanted)}
-    return [plan(job, states[job.name], settings, now) for job in jobs]
+    states = {row["job"]: _state(row) for row in installation.session.rows(_sql["state"], wanted)}
+    return [plan(job, states[job.name], settings, installation.now) for job in jobs]
 
 
 def record(

@@ -4,6 +4,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from mauntic_jobs.errors import ExitCode, RefusedError
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.monitor.check import check
@@ -84,7 +85,7 @@ def test_a_deleted_organization_costs_the_other_nineteen_no_event_and_its_alert_
     assert (alert["fingerprint"], alert["severity"]) == ("groups withheld:aggregate-hourly", "error")
     assert "1 group of 1 organization (2026-10-05)" in alert["summary"]
     assert "10 events are recorded, 0 were found" in alert["summary"]
-    found = check(session, list(JOBS.values()), settings, utc("2026-10-07T12:10"))
+    found = check(Installation(settings, utc("2026-10-07T12:10"), list(JOBS.values()), session=session))
     assert "groups withheld" in {each.cause for each in found}
     done = run_program(*alert["action"].split()[1:], settings=settings)
     assert (done.returncode, str(LEAVING) in done.stdout, "shrinks" in done.stdout) == (ExitCode.PARTIAL, True, True)

@@ -7,6 +7,7 @@ import pytest
 
 from mauntic_jobs.alerts.ledger import list_alerts
 from mauntic_jobs.errors import ClockSkewError, ExitCode
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.watch import watch_ledger
@@ -129,13 +130,13 @@ def test_settled_slots_of_the_future_are_taken_back_and_run_at_their_time(settin
         status = "succeeded" if hours % 2 else "missed"
         ready.execute(_EARLY, {"slot": this_hour + timedelta(hours=hours), "status": status, "started": begun})
     _settle(ready, "every", "0 * * * *", this_hour + timedelta(hours=19))
-    (alert,) = check(ready, [EVERY], settings, database_time(ready))
+    (alert,) = check(Installation(settings, database_time(ready), [EVERY], session=ready))
     assert "which is yet to come" in alert.summary
     said: list[str] = []
     list(Round({"every": EVERY}, settings, clock.now, said.append).run())
     assert [slot for _, slot in ticks(ready)] == [this_hour - timedelta(hours=each) for each in (3, 2, 1, 0)]
     assert sum("a clock was ahead" in line for line in said) == 1
-    assert check(ready, [EVERY], settings, database_time(ready)) == []
+    assert check(Installation(settings, database_time(ready), [EVERY], session=ready)) == []
 
 
 def test_the_loop_starts_nothing_while_its_clock_is_off_and_says_so_once(
@@ -156,8 +157,9 @@ def test_the_loop_starts_nothing_while_its_clock_is_off_and_says_so_once(
 def test_the_clock_of_a_host_is_one_alert_until_it_is_right(settings: Settings, ready: Session) -> None:
     for _ in range(3):
         there, skew = compare_clocks(ready, _off(AHEAD))
-        watch_ledger(ready, [EVERY], settings, there, skew)
+        watch_ledger(Installation(settings, there, [EVERY], session=ready), skew)
     (alert,) = list_alerts(ready, only_open=True, since=None, limit=9)
     assert (alert["cause"], "1d2h ahead" in alert["summary"]) == ("clock skew", True)
-    watch_ledger(ready, [EVERY], settings, *compare_clocks(ready, clock.now))
+    there, skew = compare_clocks(ready, clock.now)
+    watch_ledger(Installation(settings, there, [EVERY], session=ready), skew)
     assert list_alerts(ready, only_open=True, since=None, limit=9) == []

@@ -11,6 +11,7 @@ from typing import NoReturn
 import pytest
 
 from mauntic_jobs.errors import ExitCode, UnavailableError
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.history import list_runs
@@ -220,7 +221,7 @@ def test_two_clocks_of_one_job_are_named(settings: Settings, ready: Session) -> 
     look(settings, utc("2026-10-05T01:30"), EVERY, LATEST)
     other = Settings(**{**settings.model_dump(), "launcher_id": "spare"})
     run(slot_request(EVERY, utc("2026-10-05T02:00"), other, Launcher.CRON, now))
-    every, latest = read_overview(ready, [EVERY, LATEST], settings, now)
+    every, latest = read_overview(Installation(settings, now, [EVERY, LATEST], session=ready))
     assert len(every.clocks) == 2
     assert "cron on spare" in every.clocks
     assert len(latest.clocks) == 1
@@ -229,8 +230,8 @@ def test_two_clocks_of_one_job_are_named(settings: Settings, ready: Session) -> 
 def test_the_overview_tells_overdue_missed_and_last(settings: Settings, ready: Session) -> None:
     look(settings, utc("2026-10-05T00:30"), EVERY)
     look(settings, utc("2026-10-05T09:30"), EVERY)
-    (on_time,) = read_overview(ready, [EVERY], settings, utc("2026-10-05T10:05"))
-    (overdue,) = read_overview(ready, [EVERY], settings, utc("2026-10-05T10:05:00.000001"))
+    (on_time,) = read_overview(Installation(settings, utc("2026-10-05T10:05"), [EVERY], session=ready))
+    (overdue,) = read_overview(Installation(settings, utc("2026-10-05T10:05:00.000001"), [EVERY], session=ready))
     assert (on_time.overdue_since, overdue.overdue_since) == (None, utc("2026-10-05T10:00"))
     assert (overdue.missed, overdue.next, len(overdue.due)) == (3, utc("2026-10-05T11:00"), 1)
     assert overdue.last is not None

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.request import Launcher, Status
@@ -39,7 +40,7 @@ def _kill(settings: Settings, session: Session, slot: datetime) -> None:
 
 
 def _due(settings: Settings, session: Session, now: datetime) -> list[datetime]:
-    return list(read_plans(session, [EVERY], settings, now)[0].due)
+    return list(read_plans(Installation(settings, now, [EVERY], session=session))[0].due)
 
 
 def test_a_slot_whose_run_is_killed_each_time_waits_and_then_has_failed(settings: Settings, ready: Session) -> None:
@@ -78,7 +79,7 @@ def test_the_silence_that_an_owner_allows_itself_is_the_measure(settings: Settin
     claims.release_dead(ready, EVERY.name, hasty.takeover_after, lambda _: None)
     assert [row["status"] for row in list_runs(ready)] == ["running"]
     look(settings, FIRST - timedelta(minutes=30), EVERY)
-    (plan,) = read_plans(ready, [EVERY], hasty, FIRST + timedelta(minutes=1))
+    (plan,) = read_plans(Installation(hasty, FIRST + timedelta(minutes=1), [EVERY], session=ready))
     assert (plan.waits_for is not None, list(plan.due)) == (True, [])
     ready.execute(_SILENT, {"by": timedelta(minutes=1)})
     claims.release_dead(ready, EVERY.name, hasty.takeover_after, lambda _: None)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mauntic_jobs.errors import ConfigurationError, ExitCode
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.doctor.check import Site
 from mauntic_jobs.ops.doctor.checks.postgres import CONNECTION
@@ -85,10 +86,10 @@ def test_the_monitor_and_the_overview_go_by_the_database(settings: Settings, rea
     store(ready, "hourly", "15 * * * *", None, settings)
     look(settings, utc("2026-10-05T10:15:05"), HOURLY)
     own = Settings(**{**settings.model_dump(), "jobs": {"hourly": {"cron": "30 * * * *"}}})
-    assert slots_missed(ready, [AT_HALF_PAST], own, utc("2026-10-05T10:50")) == []
-    (overdue,) = slots_missed(ready, [AT_HALF_PAST], own, utc("2026-10-05T11:25"))
+    assert slots_missed(Installation(own, utc("2026-10-05T10:50"), [AT_HALF_PAST], session=ready)) == []
+    (overdue,) = slots_missed(Installation(own, utc("2026-10-05T11:25"), [AT_HALF_PAST], session=ready))
     assert "overdue since 2026-10-05 11:15 UTC" in overdue.summary
-    (standing,) = read_overview(ready, [AT_HALF_PAST], own, utc("2026-10-05T10:50"))
+    (standing,) = read_overview(Installation(own, utc("2026-10-05T10:50"), [AT_HALF_PAST], session=ready))
     assert (standing.job.cron, standing.origin, standing.next) == ("15 * * * *", "database", utc("2026-10-05T11:15"))
     assert standing.overruled == [
         "jobs.hourly.cron is `30 * * * *` in this host's settings, and `15 * * * *` in the database, which counts"

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from mauntic_jobs.alerts.alert import Cause
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.conditions.clocks import lines_taking_turns
 from mauntic_jobs.ops.monitor.conditions.slots import slots_missed
@@ -48,7 +49,7 @@ def test_each_slot_of_two_lines_is_run_or_accounted_for(settings: Settings, read
     (alert,) = lines_taking_turns(ready, [HOURLY])
     assert (alert.cause, alert.key) == (Cause.SECOND_CLOCK, "hourly")
     assert "`30 * * * *` (schedule on spare) and `0 * * * *` (schedule on " in alert.summary
-    assert alert in check(ready, [HOURLY], settings, start + timedelta(hours=5))
+    assert alert in check(Installation(settings, start + timedelta(hours=5), [HOURLY], session=ready))
 
 
 @pytest.mark.parametrize("pause", [7, 20, 40, 50, 95])
@@ -85,7 +86,7 @@ def test_two_clocks_that_look_at_once_leave_no_slot_of_either_line_without_a_row
 
 def test_a_clock_that_read_an_older_record_does_not_take_a_change_back(settings: Settings, ready: Session) -> None:
     look(settings, utc("2026-10-05T10:00:05"), HOURLY)
-    (old,) = read_plans(ready, [HOURLY], settings, utc("2026-10-05T11:00:05"))
+    (old,) = read_plans(Installation(settings, utc("2026-10-05T11:00:05"), [HOURLY], session=ready))
     look(settings, utc("2026-10-05T11:30:05"), AT_HALF_PAST)
     record(ready, [old], settings, Launcher.SCHEDULE, lambda _: None)
     (now,) = ready.rows(b"SELECT cron, former FROM mauntic_jobs.schedules")
@@ -100,7 +101,7 @@ def test_a_clock_that_read_an_older_record_does_not_take_a_change_back(settings:
 
 def test_the_monitor_of_a_host_with_another_line_goes_by_the_clocks_line(settings: Settings, ready: Session) -> None:
     look(settings, utc("2026-10-05T10:00:05"), HOURLY)
-    assert slots_missed(ready, [AT_HALF_PAST], settings, utc("2026-10-05T10:50")) == []
+    assert slots_missed(Installation(settings, utc("2026-10-05T10:50"), [AT_HALF_PAST], session=ready)) == []
 
 
 def test_a_line_that_was_changed_for_good_raises_nothing(settings: Settings, ready: Session) -> None:

@@ -15,7 +15,7 @@ from mauntic_jobs.cli.job.output import progress
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.ops.dead_letters.batch_action import Action, ActionOutcome, Fate, act
 from mauntic_jobs.ops.dead_letters.grouping import Group, grouped
-from mauntic_jobs.ops.dead_letters.store import Box, Selection
+from mauntic_jobs.ops.dead_letters.store import DeadLetters, Selection
 from mauntic_jobs.ops.rate_limit import Pace, parse_rate
 from mauntic_jobs.wording import plural
 
@@ -47,7 +47,7 @@ class Asked:
             )
 
 
-def carry_out(box: Box, asked: Asked, action: Action) -> None:
+def carry_out(box: DeadLetters, asked: Asked, action: Action) -> None:
     """Do what was asked, once it is clear that it is meant, and print what became of it."""
     asked.check()
     pace = Pace(parse_rate(asked.rate))
@@ -72,7 +72,7 @@ def carry_out(box: Box, asked: Asked, action: Action) -> None:
     raise typer.Exit(outcomes.exit_code)
 
 
-def _print_dry_run(box: Box, asked: Asked, groups: Sequence[Group], total: int) -> None:
+def _print_dry_run(box: DeadLetters, asked: Asked, groups: Sequence[Group], total: int) -> None:
     if asked.json:
         meant: LettersMeantJson = {
             "dry_run": True,
@@ -85,7 +85,7 @@ def _print_dry_run(box: Box, asked: Asked, groups: Sequence[Group], total: int) 
     log(f"{plural(total, 'dead letter')} would be {asked.past}")
 
 
-def _is_meant(box: Box, asked: Asked, groups: Sequence[Group], total: int) -> bool:
+def _is_meant(box: DeadLetters, asked: Asked, groups: Sequence[Group], total: int) -> bool:
     """Ask whether all of them are meant, unless that was said, or one was named. Raises UsageError off a terminal."""
     if asked.yes or len(asked.ids) == 1:
         return True

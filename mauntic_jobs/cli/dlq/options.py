@@ -1,7 +1,7 @@
 """Options that select dead letters."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -10,10 +10,8 @@ import typer
 
 from mauntic_jobs.cli.framework.completion import organizations
 from mauntic_jobs.ops.dead_letters.filter.parser import parse_where
-from mauntic_jobs.ops.dead_letters.store import Box, Selection
+from mauntic_jobs.ops.dead_letters.store import DeadLetters, Selection
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.postgres.session import connect
-from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping.window import parse_ago
 
 _WHICH = "Which (all of these together)"
@@ -55,7 +53,7 @@ def selection(
 
 
 @contextmanager
-def opened(settings: Settings, now: datetime) -> Iterator[Box]:
-    """Yield the dead letters as they stand now."""
-    with connect(settings) as session, closing(open_redis(settings)) as redis:
-        yield Box(session, redis, settings, now)
+def opened(settings: Settings, now: datetime) -> Iterator[DeadLetters]:
+    """Yield the dead letters as they stand now. Raises UnavailableError if either store is away."""
+    with DeadLetters(settings, now) as letters:
+        yield letters.connect()

@@ -23,6 +23,7 @@ from mauntic_jobs.cli.schedule.bullmq import register_bullmq
 from mauntic_jobs.cli.schedule.settings import register_settings
 from mauntic_jobs.cli.schedule.table import as_json as standing_as_json, print_overview, print_tasks
 from mauntic_jobs.errors import ExitCode, Interrupted
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.backfill import exit_code
@@ -51,7 +52,7 @@ def list_schedule(settings: Settings, *, json: JsonOutput = False) -> None:
     """Show each job's cron line, next slot and latest run, and what was missed."""
     scheduled = scheduled_jobs(settings)
     with connect(settings) as session:
-        standings = read_overview(session, list(scheduled.values()), settings, clock.now())
+        standings = read_overview(Installation(settings, clock.now(), list(scheduled.values()), session=session))
         tasks = read_tasks(session, settings, clock.now())
     if json:
         print_json([standing_as_json(standing) for standing in standings])

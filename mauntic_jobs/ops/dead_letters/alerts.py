@@ -7,7 +7,7 @@ from mauntic_jobs.alerts.ledger import close_alerts, list_alerts
 from mauntic_jobs.alerts.notify import Notified, notify
 from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
 from mauntic_jobs.ops.dead_letters.grouping import Group
-from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.ops.dead_letters.store import DeadLetters
 from mauntic_jobs.ops.dead_letters.survey import Look
 from mauntic_jobs.ops.dead_letters.thresholds import Breach, Measure
 from mauntic_jobs.recovery.marker import look, read_marker
@@ -17,7 +17,7 @@ _CONDITION = " where "
 _MAX_OPEN = 10_000
 
 
-def alert(box: Box, seen: Look) -> Notified:
+def alert(box: DeadLetters, seen: Look) -> Notified:
     """Tell of the queues with findings, and of those that had some and have none any more."""
     if look(read_marker(box.session, box.settings), box.redis, box.settings, box.now) is None:
         # A Redis that has lost its data shows no dead letters, and ends no alert.
@@ -26,7 +26,7 @@ def alert(box: Box, seen: Look) -> Notified:
     return notify(box.session, box.settings, alerts_of(seen), box.now)
 
 
-def _own_keys(box: Box, seen: Look) -> list[str]:
+def _own_keys(box: DeadLetters, seen: Look) -> list[str]:
     """Return the keys of the open alerts that looks with the same condition have raised, and no others."""
     rows = list_alerts(box.session, only_open=True, since=None, limit=_MAX_OPEN)
     keys = [

@@ -13,7 +13,7 @@ from mauntic_jobs.ops.dead_letters import failed_set
 from mauntic_jobs.ops.dead_letters.batch_action import ActionOutcome, Fate, answered
 from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
 from mauntic_jobs.ops.dead_letters.failed_jobs import as_letter
-from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.ops.dead_letters.store import DeadLetters
 from mauntic_jobs.redaction.text import scrub
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Limits
@@ -21,7 +21,7 @@ from mauntic_jobs.stores.postgres.session import Limits
 _sql = statements("dead_letters")
 
 
-def discard(box: Box, letters: Sequence[DeadLetter]) -> list[ActionOutcome]:
+def discard(box: DeadLetters, letters: Sequence[DeadLetter]) -> list[ActionOutcome]:
     """Keep a copy of each letter and take it off the list; a run stays in its ledger. Repeating it changes nothing.
 
     A delivery that is owed is given up, so that nothing sends it; one that is being sent is refused.
@@ -37,7 +37,7 @@ def discard(box: Box, letters: Sequence[DeadLetter]) -> list[ActionOutcome]:
     return outcomes
 
 
-def _remove(box: Box, queue: str, letters: Sequence[DeadLetter]) -> list[ActionOutcome]:
+def _remove(box: DeadLetters, queue: str, letters: Sequence[DeadLetter]) -> list[ActionOutcome]:
     base = box.queue(queue).base
     stored = failed_set.read_jobs(box.redis, base, [(letter.score, letter.id.encode()) for letter in letters], ["data"])
     _keep(box, letters, [_as_json(job.fields.get("data")) for job in stored])
@@ -49,7 +49,7 @@ def _remove(box: Box, queue: str, letters: Sequence[DeadLetter]) -> list[ActionO
     return outcomes + [answered(letter, code) for letter, code in zip(left, codes, strict=True)]
 
 
-def _give_up(box: Box, letters: Sequence[DeadLetter]) -> dict[str, str]:
+def _give_up(box: DeadLetters, letters: Sequence[DeadLetter]) -> dict[str, str]:
     """Settle the deliveries that letters ask for; return why letters must stay, by their ids."""
     known = {letter.id: key for letter in letters if (key := letter.delivery_key)}
     reasons = give_up(
@@ -61,7 +61,7 @@ def _give_up(box: Box, letters: Sequence[DeadLetter]) -> dict[str, str]:
     return {job: reason for job, reason in zip(known, reasons, strict=True) if reason}
 
 
-def _keep(box: Box, letters: Sequence[DeadLetter], payloads: Sequence[str | None]) -> None:
+def _keep(box: DeadLetters, letters: Sequence[DeadLetter], payloads: Sequence[str | None]) -> None:
     columns = {
         "queues": [letter.queue for letter in letters],
         "jobs": [_storable(letter.id) for letter in letters],

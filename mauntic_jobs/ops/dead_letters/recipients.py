@@ -6,13 +6,13 @@ from uuid import UUID
 from mauntic_jobs.delivery.sending.outcome import SUPPRESSING
 from mauntic_jobs.ops.dead_letters.failed_jobs import find
 from mauntic_jobs.ops.dead_letters.grouping import Group
-from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.ops.dead_letters.store import DeadLetters
 from mauntic_jobs.sql import statements
 
 _sql = statements("dead_letters")
 
 
-def about_recipients(box: Box, groups: Iterable[Group]) -> set[tuple[str, str]]:
+def about_recipients(box: DeadLetters, groups: Iterable[Group]) -> set[tuple[str, str]]:
     """Return the queue and fingerprint of the kinds of errors for which the ledger has suppressed the recipient.
 
     The latest letter of a kind stands for the others: they have the same answer of the provider.

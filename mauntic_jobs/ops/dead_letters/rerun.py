@@ -8,14 +8,14 @@ from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.ops.dead_letters.batch_action import ActionOutcome, Fate
 from mauntic_jobs.ops.dead_letters.dead_letter import DeadLetter
-from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.ops.dead_letters.store import DeadLetters
 from mauntic_jobs.runner.backfill import run_all, split
 from mauntic_jobs.runner.history import show_run
 from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.timekeeping.window import Window
 
 
-def rerun(box: Box, letter: DeadLetter, log: Callable[[str], None]) -> ActionOutcome:
+def rerun(box: DeadLetters, letter: DeadLetter, log: Callable[[str], None]) -> ActionOutcome:
     """Run the job of a failed run for its window, with its options, and return whether that has succeeded."""
     try:
         request = _request(box, letter, log)
@@ -32,7 +32,7 @@ def rerun(box: Box, letter: DeadLetter, log: Callable[[str], None]) -> ActionOut
     return ActionOutcome(letter, Fate.DONE)
 
 
-def _request(box: Box, letter: DeadLetter, log: Callable[[str], None]) -> Request:
+def _request(box: DeadLetters, letter: DeadLetter, log: Callable[[str], None]) -> Request:
     job = find_job(letter.name).configured(box.settings)
     row = show_run(box.session, int(letter.id))
     window = Window(row["window_start"], row["window_end"])

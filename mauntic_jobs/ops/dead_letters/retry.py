@@ -9,14 +9,14 @@ from mauntic_jobs.ops.dead_letters.batch_action import ActionOutcome, Fate, answ
 from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
 from mauntic_jobs.ops.dead_letters.rerun import rerun
 from mauntic_jobs.ops.dead_letters.slot_conflicts import free_slot
-from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.ops.dead_letters.store import DeadLetters
 from mauntic_jobs.timekeeping.epoch import milliseconds
 
 # Why a letter must stay what it is, by its address.
 Refusals = Mapping[str, str]
 
 
-def retry(box: Box, letters: Sequence[DeadLetter], log: Callable[[str], None]) -> list[ActionOutcome]:
+def retry(box: DeadLetters, letters: Sequence[DeadLetter], log: Callable[[str], None]) -> list[ActionOutcome]:
     """Retry letters, which were read with their payloads, and return what became of each.
 
     A run is run again here and now; a job goes back to its queue. Killed at any point, it can be repeated.
@@ -34,13 +34,13 @@ def retry(box: Box, letters: Sequence[DeadLetter], log: Callable[[str], None]) -
     return outcomes
 
 
-def _requeue(box: Box, queue: str, letters: Sequence[DeadLetter]) -> list[ActionOutcome]:
+def _requeue(box: DeadLetters, queue: str, letters: Sequence[DeadLetter]) -> list[ActionOutcome]:
     jobs = [(letter.id, letter.score) for letter in letters]
     codes = failed_set.retry(box.redis, box.queue(queue).base, jobs, milliseconds(box.now))
     return [answered(letter, code) for letter, code in zip(letters, codes, strict=True)]
 
 
-def _refused_deliveries(box: Box, letters: Sequence[DeadLetter]) -> Refusals:
+def _refused_deliveries(box: DeadLetters, letters: Sequence[DeadLetter]) -> Refusals:
     wishes = {letter.address: wish for letter in letters if (wish := _wish(letter))}
     # Two jobs may ask for one delivery: the ledger lets it be sent once, whichever job comes first.
     reasons = reopen(box.session, box.redis, list(wishes.values()))
@@ -53,6 +53,6 @@ def _wish(letter: DeadLetter) -> Wish | None:
     return Wish(*key, letter.id, letter.added_at) if key else None
 
 
-def _refused_slots(box: Box, letters: Sequence[DeadLetter]) -> Refusals:
+def _refused_slots(box: DeadLetters, letters: Sequence[DeadLetter]) -> Refusals:
     found = {letter.address: free_slot(box, letter) for letter in letters if letter.queue != RUNS}
     return {address: reason for address, reason in found.items() if reason}

@@ -10,14 +10,14 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters import failed_jobs
 from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
 from mauntic_jobs.ops.dead_letters.failed_set import stack_traces
-from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.ops.dead_letters.store import DeadLetters
 from mauntic_jobs.redaction.payloads import mask_payload, mask_text
 from mauntic_jobs.runner.history import show_run
 
 _FIELDS = (*failed_jobs.FIELDS, *failed_jobs.PAYLOAD, *failed_jobs.DETAILS)
 
 
-def show(box: Box, letter: DeadLetter, *, reveal: bool = False) -> Row:
+def show(box: DeadLetters, letter: DeadLetter, *, reveal: bool = False) -> Row:
     """Return a letter with its payload, its errors and what the ledgers hold of it, masked unless `reveal`.
 
     `traces` are the errors of the attempts as BullMQ kept them; `delivery` is the delivery ledger's row, with its own
@@ -64,7 +64,7 @@ def summary(letter: DeadLetter, *, reveal: bool = False) -> Row:
     }
 
 
-def _delivery(box: Box, letter: DeadLetter) -> Row | None:
+def _delivery(box: DeadLetters, letter: DeadLetter) -> Row | None:
     if letter.delivery is None or letter.organization is None:
         return None
     with suppress(UsageError, ValueError):  # the ledger has none, or no organization has such an id
@@ -72,7 +72,7 @@ def _delivery(box: Box, letter: DeadLetter) -> Row | None:
     return None
 
 
-def _run(box: Box, run: int, *, reveal: bool) -> Row:
+def _run(box: DeadLetters, run: int, *, reveal: bool) -> Row:
     row = show_run(box.session, run)
     written = {name: row[name] for name in ("options", "error")}
     # The rest is the ledger's own, such as its fencing token.

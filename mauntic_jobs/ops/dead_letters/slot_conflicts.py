@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from mauntic_jobs.ops.dead_letters.dead_letter import DeadLetter
-from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.ops.dead_letters.store import DeadLetters
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.schedule_settings import as_stored, read_stored
 from mauntic_jobs.sql import statements
@@ -15,7 +15,7 @@ _sql = statements("dead_letters")
 _MIN_INSTANT = datetime(1970, 1, 2, tzinfo=UTC)
 
 
-def free_slot(box: Box, letter: DeadLetter) -> str | None:
+def free_slot(box: DeadLetters, letter: DeadLetter) -> str | None:
     """Let the slot of a letter be claimed again if its run has failed; return why it must not be, or None."""
     job = next((job for job in box.queue(letter.queue).jobs if job.name == letter.name), None)
     due = slot_of(letter.id) or letter.added_at

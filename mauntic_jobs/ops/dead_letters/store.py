@@ -8,15 +8,13 @@ from itertools import chain
 from uuid import UUID
 
 from mauntic_jobs.errors import UsageError
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.jobs.registry import jobs
 from mauntic_jobs.ops.dead_letters import failed_jobs, failed_runs
 from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
 from mauntic_jobs.ops.dead_letters.filter.fields import OF_PAYLOAD
 from mauntic_jobs.ops.dead_letters.filter.parser import Where
 from mauntic_jobs.ops.queues import PlatformQueue, platform_queues
-from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.postgres.session import Session
-from mauntic_jobs.stores.redis.client import RedisScripts
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,8 @@ class Selection:
         return self.where is None or self.where.holds(letter, now)
 
 
-class Box:
+class DeadLetters(Installation):
     """The dead letters as they stand at `now`: what fails later is not looked at. Methods raise MaunticJobsError."""
-
-    def __init__(self, session: Session, redis: RedisScripts, settings: Settings, now: datetime) -> None:
-        self.session = session
-        self.redis = redis
-        self.settings = settings
-        self.now = now
 
     def queues(self, names: Sequence[str] = ()) -> list[PlatformQueue]:
         """Return the queues of these names, or the platform's. Raises UsageError for one that is not there."""

@@ -10,7 +10,7 @@ from mauntic_jobs.ops.dead_letters.failed_set import count_failed
 from mauntic_jobs.ops.dead_letters.filter.parser import Where
 from mauntic_jobs.ops.dead_letters.grouping import Group, grouped
 from mauntic_jobs.ops.dead_letters.recipients import about_recipients
-from mauntic_jobs.ops.dead_letters.store import Box, Selection
+from mauntic_jobs.ops.dead_letters.store import DeadLetters, Selection
 from mauntic_jobs.ops.dead_letters.thresholds import Breach, QueueStanding, Thresholds, evaluate
 
 # Of one queue, the latest first: a look is taken every minute.
@@ -30,7 +30,7 @@ class Look:
     condition: str | None = None
 
 
-def look(box: Box, thresholds: Thresholds, condition: str | None = None, where: Where | None = None) -> Look:
+def look(box: DeadLetters, thresholds: Thresholds, condition: str | None = None, where: Where | None = None) -> Look:
     """Count the dead letters of every queue and of the ledger, and read them where there are too many.
 
     With `where`, only those that it holds for. Letters about their recipients are counted apart: they are never too
@@ -47,12 +47,12 @@ def look(box: Box, thresholds: Thresholds, condition: str | None = None, where: 
     return Look(standings, findings, {queue: groups[queue] for queue in over}, condition)
 
 
-def _kinds(box: Box, queue: str, thresholds: Thresholds, where: Where | None) -> list[Group]:
+def _kinds(box: DeadLetters, queue: str, thresholds: Thresholds, where: Where | None) -> list[Group]:
     letters = box.letters(Selection(queues=[queue], where=where), newest_first=True)
     return grouped(islice(letters, _MAX_READ), box.now - thresholds.window)
 
 
-def _judged(box: Box, standing: QueueStanding, kinds: Sequence[Group]) -> tuple[QueueStanding, list[Group]]:
+def _judged(box: DeadLetters, standing: QueueStanding, kinds: Sequence[Group]) -> tuple[QueueStanding, list[Group]]:
     """Return how a queue stands without the letters about their recipients, and the kinds of the others."""
     known = about_recipients(box, kinds)
     others = [group for group in kinds if (group.queue, group.fingerprint) not in known]
@@ -66,13 +66,13 @@ def _judged(box: Box, standing: QueueStanding, kinds: Sequence[Group]) -> tuple[
     return judged, others
 
 
-def _of_queues(box: Box, thresholds: Thresholds) -> list[QueueStanding]:
+def _of_queues(box: DeadLetters, thresholds: Thresholds) -> list[QueueStanding]:
     queues = box.queues()
     counts = count_failed(box.redis, [queue.base for queue in queues], box.now - thresholds.window)
     return [QueueStanding(queue.name, *count) for queue, count in zip(queues, counts, strict=True)]
 
 
-def _of_runs(box: Box, thresholds: Thresholds) -> QueueStanding:
+def _of_runs(box: DeadLetters, thresholds: Thresholds) -> QueueStanding:
     runs = failed_runs(box.session, box.settings, None, box.now)
     recent = sum(run.age(box.now) < thresholds.window for run in runs)
     return QueueStanding(RUNS, len(runs), recent, runs[0].failed_at if runs else None)

@@ -1,7 +1,6 @@
 """Rounds of the monitor: every condition is checked, and its alerts are raised or closed."""
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from mauntic_jobs.alerts.ledger import open_alerts
 from mauntic_jobs.alerts.notify import Notified, record, send_due
 from mauntic_jobs.alerts.withheld import groups_withheld
 from mauntic_jobs.errors import ClockSkewError, MaunticJobsError
-from mauntic_jobs.job import AnyJob
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.ops.monitor.conditions.clocks import lines_taking_turns, second_clocks
 from mauntic_jobs.ops.monitor.conditions.consumers import consumers_stuck
 from mauntic_jobs.ops.monitor.conditions.deliveries import deliveries_deferred, deliveries_expired, deliveries_held
@@ -26,7 +25,6 @@ from mauntic_jobs.recovery.marker import open_loss
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
-from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
 
 # Further back a failure has raised its alert already.
 _RECENT = timedelta(hours=25)
@@ -41,9 +39,7 @@ class Watched(NamedTuple):
     notified: Notified
 
 
-def watch_ledger(
-    session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime, skew: ClockSkewError | None = None
-) -> Notified:
+def watch_ledger(installation: Installation, skew: ClockSkewError | None = None) -> Notified:
     """Tell of jobs that failed, are overdue or take too long, and of tasks that fail beside them.
 
     It also tells of a Redis that lost data as far as Postgres knows.
@@ -51,12 +47,13 @@ def watch_ledger(
     `skew` says that this host's clock is wrong; `now` is the database's time. Where nothing is wrong, it takes one
     query.
     """
-    names = [job.name for job in jobs]
+    session, settings, now = installation.session, installation.settings, installation.now
+    names = [job.name for job in installation.jobs]
     asked = {"jobs": names, "since": now - _RECENT, "failures": MIN_FAILURES}
     if skew is None and not session.row(_sql["trouble"], asked)["found"]:
         return Notified()
     record_skew(session, settings, now, skew)
-    looks = _of_jobs(session, jobs, settings, now)
+    looks = _of_jobs(installation)
     record(session, [alert for look in looks.values() for alert in look()], now, causes=list(looks), keys=names)
     record(session, upkeep_failing(session), now, causes=[Cause.UPKEEP_FAILING])
     record(session, noticed_losses(session, settings), now, causes=[Cause.REDIS_LOST])
@@ -70,21 +67,15 @@ def record_skew(session: Session, settings: Settings, now: datetime, skew: Clock
     return found
 
 
-def watch_all(
-    session: Session,
-    jobs: Sequence[AnyJob],
-    settings: Settings,
-    now: datetime,
-    log: Callable[[str], None],
-    skew: ClockSkewError | None = None,
-) -> Watched:
+def watch_all(installation: Installation, log: Callable[[str], None], skew: ClockSkewError | None = None) -> Watched:
     """Look at everything, and tell of what was found and of what is over.
 
     `skew` says that this host's clock is wrong; `now` is the database's time. Where one look fails, `log` gets to
     know, and what was known of it stays. Raises UnavailableError if it is Postgres that cannot be asked.
     """
+    session, settings, now = installation.session, installation.settings, installation.now
     found = record_skew(session, settings, now, skew)
-    for cause, look in _looks(session, jobs, settings, now).items():
+    for cause, look in _looks(installation).items():
         try:
             alerts = look()
         except Exception as error:
@@ -98,31 +89,26 @@ def watch_all(
                 # An empty Redis shows nothing that is wrong: it ends no alert.
                 open_alerts(session, alerts, now)
                 continue
-            keys = [job.name for job in jobs] if cause in _OF_JOBS else None
+            keys = [job.name for job in installation.jobs] if cause in _OF_JOBS else None
             record(session, alerts, now, causes=[cause], keys=keys)
     return Watched(found, send_due(session, settings, now))
 
 
-def _looks(
-    session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime
-) -> dict[Cause, Callable[[], list[Alert]]]:
+def _looks(installation: Installation) -> dict[Cause, Callable[[], list[Alert]]]:
+    session, now = installation.session, installation.now
     looks: dict[Cause, Callable[[], list[Alert]]] = {
-        **_of_jobs(session, jobs, settings, now),
+        **_of_jobs(installation),
         Cause.UPKEEP_FAILING: lambda: upkeep_failing(session),
-        Cause.SECOND_CLOCK: lambda: second_clocks(session, jobs, settings, now) + lines_taking_turns(session, jobs),
+        Cause.SECOND_CLOCK: lambda: second_clocks(installation) + lines_taking_turns(session, installation.jobs),
         Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
         Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),
         Cause.RECIPIENTS_REFUSED: lambda: recipients_refused(session, now),
         Cause.RECEIVERS_DEFERRING: lambda: receivers_deferring(session, now),
         Cause.DELIVERIES_EXPIRED: lambda: deliveries_expired(session, now),
     }
-    if settings.redis_url is not None:
-        looks[Cause.REDIS_LOST] = lambda: _with_redis(
-            settings, lambda redis: redis_losses(session, redis, settings, now)
-        )
-        looks[Cause.CONSUMER_STUCK] = lambda: _with_redis(
-            settings, lambda redis: consumers_stuck(redis, settings, jobs, now)
-        )
+    if installation.settings.redis_url is not None:
+        looks[Cause.REDIS_LOST] = lambda: redis_losses(installation)
+        looks[Cause.CONSUMER_STUCK] = lambda: consumers_stuck(installation)
     return looks
 
 
@@ -130,17 +116,11 @@ _OF_JOBS = (Cause.JOB_FAILED, Cause.SLOT_MISSED, Cause.RUN_TOO_LONG)
 _OF_REDIS = (Cause.CONSUMER_STUCK,)
 
 
-def _of_jobs(
-    session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime
-) -> dict[Cause, Callable[[], list[Alert]]]:
+def _of_jobs(installation: Installation) -> dict[Cause, Callable[[], list[Alert]]]:
+    session, jobs = installation.session, installation.jobs
     return {
         Cause.JOB_FAILED: lambda: failures(session, jobs),
         Cause.GROUPS_WITHHELD: lambda: groups_withheld(session),
-        Cause.SLOT_MISSED: lambda: slots_missed(session, jobs, settings, now),
-        Cause.RUN_TOO_LONG: lambda: runs_too_long(session, jobs, now),
+        Cause.SLOT_MISSED: lambda: slots_missed(installation),
+        Cause.RUN_TOO_LONG: lambda: runs_too_long(session, jobs, installation.now),
     }
-
-
-def _with_redis(settings: Settings, look: Callable[[RedisScripts], list[Alert]]) -> list[Alert]:
-    with closing(open_redis(settings)) as redis:
-        return look(redis)

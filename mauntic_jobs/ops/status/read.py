@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from mauntic_jobs.delivery.sending.outcome import SUPPRESSING
 from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob, Row
 from mauntic_jobs.ops.queues import platform_queues
 from mauntic_jobs.ops.status.queues import QueueStatus, read_queues
@@ -152,7 +153,7 @@ def _pauses(session: Session, now: datetime) -> list[Row]:
 
 
 def _jobs(session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime) -> list[JobStatus]:
-    standings = read_overview(session, jobs, settings, now)
+    standings = read_overview(Installation(settings, now, jobs, session=session))
     wanted = {"jobs": [job.name for job in jobs], "most": _RUNS_OF_HISTORY}
     histories = {row["job"]: row for row in session.rows(_sql["history"], wanted)}
     return [_job(standing, histories[standing.job.name]) for standing in standings]

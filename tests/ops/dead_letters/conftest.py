@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from mauntic_jobs.embedded.servers import Servers
-from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.ops.dead_letters.store import DeadLetters
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping import clock
@@ -20,7 +20,7 @@ def world(direct_settings: Settings, servers: Servers) -> Iterator[World]:
 
 
 @pytest.fixture
-def box(world: World) -> Iterator[Callable[[], Box]]:
+def box(world: World) -> Iterator[Callable[[], DeadLetters]]:
     """Yield what opens the dead letters as they stand now."""
     with closing(open_redis(world.settings)) as redis:
-        yield lambda: Box(world.session, redis, world.settings, clock.now())
+        yield lambda: DeadLetters(world.settings, clock.now(), session=world.session, redis=redis)

@@ -9,7 +9,7 @@ import pytest
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters import discard as discarding, failed_set
 from mauntic_jobs.ops.dead_letters.batch_action import Fate
-from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.ops.dead_letters.store import DeadLetters
 from mauntic_jobs.runner import claim as claims
 from tests.delivery.ledger_calls import claim, record
 from tests.delivery.world import World
@@ -49,7 +49,7 @@ class _KilledError(BaseException):
 
 
 def test_a_kill_between_the_copy_and_the_removal_loses_nothing(
-    world: World, box: Callable[[], Box], monkeypatch: pytest.MonkeyPatch
+    world: World, box: Callable[[], DeadLetters], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_jobs(world, [("a", {"n": 1}, "x")], queue=STEPS)
     letter = box().find("a")
@@ -66,7 +66,7 @@ def test_a_kill_between_the_copy_and_the_removal_loses_nothing(
     assert (ids(world, "failed", STEPS), len(kept(world))) == ([], 1)
 
 
-def test_a_job_that_was_retried_meanwhile_is_not_removed(world: World, box: Callable[[], Box]) -> None:
+def test_a_job_that_was_retried_meanwhile_is_not_removed(world: World, box: Callable[[], DeadLetters]) -> None:
     fail_jobs(world, [("a", {}, "x")], queue=STEPS)
     letter = box().find("a")
     assert program(world, "dlq", "retry", "a").exit_code == 0

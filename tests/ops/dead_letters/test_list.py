@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from mauntic_jobs.ops.dead_letters import failed_set
-from mauntic_jobs.ops.dead_letters.store import Box, Selection
+from mauntic_jobs.ops.dead_letters.store import DeadLetters, Selection
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.timekeeping.window import Window
 from tests.delivery.world import World
@@ -164,7 +164,7 @@ def test_a_job_that_lost_its_hash_is_listed(world: World) -> None:
 
 
 def test_every_job_is_read_once_also_when_many_failed_at_once_and_others_leave(
-    world: World, box: Callable[[], Box], monkeypatch: pytest.MonkeyPatch
+    world: World, box: Callable[[], DeadLetters], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(failed_set, "_PAGE", 7)
     names = [f"j{n:02}" for n in range(40)]
@@ -183,7 +183,7 @@ def test_every_job_is_read_once_also_when_many_failed_at_once_and_others_leave(
     assert seen == names
 
 
-def test_what_fails_after_the_start_is_not_looked_at(world: World, box: Callable[[], Box]) -> None:
+def test_what_fails_after_the_start_is_not_looked_at(world: World, box: Callable[[], DeadLetters]) -> None:
     before = box()
     fail_jobs(world, [("late", {}, "x")], at=hours_ago(-0.1))
     assert list(before.letters(Selection())) == []

@@ -18,7 +18,7 @@ from mauntic_jobs.delivery.ledger import reopen as reopening
 from mauntic_jobs.errors import Interrupted
 from mauntic_jobs.ops.dead_letters import failed_set, retry as retrying
 from mauntic_jobs.ops.dead_letters.batch_action import Fate
-from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.ops.dead_letters.store import DeadLetters
 from mauntic_jobs.ops.rate_limit import Pace
 from mauntic_jobs.runner import claim as claims
 from tests.delivery.sink import Sink, running_sink
@@ -196,7 +196,7 @@ class _KilledError(BaseException):
 )
 def test_a_retry_that_is_killed_can_be_repeated(
     world: World,
-    box: Callable[[], Box],
+    box: Callable[[], DeadLetters],
     sink: Sink,
     monkeypatch: pytest.MonkeyPatch,
     module: ModuleType,
@@ -227,7 +227,7 @@ def test_a_retry_that_is_killed_can_be_repeated(
 
 
 def test_a_delivery_that_changed_meanwhile_is_refused(
-    world: World, box: Callable[[], Box], monkeypatch: pytest.MonkeyPatch
+    world: World, box: Callable[[], DeadLetters], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_jobs(world, [("a", world.message("d1"), "x")])
     state(world, "d1", "failed")
@@ -243,7 +243,7 @@ def test_a_delivery_that_changed_meanwhile_is_refused(
     assert (outcome.fate, ids(world, "failed")) == (Fate.REFUSED, ["a"])
 
 
-def test_a_job_that_failed_again_is_another_failure(world: World, box: Callable[[], Box]) -> None:
+def test_a_job_that_failed_again_is_another_failure(world: World, box: Callable[[], DeadLetters]) -> None:
     fail_jobs(world, [("a", {}, "x")], queue=STEPS)
     letter = box().find("a")
     world.ask("ZADD", f"{world.settings.queue_prefix}:{STEPS}:failed", milliseconds(hours_ago(-1)), "a")

@@ -13,7 +13,7 @@ from mauntic_jobs.alerts.alert import Severity
 from mauntic_jobs.alerts.notify import Notified
 from mauntic_jobs.cli.dlq import watch as dlq_watch
 from mauntic_jobs.ops.dead_letters.alerts import alert, alerts_of
-from mauntic_jobs.ops.dead_letters.store import Box
+from mauntic_jobs.ops.dead_letters.store import DeadLetters
 from mauntic_jobs.ops.dead_letters.survey import look
 from mauntic_jobs.ops.dead_letters.thresholds import Thresholds
 from mauntic_jobs.runner import claim as claims
@@ -31,7 +31,7 @@ def alerts(world: World) -> list[tuple[str, bool]]:
 
 
 def test_queues_and_runs_are_counted_and_only_those_over_a_threshold_are_read(
-    world: World, box: Callable[[], Box]
+    world: World, box: Callable[[], DeadLetters]
 ) -> None:
     fail_jobs(world, [("old", {}, "x")], at=hours_ago(3))
     fail_jobs(world, [("new1", {}, "y 1"), ("new2", {}, "y 2")])
@@ -49,7 +49,7 @@ def test_queues_and_runs_are_counted_and_only_those_over_a_threshold_are_read(
 
 
 def test_an_alert_is_raised_once_and_over_once_nothing_is_over_a_threshold(
-    world: World, box: Callable[[], Box]
+    world: World, box: Callable[[], DeadLetters]
 ) -> None:
     fail_jobs(world, [(f"a{n}", {}, f"x {n}") for n in range(3)])
     for _ in range(2):
@@ -64,7 +64,7 @@ def test_an_alert_is_raised_once_and_over_once_nothing_is_over_a_threshold(
     assert alerts(world) == [(EMAIL, True), (EMAIL, True)]
 
 
-def test_no_address_leaves_in_an_alert(world: World, box: Callable[[], Box]) -> None:
+def test_no_address_leaves_in_an_alert(world: World, box: Callable[[], DeadLetters]) -> None:
     fail_jobs(world, [("a", world.message(), "no mailbox ann@example.com, +15550100123")], at=hours_ago(30))
     (found,) = alerts_of(look(box(), Thresholds()))
     assert "ann@" not in str(found)
@@ -104,7 +104,7 @@ def test_it_looks_again_until_it_is_stopped(world: World) -> None:
     assert [len(each["findings"]) for each in looks] == [0, 0, 0]
 
 
-def test_a_window_is_as_long_as_it_says(world: World, box: Callable[[], Box]) -> None:
+def test_a_window_is_as_long_as_it_says(world: World, box: Callable[[], DeadLetters]) -> None:
     fail_jobs(world, [("a", {}, "x")], at=hours_ago(1.01))
     fail_jobs(world, [("b", {}, "x")], at=hours_ago(0.99))
     counts = {each.queue: each.growth for each in look(box(), Thresholds(window=timedelta(hours=1))).standings}
@@ -125,7 +125,9 @@ def refuse(world: World, messages: int, answer: str, reject: str, *, more: int =
     fail_jobs(world, [(f"o{n}", world.message(f"o{n}"), "it broke") for n in range(more)])
 
 
-def test_recipients_that_do_not_exist_are_counted_and_raise_nothing(world: World, box: Callable[[], Box]) -> None:
+def test_recipients_that_do_not_exist_are_counted_and_raise_nothing(
+    world: World, box: Callable[[], DeadLetters]
+) -> None:
     refuse(world, 30, "550 5.1.1 no such user", "bounced")
     seen = look(box(), FEW)
     (standing,) = [each for each in seen.standings if each.queue == EMAIL]
@@ -134,7 +136,9 @@ def test_recipients_that_do_not_exist_are_counted_and_raise_nothing(world: World
 
 
 @pytest.mark.parametrize(("reject", "letters"), [("bounced", 3), ("unsubscribed", 3), ("spam", 3), ("blocked", 33)])
-def test_other_letters_are_judged_without_them(world: World, box: Callable[[], Box], reject: str, letters: int) -> None:
+def test_other_letters_are_judged_without_them(
+    world: World, box: Callable[[], DeadLetters], reject: str, letters: int
+) -> None:
     refuse(world, 30, "550 no", reject, more=3)
     seen = look(box(), FEW)
     (standing,) = [each for each in seen.standings if each.queue == EMAIL]

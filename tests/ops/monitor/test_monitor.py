@@ -16,6 +16,7 @@ from mauntic_jobs.alerts.alert import Cause
 from mauntic_jobs.cli.monitor import watcher
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode, UnavailableError
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.monitor.check import check
 from mauntic_jobs.ops.monitor.conditions import deliveries as watched_deliveries
@@ -67,26 +68,26 @@ def _told_by(settings: Settings, inbox: Receiver) -> Settings:
 
 def test_a_slot_is_overdue_after_five_minutes_and_until_it_is_run(settings: Settings, ready: Session) -> None:
     look(settings, NOW - HOUR + MINUTE, HOURLY)
-    assert slots_missed(ready, [HOURLY], settings, NOW + 5 * MINUTE) == []
-    (alert,) = slots_missed(ready, [HOURLY], settings, NOW + 5 * MINUTE + timedelta(seconds=1))
+    assert slots_missed(Installation(settings, NOW + 5 * MINUTE, [HOURLY], session=ready)) == []
+    (alert,) = slots_missed(Installation(settings, NOW + 5 * MINUTE + timedelta(seconds=1), [HOURLY], session=ready))
     assert (alert.cause, alert.key, alert.action) == (Cause.SLOT_MISSED, "hourly", "mauntic-jobs schedule run")
     assert "overdue since 2026-10-05 10:00 UTC: its slot waits" in alert.summary
     hourly_clock = Settings(**{**settings.model_dump(), "overdue_after": timedelta(minutes=90)})
-    assert slots_missed(ready, [HOURLY], hourly_clock, NOW + 6 * MINUTE) == []
+    assert slots_missed(Installation(hourly_clock, NOW + 6 * MINUTE, [HOURLY], session=ready)) == []
     look(settings, NOW + 6 * MINUTE, HOURLY)
-    assert slots_missed(ready, [HOURLY], settings, NOW + 7 * MINUTE) == []
+    assert slots_missed(Installation(settings, NOW + 7 * MINUTE, [HOURLY], session=ready)) == []
 
 
 def test_slots_that_were_passed_over_are_missed_until_they_are_made_up_for(settings: Settings, ready: Session) -> None:
     look(settings, NOW, HOURLY)
     later = NOW + 8 * HOUR + MINUTE
     look(settings, later, HOURLY)
-    (alert,) = slots_missed(ready, [HOURLY], settings, later)
+    (alert,) = slots_missed(Installation(settings, later, [HOURLY], session=ready))
     assert (alert.details["slots"], alert.key) == (2, "hourly")
     assert "2026-10-05T10:00Z/2026-10-05T12:00Z is not covered" in alert.summary
     for slot in (NOW + HOUR, NOW + 2 * HOUR):
         run(replace(slot_request(HOURLY, slot, settings, Launcher.CLI, later), claim_slot=False))
-    assert slots_missed(ready, [HOURLY], settings, later) == []
+    assert slots_missed(Installation(settings, later, [HOURLY], session=ready)) == []
 
 
 def test_slots_that_were_passed_over_cost_one_query_for_all(settings: Settings, ready: Session) -> None:
@@ -96,13 +97,15 @@ def test_slots_that_were_passed_over_cost_one_query_for_all(settings: Settings, 
     asked: list[bytes] = []
 
     class Counting:
+        broken = False
+
         def rows(self, query: bytes, parameters: Any = None) -> list[Row]:
             asked.append(query)
             return ready.rows(query, parameters)
 
     def found() -> int:
         asked.clear()
-        (alert,) = slots_missed(cast("Session", Counting()), [HOURLY], settings, later)
+        (alert,) = slots_missed(Installation(settings, later, [HOURLY], session=cast("Session", Counting())))
         return int(str(alert.details["slots"]))
 
     many, queries = found(), len(asked)
@@ -218,7 +221,7 @@ def test_a_consumer_is_stuck_when_nothing_was_done_for_ten_minutes_while_jobs_wa
     queues: Settings, redis: RedisScripts
 ) -> None:
     def stuck(now: datetime) -> list[str]:
-        return [alert.key for alert in consumers_stuck(redis, queues, [HOURLY], now)]
+        return [alert.key for alert in consumers_stuck(Installation(queues, now, [HOURLY], redis=redis))]
 
     assert stuck(NOW) == []
     base = _wait(redis, queues, "delivery:send-email", "a", NOW)
@@ -226,7 +229,7 @@ def test_a_consumer_is_stuck_when_nothing_was_done_for_ten_minutes_while_jobs_wa
     edge = NOW + 10 * MINUTE
     assert stuck(edge) == []
     assert stuck(edge + MINUTE) == [base]
-    (alert,) = consumers_stuck(redis, queues, [HOURLY], edge + MINUTE)
+    (alert,) = consumers_stuck(Installation(queues, edge + MINUTE, [HOURLY], redis=redis))
     assert (alert.action, alert.details["waiting"]) == ("mauntic-jobs deliver email", 2)
     for moved in ("completed", "failed"):
         redis.command("ZADD", f"{base}:{moved}", _ms(NOW + MINUTE), "z")
@@ -243,11 +246,11 @@ def test_a_scheduled_job_that_runs_for_long_does_not_make_its_queue_stuck(
 ) -> None:
     base = _wait(redis, queues, HOURLY.queue, "a", NOW)
     later = NOW + HOUR
-    assert [alert.action for alert in consumers_stuck(redis, queues, [HOURLY], later)] == [
+    assert [alert.action for alert in consumers_stuck(Installation(queues, later, [HOURLY], redis=redis))] == [
         "mauntic-jobs work jobs:hourly"
     ]
     redis.command("LPUSH", f"{base}:active", "y")
-    assert consumers_stuck(redis, queues, [HOURLY], later) == []
+    assert consumers_stuck(Installation(queues, later, [HOURLY], redis=redis)) == []
 
 
 def test_each_thing_is_told_once_and_its_end_once(
@@ -260,7 +263,7 @@ def test_each_thing_is_told_once_and_its_end_once(
         _delivery(session)
         base = _wait(redis, queues, "delivery:send-email", "a", NOW)
         for minute in range(31, 34):
-            watch_all(session, [HOURLY], settings, NOW + minute * MINUTE, pytest.fail)
+            watch_all(Installation(settings, NOW + minute * MINUTE, [HOURLY], session=session), pytest.fail)
         assert sorted(_titles(inbox)) == [
             f"[critical] A job waits on {base}, the next for 31m, and nothing is done there: is its consumer running?",
             "[error] 1 email delivery has been ambiguous for 30 minutes; it needs a decision.",
@@ -270,7 +273,7 @@ def test_each_thing_is_told_once_and_its_end_once(
         redis.command("DEL", f"{base}:wait")
         look(settings, NOW + 34 * MINUTE, HOURLY)
         for minute in range(34, 36):
-            watch_all(session, [HOURLY], settings, NOW + minute * MINUTE, pytest.fail)
+            watch_all(Installation(settings, NOW + minute * MINUTE, [HOURLY], session=session), pytest.fail)
     assert sorted(_titles(inbox)) == [
         f"[over] consumer stuck:{base}", "[over] deliveries held:email", "[over] slot missed:hourly"
     ]  # fmt: skip
@@ -282,7 +285,7 @@ def test_a_redis_that_is_away_hides_nothing_else_and_ends_nothing(
     look(settings, NOW - HOUR + MINUTE, HOURLY)
     lost = Settings(**{**_told_by(settings, inbox).model_dump(), "redis_url": "redis://127.0.0.1:1/0"})
     complaints: list[str] = []
-    watched = watch_all(ready, [HOURLY], lost, NOW + 6 * MINUTE, complaints.append)
+    watched = watch_all(Installation(lost, NOW + 6 * MINUTE, [HOURLY], session=ready), complaints.append)
     assert [alert.cause for alert in watched.found] == [Cause.SLOT_MISSED]
     causes = [complaint.removeprefix("monitor: cannot tell of ").partition(":")[0] for complaint in complaints]
     assert causes == ["redis lost data", "consumer stuck"]
@@ -297,7 +300,7 @@ def test_a_defect_in_one_look_hides_nothing_else(
     look(settings, NOW - HOUR + MINUTE, HOURLY)
     monkeypatch.setattr("mauntic_jobs.ops.monitor.watch.second_clocks", fail)
     complaints: list[str] = []
-    watched = watch_all(ready, [HOURLY], settings, NOW + 6 * MINUTE, complaints.append)
+    watched = watch_all(Installation(settings, NOW + 6 * MINUTE, [HOURLY], session=ready), complaints.append)
     assert [alert.cause for alert in watched.found] == [Cause.SLOT_MISSED]
     assert complaints == ["monitor: cannot tell of second clock: KeyError: 'of the test'"]
 
@@ -307,7 +310,7 @@ def test_a_lost_connection_to_postgres_ends_the_look(direct_settings: Settings) 
         own = session.row(b"SELECT pg_backend_pid() AS pid")
         other.rows(b"SELECT pg_terminate_backend(%(pid)s)", own)
         with pytest.raises(UnavailableError):
-            watch_all(session, [HOURLY], direct_settings, NOW, pytest.fail)
+            watch_all(Installation(direct_settings, NOW, [HOURLY], session=session), pytest.fail)
 
 
 def _asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
@@ -365,17 +368,17 @@ def test_the_clock_tells_of_a_failure_that_its_own_process_could_not(
     told = _told_by(settings, inbox)
     ready.execute(b"UPDATE mauntic_jobs.runs SET started_at = %(at)s", {"at": NOW})
     for minute in range(3):
-        watch_ledger(ready, [HOURLY], told, NOW + minute * MINUTE)
+        watch_ledger(Installation(told, NOW + minute * MINUTE, [HOURLY], session=ready))
     assert len(_titles(inbox)) == 1
 
 
 def test_a_second_host_says_what_is_wrong_and_changes_nothing(settings: Settings, ready: Session) -> None:
     broken = replace(HOURLY, name="broken", run=failing)
     look(settings, NOW - HOUR + MINUTE, HOURLY, broken)
-    assert check(ready, [HOURLY, broken], settings, NOW) == []
+    assert check(Installation(settings, NOW, [HOURLY, broken], session=ready)) == []
     look(settings, NOW + MINUTE, broken)
     ready.execute(b"DELETE FROM mauntic_jobs.alerts")
-    wrong = check(ready, [HOURLY, broken], settings, NOW + 6 * MINUTE)
+    wrong = check(Installation(settings, NOW + 6 * MINUTE, [HOURLY, broken], session=ready))
     assert [(alert.key, alert.cause) for alert in wrong] == [
         ("hourly", Cause.SLOT_MISSED), ("broken", Cause.JOB_FAILED)
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from mauntic_jobs.bullmq.schedules import foreign_schedulers
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.ops.doctor.check import Check, Service, Site
 from mauntic_jobs.ops.doctor.finding import Finding, ok, several, warning
 from mauntic_jobs.runner.schedule_settings import overruled, read_stored
@@ -40,7 +41,7 @@ def _overruled(site: Site) -> Iterator[Finding]:
 
 def _ledger(site: Site) -> Iterator[Finding]:
     by_clocks: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for standing in read_overview(site.session, site.jobs, site.settings, site.now()):
+    for standing in read_overview(Installation(site.settings, site.now(), site.jobs, session=site.session)):
         if len(standing.clocks) > 1:
             by_clocks[tuple(standing.clocks)].append(standing.job.name)
     for clocks, names in by_clocks.items():

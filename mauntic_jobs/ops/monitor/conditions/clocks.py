@@ -1,12 +1,11 @@
 """Alert for jobs that more than one clock launches."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob, Row
 from mauntic_jobs.scheduler.overview import read_overview
-from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
 
@@ -37,9 +36,9 @@ def _taking_turns(row: Row) -> Alert:
     )
 
 
-def second_clocks(session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime) -> list[Alert]:
+def second_clocks(installation: Installation) -> list[Alert]:
     """Return one alert if slots of a job were claimed by several clocks within a day, and none otherwise."""
-    several = [each for each in read_overview(session, jobs, settings, now) if len(each.clocks) > 1]
+    several = [each for each in read_overview(installation) if len(each.clocks) > 1]
     if not several:
         return []
     names = [each.job.name for each in several]

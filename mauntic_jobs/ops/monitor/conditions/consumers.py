@@ -1,14 +1,11 @@
 """Queues on which jobs wait and nothing is done."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
-from mauntic_jobs.job import AnyJob
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.lua import script
 from mauntic_jobs.ops.queues import PlatformQueue, QueueKind, platform_queues
-from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.redis.client import RedisScripts
 from mauntic_jobs.timekeeping.epoch import instant_of, milliseconds
 from mauntic_jobs.timekeeping.window import format_duration
 
@@ -16,14 +13,15 @@ _TOO_LONG = timedelta(minutes=10)
 _KEYS = ("wait", "prioritized", "active", "completed", "failed")
 
 
-def consumers_stuck(redis: RedisScripts, settings: Settings, jobs: Sequence[AnyJob], now: datetime) -> list[Alert]:
+def consumers_stuck(installation: Installation) -> list[Alert]:
     """Return an alert for each queue whose next job has waited for ten minutes in which no job began or ended."""
-    queues = [queue for queue in platform_queues(settings, jobs) if queue.kind is not QueueKind.JOURNEY]
+    known = platform_queues(installation.settings, installation.jobs)
+    queues = [queue for queue in known if queue.kind is not QueueKind.JOURNEY]
     calls = [([f"{queue.base}:{key}" for key in _KEYS], [f"{queue.base}:"]) for queue in queues]
-    answers = redis.run(script("queue_pulse"), calls)
-    before = milliseconds(now - _TOO_LONG)
+    answers = installation.redis.run(script("queue_pulse"), calls)
+    before = milliseconds(installation.now - _TOO_LONG)
     return [
-        _alert(queue, waiting, instant_of(added), now)
+        _alert(queue, waiting, instant_of(added), installation.now)
         for queue, (waiting, active, added, moved) in zip(queues, answers, strict=True)
         # A scheduled job may take as long as it likes.
         if waiting and 0 < added < before and moved < before and not (queue.kind is QueueKind.SCHEDULED and active)

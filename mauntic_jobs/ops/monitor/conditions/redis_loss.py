@@ -1,18 +1,16 @@
 """Loss of Redis' data, as an alert that only `recover` ends."""
 
-from datetime import datetime
-
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.recovery.marker import Loss, mark, open_loss
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session
-from mauntic_jobs.stores.redis.client import RedisScripts
 
 
-def redis_losses(session: Session, redis: RedisScripts, settings: Settings, now: datetime) -> list[Alert]:
+def redis_losses(installation: Installation) -> list[Alert]:
     """Raise the marker, and return an alert while a loss was not recovered from."""
-    loss = mark(session, redis, settings, now)
-    return [] if loss is None else [_alert(loss, settings)]
+    loss = mark(installation.session, installation.redis, installation.settings, installation.now)
+    return [] if loss is None else [_alert(loss, installation.settings)]
 
 
 def noticed_losses(session: Session, settings: Settings) -> list[Alert]:
