@@ -9,8 +9,8 @@ from threading import Thread
 from mauntic_jobs.alerts.channels import apprise, slack, smtp, webhook
 from mauntic_jobs.alerts.channels.error import ChannelError
 from mauntic_jobs.alerts.http import HttpError
+from mauntic_jobs.alerts.ledger import NoticeOutcome
 from mauntic_jobs.alerts.notice import Notice
-from mauntic_jobs.alerts.outcome import NoticeOutcome
 from mauntic_jobs.redaction.text import scrub
 from mauntic_jobs.settings.alert_channels import AnyChannel, AppriseChannel, SlackChannel, SmtpChannel, WebhookChannel
 from mauntic_jobs.settings.settings import Settings

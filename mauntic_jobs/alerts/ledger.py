@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import TypedDict, cast
+from typing import NamedTuple, cast
+
+from typing_extensions import TypedDict
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Detail
-from mauntic_jobs.alerts.outcome import NoticeOutcome
 from mauntic_jobs.job import Row
 from mauntic_jobs.redaction.text import scrub
 from mauntic_jobs.settings.alert_channels import Severity
@@ -21,13 +22,20 @@ _MAX_CLAIMED = 20
 _sql = statements("alerts")
 
 
+class NoticeOutcome(NamedTuple):
+    """Which channel took a notice, or why none did; neither, if no channel wants its severity."""
+
+    channel: str | None
+    problem: str | None
+
+
 class AlertRow(TypedDict):
     """An alert as the ledger has it; instants are aware, in UTC."""
 
     id: int
     fingerprint: str
     cause: str
-    severity: str
+    severity: Severity
     summary: str
     action: str
     details: dict[str, Detail]

@@ -4,16 +4,12 @@ from typing import Annotated
 
 import typer
 
-from mauntic_jobs.cli.framework.command import command
+from mauntic_jobs.cli.framework.command import command, root
 from mauntic_jobs.cli.job.output import progress
 from mauntic_jobs.timekeeping import clock
 
 
-def register_demo(app: typer.Typer) -> None:
-    """Add the command `demo`."""
-    command(app, "demo", example="mauntic-jobs demo --quick")(demo)
-
-
+@command(root, "demo", example="mauntic-jobs demo --quick")
 def demo(
     *,
     quick: Annotated[bool, typer.Option("--quick", help="A week of three organizations: a few seconds.")] = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mauntic_jobs.cli.documents.installation import DoctorJson
-from mauntic_jobs.cli.framework.command import JsonOutput, command
+from mauntic_jobs.cli.framework.command import JsonOutput, command, root
 from mauntic_jobs.cli.framework.output import print_json, print_line, print_rich, terminal_width
 from mauntic_jobs.cli.framework.table_layout import wrapped
 from mauntic_jobs.errors import ExitCode
@@ -31,11 +31,7 @@ _STYLES = {
 }
 
 
-def register_doctor(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    command(app, "doctor", example="mauntic-jobs doctor --verbose", prints=DoctorJson)(doctor)
-
-
+@command(root, "doctor", example="mauntic-jobs doctor --verbose", prints=DoctorJson)
 def doctor(
     settings: Settings,
     *,

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import typer
 
-from mauntic_jobs.cli.framework.command import command
+from mauntic_jobs.cli.framework.command import command, root
 from mauntic_jobs.cli.framework.output import print_line
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.queues import base_of
@@ -24,14 +24,10 @@ _FIELDS = {"email": "emailAddress", "sms": "phoneNumber", "push": "deviceToken"}
 _BATCH = 1000
 
 
-def register_enqueue(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    example = (
-        "mauntic-jobs enqueue email --to ann@example.com --template 7b0e1c2a-3d4e-4f60-8a7b-9c0d1e2f3a4b --count 10"
-    )
-    command(app, "enqueue", example=example)(enqueue)
+_EXAMPLE = "mauntic-jobs enqueue email --to ann@example.com --template 7b0e1c2a-3d4e-4f60-8a7b-9c0d1e2f3a4b --count 10"
 
 
+@command(root, "enqueue", example=_EXAMPLE)
 def enqueue(
     settings: Settings,
     channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="email, sms or push.")],

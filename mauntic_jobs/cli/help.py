@@ -4,14 +4,10 @@ from typing import Annotated
 
 import typer
 
-from mauntic_jobs.cli.framework.command import command
+from mauntic_jobs.cli.framework.command import command, root
 
 
-def register_help(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    command(app, "help", example="mauntic-jobs help deliveries list")(show_help)
-
-
+@command(root, "help", example="mauntic-jobs help deliveries list")
 def show_help(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[COMMAND]...", help="Such as `deliveries list`. Default: all.")

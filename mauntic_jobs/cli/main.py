@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs import __version__
-from mauntic_jobs.cli.framework.command import new_app
+from mauntic_jobs.cli.framework.command import new_app, root
 from mauntic_jobs.cli.framework.output import print_line
 
 _HELP = (
@@ -18,12 +18,7 @@ _HELP = (
 )
 _COMPLETION = "_MAUNTIC_JOBS_COMPLETE"
 
-# By name, in the order in which help shows them; each is made in the module of its name. The jobs come before them.
-_GROUPS = frozenset(
-    ("alerts", "config", "db", "deliveries", "dev", "dlq", "monitor", "outbox", "providers", "runs", "schedule")
-)
-# Commands with a folder of their own.
-_FOLDERS = frozenset(("db", "deliver", "deliveries", "dlq", "schedule", "status"))
+# In the order in which help shows them; each is made in the module of its name. The jobs come before them.
 _COMMANDS = (
     *("status", "metrics", "schedule", "work", "deliver", "enqueue", "deliveries", "dlq", "providers", "runs"),
     "recover",
@@ -50,14 +45,13 @@ def application(only: str | None = None) -> typer.Typer:
         return _in_panels(app)
     for name in _COMMANDS:
         if only not in _COMMANDS or name == only:
-            word = name.replace("-", "_")
-            module = import_module(
-                f"mauntic_jobs.cli.{word}.commands" if name in _FOLDERS else f"mauntic_jobs.cli.{word}"
-            )
-            if name in _GROUPS:
+            module = import_module(f"mauntic_jobs.cli.{name.replace('-', '_')}")
+            if hasattr(module, "__path__"):
+                module = import_module(f"mauntic_jobs.cli.{name}.commands")
+            if hasattr(module, "app"):
                 app.add_typer(module.app, name=name)
             else:
-                getattr(module, f"register_{word}")(app)
+                app.registered_commands += [each for each in root.registered_commands if each.name == name]
     return _in_panels(app)
 
 

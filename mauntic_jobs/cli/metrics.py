@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mauntic_jobs.cli.framework.command import command
+from mauntic_jobs.cli.framework.command import command, root
 from mauntic_jobs.cli.framework.output import log, print_line
 from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
 from mauntic_jobs.errors import UsageError
@@ -16,11 +16,7 @@ from mauntic_jobs.telemetry.metrics import exposition
 from mauntic_jobs.timekeeping import clock
 
 
-def register_metrics(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    command(app, "metrics", example="mauntic-jobs metrics queues deliveries")(print_metrics)
-
-
+@command(root, "metrics", example="mauntic-jobs metrics queues deliveries")
 def print_metrics(
     settings: Settings,
     parts: Annotated[

@@ -5,19 +5,15 @@ from typing import Annotated
 
 import typer
 
-from mauntic_jobs.cli.framework.command import command
-from mauntic_jobs.cli.framework.output import print_line, say_done
+from mauntic_jobs.cli.framework.command import command, root
+from mauntic_jobs.cli.framework.output import print_line, log_done
 from mauntic_jobs.errors import ConfigurationError, RefusedError
 from mauntic_jobs.jobs.new_package import new_package
 
 _NAME = typer.Argument(metavar="NAME", help="The name of the job, like send-digest.")
 
 
-def register_new_job(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    command(app, "new-job", example="mauntic-jobs new-job send-digest --into ~/src")(new_job)
-
-
+@command(root, "new-job", example="mauntic-jobs new-job send-digest --into ~/src")
 def new_job(
     name: Annotated[str, _NAME],
     *,
@@ -42,4 +38,4 @@ def new_job(
         ) from None
     except OSError as error:
         raise ConfigurationError(f"Cannot write {error.filename}: {error.strerror}.") from None
-    say_done(f"Next: {directory / 'README.md'} says how to test and install it.")
+    log_done(f"Next: {directory / 'README.md'} says how to test and install it.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs.cli.documents.installation import RecoveryJson
-from mauntic_jobs.cli.framework.command import JsonOutput, command
+from mauntic_jobs.cli.framework.command import JsonOutput, command, root
 from mauntic_jobs.cli.framework.output import print_json, print_line, print_table
 from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
 from mauntic_jobs.job import Row
@@ -19,11 +19,7 @@ from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.wording import plural
 
 
-def register_recover(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    command(app, "recover", example="mauntic-jobs recover --yes", prints=RecoveryJson)(recover_redis)
-
-
+@command(root, "recover", example="mauntic-jobs recover --yes", prints=RecoveryJson)
 def recover_redis(
     settings: Settings,
     *,

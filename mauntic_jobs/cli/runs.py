@@ -8,7 +8,7 @@ from mauntic_jobs.cli.documents.runs import RunJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.completion import job_names, statuses
 from mauntic_jobs.cli.framework.options import Wide
-from mauntic_jobs.cli.framework.output import counted, print_fields, print_json, print_table
+from mauntic_jobs.cli.framework.output import counters_text, print_fields, print_json, print_table
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import find_job
@@ -88,7 +88,7 @@ def _line(row: Row) -> Row:
         "started": row["started_at"],
         "seconds": row["seconds"],
         "attempt": row["attempt"],
-        "result": row["error"] or counted(row["counters"]),
+        "result": row["error"] or counters_text(row["counters"]),
     }
 
 

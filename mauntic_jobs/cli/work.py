@@ -10,7 +10,7 @@ import typer
 from mauntic_jobs.bullmq import Worker, create_worker
 from mauntic_jobs.bullmq.launch import SlotLauncher
 from mauntic_jobs.bullmq.queue import queue_of
-from mauntic_jobs.cli.framework.command import command
+from mauntic_jobs.cli.framework.command import command, root
 from mauntic_jobs.cli.framework.output import log
 from mauntic_jobs.cli.framework.scheduled_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.framework.scraping import Scraper
@@ -31,11 +31,7 @@ _STUCK_SECONDS = 120
 _GIVE_BACK_SECONDS = 5
 
 
-def register_work(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    command(app, "work", example="mauntic-jobs work analytics:aggregate-hourly")(work)
-
-
+@command(root, "work", example="mauntic-jobs work analytics:aggregate-hourly")
 def work(
     settings: Settings,
     queues: Annotated[

@@ -20,6 +20,7 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping.window import Unit, Window
 from mauntic_jobs.warmup.keys import keys
+from mauntic_jobs.wording import counted
 
 _CAMPAIGNS = 5
 _SHOWN = 2
@@ -45,7 +46,7 @@ def play_all_again(stage: Stage, summary: SampleSummary) -> None:
     for job, window in _windows(stage, summary):
         outcome = perform(stage, job, window)
         demand(outcome.changed == 0, f"The second run of {job.name} changed something.")
-        found = [_counted(count, name) for name, count in outcome.counters.items() if count and name not in DOING]
+        found = [counted(count, name) for name, count in outcome.counters.items() if count and name not in DOING]
         rows.append([job.name, outcome.changed, ", ".join(found[-_SHOWN:]) or "nothing to do"])
     stage.show.blank()
     stage.show.table(["job", "changed", "found"], rows)
@@ -55,10 +56,6 @@ def demand(condition: bool, complaint: str) -> None:
     """Raise JobFailedError unless the condition holds."""
     if not condition:
         raise JobFailedError(f"{complaint} This is a defect of mauntic-jobs: please report it.")
-
-
-def _counted(count: int, name: str) -> str:
-    return f"{count:,} {name.removesuffix('s') if count == 1 else name}"
 
 
 def _windows(stage: Stage, summary: SampleSummary) -> list[tuple[AnyJob, Window]]:

@@ -6,12 +6,11 @@ the whole day. The day before is rebuilt as well while events of it may still be
 
 from datetime import timedelta, tzinfo
 from typing import Annotated
-from uuid import UUID
 
 from pydantic import Field
 
-from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult
+from mauntic_jobs.jobs.options import RollupOptions, check_known
 from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, rebuild
 from mauntic_jobs.jobs.second_writer import SecondWriter
 from mauntic_jobs.settings.settings import Settings
@@ -20,17 +19,14 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
 
+UNKNOWN = "No organization {}: it has neither events nor rollups. Check --org."
+
 _sql = statements("event_aggregates")
 
 
-class AggregateHourlyOptions(JobOptions):
+class AggregateHourlyOptions(RollupOptions):
     """The options of `aggregate-hourly`."""
 
-    org: list[UUID] = Field(
-        [], description="Only this organization; may be given more than once.", json_schema_extra={"metavar": "ID"}
-    )
-    compare: bool = Field(False, description="Show old and new values of every group that changes.")
-    allow_shrink: bool = Field(False, description="Let values go down, or away, where raw events are gone.")
     grace: Annotated[Duration, Field(ge=timedelta())] | None = Field(
         None,
         json_schema_extra={"metavar": "TIME"},
@@ -49,7 +45,8 @@ def coverage(window: Window, options: AggregateHourlyOptions, settings: Settings
 
 def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
     """Rebuild the rollups of each day. Groups that would lose something unasked are withheld."""
-    _check_organizations(context)
+    if context.options.org:
+        check_known(context.transaction, _sql["unknown_organizations"], {"organizations": context.options.org}, UNKNOWN)
     done = Rebuilt()
     for day in days.split(Unit.DAY):
         done.add(rebuild_day(context, context.options, day))
@@ -85,15 +82,6 @@ def _rebuild(options: AggregateHourlyOptions, day: Window, zone: tzinfo, *, allo
         compare=options.compare,
         allow_shrink=allow_shrink,
     )
-
-
-def _check_organizations(context: Context[AggregateHourlyOptions]) -> None:
-    if not context.options.org:
-        return
-    unknown = context.transaction.rows(_sql["unknown_organizations"], {"organizations": context.options.org})
-    if unknown:
-        names = ", ".join(str(row["id"]) for row in unknown)
-        raise UsageError(f"No organization {names}: it has neither events nor rollups. Check --org.")
 
 
 AGGREGATE_HOURLY = Job(

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from pydantic import Field
 
-from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.jobs.late_events import record_reported, with_late_events
+from mauntic_jobs.jobs.options import check_known, only
 from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, rebuild
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import CampaignChannels
@@ -39,12 +39,8 @@ _sql = statements("campaign_daily_stats")
 class GenerateDailyReportsOptions(JobOptions):
     """The options of `generate-daily-reports`."""
 
-    campaign: list[UUID] = Field(
-        [], description="Only this campaign; may be given more than once.", json_schema_extra={"metavar": "ID"}
-    )
-    org: list[UUID] = Field(
-        [], description="Only this organization; may be given more than once.", json_schema_extra={"metavar": "ID"}
-    )
+    campaign: list[UUID] = only("campaign")
+    org: list[UUID] = only("organization")
     compare: bool = Field(False, description="Show old and new values of every figure that changes.")
     allow_shrink: bool = Field(False, description="Let figures go down, or away, where raw events are gone.")
 
@@ -122,12 +118,9 @@ def _parameters(options: GenerateDailyReportsOptions, window: Window, zone: tzin
 def _check_known(context: Context[GenerateDailyReportsOptions], window: Window) -> None:
     checks = (("unknown_organizations", "organization", "org"), ("unknown_campaigns", "campaign", "campaign"))
     for query, noun, option in checks:
-        unknown = context.transaction.rows(
-            _sql[query], _parameters(context.options, window, context.settings.platform_zone)
-        )
-        if unknown:
-            names = ", ".join(str(row["id"]) for row in unknown)
-            raise UsageError(f"No {noun} {names}: it has neither events nor figures. Check --{option}.")
+        sentence = f"No {noun} {{}}: it has neither events nor figures. Check --{option}."
+        parameters = _parameters(context.options, window, context.settings.platform_zone)
+        check_known(context.transaction, _sql[query], parameters, sentence)
 
 
 GENERATE_DAILY_REPORTS = Job(

@@ -4,30 +4,23 @@ Distinct contacts of days cannot be added up, so that the month is counted as a 
 """
 
 from datetime import timedelta, tzinfo
-from uuid import UUID
 
-from pydantic import Field
-
-from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult
+from mauntic_jobs.jobs.aggregate_hourly import UNKNOWN
+from mauntic_jobs.jobs.options import RollupOptions, check_known
 from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, rebuild
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
+from mauntic_jobs.wording import plural
 
 _sql = statements("monthly_usage")
 _rollups_sql = statements("event_aggregates")
 
 
-class MonthlyUsageSummaryOptions(JobOptions):
+class MonthlyUsageSummaryOptions(RollupOptions):
     """The options of `monthly-usage-summary`."""
-
-    org: list[UUID] = Field(
-        [], description="Only this organization; may be given more than once.", json_schema_extra={"metavar": "ID"}
-    )
-    compare: bool = Field(False, description="Show old and new values of every group that changes.")
-    allow_shrink: bool = Field(False, description="Let values go down, or away, where raw events are gone.")
 
 
 def coverage(window: Window, _options: MonthlyUsageSummaryOptions, _settings: Settings) -> Window:
@@ -37,7 +30,9 @@ def coverage(window: Window, _options: MonthlyUsageSummaryOptions, _settings: Se
 
 def run(context: Context[MonthlyUsageSummaryOptions], months: Window) -> JobResult:
     """Rebuild the usage of each month. Groups that would lose something unasked, or do not fit, are withheld."""
-    _check_organizations(context)
+    if context.options.org:
+        wanted = {"organizations": context.options.org}
+        check_known(context.transaction, _rollups_sql["unknown_organizations"], wanted, UNKNOWN)
     done = Rebuilt()
     for month in months.split(Unit.MONTH):
         done.add(rebuild_month(context, context.options, month))
@@ -51,7 +46,7 @@ def rebuild_month(context: Context[JobOptions], options: MonthlyUsageSummaryOpti
     _announce(context, work)
     context.transaction.rows(_sql["whole_scans"])
     groups = context.transaction.execute(_sql["count"], work.parameters)
-    _log(context, f"{work.bucket} is counted: {groups:,} group{'s'[: groups != 1]}")
+    _log(context, f"{work.bucket} is counted: {plural(groups, 'group')}")
     done = rebuild(context, work)
     context.transaction.execute(_sql["forget_count"])
     return done
@@ -84,16 +79,6 @@ def _work(options: MonthlyUsageSummaryOptions, month: Window, zone: tzinfo) -> R
         compare=options.compare,
         allow_shrink=options.allow_shrink,
     )
-
-
-def _check_organizations(context: Context[MonthlyUsageSummaryOptions]) -> None:
-    if not context.options.org:
-        return
-    wanted = {"organizations": context.options.org}
-    unknown = context.transaction.rows(_rollups_sql["unknown_organizations"], wanted)
-    if unknown:
-        names = ", ".join(str(row["id"]) for row in unknown)
-        raise UsageError(f"No organization {names}: it has neither events nor rollups. Check --org.")
 
 
 MONTHLY_USAGE_SUMMARY = Job(

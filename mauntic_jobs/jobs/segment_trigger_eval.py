@@ -13,6 +13,7 @@ from pydantic import Field
 
 from mauntic_jobs.errors import JobFailedError, StatementTimeoutError, UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
+from mauntic_jobs.jobs.options import only
 from mauntic_jobs.segments.members import members_statement, readings_agree, readings_statement
 from mauntic_jobs.segments.trigger import SegmentTrigger, parse_trigger
 from mauntic_jobs.settings.types import Duration, SegmentReading
@@ -29,15 +30,9 @@ _sql = statements("segment_triggers")
 class SegmentTriggerEvalOptions(JobOptions):
     """The options of `segment-trigger-eval`."""
 
-    org: list[UUID] = Field(
-        [], json_schema_extra={"metavar": "ID"}, description="Only this organization; may be given more than once."
-    )
-    journey: list[UUID] = Field(
-        [], json_schema_extra={"metavar": "ID"}, description="Only this journey; may be given more than once."
-    )
-    trigger: list[UUID] = Field(
-        [], json_schema_extra={"metavar": "ID"}, description="Only this trigger; may be given more than once."
-    )
+    org: list[UUID] = only("organization")
+    journey: list[UUID] = only("journey")
+    trigger: list[UUID] = only("trigger")
     explain: bool = Field(
         False, description="Show each segment's SQL, its plan, and where the platform would count other members."
     )

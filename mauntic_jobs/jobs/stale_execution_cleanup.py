@@ -13,6 +13,7 @@ from pydantic import Field, PositiveInt
 
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
+from mauntic_jobs.jobs.options import check_known, only
 from mauntic_jobs.settings.types import Duration
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
@@ -32,12 +33,8 @@ class StaleExecutionCleanupOptions(JobOptions):
         json_schema_extra={"metavar": "TIME"},
         description="Cancel what has been idle for longer than this; at least 1h. Default: 7d.",
     )
-    org: list[UUID] = Field(
-        [], description="Only this organization; may be given more than once.", json_schema_extra={"metavar": "ID"}
-    )
-    journey: list[UUID] = Field(
-        [], description="Only this journey; may be given more than once.", json_schema_extra={"metavar": "ID"}
-    )
+    org: list[UUID] = only("organization")
+    journey: list[UUID] = only("journey")
     limit: PositiveInt = Field(
         100_000,
         json_schema_extra={"metavar": "COUNT"},
@@ -93,22 +90,13 @@ def _cutoff(context: Context[StaleExecutionCleanupOptions]) -> datetime:
 
 def _check_known(context: Context[StaleExecutionCleanupOptions], parameters: Mapping[str, object]) -> None:
     if context.options.org:
-        unknown = context.transaction.rows(_sql["unknown_organizations"], parameters)
-        if unknown:
-            raise UsageError(f"No organization {_ids(unknown)} has a journey. Check --org.")
+        sentence = "No organization {} has a journey. Check --org."
+        check_known(context.transaction, _sql["unknown_organizations"], parameters, sentence)
     if context.options.journey:
-        unknown = context.transaction.rows(_sql["unknown_journeys"], parameters)
-        if unknown:
-            where = (
-                " in the given organizations. Check --journey and --org."
-                if context.options.org
-                else ". Check --journey."
-            )
-            raise UsageError(f"No journey {_ids(unknown)}{where}")
-
-
-def _ids(rows: list[Row]) -> str:
-    return ", ".join(str(row["id"]) for row in rows)
+        sentence = "No journey {}. Check --journey."
+        if context.options.org:
+            sentence = "No journey {} in the given organizations. Check --journey and --org."
+        check_known(context.transaction, _sql["unknown_journeys"], parameters, sentence)
 
 
 STALE_EXECUTION_CLEANUP = Job(

@@ -8,12 +8,10 @@ noted in the account; later ones leave the counter alone, because increments mad
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from uuid import UUID
-
-from pydantic import Field
 
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row, Scripts
+from mauntic_jobs.jobs.options import OrganizationOptions, check_known
 from mauntic_jobs.lua import script
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
@@ -26,18 +24,17 @@ _DOMAINS_A_CALL = 50
 _sql = statements("sending_domains")
 
 
-class WarmupDailyResetOptions(JobOptions):
+class WarmupDailyResetOptions(OrganizationOptions):
     """The options of `warmup-daily-reset`."""
-
-    org: list[UUID] = Field(
-        [], description="Only this organization; may be given more than once.", json_schema_extra={"metavar": "ID"}
-    )
 
 
 def run(context: Context[WarmupDailyResetOptions], window: Window) -> JobResult:
     """Start the counters' day. Raises UsageError for a window of another day."""
     today = _day_that_starts(context, window)
-    _check_organizations(context)
+    if context.options.org:
+        sentence = "No organization {}: it has no sending domain. Check --org."
+        wanted = {"organizations": context.options.org}
+        check_known(context.transaction, _sql["unknown_organizations"], wanted, sentence)
     domains = _domains(context, today)
     arguments = (*dates(today.date()), "0" if context.dry_run else "1")
     counters: Counter[str] = Counter()
@@ -65,15 +62,6 @@ def _day_that_starts(context: Context[JobOptions], window: Window) -> datetime:
             "today: no other day can be reset. Leave out --date, --window and --last."
         )
     return today
-
-
-def _check_organizations(context: Context[WarmupDailyResetOptions]) -> None:
-    if not context.options.org:
-        return
-    unknown = context.transaction.rows(_sql["unknown_organizations"], {"organizations": context.options.org})
-    if unknown:
-        names = ", ".join(str(row["id"]) for row in unknown)
-        raise UsageError(f"No organization {names}: it has no sending domain. Check --org.")
 
 
 def _domains(context: Context[WarmupDailyResetOptions], today: datetime) -> list[tuple[str, str]]:

@@ -13,8 +13,8 @@ import pytest
 
 from mauntic_jobs.alerts import ledger
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.alerts.ledger import NoticeOutcome
 from mauntic_jobs.alerts.notify import notify, send_due
-from mauntic_jobs.alerts.outcome import NoticeOutcome
 from mauntic_jobs.job import Row
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect

@@ -16,7 +16,7 @@ import typer
 
 from mauntic_jobs.aio.background import keep_running
 from mauntic_jobs.cli.deliver.screen import show_screen
-from mauntic_jobs.cli.framework.command import command
+from mauntic_jobs.cli.framework.command import command, root
 from mauntic_jobs.cli.framework.output import log
 from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.delivery.channels import CHANNELS
@@ -47,11 +47,7 @@ _LAST_LINES_SECONDS = 0.5
 _LEVELS = {"failed": "error", "expired": "warning"}
 
 
-def register_deliver(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    command(app, "deliver", example="mauntic-jobs deliver email --concurrency email=20")(deliver)
-
-
+@command(root, "deliver", example="mauntic-jobs deliver email --concurrency email=20")
 def deliver(
     settings: Settings,
     channels: Annotated[

@@ -4,9 +4,10 @@ from pydantic import AwareDatetime
 from typing_extensions import TypedDict
 
 from mauntic_jobs.alerts.alert import Cause, Detail, Severity
+from mauntic_jobs.alerts.ledger import AlertRow
 
 
-class AlertJson(TypedDict):
+class AlertJson(AlertRow):
     """An alert, as the ledger has it.
 
     `fingerprint` is its cause and what it is about. `seen` counts how often it was noticed. `notified_by` is the
@@ -14,20 +15,9 @@ class AlertJson(TypedDict):
     run next. An earlier version may have had other causes.
     """
 
-    id: int
-    fingerprint: str
-    cause: str
-    severity: Severity
-    summary: str
-    action: str
-    details: dict[str, Detail]
-    opened_at: AwareDatetime
     seen_at: AwareDatetime
-    seen: int
-    notified_at: AwareDatetime | None
     notified_by: str | None
     problem: str | None
-    closed_at: AwareDatetime | None
     close_notified_at: AwareDatetime | None
 
 

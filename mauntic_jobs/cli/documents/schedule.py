@@ -1,8 +1,9 @@
-"""JSON of the schedule."""
+"""JSON of the schedule, and of the BullMQ job schedulers."""
 
 from pydantic import AwareDatetime
 from typing_extensions import TypedDict
 
+from mauntic_jobs.bullmq import Registration
 from mauntic_jobs.runner.request import Status
 
 
@@ -59,3 +60,12 @@ class ScheduleChangeJson(TypedDict):
     job: str
     before: ScheduleJson
     after: ScheduleJson
+
+
+class SchedulerJson(TypedDict):
+    """What was done, or would be, to the BullMQ job scheduler of a job."""
+
+    job: str
+    queue: str
+    cron: str
+    scheduler: Registration

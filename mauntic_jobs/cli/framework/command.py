@@ -82,6 +82,10 @@ def _with_default(name: str) -> type[typer.core.TyperGroup]:
     return Group
 
 
+# The commands of the program itself that were imported; groups of commands have a Typer of their own.
+root = typer.Typer()
+
+
 def command(
     app: typer.Typer, name: str, *, example: str, prints: Any = None, **options: Any
 ) -> Callable[[Callable[..., None]], None]:

@@ -9,7 +9,7 @@ from mauntic_jobs.cli.framework.table_layout import table_lines, wrapped
 from mauntic_jobs.redaction.printable import json_text, on_one_line, printable
 from mauntic_jobs.telemetry.logs import emit, structured
 from mauntic_jobs.telemetry.stderr import write_line
-from mauntic_jobs.wording import plural
+from mauntic_jobs.wording import counted
 
 # Wider than any line.
 _NO_END = 10_000
@@ -117,14 +117,9 @@ class Escaped:
             yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
-def counted(counters: Mapping[str, int]) -> str:
+def counters_text(counters: Mapping[str, int]) -> str:
     """Return a job's counters as text, without those that are zero: `1 day, 1,234 events, 12 unchanged`."""
-    parts = [
-        plural(count, name.removesuffix("s")) if name.endswith("s") else f"{count:,} {name}"
-        for name, count in counters.items()
-        if count
-    ]
-    return ", ".join(parts) or "nothing to do"
+    return ", ".join(counted(count, name) for name, count in counters.items() if count) or "nothing to do"
 
 
 def _cell(value: object) -> str:

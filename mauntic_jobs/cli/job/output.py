@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mauntic_jobs.cli.documents.runs import ErrorJson, JobJson, ReportJson
-from mauntic_jobs.cli.framework.output import counted, log, log_done, print_json, print_line, print_table
+from mauntic_jobs.cli.framework.output import counters_text, log, log_done, print_json, print_line, print_table
 from mauntic_jobs.errors import ExitCode, RefusedError
 from mauntic_jobs.jobs.shrink_guard import SHRINKS
 from mauntic_jobs.runner.request import Report, Request
@@ -75,20 +75,17 @@ def _log_error(report: Report, shown: Shown, *, wanted: bool) -> None:
 def _log(report: Report, *, wanted: bool) -> None:
     if not wanted:
         return
-    fields = as_json(report)
+    fields = dict(as_json(report))
+    kept = ("status", "exit_code", "attempt", "seconds", "counters")
     emit(
         "info" if report.error is None else "error",
         "run ended",
         run=report.run_id,
         job=report.job,
         window=str(report.window),
-        status=fields["status"],
-        exit_code=fields["exit_code"],
-        attempt=fields["attempt"],
-        seconds=fields["seconds"],
-        counters=fields["counters"],
         problems="; ".join(report.problems) or None,
         error=None if report.error is None else str(report.error),
+        **{name: fields[name] for name in kept},
     )
 
 
@@ -126,7 +123,7 @@ def as_line(report: Report) -> str:
     run = f"run {report.run_id}" if report.run_id else "nothing written"
     attempts = f", attempt {report.attempt}" if report.attempt > 1 else ""
     ended = f"{report.job} {report.window} {report.status.value}"
-    return f"{ended}: {counted(report.counters)} ({report.seconds:.1f} s, {run}{attempts})"
+    return f"{ended}: {counters_text(report.counters)} ({report.seconds:.1f} s, {run}{attempts})"
 
 
 def as_json(report: Report) -> ReportJson:

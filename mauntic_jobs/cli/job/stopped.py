@@ -23,23 +23,17 @@ def stopped_text(request: Request, signal: Interrupted, reports: Sequence[Report
     done = "Nothing was written."
     if reports:
         windows = f"{len(reports):,} of {plural(len(reports) + len(left), 'window')}"
-        done = f"{windows} {'is' if len(reports) == 1 else 'are'} done, up to {_end_of(reports[-1])}. Not done: {rest}."
+        end = str(reports[-1].window).partition("/")[2]
+        done = f"{windows} {'is' if len(reports) == 1 else 'are'} done, up to {end}. Not done: {rest}."
     again = "" if not request.claim_slot else " Its slot is due again, and the clock runs it."
     return f"{name}: {signal}. {done}{again} To go on: {_command(request, rest)}"
-
-
-def _end_of(report: Report) -> str:
-    return str(report.window).partition("/")[2]
 
 
 def _command(request: Request, rest: Window) -> str:
     if request.claim_slot:
         return "mauntic-jobs schedule run"
     given = request.options.model_dump(exclude_defaults=True)
-    options = as_arguments({name: _text(value) for name, value in given.items()})
+    texts = {name: format_duration(each) if isinstance(each, timedelta) else each for name, each in given.items()}
+    options = as_arguments(texts)
     words = ["mauntic-jobs", request.job.name, "--window", str(rest), *options]
     return shlex.join([*words, *(["--dry-run"] if request.dry_run else [])])
-
-
-def _text(value: object) -> object:
-    return format_duration(value) if isinstance(value, timedelta) else value

@@ -30,16 +30,9 @@ class WindowOptions(NamedTuple):
         return not any((self.date, self.window, self.last, self.month))
 
 
-class NamedWindow(NamedTuple):
-    """A window, and the cron slot that it is of, if it was not named otherwise."""
-
-    window: Window
-    slot: datetime | None = None
-
-
 def window_of(
     job: AnyJob, now: datetime, options: WindowOptions, *, launched: bool = False, log: Callable[[str], None] = silent
-) -> NamedWindow:
+) -> tuple[Window, datetime | None]:
     """Return the window that the options name, and its slot if they name that or nothing: then the latest decides.
 
     `log` gets a sentence about a window that has not ended. With `launched` the slot is one that a launcher has decided
@@ -53,7 +46,7 @@ def window_of(
     chosen = _parse_options(options, now)
     if chosen is None:
         slot = parse_instant(str(options.slot)) if launched else _slot_of(job, options.slot, now)
-        return NamedWindow(Window.before(slot, job.unit), slot)
+        return Window.before(slot, job.unit), slot
     if chosen.start >= now:
         raise UsageError(f"The window {chosen} is in the future: it is {naive(now):%Y-%m-%dT%H:%M}Z now.")
     if chosen.start < _MIN_START:
@@ -61,7 +54,7 @@ def window_of(
     if chosen.end > now:
         log(f"The window {chosen} ends in the future: what has happened so far is counted.")
     # Days that have not begun hold nothing.
-    return NamedWindow(Window(chosen.start, min(chosen.end, Unit.DAY.after(now))))
+    return Window(chosen.start, min(chosen.end, Unit.DAY.after(now))), None
 
 
 def _parse_options(options: WindowOptions, now: datetime) -> Window | None:

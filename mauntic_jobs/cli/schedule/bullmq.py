@@ -12,7 +12,7 @@ from mauntic_jobs.bullmq import (
     unregister_scheduled_jobs,
 )
 from mauntic_jobs.bullmq.queue import queue_of
-from mauntic_jobs.cli.documents.schedulers import SchedulerJson
+from mauntic_jobs.cli.documents.schedule import SchedulerJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
 from mauntic_jobs.cli.framework.output import log, print_json, print_table
 from mauntic_jobs.cli.framework.scheduled_jobs import jobs_as_stored, scheduled_jobs

@@ -7,8 +7,8 @@ from typing import cast
 from mauntic_jobs.cli.documents.schedule import LastRunJson, StandingJson
 from mauntic_jobs.cli.framework.output import log, print_line, print_table
 from mauntic_jobs.job import Row
-from mauntic_jobs.scheduler.describe import in_words
 from mauntic_jobs.scheduler.overview import MISSED_WITHIN, Standing, TaskStanding
+from mauntic_jobs.timekeeping.cron import in_words
 from mauntic_jobs.wording import plural
 
 _COLUMNS = ("job", "cron", "meaning", "from", "next", "last_run", "missed")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs.cli.documents.status import StatusJson
-from mauntic_jobs.cli.framework.command import JsonOutput, command
+from mauntic_jobs.cli.framework.command import JsonOutput, command, root
 from mauntic_jobs.cli.framework.output import Escaped, print_json, print_rich, terminal_width
 from mauntic_jobs.cli.framework.scheduled_jobs import name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.framework.signals import Signals
@@ -22,11 +22,7 @@ from mauntic_jobs.timekeeping.window import parse_duration
 _MIN_INTERVAL_SECONDS = 1.0
 
 
-def register_status(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    command(app, "status", example="mauntic-jobs status --watch", prints=StatusJson)(show_status)
-
-
+@command(root, "status", example="mauntic-jobs status --watch", prints=StatusJson)
 def show_status(
     settings: Settings,
     *,

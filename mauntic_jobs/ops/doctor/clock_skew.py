@@ -5,10 +5,9 @@ from datetime import datetime, timedelta
 
 from mauntic_jobs.ops.doctor.check import Service
 from mauntic_jobs.ops.doctor.finding import Finding, error, ok, warning
+from mauntic_jobs.runner.clock_skew import MAX_SKEW
 
-# Hosts that follow NTP are within milliseconds. A minute moves events to another hour, and slots to another time.
 _NOTICED = timedelta(seconds=2)
-_HARMFUL = timedelta(minutes=1)
 
 
 def skew(service: Service, ask: Callable[[], datetime], now: Callable[[], datetime]) -> Finding:
@@ -20,7 +19,7 @@ def skew(service: Service, ask: Callable[[], datetime], now: Callable[[], dateti
     if off < _NOTICED:
         return ok(f"the clocks of this host and {service} agree")
     side = "ahead of" if before > there else "behind"
-    found = warning if off < _HARMFUL else error
+    found = warning if off < MAX_SKEW else error
     return found(
         f"this host's clock is {off.total_seconds():,.0f} s {side} that of {service}",
         "Let both follow a time server: `timedatectl` says whether this host does",

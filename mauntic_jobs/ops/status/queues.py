@@ -14,6 +14,14 @@ from mauntic_jobs.stores.redis.client import RedisScripts
 from mauntic_jobs.timekeeping.epoch import instant_of, milliseconds
 
 _MINUTE = timedelta(minutes=1)
+# By the fields of QueueStatus: the command and the key that count jobs, and the key of those that have ended.
+_LENGTHS = {
+    "waiting": ("LLEN", "wait"),
+    "paused": ("LLEN", "paused"),
+    "active": ("LLEN", "active"),
+    **{name: ("ZCARD", name) for name in ("prioritized", "delayed", "failed", "completed")},
+}
+_ENDED = {"completed_last_minute": "completed", "failed_last_minute": "failed"}
 
 
 @dataclass(frozen=True)
@@ -78,16 +86,10 @@ def _other_workers(redis: RedisScripts) -> Counter[str] | None:
 
 def _calls(base: str, now: datetime) -> list[list[str | float]]:
     minute_ago = milliseconds(now - _MINUTE)
+    lengths: list[list[str | float]] = [[command, f"{base}:{key}"] for command, key in _LENGTHS.values()]
+    lengths += [["ZCOUNT", f"{base}:{key}", minute_ago, "+inf"] for key in _ENDED.values()]
     return [
-        ["LLEN", f"{base}:wait"],
-        ["LLEN", f"{base}:paused"],
-        ["ZCARD", f"{base}:prioritized"],
-        ["LLEN", f"{base}:active"],
-        ["ZCARD", f"{base}:delayed"],
-        ["ZCARD", f"{base}:failed"],
-        ["ZCARD", f"{base}:completed"],
-        ["ZCOUNT", f"{base}:completed", minute_ago, "+inf"],
-        ["ZCOUNT", f"{base}:failed", minute_ago, "+inf"],
+        *lengths,
         ["HEXISTS", f"{base}:meta", "paused"],
         ["ZRANGE", f"{base}:failed", 0, 0, "WITHSCORES"],
         ["LINDEX", f"{base}:wait", -1],
@@ -111,18 +113,11 @@ def _ready_since(fields: Sequence[bytes | None]) -> datetime | None:
 def _status(
     queue: PlatformQueue, answers: Sequence[Any], waiting_since: datetime | None, other_workers: int | None
 ) -> QueueStatus:
-    waiting, paused, prioritized, active, delayed, failed, completed, done, lost, is_paused, oldest, *_ = answers
+    counts = dict(zip([*_LENGTHS, *_ENDED], answers, strict=False))
+    is_paused, oldest = answers[len(counts) : len(counts) + 2]
     return QueueStatus(
         queue=queue,
-        waiting=waiting,
-        paused=paused,
-        prioritized=prioritized,
-        active=active,
-        delayed=delayed,
-        failed=failed,
-        completed=completed,
-        completed_last_minute=done,
-        failed_last_minute=lost,
+        **counts,
         is_paused=bool(is_paused),
         waiting_since=waiting_since,
         failed_since=instant_of(float(oldest[1])) if oldest else None,

@@ -72,7 +72,7 @@ def _deferred(row: Row) -> Alert:
         key=row["channel"],
         severity=Severity.ERROR,
         summary=(
-            f"For 30 minutes no provider has taken {_messages(row)} of {_organizations(row)}. "
+            f"For 30 minutes no provider has taken {_messages(row)} of {plural(row['organizations'], 'organization')}. "
             f"Most common reason: {shorten(mask_text(row['reason']), _REASON_LENGTH)}"
         ),
         action=f"mauntic-jobs deliveries list --state deferred --channel {row['channel']}",
@@ -86,7 +86,7 @@ def _expired(row: Row) -> Alert:
         key=row["channel"],
         severity=Severity.ERROR,
         summary=(
-            f"{_messages(row)} of {_organizations(row)} expired within 24 h "
+            f"{_messages(row)} of {plural(row['organizations'], 'organization')} expired within 24 h "
             f"(limit {_MAX_EXPIRED}): they were older than --max-age when their turn came, and were not sent."
         ),
         action=f"mauntic-jobs deliveries resend --state expired --since 24h --channel {row['channel']} --dry-run",
@@ -103,9 +103,4 @@ def _details(row: Row) -> Row:
 
 
 def _messages(row: Row) -> str:
-    noun = "message" if row["deliveries"] == 1 else "messages"
-    return f"{_count(row['deliveries'])} {row['channel']} {noun}"
-
-
-def _organizations(row: Row) -> str:
-    return plural(row["organizations"], "organization")
+    return f"{_count(row['deliveries'])} {row['channel']} {'message' if row['deliveries'] == 1 else 'messages'}"
