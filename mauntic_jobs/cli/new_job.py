@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs.cli.framework.command import command, root
-from mauntic_jobs.cli.framework.output import print_line, log_done
+from mauntic_jobs.cli.framework.output import log_done, print_line
 from mauntic_jobs.errors import ConfigurationError, RefusedError
 from mauntic_jobs.jobs.new_package import new_package
 
