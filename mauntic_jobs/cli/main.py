@@ -98,4 +98,18 @@ def main() -> None:
         # Ids of jobs may be any bytes.
         sys.stdout.reconfigure(errors="backslashreplace")
     first = sys.argv[1] if len(sys.argv) > 1 and _COMPLETION not in os.environ else None
-    application(only=first)(prog_name="mauntic-jobs")
+    try:
+        application(only=first)(prog_name="mauntic-jobs")
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what is still buffered; where the reader has gone, exit as Typer does, and not with Python's message."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
