@@ -7,6 +7,7 @@ breaks threads and instructions to relays. They are folded at blanks, which unfo
 import json
 import re
 from collections.abc import Iterator
+from email.charset import SHORTEST, Charset
 from email.header import Header
 from functools import lru_cache
 from urllib.parse import quote
@@ -34,6 +35,9 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?! )')
 _PIECE = re.compile(r" *[^ ]+")
+# Its own settings: Apprise changes those that the whole process shares.
+_UTF_8 = Charset("utf-8")
+_UTF_8.header_encoding = SHORTEST
 
 _WEB = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:([^@]*)@)?([^@:\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
@@ -191,4 +195,4 @@ def _ascii_json(value: str) -> str:
 
 def _encoded_words(name: str, value: str) -> str:
     value = value.encode(errors="replace").decode()
-    return f"{name}: " + Header(value, "utf-8", header_name=name, maxlinelen=_FOLD_AT).encode(linesep="\r\n")
+    return f"{name}: " + Header(value, _UTF_8, header_name=name, maxlinelen=_FOLD_AT).encode(linesep="\r\n")
