@@ -1,6 +1,8 @@
 """Servers and databases for tests: one pair of servers for each worker, one database for each test."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -21,7 +23,7 @@ from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
-from tests import server_mode
+from tests import processes, server_mode
 from tests.installing import build
 from tests.pooler import running_pgbouncer
 from tests.schemas import check_output
@@ -62,6 +64,20 @@ def _json_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
         return result
 
     monkeypatch.setattr(CliRunner, "invoke", checked)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked_processes() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.platform == "linux":
+            patch.setattr(subprocess, "Popen", processes.Process)
+        yield
+
+
+@pytest.fixture
+def started_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the program the way a shell does: by starting Python."""
+    monkeypatch.setattr(subprocess, "Popen", processes.Popen)
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ def _takes(process: subprocess.Popen[str], number: int) -> bool:
     return False
 
 
+@pytest.mark.usefixtures("started_processes")
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.3, 0.6, 1.0])
 @pytest.mark.parametrize("command", ["deliver email", "work", "schedule run --loop", "monitor run"])
 def test_a_command_that_stays_ends_well_whenever_it_is_told_to_stop(
