@@ -1,6 +1,7 @@
 """A Valkey of a test's own, which may be spoiled."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,6 +33,8 @@ def valkey(servers: Servers, name: str, *lines: str) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+        # A worker that has gone on to another module may come back to this one.
+        shutil.rmtree(directory)
 
 
 def _answers(client: Any) -> bool:

@@ -68,7 +68,8 @@ def test_a_job_scheduler_goes_on(world: World, sink: Sink, package: str) -> None
     assert len(sink.messages()) == 1, "the same message is sent once"
     (scheduler,) = _node(world, package, "schedulers")
     assert (scheduler["key"], scheduler["iterationCount"] >= 3) == ("digest", True)
-    assert world.reported == []
+    # On a busy machine the second iteration comes while the first is being sent.
+    assert [reason for _, _, reason in world.reported if reason != "it is being sent"] == []
 
 
 def test_a_job_scheduler_that_cannot_be_followed_is_named(world: World, sink: Sink) -> None:
