@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from threading import Event as Flag, Thread
 from typing import Any
 from uuid import UUID, uuid4
@@ -271,6 +272,10 @@ SELECT %(org)s, 'd' || number || '.test', %(at)s FROM generate_series(1, %(domai
 """
 
 
+_KEEP = b"for _, key in ipairs(KEYS) do redis.call('COPY', key, key .. ':kept', 'REPLACE') end return 0"
+_RESTORE = b"for _, key in ipairs(KEYS) do redis.call('COPY', key .. ':kept', key, 'REPLACE') end return 0"
+
+
 class Counters:
     """The counters of many domains: what they sent yesterday, and since midnight."""
 
@@ -279,26 +284,33 @@ class Counters:
         self._keys = [keys(owner, f"d{number}.test") for number in range(1, _DOMAINS + 1)]
         self._today = today
 
-    def start_over(self) -> None:
+    def start(self) -> None:
         """Let it be the moment after midnight, with 100 messages of yesterday and 7 of today."""
-        self._redis.run(b"for _, key in ipairs(KEYS) do redis.call('DEL', key) end return 0", self._calls(()))
         for day, messages in ((self._today - timedelta(days=1), 100), (self._today, 7)):
             self._redis.run(script("warmup_count"), self._calls((*dates(day.date()), messages)))
+        self._at_once(_KEEP)
+
+    def start_over(self) -> None:
+        """Let it be that moment again."""
+        self._at_once(_RESTORE)
 
     def count_one(self, number: int) -> None:
         self._redis.run(script("warmup_count"), [(self._keys[number], (*dates(self._today.date()), 1))])
 
-    def standing(self) -> list[int]:
-        """Return what the counters say."""
-        return [int(value) for value in self._redis.command("MGET", *(counter for counter, _ in self._keys))]
+    def standing(self, step: int = 1) -> list[int]:
+        """Return what the counters say, or each of so many."""
+        return [int(value) for value in self._redis.command("MGET", *(counter for counter, _ in self._keys[::step]))]
 
     def has_begun(self, reset: subprocess.Popen[str]) -> bool:
-        return reset.poll() is not None or min(self.standing()) < 100
+        return reset.poll() is not None or min(self.standing(100)) < 100
 
     def of_today(self) -> list[int]:
         """Return what was sent today, by the accounts."""
         read = b"return redis.call('HGET', KEYS[2], ARGV[1])"
         return [int(value) for value in self._redis.run(read, self._calls((dates(self._today.date())[0],)))]
+
+    def _at_once(self, text: bytes) -> None:
+        self._redis.run(text, [(tuple(chain.from_iterable(self._keys)), ())])
 
     def _calls(self, arguments: tuple[str | int, ...]) -> list[tuple[tuple[str, str], tuple[str | int, ...]]]:
         return [(each, arguments) for each in self._keys]
@@ -316,6 +328,7 @@ def test_kills_in_the_middle_of_a_reset_lose_and_forget_no_message(
     settings: Settings, redis: RedisScripts, owner: UUID, variables: dict[str, str]
 ) -> None:
     counters = Counters(redis, owner, Unit.DAY.floor(clock.now()))
+    counters.start()
     done = Flag()
 
     def send() -> None:
@@ -345,7 +358,7 @@ def test_of_eight_resets_at_once_one_works_and_seven_try_later(
     settings: Settings, direct_settings: Settings, redis: RedisScripts, owner: UUID, variables: dict[str, str]
 ) -> None:
     counters = Counters(redis, owner, Unit.DAY.floor(clock.now()))
-    counters.start_over()
+    counters.start()
     with connect(direct_settings) as holder:
         holder.execute_alone(b"BEGIN; LOCK TABLE delivery.sending_domains IN ACCESS EXCLUSIVE MODE")
         processes = [start_program("warmup-daily-reset", settings=settings, **variables) for _ in range(8)]
