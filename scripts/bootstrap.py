@@ -1,7 +1,9 @@
 """Makes the virtual environment in .venv what the lock files say, then runs the demo or the tests in it.
 
     bootstrap.py demo [ARGUMENTS of mauntic-jobs demo]
-    bootstrap.py test [ARGUMENTS of pytest]
+    bootstrap.py test [--quick | ARGUMENTS of pytest]
+
+Without arguments `test` runs every check, with --quick those that need a minute, else pytest alone.
 
 Needs a Python with the standard library only. A second run finds everything in place and takes no time.
 """
@@ -17,6 +19,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -24,7 +27,11 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 STAMP = ROOT / ".venv" / "installed.json"
-CHECKS = (["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"], ["lint-imports"])
+CHECKS = (["ruff", "format", "--check", "."], ["ruff", "check", "."])
+CHECKS_BESIDE_TESTS = (["mypy"], ["lint-imports"])
+# Three on two cores: many tests wait for processes and clocks.
+TESTS = ["pytest", "-n", "3", "--dist", "worksteal"]
+QUICK_TESTS = ["pytest", "-n", "2", "--dist", "worksteal", "-m", "unit and not slow"]
 # The dev lock contains the demo lock.
 INCLUDES = {"demo": ("demo",), "dev": ("demo", "dev")}
 CONFIGURATION = 78
@@ -32,6 +39,8 @@ STOP_SECONDS = 5.0
 # These would lead Python or pip out of the environment, or past its lock; where pip looks for packages is the user's.
 IGNORED = {"PYTHONHOME", "PYTHONPATH", "PIP_CONSTRAINT", "PIP_PREFIX", "PIP_PYTHON", "PIP_REQUIREMENT"}
 IGNORED |= {"PIP_REQUIRE_HASHES", "PIP_ROOT", "PIP_TARGET"}
+# Without its cache Python compiles the program for each process that a test starts.
+IGNORED |= {"PYTHONDONTWRITEBYTECODE"}
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in IGNORED}
 
 
@@ -42,15 +51,40 @@ def main(arguments: list[str]) -> None:
         become(["mauntic-jobs", *arguments])
     if arguments[:1] == ["test"]:
         ensure("dev")
-        for check in CHECKS if arguments == ["test"] else ():
-            say(f"+ {shlex.join(check)}")
-            run([str(BIN / check[0]), *check[1:]])
-        # Three on two cores: many tests wait for processes and clocks.
-        pytest = ["pytest", *(arguments[1:] or ("-n", "3", "--dist", "worksteal"))]
         os.chdir(ROOT)
-        say(f"+ {shlex.join(pytest)}")
-        become(pytest)
+        if arguments[1:] not in ([], ["--quick"]):
+            say(f"+ {shlex.join(['pytest', *arguments[1:]])}")
+            become(["pytest", *arguments[1:]])
+        for check in CHECKS:
+            run_shown(check)
+        run_beside([sys.executable, "-I", __file__, "checks"], QUICK_TESTS if arguments[1:] else TESTS)
+        return
+    if arguments == ["checks"]:
+        for check in CHECKS_BESIDE_TESTS:
+            run_shown(check)
+        return
     fail("usage: bootstrap.py demo|test [ARGUMENTS]", 2)
+
+
+def run_shown(command: list[str]) -> None:
+    """Run a program of the environment, and say which."""
+    say(f"+ {shlex.join(command)}")
+    run([str(BIN / command[0]), *command[1:]])
+
+
+def run_beside(checks: list[str], tests: list[str]) -> None:
+    """Run checks and tests at once, and show what the checks printed after the tests; both must succeed."""
+    say(f"+ {shlex.join(tests)}")
+    with (
+        tempfile.TemporaryFile("w+") as report,
+        started(checks, stdout=report.fileno(), stderr=report.fileno()) as beside,
+        started([str(BIN / tests[0]), *tests[1:]]) as running,
+    ):
+        tested, checked = running.wait(), beside.wait()
+        report.seek(0)
+        say(report.read().rstrip())
+    exit_for(tests, tested)
+    exit_for(checks, checked)
 
 
 def ensure(level: str) -> None:
@@ -148,20 +182,35 @@ def lock() -> Iterator[int]:
 
 
 def run(command: list[str], *, stdin: int | None = None, stdout: int | None = None) -> None:
-    """Run a command to its end; its failure is ours. A signal ends both, and SIGKILL too on Linux."""
+    """Run a command to its end; its failure is ours."""
+    with started(command, stdin=stdin, stdout=stdout) as child:
+        status = child.wait()
+    exit_for(command, status)
+
+
+@contextlib.contextmanager
+def started(
+    command: list[str], *, stdin: int | None = None, stdout: int | None = None, stderr: int | None = None
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start a command for the block. A signal ends both, and SIGKILL too on Linux."""
     with subprocess.Popen(
         command,
         cwd=ROOT,
         env=ENVIRONMENT,
         stdin=stdin,
         stdout=stdout,
+        stderr=stderr,
         preexec_fn=with_parent_death_signal(),  # noqa: PLW1509 - this process has one thread
     ) as child:
         try:
-            status = child.wait()
+            yield child
         finally:
             if child.poll() is None:
                 stop(child)
+
+
+def exit_for(command: list[str], status: int) -> None:
+    """Exit with the status of a command that failed."""
     if status != 0:
         # As a shell has it: the signal's number is negative here.
         fail(f"failed: {shlex.join(command)}", status if status > 0 else 128 - status)

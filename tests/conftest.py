@@ -25,6 +25,7 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
 from tests import processes, server_mode
 from tests.installing import build
+from tests.kinds import KINDS, kind_of
 from tests.pooler import running_pgbouncer
 from tests.schemas import check_output
 
@@ -36,6 +37,18 @@ _numbers = count(1)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker would otherwise go on, with its servers, after the pytest that started it was killed.
     children.end_with_parent()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for kind, meaning in (*KINDS.items(), ("slow", "takes more than a second of a processor")):
+        config.addinivalue_line("markers", f"{kind}: {meaning}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        item.add_marker(kind_of(item))
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +85,13 @@ def _forked_processes() -> Iterator[None]:
         if sys.platform == "linux":
             patch.setattr(subprocess, "Popen", processes.Process)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_start_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("unit"):
+        wrong = "It starts a program: tests/kinds.py should know what it uses."
+        monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail(wrong))
 
 
 @pytest.fixture

@@ -186,23 +186,45 @@ def test_the_next_run_waits_for_what_a_killed_one_left_behind(checkout: Checkout
     assert checkout.calls()[-3:] == [*installation("demo"), "mauntic-jobs demo"]
 
 
-def test_all_checks_run_in_turn_and_are_shown(checkout: Checkout) -> None:
-    checkout.run("test")
+@pytest.mark.parametrize(
+    ("words", "pytest_line"),
+    [
+        (["test"], "pytest -n 3 --dist worksteal"),
+        (["test", "--quick"], "pytest -n 2 --dist worksteal -m unit and not slow"),
+    ],
+)
+def test_all_checks_run_and_are_shown(checkout: Checkout, words: list[str], pytest_line: str) -> None:
+    checkout.run(*words)
     checkout.calls()
-    done = checkout.run("test")
-    expected = ["ruff format --check .", "ruff check .", "mypy", "lint-imports", "pytest -n 3 --dist worksteal"]
+    done = checkout.run(*words)
+    first, beside = ["ruff format --check .", "ruff check ."], ["mypy", "lint-imports"]
     assert done.returncode == 0
-    assert checkout.calls() == expected
-    assert done.stderr.splitlines() == [f"+ {line}" for line in expected]
+    calls = checkout.calls()
+    assert calls[:2] == first
+    assert sorted(calls[2:]) == sorted([*beside, pytest_line])
+    assert [call for call in calls if call in beside] == beside
+    shown = pytest_line.replace("unit and not slow", "'unit and not slow'")
+    assert done.stderr.splitlines() == [f"+ {line}" for line in (*first, shown, *beside)]
 
 
-def test_the_first_failing_check_ends_the_run_with_its_status(checkout: Checkout) -> None:
+def test_a_failing_check_before_the_tests_ends_the_run_with_its_status(checkout: Checkout) -> None:
     checkout.run("test", "-x")
     checkout.calls()
-    checkout.program("mypy", "exit 3")
+    checkout.program("ruff", "exit 3")
+    assert checkout.run("test").returncode == 3
+    assert checkout.calls() == ["ruff format --check ."]
+
+
+@pytest.mark.parametrize(("program", "calls"), [("mypy", 4), ("lint-imports", 5), ("pytest", 5)])
+def test_a_failing_check_beside_the_tests_and_a_failing_test_give_their_status(
+    checkout: Checkout, program: str, calls: int
+) -> None:
+    checkout.run("test", "-x")
+    checkout.calls()
+    checkout.program(program, "echo what is wrong; exit 3")
     done = checkout.run("test")
-    assert done.returncode == 3
-    assert checkout.calls() == ["ruff format --check .", "ruff check .", "mypy"]
+    assert (done.returncode, "what is wrong" in done.stdout + done.stderr) == (3, True)
+    assert len(checkout.calls()) == calls
 
 
 def test_arguments_run_only_pytest_with_them_and_its_status(checkout: Checkout) -> None:

@@ -182,6 +182,7 @@ def test_a_line_is_changed_at_once_where_nothing_is_left_of_the_old_one() -> Non
     assert (made.changed, made.former) == (True, ())
 
 
+@pytest.mark.slow
 def test_no_number_of_missed_slots_is_too_many() -> None:
     made = plan(HOURLY, _known(HOURLY, "2016-10-05T09:00"), utc("2026-10-05T09:30"))
     assert (len(made.due), len(made.passed)) == (8, 3652 * 24 - 8)
@@ -229,6 +230,7 @@ def test_a_policy_is_written_as_it_is_read(text: str) -> None:
 _instants = st.datetimes(datetime(2026, 1, 1), datetime(2026, 3, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(_instants, _instants, st.data(), st.sampled_from([*Which]), st.integers(1, 200))
 def test_every_slot_that_has_struck_is_accounted_for_once(

@@ -129,6 +129,7 @@ def _simulate(job: Job[Any], random: Random) -> _Ledger:
     return ledger
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(JOBS))
 def test_in_ten_years_every_slot_is_run_once_or_accounted_for(name: str) -> None:
     job = JOBS[name]

@@ -374,6 +374,7 @@ def test_a_window_is_cut_at_each_boundary_inside_it(unit: Unit, window: str, pie
     assert list(parse_window(window).split(unit)) == [parse_window(piece) for piece in pieces]
 
 
+@pytest.mark.slow
 @at_leisure
 @given(windows(), units)
 def test_the_pieces_of_a_window_tile_it_and_lie_in_one_unit_each(window: Window, unit: Unit) -> None:

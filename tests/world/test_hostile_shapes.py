@@ -87,6 +87,7 @@ def _seconds(work: Callable[[str], object], text: str) -> float:
     return thread_time() - began
 
 
+@pytest.mark.slow
 @each_case("hostile_shapes")
 def test_time_grows_as_the_text_does(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_budget, "MAX_TEXT_SECONDS", 60)

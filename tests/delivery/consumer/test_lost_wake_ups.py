@@ -171,6 +171,7 @@ NARROWED: list[Step] = [
 ]
 
 
+@pytest.mark.slow
 @example(NARROWED, 0)
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(_steps, st.integers(0, 2**16))

@@ -102,6 +102,7 @@ def test_an_organization_alone_loses_no_time_however_slow_its_provider_is() -> N
     assert max(sent.values()) <= 18.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_what_was_put_aside_comes_back_at_once_when_the_provider_is_well(processes: int) -> None:
     jobs = [f"a{number}" for number in range(3000)]

@@ -44,6 +44,7 @@ def lines_of(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+@pytest.mark.slow
 @given(html=LINES, text=LINES, eight_bit=st.booleans())
 @settings(deadline=None, max_examples=150)
 def test_contents_are_parsed_back(html: str, text: str, eight_bit: bool) -> None:

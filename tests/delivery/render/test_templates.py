@@ -402,6 +402,7 @@ _PIECES = [
 ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=500)
 @given(source=_TEMPLATES, data=_DATA, escape=st.booleans())
 @example(source="{{#each l}}{{#if this}}{{a.0}}{{else}}{{a}}{{/if}}{{/each}}", data={"l": [{"a": [1]}, 0]}, escape=True)
@@ -409,12 +410,14 @@ def test_templates_render_as_in_the_naive_reading(source: str, data: dict[str, A
     assert _outcome(source, data, escape=escape) == _reference(source, data, escape=escape)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=1_000)
 @given(source=st.lists(st.sampled_from(_PIECES), max_size=16).map("".join), data=_DATA)
 def test_nonsense_is_refused_where_the_naive_reading_refuses_it(source: str, data: dict[str, Any]) -> None:
     assert _outcome(source, data, escape=True) == _reference(source, data, escape=True)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(source=st.text(max_size=50) | st.text("{}#/!@. aif\0\n", max_size=50), data=_DATA)
 def test_any_text_is_rendered_or_refused(source: str, data: dict[str, Any]) -> None:

@@ -187,6 +187,7 @@ def test_a_check_asks_for_the_account(api: FakeApi) -> None:
     assert all(taken.headers["authorization"].endswith(signature(taken, secret)) for taken in api.taken)
 
 
+@pytest.mark.slow
 def test_another_implementation_of_ses_takes_the_email() -> None:
     from moto.backends import get_backend
     from moto.core.models import DEFAULT_ACCOUNT_ID
