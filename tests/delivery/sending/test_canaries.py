@@ -182,6 +182,7 @@ _QUESTIONS = (
 )
 
 
+@pytest.mark.usefixtures("started_processes")  # a forked process shows the arguments of the fork server
 def test_no_canary_is_seen_except_by_a_person_who_asked(flock: Flock) -> None:
     seen: dict[str, str] = {}
     assert len(flock.secrets) == 25
