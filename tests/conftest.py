@@ -127,10 +127,16 @@ def pgbouncer(servers: Servers) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def template(servers: Servers) -> str:
+def administrator(servers: Servers) -> Iterator[Session]:
+    """Yield a session that makes and drops databases."""
+    with connect(Settings(database_url=servers.database_url)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers, administrator: Session) -> str:
     """Make a database with the platform's tables, up to date, and return its name."""
-    with connect(Settings(database_url=servers.database_url)) as session:
-        session.execute_alone(b"CREATE DATABASE template_platform")
+    administrator.execute_alone(b"CREATE DATABASE template_platform")
     settings = Settings(database_url=_named(servers, "template_platform"))
     with connect(settings) as session:
         create_platform(session)
@@ -139,15 +145,15 @@ def template(servers: Servers) -> str:
 
 
 @pytest.fixture
-def empty_database(servers: Servers) -> Iterator[Settings]:
+def empty_database(servers: Servers, administrator: Session) -> Iterator[Settings]:
     """Yield the settings of a database without anything."""
-    yield from _database(servers, "template1")
+    yield from _database(servers, administrator, "template1")
 
 
 @pytest.fixture
-def direct_settings(servers: Servers, template: str) -> Iterator[Settings]:
+def direct_settings(servers: Servers, administrator: Session, template: str) -> Iterator[Settings]:
     """Yield the settings of a fresh database, reached without a pooler."""
-    yield from _database(servers, template)
+    yield from _database(servers, administrator, template)
 
 
 @pytest.fixture(params=["direct", "pgbouncer"])
@@ -173,13 +179,12 @@ def _open_directory(stack: ExitStack) -> Path:
     return directory
 
 
-def _database(servers: Servers, template: str) -> Iterator[Settings]:
+def _database(servers: Servers, administrator: Session, template: str) -> Iterator[Settings]:
     name = f"test_{next(_numbers)}"
-    with connect(Settings(database_url=servers.database_url)) as session:
-        # Writing the copy to the log, as is usual, takes four times as long.
-        session.execute_alone(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy".encode())
-        yield Settings(database_url=_named(servers, name), retry_delay=timedelta(), upkeep=False)
-        session.execute_alone(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    # Writing the copy to the log, as is usual, takes four times as long.
+    administrator.execute_alone(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy".encode())
+    yield Settings(database_url=_named(servers, name), retry_delay=timedelta(), upkeep=False)
+    administrator.execute_alone(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 def _named(servers: Servers, database: str) -> str:
