@@ -29,6 +29,17 @@ class Cache(Generic[_KeyT, _ValueT]):
         if kept is not None and now < kept[0]:
             # The load may be another task's, whose cancellation is not this one's.
             return kept[1].result() if kept[1].done() else await asyncio.shield(kept[1])
+        return await self._loaded(key, now)
+
+    async def refreshed(self, key: _KeyT, seconds: float) -> _ValueT:
+        """Return the value of `key`, loaded anew if it is older than `seconds`."""
+        now = time.monotonic()
+        kept = self._values.get(key)
+        if kept is not None and now < kept[0] - self._seconds + seconds:
+            return await asyncio.shield(kept[1])
+        return await self._loaded(key, now)
+
+    async def _loaded(self, key: _KeyT, now: float) -> _ValueT:
         if len(self._values) >= _MAX_ENTRIES:
             self._values.clear()
         task = asyncio.ensure_future(self._load(key))

@@ -4,13 +4,14 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mauntic_jobs.cli.documents.providers import ProviderCheckJson, ProviderJson
+from mauntic_jobs.cli.documents.providers import ProviderCheckJson, ProviderJson, ProviderLimitJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.options import Org, Wide
 from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_table
@@ -18,6 +19,7 @@ from mauntic_jobs.delivery.sending.providers.keys import TYPES
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.providers.check import ProviderTrial, channel_of, check_providers
+from mauntic_jobs.ops.providers.limits import ProviderLimit, read_limits
 from mauntic_jobs.ops.providers.list import ConfiguredProvider, encrypted, list_providers
 from mauntic_jobs.ops.rate_limit import Pace, parse_rate
 from mauntic_jobs.ops.release import Released, release
@@ -25,6 +27,7 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import format_duration
 from mauntic_jobs.wording import plural
 
 app = new_app("The providers that messages go out by, and how organizations have configured them.")
@@ -116,6 +119,47 @@ def _release(settings: Settings, checks: Sequence[ProviderTrial], pace: Pace) ->
     working = [each.provider for each in checks if each.problem is None]
     with connect(settings) as session, closing(open_redis(settings)) as redis:
         return release(session, redis, settings, working, pace, clock.now())
+
+
+@command(app, "limits", example="mauntic-jobs providers limits", prints=list[ProviderLimitJson])
+def limits(settings: Settings, *, org: Org = None, wide: Wide = False, json: JsonOutput = False) -> None:
+    """Show which providers are limited to what rate, configured or learned, and how many messages wait for their turn.
+
+    A rate is learned when a provider refuses for it: by a 429, or by SMTP's 454, 450, 421 with words to that effect.
+    """
+    with closing(open_redis(settings)) as redis:
+        found = list(read_limits(redis, settings, clock.now(), org))
+    if json:
+        print_json([_limit_json(each) for each in found])
+        return
+    if not found:
+        log("no provider is limited")
+    for organization, own in groupby(found, lambda each: each.organization):
+        print_line(f"organization {organization}")
+        print_table((_limit_row(each) for each in own), wide=wide)
+
+
+def _limit_row(limit: ProviderLimit) -> Row:
+    how = "configured" if limit.rate == limit.configured else "learned"
+    state = f"{limit.rate:.3g}/s, {how}" if limit.rate else "no rate limit"
+    if limit.paused_until is not None:
+        state += f"; asks to be left alone until {limit.paused_until:%Y-%m-%d %H:%M:%S} UTC"
+    lasts = None if limit.seconds is None else format_duration(timedelta(seconds=round(limit.seconds)))
+    return {
+        "channel": limit.channel,
+        "provider": limit.provider,
+        "limit": state,
+        "waiting": limit.waiting,
+        "takes about": lasts if limit.waiting else None,
+    }
+
+
+def _limit_json(limit: ProviderLimit) -> ProviderLimitJson:
+    return {
+        **limit._asdict(),  # type: ignore[typeddict-item]
+        "rate": limit.rate,
+        "seconds": limit.seconds,
+    }
 
 
 @command(app, "encrypt", example="mauntic-jobs providers encrypt --type sendgrid --file sendgrid.json", prints=str)

@@ -52,6 +52,7 @@ monitor check
 monitor run --once
 outbox publish
 providers list
+providers limits
 providers check
 providers check --retry-now
 recover

@@ -182,6 +182,10 @@ class World:
         return {row["delivery_id"].partition(".")[0]: row["state"] for row in self.ledger()}
 
     def jobs_in(self, name: str) -> list[str]:
+        """Return the ids of the queue's jobs in a state; those that wait may be parked in their lanes."""
+        if name == "wait":
+            parked = self.ask("ZRANGE", f"{self.base}:prioritized", "-inf", "(0", "BYSCORE")
+            return [each.decode() for each in (*self.ask("LRANGE", f"{self.base}:wait", 0, -1), *parked)]
         key = f"{self.base}:{name}"
         found = self.ask("LRANGE", key, 0, -1) if name in ("wait", "active") else self.ask("ZRANGE", key, 0, -1)
         return [each.decode() for each in found]
@@ -193,7 +197,9 @@ class World:
         }
 
     def hurry(self) -> None:
-        """Let every delayed job, and every wait of the ledger, be over."""
+        """Let every delayed job, every wait of the ledger and every limit of a provider be over."""
+        for key in self.ask("KEYS", f"{self.base}:adm:*"):
+            self.ask("DEL", key.decode())
         for name in self.jobs_in("delayed"):
             self.ask("ZADD", f"{self.base}:delayed", 1, name)
         self.write(

@@ -1,5 +1,6 @@
 """JSON of the providers' configurations."""
 
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -22,6 +23,23 @@ class ProviderJson(TypedDict):
     state: str
     ignored: list[str]
     unknown: list[str]
+
+
+class ProviderLimitJson(TypedDict):
+    """A provider that is limited, in messages a second; `rate` is what holds, null where only a pause does.
+
+    `waiting` are the messages of its organization that wait for their turn, `seconds` how long they take at this rate.
+    """
+
+    organization: UUID
+    channel: str
+    provider: UUID
+    configured: float | None
+    learned: float | None
+    rate: float | None
+    paused_until: datetime | None
+    waiting: int
+    seconds: float | None
 
 
 class ProviderCheckJson(ProviderJson):

@@ -35,9 +35,10 @@ class JobStatusJson(StandingJson):
 class QueueJson(TypedDict):
     """A BullMQ queue: how many jobs are in each state.
 
-    `completed` and those of the last minute count jobs that are still kept. `waiting_since` is when the next job became
-    ready, `failed_since` when the oldest of the failed ones failed. `other_workers` counts connections of other
-    programs' workers; null if the server hides them.
+    `completed` and those of the last minute count jobs that are still kept. `is_limited`: all that wait do so for the
+    rate limits of providers. `waiting_since` is when the one that waits longest became ready, `failed_since` when the
+    oldest of the failed ones failed. `other_workers` counts connections of other programs' workers; null if the server
+    hides them.
     """
 
     queue: str
@@ -53,6 +54,7 @@ class QueueJson(TypedDict):
     completed_last_minute: int
     failed_last_minute: int
     is_paused: bool
+    is_limited: bool
     waiting_since: AwareDatetime | None
     failed_since: AwareDatetime | None
     other_workers: int | None

@@ -35,7 +35,7 @@ class Attempts:
             return None, GiveBack()
         try:
             # The pipeline reads the data.
-            job = received(Taken(taken.id, {**taken.fields, "data": "{}"}), self._work.policy)
+            job = received(taken._replace(fields={**taken.fields, "data": "{}"}), self._work.policy)
         except UnrecoverableError as error:
             return None, Fail(clean(str(error)))
         if job.retried_by_hand:

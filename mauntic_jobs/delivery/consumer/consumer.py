@@ -35,6 +35,8 @@ Report = Callable[[str, str, str], None]
 
 # A drain waits for what dead consumers held, and looks for it more often.
 _RECOVERY_SECONDS, _DRAIN_RECOVERY_SECONDS = 30.0, 1.0
+# How many jobs are held at most whose turn has not come.
+_MAX_EARLY = 200
 # How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
 
@@ -57,6 +59,9 @@ class Consumer:
         self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
         self._gate = Gate(work.concurrency)
+        # Jobs in hand whose turn has not come yet; they take no place.
+        self._early = 0
+        self._stopped = asyncio.Event()
         self._outage = Outage(tell)
         self._stalls = Stalls(self._calls)
         self._attempts = Attempts(work, self._calls, self._outage, self._stalls)
@@ -97,8 +102,7 @@ class Consumer:
     async def _work_in_slots(self) -> None:
         """Keep as many slots at work as there are to be at present."""
         while True:
-            for _ in range(0 if self._stopping else -self._surplus()):
-                self._slots.add(asyncio.create_task(self._slot()))
+            self._fill_slots()
             if not self._slots:
                 return
             done, _ = await asyncio.wait(self._slots, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -108,9 +112,13 @@ class Consumer:
             self._gate.widen(self._work.aside())
             self._call_back()
 
+    def _fill_slots(self) -> None:
+        for _ in range(0 if self._stopping else -self._surplus()):
+            self._slots.add(asyncio.create_task(self._slot()))
+
     def _surplus(self) -> int:
         """Return how many slots there are too many; below zero, how many there are too few."""
-        return len(self._slots) - self._gate.most
+        return len(self._slots) - self._gate.most - min(self._early, _MAX_EARLY)
 
     def _say(self, text: str) -> None:
         self._tell(self._work.base, MaunticJobsError(text))
@@ -118,6 +126,7 @@ class Consumer:
     def stop(self) -> None:
         """Take no further job."""
         self._stopping = True
+        self._stopped.set()
         # Those that wait for either go away, with what they hold.
         self._bell.ring(len(self._slots))
         self._gate.give_way()
@@ -247,6 +256,8 @@ class Consumer:
         failpoints.reach("taken")
         if taken.fields.get("rjk") and (why := await self._calls.iterate(taken)):
             self._report("ended", printable_id(taken.id), clean(why))
+        if taken.turn is not None and taken.turn.seconds > 0:
+            await self._await_turn(taken.turn.seconds)
         began = await self._gate.enter()
         try:
             job, decision = await self._attempts.decide(taken, lambda: self._stopping)
@@ -264,6 +275,18 @@ class Consumer:
         if (reason := logged_reason(decision)) is not None:
             self._report(what, printable_id(taken.id), reason)
         return self._taken(answer, token)
+
+    async def _await_turn(self, seconds: float) -> None:
+        """Wait until the message may be sent, or until no job is to be worked on any more."""
+        self._early += 1
+        # Another slot takes what may be sent before it.
+        self._fill_slots()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._stopped.wait()
+        finally:
+            self._early -= 1
 
     def _release(self, taken: Taken, token: str) -> None:
         # A Redis that was rolled back may have handed it out again meanwhile.

@@ -20,8 +20,8 @@ from mauntic_jobs.timekeeping import clock
 # Hears of trouble, by what it is with, and with None that it is over.
 Tell = Callable[[str, Exception | None], None]
 
-# Scripts that may take a job.
-_TAKING = ("moveToActive-11", "moveToFinished-14", "moveToDelayed-11")
+# Scripts that may take a job, and the place in ARGV of the word that tells them to, 0 if that is all that they do.
+TAKING = {"moveToActive-11": 0, "moveToFinished-14": 6, "moveToDelayed-11": 8}
 _RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
 
 
@@ -40,7 +40,8 @@ class QueueCalls:
 
     async def run(self, call: ScriptCall) -> Any:
         """Make a call once; return its answer."""
-        return await self._redis.script(consumer_script(call.script), call.keys, [*call.arguments, f"{self._base}:"])
+        arguments = [*call.arguments, TAKING.get(call.script, 0), f"{self._base}:"]
+        return await self._redis.script(consumer_script(call.script), call.keys, arguments)
 
     async def settle(self, job: str, token: str, call: Callable[[int], ScriptCall]) -> Any:
         """Make the call, of a time in milliseconds since 1970, that settles a job, though its lock has run out."""
@@ -139,12 +140,14 @@ class QueueCalls:
 
 @cache
 def consumer_script(name: str) -> bytes:
-    """Return one of BullMQ's own scripts, as `note_taken.lua` ends it if it may take a job.
+    """Return one of BullMQ's own scripts; one that may take a job takes the one whose turn it is.
 
-    Its last argument is the queue's prefix and name and a colon, which BullMQ's scripts do not look at.
+    Its last arguments are those of `admission_take.lua`, which BullMQ's scripts do not look at.
     """
     text = official_script(name)
-    return b"local function bullmq()\n" + text + b"\nend\n" + script("note_taken") if name in _TAKING else text
+    if name not in TAKING:
+        return text
+    return b"local function bullmq()\n" + text + b"\nend\n" + script("admission") + script("admission_take")
 
 
 def now_milliseconds() -> int:

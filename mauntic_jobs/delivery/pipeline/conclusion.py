@@ -23,15 +23,18 @@ class Conclusion(NamedTuple):
     wait: float | None = None
 
 
-def conclude(sent: Sent, job: ReceivedJob, deferrals: int, *, stopping: bool) -> Conclusion:
+def conclude(sent: Sent, job: ReceivedJob, deferrals: int, *, stopping: bool, is_admitted: bool) -> Conclusion:
     """Return what becomes of a delivery that was deferred `deferrals` times before.
 
-    A process that is stopping gives back what it has not sent, unless the receiver asks to wait.
+    A process that is stopping gives back what it has not sent, unless the receiver asks to wait. What was refused for
+    a provider's rate may be claimed again at once where admission says when (`is_admitted`).
     """
     outcome, reason = sent.outcome, sent.outcome.reason
     match outcome.verdict:
         case Verdict.DEFERRED:
             return Conclusion(State.DEFERRED, f"{REASON}: {reason}", wait_of(deferrals, outcome.retry_after))
+        case Verdict.RATE_LIMITED if is_admitted:
+            return Conclusion(State.DEFERRED, reason, 0.0)
         case Verdict.PROVIDER | Verdict.RATE_LIMITED if not stopping:
             return Conclusion(State.DEFERRED, reason, jittered(sent.wait))
         case Verdict.TEMPORARY if job.last_attempt and not stopping:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mauntic_jobs.delivery.admission.admission import Admitted
 from mauntic_jobs.delivery.node_marks import key_of, value_of
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.pipeline.fair_share import Fairness
@@ -12,7 +13,8 @@ from mauntic_jobs.stores.bullmq.job import ReceivedJob
 class Order:
     """A message, the job that asks for it, what is kept of it, and whose turn it is on its queue.
 
-    `given_up_elsewhere`: the Node engine has tried it, and sent nothing.
+    `given_up_elsewhere`: the Node engine has tried it, and sent nothing. `admitted` is None where admission does not
+    decide: on a queue of another channel.
     """
 
     job: ReceivedJob
@@ -21,6 +23,7 @@ class Order:
     payload: str
     fairness: Fairness
     given_up_elsewhere: bool = False
+    admitted: Admitted | None = None
 
     @property
     def tried_elsewhere(self) -> bool:

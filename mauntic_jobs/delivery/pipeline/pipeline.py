@@ -10,8 +10,9 @@ from datetime import timedelta
 from typing import Any
 
 from mauntic_jobs.delivery import failpoints
+from mauntic_jobs.delivery.admission.admission import Admission, Admitted
 from mauntic_jobs.delivery.consumer.queue_calls import now_milliseconds
-from mauntic_jobs.delivery.job_outcome import Decision, Done, GiveBack, PutAside, Retry
+from mauntic_jobs.delivery.job_outcome import Decision, Defer, Done, GiveBack, PutAside, Retry
 from mauntic_jobs.delivery.ledger.ledger import Ledger
 from mauntic_jobs.delivery.ledger.records import Claim, Claimed, Result, State
 from mauntic_jobs.delivery.node_marks import SECONDS_KEPT, Mark, key_of, read_mark
@@ -41,6 +42,8 @@ _NO_PROVIDER_SECONDS, _WARMUP_JITTER_SECONDS = 300.0, 1800.0
 _WARMUP_REASON = "warm-up"
 _HOUR = timedelta(hours=1)
 _FAILURES = (Verdict.TEMPORARY, Verdict.PROVIDER, Verdict.UNKNOWN)
+# A provider that answers so has not refused it for its rate.
+_TAKEN = (Verdict.ACCEPTED, Verdict.PERMANENT)
 _OPEN = (State.CLAIMED, State.DEFERRED, State.AMBIGUOUS)
 _UNSENT = (Verdict.TEMPORARY, Verdict.DEFERRED, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
 
@@ -61,6 +64,7 @@ class Pipeline:
         fairness: Mapping[str, Fairness],
         max_age: timedelta,
         limits: MessageLimits,
+        admissions: Mapping[str, Admission],
     ) -> None:
         self.stopping = False
         self._ledger = ledger
@@ -74,14 +78,26 @@ class Pipeline:
         self._fairness = fairness
         self._max_age = max_age
         self._limits = limits
+        self._admissions = admissions
 
     async def process(self, job: ReceivedJob, data: str, channel: str) -> Decision:
         """Return what is to become of a job with this data, taken from the queue of a channel.
 
         Raises MalformedError for data that is no message, and MaunticJobsError where a store is away: nothing was sent.
         """
-        order = Order(job, *read_message(data, channel, self._limits), self._fairness[channel])
-        organization = order.message.organization_id
+        message, name, payload = read_message(data, channel, self._limits)
+        organization, admitted = message.organization_id, None
+        if job.turn is not None and name == channel:
+            admitted = Admitted(self._admissions[channel], job.id, job.turn, organization)
+        order = Order(job, message, name, payload, self._fairness[channel], admitted=admitted)
+        try:
+            return await self._in_turn(order)
+        finally:
+            if admitted is not None:
+                await admitted.release()
+
+    async def _in_turn(self, order: Order) -> Decision:
+        job, organization = order.job, order.message.organization_id
         bind(organization=str(organization), delivery=order.message.key)
         if job.retried_by_hand and (decision := await self._manual_retries.reopen(order)) is not None:
             return decision
@@ -101,14 +117,10 @@ class Pipeline:
             decision = await self._expire(order, age)
             if decision is not None:
                 return decision
-        draft, problem = None, ""
-        try:
-            chosen = await self._directory.providers(order.message.organization_id, order.channel)
-            if chosen.usable:
-                sender = next((each.sender for each in chosen.usable if each.sender), None)
-                draft = await self._writers[order.channel].write(order.message, sender)
-        except JobFailedError as error:
-            problem = clean(str(error))
+        chosen = await self._directory.providers(order.message.organization_id, order.channel)
+        if order.admitted is not None and await order.admitted.is_misplaced(chosen):
+            return GiveBack()
+        draft, problem = await self._draft(order, chosen)
         mark = read_mark(await asked, order.message.organization_id)
         if mark is Mark.OWED:
             order = replace(order, given_up_elsewhere=True)
@@ -122,6 +134,16 @@ class Pipeline:
             reason = clean("; ".join(chosen.problems)) or f"the organization has no active provider for {order.channel}"
             return await self._close(order, State.DEFERRED, reason, wait=jittered(_NO_PROVIDER_SECONDS))
         return await self._deliver(order, draft, chosen)
+
+    async def _draft(self, order: Order, chosen: Chosen) -> tuple[Draft | None, str]:
+        """Return what is to be sent, None without a provider, and why the message never can be, if it cannot."""
+        if not chosen.usable:
+            return None, ""
+        sender = next((each.sender for each in chosen.usable if each.sender), None)
+        try:
+            return await self._writers[order.channel].write(order.message, sender), ""
+        except JobFailedError as error:
+            return None, clean(str(error))
 
     async def _follow(self, mark: Mark, order: Order) -> Decision | None:
         """Record what a mark says. None if it is this engine's, and the ledger knows better."""
@@ -162,15 +184,16 @@ class Pipeline:
 
     async def _deliver(self, order: Order, draft: Draft, chosen: Chosen) -> Decision:
         organization = order.message.organization_id
-        providers = self._sending.usable(organization, chosen.usable)
+        candidates = order.admitted.providers(chosen.usable) if order.admitted is not None else chosen.usable
+        providers = self._sending.usable(organization, candidates)
         if not providers:
             wait = jittered(self._sending.wait(organization, chosen.usable))
             problem = self._sending.problem(organization, chosen.usable)
             return await self._close(order, State.DEFERRED, problem, wait=wait)
-        return await self._attempt(order, draft, providers, await self._allowance(draft, order))
+        return await self._attempt(order, draft, chosen, providers, await self._allowance(draft, order))
 
     async def _attempt(
-        self, order: Order, draft: Draft, providers: Sequence[Provider], allowance: Allowance | None
+        self, order: Order, draft: Draft, chosen: Chosen, providers: Sequence[Provider], allowance: Allowance | None
     ) -> Decision:
         """Claim the delivery and send it."""
         if self.stopping:
@@ -204,6 +227,10 @@ class Pipeline:
         is_accepted = sent.outcome.verdict is Verdict.ACCEPTED
         marked = self._redis.begin("SET", *order.mark, "EX", SECONDS_KEPT) if is_accepted else None
         failpoints.reach("after-send")
+        if order.admitted is not None:
+            taken_by = sent.provider.config.id if sent.provider and sent.outcome.verdict in _TAKEN else None
+            with suppress(MaunticJobsError):  # the message is out: its result comes first
+                await order.admitted.learn(chosen, taken_by, sent.throttled)
         decision = _without_mark(await self._conclude(order, claimed, sent), marked)
         if allowance and sent.outcome.verdict not in _UNSENT:
             with suppress(MaunticJobsError):  # it is for the platform to read: the ledger is what counts
@@ -220,10 +247,15 @@ class Pipeline:
     async def _conclude(self, order: Order, claimed: Claimed, sent: Sent) -> Decision:
         """Record the outcome of an exchange."""
         deferrals = await self._ledger.deferrals(order.message) if sent.outcome.verdict is Verdict.DEFERRED else 0
-        concluded = conclude(sent, order.job, deferrals, stopping=self.stopping)
-        return await self._record(
+        admitted = order.admitted is not None
+        concluded = conclude(sent, order.job, deferrals, stopping=self.stopping, is_admitted=admitted)
+        decision = await self._record(
             order, claimed.fence, concluded.state, concluded.reason, wait=concluded.wait, sent=sent
         )
+        if admitted and sent.outcome.verdict is Verdict.RATE_LIMITED and isinstance(decision, Defer):
+            # Its lane says when it is its turn again.
+            return GiveBack()
+        return decision
 
     async def _close(
         self,

@@ -1,11 +1,13 @@
 """Assembly of a delivering process from its parts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
+from mauntic_jobs.delivery.admission.admission import Admission
 from mauntic_jobs.delivery.consumer.consumer import Consumer, Report
 from mauntic_jobs.delivery.consumer.queue_calls import Tell
 from mauntic_jobs.delivery.consumer.work import Work
@@ -67,6 +69,7 @@ class Crew:
     idle: IdleConnections
     clocks: ClockWatch
     pauses: Pauses
+    admissions: Sequence[Admission]
 
 
 class _Links:
@@ -116,6 +119,8 @@ async def connected(
         directory = Directory(found, factories(settings, client, idle), key, say)
         stack.push_async_callback(directory.close)
         breaker, limits = Breaker(), settings.message_limits
+        refresh = {name: partial(directory.refreshed, channel=name) for name in stats}
+        admissions = {name: Admission(base_of(settings, name), shared, refresh[name]) for name in stats}
         # Exchanges are by channel themselves, whichever channel's numbers keep them.
         observe = next(iter(stats.values())).exchange
         pipeline = Pipeline(
@@ -129,6 +134,7 @@ async def connected(
             fairness=fairness,
             max_age=plan.max_age,
             limits=limits,
+            admissions=admissions,
         )
         losses = ForeignLosses(ledger, shared, limits)
         works = [_work(settings, plan, name, pipeline, losses, fairness[name], clocks) for name in stats]
@@ -137,7 +143,7 @@ async def connected(
             for work, own in zip(works, stats.values(), strict=True)
         ]
         pauses = Pauses(found, breaker, directory.describe, tell, say)
-        yield Crew(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses)
+        yield Crew(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses, list(admissions.values()))
 
 
 def _work(

@@ -82,6 +82,7 @@ class Engine:
                 "the look at the queues": lambda: self._measure(crew),
                 "the watch for a loss of Redis' data": lambda: watch_redis(self.settings, self.say),
             }
+            background |= {f"the look at parked jobs {n}": each.run for n, each in enumerate(crew.admissions)}
             beside = [asyncio.create_task(keep_running(name, work, self.say)) for name, work in background.items()]
             working = asyncio.ensure_future(self._work(crew))
             stopped = asyncio.create_task(self._stop.wait())

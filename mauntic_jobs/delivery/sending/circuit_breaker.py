@@ -1,4 +1,4 @@
-"""Circuit breaker for providers, and the rate limits that they ask for."""
+"""Circuit breaker for providers."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -7,8 +7,6 @@ from datetime import datetime
 
 _FAILURES = 5
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 30.0, 300.0
-# A provider is tried again by then, whatever limit it asks for.
-_LONGEST_LIMIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +30,6 @@ class _Circuit:
     open_until: float = 0.0
 
 
-@dataclass(slots=True)
-class _Limit:
-    until: float
-    refusal: Refusal
-
-
 class Breaker:
     """Opens after five failures in a row, for 30 s, and after each further failure for twice as long, up to 5 min.
 
@@ -47,7 +39,6 @@ class Breaker:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._circuits: dict[Hashable, _Circuit] = {}
-        self._limits: dict[Hashable, _Limit] = {}
         self._watched: frozenset[Hashable] = frozenset()
         self.recovered: set[Hashable] = set()
 
@@ -58,9 +49,7 @@ class Breaker:
 
     def refusal(self, key: Hashable) -> Refusal | None:
         """Return why a provider is left alone, or None if it is not."""
-        if self.remaining(key):
-            return self._circuits[key].refusal
-        return self._limits[key].refusal if self.limit(key) else None
+        return self._circuits[key].refusal if self.remaining(key) else None
 
     def opened(self) -> dict[Hashable, tuple[Refusal, float]]:
         """Return the circuits that have opened and that no success has closed, with the seconds until the next try."""
@@ -93,23 +82,3 @@ class Breaker:
         if circuit.refusal.tries >= _FAILURES:
             circuit.pause = min(max(circuit.pause * 2, _SHORTEST_SECONDS), _LONGEST_SECONDS)
             circuit.open_until = self._clock() + circuit.pause
-
-    def limited(self, key: Hashable, seconds: float, reason: str, now: datetime) -> None:
-        """Note that it asks to be left alone for so long."""
-        until = self._clock() + min(seconds, _LONGEST_LIMIT_SECONDS)
-        before = self._limits.get(key)
-        if before is None:
-            self._limits[key] = _Limit(until, Refusal(reason, now, 1))
-            return
-        refusal = Refusal(reason, before.refusal.since, before.refusal.tries + 1)
-        self._limits[key] = _Limit(max(before.until, until), refusal)
-
-    def limit(self, key: Hashable) -> float:
-        """Return for how many more seconds it asks to be left alone."""
-        limit = self._limits.get(key)
-        if limit is None:
-            return 0.0
-        remaining = limit.until - self._clock()
-        if remaining <= 0:
-            del self._limits[key]
-        return max(0.0, remaining)

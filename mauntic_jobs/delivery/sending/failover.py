@@ -1,8 +1,8 @@
 """Failover: the providers of an organization, tried in their order."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -18,30 +18,30 @@ from mauntic_jobs.timekeeping import clock
 # A further provider is tried only as long as a claim is fresh.
 _MOST_SECONDS = 30.0
 _SHORTEST_WAIT_SECONDS = 30.0
-# A provider that wants to be asked again within it is waited for; after that, the next one is tried.
+# A provider that wants to be asked again within it, or does not say when, is waited for; else the next one is tried.
 _SHORT_LIMIT_SECONDS = 10.0
 # Where a provider does not say when it wants to be asked again.
 _UNSAID_LIMIT_SECONDS = 30.0
 # However long a provider says: afterwards it is asked again.
-_LONGEST_LIMIT_SECONDS = 86_400.0
+_MIN_LIMIT_SECONDS, _LONGEST_LIMIT_SECONDS = 0.1, 86_400.0
 _LONGEST = 1_000
 # What is cut off is looked at too, so that nothing is hidden only in part.
 _LOOKED_AT = 4 * _LONGEST
-# They prove that the provider has sent nothing, and say nothing of the message.
-_MOVE_ON = (Verdict.PROVIDER, Verdict.RATE_LIMITED)
 
 
 @dataclass(frozen=True)
 class Sent:
     """What came of it: the last outcome, the provider it is from, and each attempt as the ledger keeps it.
 
-    `wait` is for how many seconds no provider is of use.
+    `wait` is for how many seconds no provider is of use. `throttled` are the providers that refused it for their rate,
+    with the seconds for which they ask to be left alone, None where they do not say.
     """
 
     outcome: Outcome
     provider: Provider | None
     attempts: list[dict[str, Any]]
     wait: float = 0.0
+    throttled: Mapping[UUID, float | None] = field(default_factory=dict)
 
 
 # Hears of each exchange: the channel, the provider's type, what came of it, and how long it took.
@@ -60,25 +60,13 @@ class Sending:
         self._observe = observe
 
     def usable(self, organization: UUID, providers: Sequence[Provider]) -> list[Provider]:
-        """Return the providers to be tried now: none if one that would be tried first can soon be asked again."""
-        usable = []
-        for each in providers:
-            key = organization, each.config.id
-            limit = self.breaker.limit(key)
-            if 0 < limit <= _SHORT_LIMIT_SECONDS:
-                break
-            if not limit and not self.breaker.remaining(key):
-                usable.append(each)
-        return usable
+        """Return the providers to be tried now."""
+        return [each for each in providers if not self.breaker.remaining((organization, each.config.id))]
 
     def wait(self, organization: UUID, providers: Sequence[Provider]) -> float:
         """Return in how many seconds the first of them may be tried again."""
-        keys = [(organization, each.config.id) for each in providers]
-        waits = [
-            max(self.breaker.remaining(key), _SHORTEST_WAIT_SECONDS) for key in keys if not self.breaker.limit(key)
-        ]
-        limits = [limit for key in keys if (limit := self.breaker.limit(key))]
-        return min([*waits, *limits], default=_SHORTEST_WAIT_SECONDS)
+        waits = [self.breaker.remaining((organization, each.config.id)) for each in providers]
+        return max(min(waits, default=0.0), _SHORTEST_WAIT_SECONDS)
 
     def problem(self, organization: UUID, providers: Sequence[Provider]) -> str:
         """Return why none of them is tried now: the refusal of each, since when, and how often."""
@@ -91,6 +79,7 @@ class Sending:
         began = time.monotonic()
         outcome, used = Outcome(Verdict.PROVIDER, "no provider can be used"), None
         attempts: list[dict[str, Any]] = []
+        throttled: dict[UUID, float | None] = {}
         for provider in self.usable(organization, providers):
             if attempts and time.monotonic() - began > _MOST_SECONDS:
                 break
@@ -109,28 +98,25 @@ class Sending:
                     **({"queue_id": outcome.queue_id} if outcome.queue_id else {}),
                 }
             )
-            limit = self._note((organization, provider.config.id), outcome)
-            if outcome.verdict not in _MOVE_ON:
-                return Sent(outcome, provider, attempts)
-            if limit is not None and limit <= _SHORT_LIMIT_SECONDS:
-                break
-        return Sent(outcome, used, attempts, self.wait(organization, providers))
+            self._note((organization, provider.config.id), outcome)
+            if outcome.verdict is Verdict.RATE_LIMITED:
+                throttled[provider.config.id] = outcome.retry_after
+                if (outcome.retry_after or 0.0) <= _SHORT_LIMIT_SECONDS:
+                    break
+            elif outcome.verdict is not Verdict.PROVIDER:
+                return Sent(outcome, provider, attempts, throttled=throttled)
+        waits = [_UNSAID_LIMIT_SECONDS if each is None else each for each in throttled.values()]
+        wait = min([*waits, self.wait(organization, providers)])
+        return Sent(outcome, used, attempts, min(max(wait, _MIN_LIMIT_SECONDS), _LONGEST_LIMIT_SECONDS), throttled)
 
-    def _note(self, key: tuple[UUID, UUID], outcome: Outcome) -> float | None:
-        """Learn from an outcome; return for how long the provider wants to be left alone, if it does."""
+    def _note(self, key: tuple[UUID, UUID], outcome: Outcome) -> None:
         match outcome.verdict:
             case Verdict.ACCEPTED | Verdict.PERMANENT:
                 self.breaker.succeeded(key)
             case Verdict.PROVIDER:
                 self.breaker.failed(key, outcome.reason, clock.now())
-            case Verdict.RATE_LIMITED:
-                said = _UNSAID_LIMIT_SECONDS if outcome.retry_after is None else outcome.retry_after
-                limit = min(max(said, 0.1), _LONGEST_LIMIT_SECONDS)
-                self.breaker.limited(key, limit, outcome.reason, clock.now())
-                return limit
             case _:
                 pass
-        return None
 
 
 async def _outcome(provider: Provider, content: Any) -> Outcome:

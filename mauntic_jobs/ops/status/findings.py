@@ -95,7 +95,10 @@ def _is_slow(job: JobStatus, seconds: float) -> bool:
 def _of_queue(status: QueueStatus, now: datetime) -> Iterator[StatusFinding]:
     name = status.queue.name
     untaken = status.ready and not status.active and status.waiting_since and now - status.waiting_since > _UNTAKEN
-    if untaken and status.waiting_since and not status.is_paused:
+    if status.is_limited and not status.is_paused:
+        text = f"{status.ready:,} waiting for the rate limits of their providers"
+        yield StatusFinding(name, text, "mauntic-jobs providers limits")
+    elif untaken and status.waiting_since and not status.is_paused:
         consumer = status.queue.consumer
         text = f"{status.ready:,} waiting for {_ago(status.waiting_since, now)}, and nothing takes them"
         text += "" if consumer else ": look at the platform's journey executor"

@@ -1,4 +1,4 @@
-"""State of the platform's queues in Redis, read in three round trips however long they are."""
+"""State of the platform's queues in Redis, read in a few round trips however long they are."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mauntic_jobs.errors import ConfigurationError, JobFailedError
+from mauntic_jobs.lua import script
 from mauntic_jobs.ops.queues import PlatformQueue
 from mauntic_jobs.stores.bullmq.job import integer_in
 from mauntic_jobs.stores.bullmq.workers import foreign_workers
@@ -29,7 +30,8 @@ class QueueStatus:
     """How many jobs are in each state, as BullMQ counts them.
 
     `completed_last_minute` and `failed_last_minute` count jobs that have ended and are still kept. `waiting_since` is
-    when the job that is next became ready to be taken, `failed_since` when the oldest of the failed ones failed.
+    when the one that waits longest became ready to be taken, `failed_since` when the oldest of the failed ones failed.
+    `is_limited`: all that could be taken wait for the rate limits of providers.
     `other_workers` is how many connections BullMQ workers of other programs have there, None if the server hides them.
     """
 
@@ -44,6 +46,7 @@ class QueueStatus:
     completed_last_minute: int
     failed_last_minute: int
     is_paused: bool
+    is_limited: bool
     waiting_since: datetime | None
     failed_since: datetime | None
     other_workers: int | None
@@ -64,15 +67,20 @@ def read_queues(redis: RedisScripts, queues: Sequence[PlatformQueue], now: datet
     calls = [_calls(queue.base, now) for queue in queues]
     answers = iter(redis.commands(call for each in calls for call in each))
     found = [[next(answers) for _ in each] for each in calls]
-    nexts = [_next(each) for each in found]
-    wanted = [(queue, job) for queue, job in zip(queues, nexts, strict=True) if job is not None]
+    keys = [[f"{queue.base}:wait", f"{queue.base}:prioritized"] for queue in queues]
+    arguments = [[f"{queue.base}:"] for queue in queues]
+    heads = redis.run(script("oldest_waiting") + script("next_waiting"), zip(keys, arguments, strict=True))
+    limited = {queue.base: bool(is_limited) for queue, (is_limited, _) in zip(queues, heads, strict=True)}
+    ids = [None if job is None else job.decode(errors="surrogateescape") for _, job in heads]
+    wanted = [(queue, job) for queue, job in zip(queues, ids, strict=True) if job is not None]
     read = redis.commands(
         ["HMGET", f"{queue.base}:{job}", "timestamp", "delay", "processedOn"] for queue, job in wanted
     )
     since = {queue.base: _ready_since(fields) for (queue, _), fields in zip(wanted, read, strict=True)}
     others = _other_workers(redis)
+    workers = {queue.base: None if others is None else others[queue.base] for queue in queues}
     return [
-        _status(queue, each, since.get(queue.base), None if others is None else others[queue.base])
+        _status(queue, each, since.get(queue.base), workers[queue.base], is_limited=limited[queue.base])
         for queue, each in zip(queues, found, strict=True)
     ]
 
@@ -92,16 +100,7 @@ def _calls(base: str, now: datetime) -> list[list[str | float]]:
         *lengths,
         ["HEXISTS", f"{base}:meta", "paused"],
         ["ZRANGE", f"{base}:failed", 0, 0, "WITHSCORES"],
-        ["LINDEX", f"{base}:wait", -1],
-        ["ZRANGE", f"{base}:prioritized", 0, 0],
     ]
-
-
-def _next(answers: Sequence[Any]) -> str | None:
-    """Return the id of the job that is taken next."""
-    waiting, prioritized = answers[-2], answers[-1]
-    job = waiting or next(iter(prioritized), None)
-    return None if job is None else job.decode(errors="surrogateescape")
 
 
 def _ready_since(fields: Sequence[bytes | None]) -> datetime | None:
@@ -111,7 +110,12 @@ def _ready_since(fields: Sequence[bytes | None]) -> datetime | None:
 
 
 def _status(
-    queue: PlatformQueue, answers: Sequence[Any], waiting_since: datetime | None, other_workers: int | None
+    queue: PlatformQueue,
+    answers: Sequence[Any],
+    waiting_since: datetime | None,
+    other_workers: int | None,
+    *,
+    is_limited: bool,
 ) -> QueueStatus:
     counts = dict(zip([*_LENGTHS, *_ENDED], answers, strict=False))
     is_paused, oldest = answers[len(counts) : len(counts) + 2]
@@ -119,6 +123,7 @@ def _status(
         queue=queue,
         **counts,
         is_paused=bool(is_paused),
+        is_limited=is_limited,
         waiting_since=waiting_since,
         failed_since=instant_of(float(oldest[1])) if oldest else None,
         other_workers=other_workers,

@@ -24,6 +24,9 @@ SCRIPTS = (
 # A script that an operator's command calls.
 PROMOTE = "promote-9"
 
+# How many words a script of BullMQ's answers with that takes a job.
+_PLAIN_ANSWER = 4
+
 # The answers of a script that finds no such job, and one without a lock.
 JOB_GONE, LOCK_GONE = -1, -2
 
@@ -40,11 +43,24 @@ class ScriptCall(NamedTuple):
     arguments: list[Any]
 
 
+class Turn(NamedTuple):
+    """Why a job was taken now: its lane and provider, and its organization's limits, as `admission.lua` has them.
+
+    `provider` is empty where nothing limits the organization. The message is to be sent after so many `seconds`.
+    """
+
+    lane: str
+    provider: str
+    seconds: float
+    limits: str
+
+
 class Taken(NamedTuple):
-    """A job that was taken: its id, and the fields of its hash as they stand in Redis."""
+    """A job that was taken: its id, the fields of its hash as they stand in Redis, and its turn, if it had one."""
 
     id: str
     fields: Mapping[str, str]
+    turn: Turn | None = None
 
 
 def take(base: str, token: str, now: int) -> ScriptCall:
@@ -57,8 +73,12 @@ def taken(answer: object) -> Taken | None:
     if not isinstance(answer, list) or not isinstance(answer[0], list):
         return None
     words = [word.decode(errors="replace") for word in answer[0]]
+    turn = None
+    if len(answer) > _PLAIN_ANSWER:
+        lane, provider, microseconds, limits = (word.decode(errors="replace") for word in answer[_PLAIN_ANSWER:])
+        turn = Turn(lane, provider, int(microseconds) / 1_000_000, limits)
     # An id may be any bytes; the connections write it as it was read.
-    return Taken(answer[1].decode(errors="surrogateescape"), dict(zip(words[::2], words[1::2], strict=True)))
+    return Taken(answer[1].decode(errors="surrogateescape"), dict(zip(words[::2], words[1::2], strict=True)), turn)
 
 
 def printable_id(job: str) -> str:

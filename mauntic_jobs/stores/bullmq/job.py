@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeGuard
 
-from mauntic_jobs.stores.bullmq.commands import Taken
+from mauntic_jobs.stores.bullmq.commands import Taken, Turn
 from mauntic_jobs.stores.bullmq.enqueue import JOB_OPTIONS
 from mauntic_jobs.timekeeping.epoch import instant_of
 
@@ -35,6 +35,7 @@ class ReceivedJob:
     own as BullMQ stores them; `scheduler` the id of the job scheduler that made it. `policy` holds the options that a
     job without its own goes by, in BullMQ's terms. `retried` is when a person last asked for it again after it had
     failed, or None. `retried_by_hand`: it had failed, and another tool than ours, such as Bull Board, put it back.
+    `turn` says why it was taken now, where the queue's jobs have turns.
     """
 
     id: str
@@ -48,6 +49,7 @@ class ReceivedJob:
     policy: Mapping[str, Any] = field(default_factory=lambda: JOB_OPTIONS)
     retried: datetime | None = None
     retried_by_hand: bool = False
+    turn: Turn | None = None
 
     @property
     def last_attempt(self) -> bool:
@@ -124,7 +126,9 @@ def received(taken: Taken, policy: Mapping[str, Any] = JOB_OPTIONS) -> ReceivedJ
     # A program that tries a job again by itself leaves the reason of the last attempt there.
     by_hand = made > 0 and not taken.fields.get("failedReason")
     due_at = slot_of(taken.id) or added_for
-    return ReceivedJob(taken.id, name, data, due_at, made, attempts, options, scheduler, policy, retried_at, by_hand)
+    return ReceivedJob(
+        *(taken.id, name, data, due_at, made, attempts, options, scheduler, policy, retried_at, by_hand, taken.turn)
+    )
 
 
 def _is_object(value: object) -> bool:

@@ -120,7 +120,7 @@ def test_a_relay_with_a_limit_of_its_own_costs_no_message(ready: World, sink: Si
     ready.add(*(ready.message(f"d{n:02}", emailAddress=f"a{n}@example.com") for n in range(40)))
     for _ in range(4):
         taken.clear()
-        ready.deliver()
+        ready.deliver(drain_timeout=timedelta(seconds=2))
         ready.hurry()
     assert set(ready.states().values()) == {"sent"}
     assert len(sink.messages()) == 40

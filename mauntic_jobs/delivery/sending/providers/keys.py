@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mauntic_jobs.delivery.sending.providers.flags import flag
+from mauntic_jobs.delivery.sending.providers.rate_limit import KEYS as RATE_LIMIT_KEYS, rate_limit_problems
 from mauntic_jobs.delivery.sending.smtp.tls import TlsError, tls_of
 
 # Of the key file of a Google service account, those that sign in with it.
@@ -53,7 +54,7 @@ def problems(kind: str, values: Mapping[str, Any]) -> list[str]:
         found.append(f"{' or '.join(known.one_of)} is missing")
     given = [name for name in (*known.required, *known.one_of) if not _absent(values, name)]
     found += [f"{name} {wrong}" for name in given if (wrong := _malformed(values[name], free=name in _FREE_TEXTS))]
-    return found + known.check(values)
+    return found + known.check(values) + rate_limit_problems(values)
 
 
 def canonical(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def canonical(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     known = TYPES.get(kind)
     if known is None:
         return dict(values)
-    result = _respelled(values, (*known.required, *known.optional, *known.one_of, *known.ignored))
+    result = _respelled(values, (*known.required, *known.optional, *known.one_of, *known.ignored, *RATE_LIMIT_KEYS))
     for name, inner in _INNER_KEYS.items():
         if name in known.optional and isinstance(result.get(name), Mapping):
             result[name] = _respelled(result[name], inner)
@@ -88,7 +89,7 @@ def _in_snake_case(name: str) -> str:
 def unknown_keys(kind: str, values: Mapping[str, Any]) -> list[str]:
     """Return the keys of a configuration that its type does not have."""
     known = TYPES[kind]
-    names = {*known.required, *known.optional, *known.one_of, *known.ignored}
+    names = {*known.required, *known.optional, *known.one_of, *known.ignored, *RATE_LIMIT_KEYS}
     found = [name for name in values if name not in names]
     for name, inner in _INNER_KEYS.items():
         if name in known.optional and isinstance(values.get(name), Mapping):
@@ -185,7 +186,7 @@ TYPES = MappingProxyType(
             ),
             # Of nodemailer: connections are always pooled, and time limits are those of the settings.
             ignored=(
-                *("pool", "maxConnections", "maxMessages", "rateDelta", "rateLimit", "authMethod", "opportunisticTLS"),
+                *("pool", "maxConnections", "maxMessages", "authMethod", "opportunisticTLS"),
                 *("connectionTimeout", "greetingTimeout", "socketTimeout", "dnsTimeout", "logger", "debug"),
                 *("transactionLog", "disableFileAccess", "disableUrlAccess"),
             ),

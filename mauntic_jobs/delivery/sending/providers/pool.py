@@ -8,12 +8,14 @@ from uuid import UUID
 from mauntic_jobs.aio.ttl_cache import Cache
 from mauntic_jobs.delivery.sending.providers.base import Provider
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, read_config
+from mauntic_jobs.delivery.sending.providers.rate_limit import rate_limit_of, rate_limit_problems
 from mauntic_jobs.delivery.sending.providers.registry import Factory
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.async_link import PostgresLink
 
 _CONFIG_SECONDS = 30
+_FRESH_SECONDS = 1.0
 _MAX_PROVIDERS = 10_000
 
 _sql = statements("deliveries")
@@ -21,10 +23,15 @@ _sql = statements("deliveries")
 
 @dataclass(frozen=True)
 class Chosen:
-    """The providers of an organization for a channel, the first to be tried first, and why others cannot be used."""
+    """The providers of an organization for a channel, the first to be tried first, and why others cannot be used.
+
+    `limits` names them with their configured rate limits, as `admission.lua` has them; `is_limited` if there is one.
+    """
 
     usable: tuple[Provider, ...]
     problems: tuple[str, ...]
+    limits: str = ""
+    is_limited: bool = False
 
 
 class Directory:
@@ -50,6 +57,10 @@ class Directory:
     async def providers(self, organization: UUID, channel: str) -> Chosen:
         """Return the providers as they were configured less than half a minute ago."""
         return await self._chosen.get((organization, channel))
+
+    async def refreshed(self, organization: UUID, channel: str) -> Chosen:
+        """Return the providers as they were configured less than a second ago."""
+        return await self._chosen.refreshed((organization, channel), _FRESH_SECONDS)
 
     def describe(self, provider: UUID) -> tuple[str, str] | None:
         """Return the channel and the name of a provider that was made here, or None."""
@@ -82,7 +93,9 @@ class Directory:
                     self._tell(str(error))
             else:
                 self._told.pop(row["id"], None)
-        return Chosen(tuple(usable), tuple(problems))
+        rates = {each.config.id: rate_limit_of(each.config.values) for each in usable}
+        limits = " ".join(f"{name}@{rate.entry}" if rate else str(name) for name, rate in rates.items())
+        return Chosen(tuple(usable), tuple(problems), limits, any(rates.values()))
 
     async def _let_go(self, key: tuple[UUID, str], found: set[UUID]) -> None:
         """Close the providers that are not configured any more, and beyond the bound those not used for longest."""
@@ -108,6 +121,9 @@ class Directory:
         factory = self._factories.get((channel, config.type))
         if factory is None:
             raise ProviderError(f"{config.name}: this kind of provider is not supported for {channel}")
+        wrong = rate_limit_problems(config.values)
+        if wrong:
+            raise ProviderError(f"{config.name}: {', '.join(wrong)}")
         provider = factory(config)
         self._made[config.id] = (config, provider)
         if made is not None:

@@ -29,8 +29,8 @@ _LONGEST_TAG = 256
 _UNFIT_FOR_TAGS = re.compile(r"[^A-Za-z0-9-]")
 
 _LIMITED = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling", "LimitExceededException"})
-# Seconds, by what is said: messages a second, and messages within any 24 hours.
-_WAITS = {"Maximum sending rate exceeded": 1.0, "Daily message quota exceeded": 600.0}
+# The quota of any 24 hours comes back bit by bit.
+_QUOTA_USED_UP, _QUOTA_SECONDS = "Daily message quota exceeded", 600.0
 _UNVERIFIED = "Email address is not verified"
 # By the name of the error. Whatever else there is is about the account, and another provider may do:
 # MailFromDomainNotVerifiedException, AccountSuspendedException, SendingPausedException, NotFoundException (of the
@@ -79,8 +79,8 @@ class SesProvider(HttpProvider):
         said, name = self._said(answer), _name(answer)
         if name in _LIMITED:
             wait = answer.retry_after(clock.now())
-            if wait is None:
-                wait = next((seconds for words, seconds in _WAITS.items() if words in said), None)
+            if wait is None and _QUOTA_USED_UP in said:
+                wait = _QUOTA_SECONDS
             return Outcome(Verdict.RATE_LIMITED, f"{answer.status} {said}", retry_after=wait)
         common = common_outcome(answer, said)
         if common is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from mauntic_jobs.delivery.sending.allowed_networks import Network, NetworkError
 from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.sending.smtp.tls import Tls, context_of, handshake_problem, loss_problem
+from mauntic_jobs.delivery.sending.smtp.verdicts import throttling
 from mauntic_jobs.delivery.sending.smtp.wire import OK, SHUTTING_DOWN, LostError, NotSmtpError, Reply, Wire
 
 _GO_ON = range(300, 400)
@@ -155,7 +156,9 @@ async def _expect(wire: Wire, server: SmtpServer, command: bytes | None, what: s
         wire.write(command)
     reply = await wire.reply()
     if reply.code not in OK:
-        raise _useless(f"{server.host}: {what}: {reply}")
+        reason = f"{server.host}: {what}: {reply}"
+        throttled = throttling(reply, reason)
+        raise _useless(reason) if throttled is None else Ended(throttled)
 
 
 def _features(reply: Reply) -> Features:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from mauntic_jobs.delivery.sending.outcome import Blame, Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.smtp.deferrals import asked_seconds_of, is_greylisting, temporary_blame_of
 from mauntic_jobs.delivery.sending.smtp.refusals import blame_of
+from mauntic_jobs.delivery.sending.smtp.throttling import is_throttling, unsaid_wait_of
 from mauntic_jobs.delivery.sending.smtp.wire import SHUTTING_DOWN, Reply
 
 _TEMPORARY, _PERMANENT = range(400, 500), range(500, 600)
@@ -33,13 +34,8 @@ class SmtpStage(StrEnum):
 def refusal(stage: SmtpStage, reply: Reply) -> Outcome:
     """Return the outcome of a reply that refuses. One after the content that is not a refusal is UNKNOWN."""
     reason, text = f"{stage} was refused: {reply}", _text(reply)
-    if reply.code == SHUTTING_DOWN and not is_greylisting(text):
-        return Outcome(Verdict.PROVIDER, reason, blame=Blame.SESSION)
-    if reply.code in _LOGIN_CODES:
-        return Outcome(Verdict.PROVIDER, reason, blame=Blame.SENDER)
-    if reply.code in _TEMPORARY:
-        blame = temporary_blame_of(text)
-        return Outcome(Verdict.DEFERRED, reason, blame=blame, retry_after=asked_seconds_of(text))
+    if reply.code in _TEMPORARY or reply.code in _LOGIN_CODES:
+        return throttling(reply, reason) or _temporary(reply, reason, text)
     if reply.code not in _PERMANENT:
         verdict = Verdict.UNKNOWN if stage is SmtpStage.CONTENT else Verdict.PROVIDER
         return Outcome(verdict, f"{stage}: an answer that is not one to it: {reply}")
@@ -51,6 +47,24 @@ def refusal(stage: SmtpStage, reply: Reply) -> Outcome:
         # The sender's account may send nothing like it here: the next provider may.
         return Outcome(Verdict.PROVIDER, reason, blame=blame)
     return Outcome(Verdict.PERMANENT, reason, reject=_reject_reason(blame, stage), blame=blame)
+
+
+def _temporary(reply: Reply, reason: str, text: str) -> Outcome:
+    if reply.code == SHUTTING_DOWN and not is_greylisting(text):
+        return Outcome(Verdict.PROVIDER, reason, blame=Blame.SESSION)
+    if reply.code in _LOGIN_CODES:
+        return Outcome(Verdict.PROVIDER, reason, blame=Blame.SENDER)
+    return Outcome(Verdict.DEFERRED, reason, blame=temporary_blame_of(text), retry_after=asked_seconds_of(text))
+
+
+def throttling(reply: Reply, reason: str) -> Outcome | None:
+    """Return the outcome of a reply that refuses for the rate of this account or host, None for any other."""
+    text = _text(reply)
+    if reply.code not in _TEMPORARY or not is_throttling(text):
+        return None
+    asked = asked_seconds_of(text)
+    wait = unsaid_wait_of(text) if asked is None else asked
+    return Outcome(Verdict.RATE_LIMITED, reason, blame=Blame.SENDER, retry_after=wait)
 
 
 def is_about_session(reply: Reply) -> bool:

@@ -18,7 +18,7 @@ def consumers_stuck(installation: Installation) -> list[Alert]:
     known = platform_queues(installation.settings, installation.jobs)
     queues = [queue for queue in known if queue.kind is not QueueKind.JOURNEY]
     calls = [([f"{queue.base}:{key}" for key in _KEYS], [f"{queue.base}:"]) for queue in queues]
-    answers = installation.redis.run(script("queue_pulse"), calls)
+    answers = installation.redis.run(script("oldest_waiting") + script("queue_pulse"), calls)
     before = milliseconds(installation.now - _TOO_LONG)
     return [
         _alert(queue, waiting, instant_of(added), installation.now)

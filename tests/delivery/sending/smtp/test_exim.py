@@ -47,7 +47,7 @@ def test_a_limit_of_a_senders_rate_fails_no_message(world: World, exim: Exim, au
     world.deliver_within_limits()
     wait_for(exim, addresses)
     attempts = [each for row in world.ledger() for each in row["attempts"]]
-    assert {each.get("outcome", "deferred") for each in attempts} == {"accepted", "deferred"}
+    assert {each["outcome"] for each in attempts} == {"accepted", "rate-limited"}
 
 
 def test_more_messages_than_a_connection_may_carry_are_sent_at_once(

@@ -85,18 +85,23 @@ def test_a_refusal_counts_although_the_server_closes_after_it(tmp_path: Path, pi
 
 
 @pytest.mark.parametrize(
-    ("replies", "words"),
+    ("replies", "words", "verdict"),
     [
-        ((b"421 4.3.2 too many connections\r\n",), "the greeting: 421 4.3.2 too many connections"),
-        ((GREETING, b"421 4.7.0 not today\r\n"), "EHLO: 421 4.7.0 not today"),
-        ((GREETING, b"550 5.7.1 your name is blocked\r\n"), "EHLO: 550 5.7.1 your name is blocked"),
-        ((GREETING, EHLO, b"421 4.7.0 go away\r\n"), "the sender was refused: 421 4.7.0 go away"),
+        (
+            (b"421 4.3.2 too many connections\r\n",),
+            "the greeting: 421 4.3.2 too many connections",
+            Verdict.RATE_LIMITED,
+        ),
+        ((b"421 4.3.2 not now\r\n",), "the greeting: 421 4.3.2 not now", Verdict.PROVIDER),
+        ((GREETING, b"421 4.7.0 not today\r\n"), "EHLO: 421 4.7.0 not today", Verdict.PROVIDER),
+        ((GREETING, b"550 5.7.1 your name is blocked\r\n"), "EHLO: 550 5.7.1 your name is blocked", Verdict.PROVIDER),
+        ((GREETING, EHLO, b"421 4.7.0 go away\r\n"), "the sender was refused: 421 4.7.0 go away", Verdict.PROVIDER),
     ],
 )
-def test_the_words_of_a_server_that_closes_are_kept(replies: tuple[bytes, ...], words: str) -> None:
+def test_the_words_of_a_server_that_closes_are_kept(replies: tuple[bytes, ...], words: str, verdict: Verdict) -> None:
     with running_script(*replies) as server:
         (outcome,) = send_to(server.port, "a@example.com")
-    assert outcome.verdict is Verdict.PROVIDER
+    assert outcome.verdict is verdict
     assert words in outcome.reason
 
 

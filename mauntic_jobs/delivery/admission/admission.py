@@ -1,0 +1,112 @@
+"""Admission to one queue: what its scripts need to know of the organizations' providers, and of their answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from uuid import UUID
+
+from mauntic_jobs.delivery.sending.providers.base import Provider
+from mauntic_jobs.delivery.sending.providers.pool import Chosen
+from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.lua import script
+from mauntic_jobs.stores.bullmq.commands import Turn
+from mauntic_jobs.stores.redis.async_link import RedisLink, Word
+
+# The field of a job that says which lane it belongs to, where its data alone says otherwise.
+LANE = "mauntic-jobs:lane"
+_AUDIT_SECONDS = 30.0
+_LANES_A_CALL = 200
+
+# Looks up the providers of an organization anew.
+Refresh = Callable[[UUID], Awaitable[Chosen]]
+
+
+class Admission:
+    """Limits of the organizations on one queue. `base` is its prefix and name; `refresh` is of its channel."""
+
+    def __init__(self, base: str, redis: RedisLink, refresh: Refresh) -> None:
+        self._base = base
+        self._redis = redis
+        self._refresh = refresh
+        # Read now: later there may be no file left to open.
+        self._configure, self._report, self._audit = (
+            script("admission") + script(f"admission_{name}") for name in ("configure", "report", "audit")
+        )
+
+    async def move(self, job: str, lane: str) -> None:
+        """Note which lane a job belongs to, whatever its data seems to say."""
+        await self._redis.command("HSET", f"{self._base}:{job}", LANE, lane)
+
+    async def agree(self, organization: UUID, limits: str) -> None:
+        """Have an organization's turns given by its present limits, unless it is this process that has older ones."""
+        fresh = await self._refresh(organization)
+        if fresh.limits != limits:
+            await self._call(self._configure, "adm:limits", [str(organization), fresh.limits])
+
+    async def report(self, provider: str, outcome: str, seconds: float, organization: UUID, limits: str) -> None:
+        """Note what became of a message: `accepted`, `refused` for the provider's rate, or `unsent`.
+
+        `seconds` is for how long the provider asks to be left alone, 0 if it does not say.
+        """
+        arguments: list[Word] = [provider, outcome, int(seconds * 1_000_000), str(organization), limits]
+        await self._call(self._report, f"adm:limit:{provider}", arguments)
+
+    async def run(self) -> None:
+        """Look for parked jobs that no lane would bring back, until cancelled."""
+        lane = 0
+        while True:
+            try:
+                lane = await self._call(self._audit, "prioritized", [lane, _LANES_A_CALL])
+            except MaunticJobsError:
+                lane = 0
+            if not lane:
+                await asyncio.sleep(_AUDIT_SECONDS)
+
+    async def _call(self, text: bytes, key: str, arguments: list[Word]) -> int:
+        answer = await self._redis.script(text, [f"{self._base}:{key}"], [*arguments, f"{self._base}:"])
+        return answer if isinstance(answer, int) else 0
+
+
+class Admitted:
+    """One message that was admitted by its turn."""
+
+    def __init__(self, admission: Admission, job: str, turn: Turn, organization: UUID) -> None:
+        self._admission = admission
+        self._job = job
+        self._turn = turn
+        self._organization = organization
+        self._is_used = False
+
+    async def is_misplaced(self, chosen: Chosen) -> bool:
+        """Return whether a job is to be given back, because its turn was another organization's or by other limits.
+
+        What was wrong is put right, so that its next turn is its own. `chosen` are its organization's providers.
+        """
+        lane_class, _, owner = self._turn.lane.partition(" ")
+        if owner != str(self._organization):
+            await self._admission.move(self._job, f"{lane_class} {self._organization}")
+            return True
+        if self._turn.limits == chosen.limits or not (self._turn.limits or chosen.is_limited):
+            return False
+        await self._admission.agree(self._organization, self._turn.limits)
+        return True
+
+    def providers(self, usable: Sequence[Provider]) -> Sequence[Provider]:
+        """Return the providers from the one on whose turn it is."""
+        names = [str(each.config.id) for each in usable]
+        return usable[names.index(self._turn.provider) :] if self._turn.provider in names else usable
+
+    async def learn(self, chosen: Chosen, taken_by: UUID | None, throttled: Mapping[UUID, float | None]) -> None:
+        """Note which provider has taken the message, and which have refused it for their rate."""
+        self._is_used = True
+        for provider, seconds in throttled.items():
+            await self._admission.report(str(provider), "refused", seconds or 0.0, self._organization, chosen.limits)
+        if taken_by is not None and self._turn.limits:
+            await self._admission.report(str(taken_by), "accepted", 0.0, self._organization, chosen.limits)
+
+    async def release(self) -> None:
+        """Give the turn back if it was not used."""
+        if self._turn.limits and self._turn.provider and not self._is_used:
+            with suppress(MaunticJobsError):  # the next message is the later for it, and nothing else
+                report = self._admission.report
+                await report(self._turn.provider, "unsent", 0.0, self._organization, self._turn.limits)

@@ -1,0 +1,39 @@
+"""Lanes of a queue as `admission.lua` keeps them, for those that read them: how many jobs are parked for whom."""
+
+from typing import NamedTuple
+
+_SPAN, _LOWEST = 2**35, -(2**53)
+CLASSES = ("transactional", "bulk")
+
+
+class ProviderEntry(NamedTuple):
+    """A provider among the limits of an organization, and its configured rate, in messages a second, or None."""
+
+    provider: str
+    rate: float | None
+
+
+def entries_of(limits: str) -> list[ProviderEntry]:
+    """Return the providers of an organization, the first to be tried first, from the field of the hash `limits`."""
+    found = []
+    for entry in limits.split():
+        provider, _, pace = entry.partition("@")
+        interval = pace.partition(":")[0]
+        found.append(ProviderEntry(provider, 1_000_000 / int(interval) if interval else None))
+    return found
+
+
+def scores_of(lane: int) -> tuple[int, str]:
+    """Return the lowest and the highest score of the jobs of a lane, as ZCOUNT takes them."""
+    first = _LOWEST + lane * _SPAN
+    return first, f"({first + _SPAN}"
+
+
+def lane_of(score: float) -> int:
+    """Return the lane of a job in the set `prioritized`, by its score; below 0 it is parked."""
+    return int((score - _LOWEST) // _SPAN)
+
+
+def lane_names(organization: str) -> list[str]:
+    """Return the names of an organization's lanes, one for each of `CLASSES`."""
+    return [f"{place} {organization}" for place, _ in enumerate(CLASSES)]

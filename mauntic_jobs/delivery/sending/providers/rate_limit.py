@@ -1,0 +1,66 @@
+"""Rate limits as provider configurations have them, by nodemailer's keys, and as `admission.lua` takes them."""
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+# A provider counts at its end: messages that are sent exactly as far apart as it allows arrive closer than that.
+_MARGIN = 1.01
+DEFAULT_DELTA_MILLISECONDS = 1000
+_MAX = MappingProxyType({"rateLimit": 1_000_000, "rateDelta": 86_400_000, "rateBurst": 10_000})
+_EXPECTED = MappingProxyType({
+    "rateLimit": f"a number of messages above 0, {_MAX['rateLimit']:,} at most",
+    "rateDelta": f"a number of milliseconds above 0, {_MAX['rateDelta']:,} at most",
+    "rateBurst": f"a whole number of messages above 0, {_MAX['rateBurst']:,} at most",
+})  # fmt: skip
+KEYS = tuple(_MAX)
+
+
+class RateLimit(NamedTuple):
+    """At most `messages` in `seconds`, of which `burst` at once."""
+
+    messages: float
+    seconds: float
+    burst: int = 1
+
+    @property
+    def entry(self) -> str:
+        """The interval between two messages, and how much earlier than that one may come, both in microseconds."""
+        interval = math.ceil(self.seconds * 1_000_000 * _MARGIN / self.messages)
+        return f"{interval}:{interval * (self.burst - 1)}"
+
+
+def rate_limit_of(values: Mapping[str, Any]) -> RateLimit | None:
+    """Return the limit of a configuration, or None if it has none. Its problems are those of `rate_limit_problems`."""
+    messages = _number(values.get("rateLimit"))
+    if messages is None or rate_limit_problems(values):
+        return None
+    milliseconds = _number(values.get("rateDelta")) or DEFAULT_DELTA_MILLISECONDS
+    return RateLimit(messages, milliseconds / 1000, int(_number(values.get("rateBurst")) or 1))
+
+
+def rate_limit_problems(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the keys of a rate limit, naming keys and never what they hold."""
+    given = {name: _number(values[name]) for name in KEYS if _is_given(values, name)}
+    return [
+        f"{name} is not {_EXPECTED[name]}"
+        for name, number in given.items()
+        if number is None or number > _MAX[name] or (name == "rateBurst" and number != int(number))
+    ]
+
+
+def _is_given(values: Mapping[str, Any], name: str) -> bool:
+    # In nodemailer, 0 and false mean that there is no limit.
+    return values.get(name) not in (None, "", 0, "0", False)
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number above 0, which may be a text, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None

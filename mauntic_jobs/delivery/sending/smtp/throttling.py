@@ -1,0 +1,36 @@
+"""Temporary SMTP refusals for the rate at which this account or host sends: a provider's limit, not a receiver's wish.
+
+Sources: the answers of SES, Postfix, Exim, Exchange and hosted relays in `tests/world/cases/smtp_throttling.toml`.
+"""
+
+import re
+
+_THROTTLING = re.compile(
+    r"throttl|rate[ -]?limit|ratelimit|rate overlimit|(?:sending|send|submission|message|mail) rate\b"
+    r"|too (?:much|many) (?:mails?|messages|e-?mails|recipients) (?:from|sent|per|in|within|this|for)\b"
+    r"|(?:sent|sending) (?:too (?:many|much|fast|quickly)|messages too)|too (?:fast|quickly)|slow down"
+    r"|(?:messages|e-?mails|mails|recipients) (?:per|an?|each|every) (?:second|minute|hour|day)"
+    r"|(?:hourly|daily|per-?(?:minute|hour|day)|24[ -]hours?|sending|outgoing|message|e-?mail)\b[^.;]{0,30}"
+    r"\b(?:limit|quota)\b[^.;]{0,30}\b(?:exceed|reach|hit)"
+    r"|too many (?:concurrent |simultaneous |open )?(?:smtp )?connections|connection (?:rate|count|frequency)",
+    re.IGNORECASE,
+)
+# About one recipient or one connection, or about what is sent and not how much.
+_OTHER = re.compile(
+    r"you are trying to (?:contact|reach)|is receiving|mailbox|inbox|storage|unsolicited|spam|gr[ae]y-?list"
+    r"|\b(?:this|per|one|single) (?:smtp )?(?:connection|session)",
+    re.IGNORECASE,
+)
+_DAILY = re.compile(r"\bdaily\b|24[ -]?h|per[ -]day", re.IGNORECASE)
+# A quota of a day comes back bit by bit, or at an unknown hour.
+DAILY_SECONDS = 600.0
+
+
+def is_throttling(text: str) -> bool:
+    """Return whether a reply below 500 refuses for a rate; `text` is without the code of three digits."""
+    return _THROTTLING.search(text) is not None and _OTHER.search(text) is None
+
+
+def unsaid_wait_of(text: str) -> float | None:
+    """Return the seconds to leave a provider alone that does not say for how long, None where its rate tells."""
+    return DAILY_SECONDS if _DAILY.search(text) else None

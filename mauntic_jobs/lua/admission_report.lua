@@ -1,0 +1,185 @@
+-- Learn from a provider's answer how many messages a second it takes; admission.lua stands before it.
+--
+-- KEYS[1]  the hash `limit:ID` of admission.lua
+-- ARGV[1]  the provider
+-- ARGV[2]  what became of a message: `accepted`, `refused` for its rate, or `unsent`, whose turn was not used
+-- ARGV[3]  for how many microseconds the provider asks to be left alone; 0 if it does not say
+-- ARGV[4]  the organization
+-- ARGV[5]  its providers and their limits as admission.lua has them
+-- ARGV[6]  the queue's prefix and name, and a colon
+--
+-- Without a configured limit a provider is unlimited until it refuses. Then it is sent START_RATE messages a second, and
+-- twice as many each second, until it refuses again: the rate is kept, and what it takes is counted. That is its rate
+-- from then on. A refusal lowers it by 3 %, many measure it again. After 15 s without one a higher rate is tried, by 3 %
+-- at first, for as long as that is used and nothing is refused. Only a refusal that comes while messages wait tells the
+-- provider's rate: where fewer are sent than it would take, nothing is learned. A provider that takes nothing for 8 s is
+-- left alone for 30 s, then for twice as long, up to 10 min.
+--
+-- Fields: `phase` start, measure, hold or probe; `r` messages a second; `good` the rate before a probe; `at` when the
+-- phase began; `n` accepted and `refused` in it; `answers`, `refusals` of the latest twenty; `down` when the rate was
+-- lowered, `calm` since when nothing was refused; `step` of a probe; `patience` in seconds before the next one; `pause`
+-- the seconds for which it was left alone.
+--
+-- Returns 1.
+
+local provider, outcome, asked, organization, limits, base = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
+local START_RATE, MAX_RATE, MIN_RATE = 2, 2000, 0.02
+local SECOND = 1000000
+local key, now = KEYS[1], time_now()
+local state = {}
+local flat = redis.call('HGETALL', key)
+for place = 1, #flat, 2 do
+    state[flat[place]] = tonumber(flat[place + 1]) or flat[place + 1]
+end
+
+local function configured_rate()
+    for entry in string.gmatch(limits, '%S+') do
+        local name, interval = string.match(entry, '^(.-)@(%d+):')
+        if name == provider then
+            return SECOND / tonumber(interval)
+        end
+    end
+end
+
+local function begin(phase)
+    state.phase, state.at, state.n, state.refused = phase, now, 0, 0
+end
+
+local function set_rate(rate)
+    state.r = math.max(rate, MIN_RATE)
+    state.i = SECOND / state.r
+end
+
+local function hold(rate)
+    set_rate(rate)
+    begin('hold')
+    state.good, state.calm, state.down, state.answers, state.refusals = state.r, now, now, 0, 0
+    state.step, state.patience = 0.03, state.patience or 15
+end
+
+local function end_measurement()
+    local seconds = (now - state.at) / SECOND
+    if not ((state.n >= 20 and seconds >= 0.5) or (state.n >= 5 and seconds >= 2) or seconds >= 8) then
+        return
+    end
+    if state.n == 0 then
+        -- It takes nothing: a quota is used up, it may be.
+        state.pause = math.min((state.pause or 15) * 2, 600)
+        state.p = now + state.pause * SECOND
+        set_rate(START_RATE)
+        begin('start')
+        state.at = state.p
+        return
+    end
+    local measured = state.n / seconds * 0.98
+    state.pause = 15
+    hold(state.refused > 0 and measured or math.max(measured, state.r))
+end
+
+local function refuse()
+    if not state.phase then
+        local rate = configured_rate()
+        if rate then
+            hold(rate * 0.97)
+        else
+            set_rate(START_RATE)
+            begin('start')
+        end
+        return
+    end
+    state.calm = now
+    if state.phase == 'start' then
+        -- Those of the first second were sent before the limit was known.
+        if now - state.at > SECOND then
+            begin('measure')
+            state.refused = 1
+        end
+    elseif state.phase == 'measure' then
+        state.refused = state.refused + 1
+        end_measurement()
+    elseif state.phase == 'probe' then
+        state.patience = math.min(state.patience * 2, 120)
+        if state.step > 0.1 then
+            begin('measure')
+            state.refused = 1
+        else
+            local patience = state.patience
+            hold(state.good)
+            state.patience = patience
+        end
+    else
+        state.answers, state.refusals = state.answers + 1, state.refusals + 1
+        if state.refusals >= 4 then
+            begin('measure')
+            state.refused = 1
+        elseif now - state.down > math.max(SECOND, 2 * state.i) then
+            set_rate(state.r * 0.97)
+            state.down = now
+        end
+    end
+end
+
+local function accept()
+    if state.phase == 'start' then
+        set_rate(START_RATE * 2 ^ math.floor((now - state.at) / SECOND))
+    elseif state.phase == 'measure' then
+        state.n = state.n + 1
+        end_measurement()
+    elseif state.phase == 'hold' then
+        state.answers = state.answers + 1
+        if state.answers >= 20 then
+            state.answers, state.refusals = 0, 0
+        end
+        if now - state.calm > state.patience * SECOND then
+            state.good = state.r
+            set_rate(state.r * (1 + state.step))
+            begin('probe')
+        end
+    else
+        state.n = state.n + 1
+        local seconds = (now - state.at) / SECOND
+        if seconds > math.max(4, 8 / state.r) then
+            if state.n / seconds > 0.7 * state.r then
+                state.good, state.step = state.r, math.min(state.step * 1.7, 0.5)
+                set_rate(state.r * (1 + state.step))
+                begin('probe')
+            else
+                -- So few were sent that nothing is learned from it.
+                hold(state.good)
+            end
+        end
+    end
+    if state.r > (configured_rate() or MAX_RATE) then
+        -- It takes all that it may be sent: nothing is left to be learned.
+        redis.call('HDEL', key, 'i', 'phase')
+        return false
+    end
+    return true
+end
+
+if outcome == 'unsent' then
+    local interval = state.i or (configured_rate() and SECOND / configured_rate())
+    if interval and (state.t or 0) > now then
+        redis.call('HSET', key, 't', whole(state.t - interval))
+    end
+    return 1
+end
+if outcome == 'refused' then
+    refuse()
+    redis.call('HSET', base .. 'adm:limits', organization, limits)
+    if asked > 0 then
+        state.p = math.max(state.p or 0, now + asked)
+    end
+elseif not state.phase or not accept() then
+    return 1
+end
+local words = {}
+for name, value in pairs(state) do
+    if name ~= 't' then
+        words[#words + 1] = name
+        words[#words + 1] = type(value) == 'number' and precise(value) or value
+    end
+end
+redis.call('HSET', key, unpack(words))
+redis.call('EXPIRE', key, KEPT_SECONDS)
+return 1

@@ -1,0 +1,167 @@
+"""Rate limits, configured and learned, in virtual time on the real scripts."""
+
+from collections.abc import Iterator
+from random import Random
+from uuid import UUID, uuid4
+
+import pytest
+
+from mauntic_jobs.embedded.servers import Servers
+from tests.delivery.admission.virtual_admission import Bucket, Processes, VirtualAdmission, virtual_admission
+
+
+@pytest.fixture
+def queue(servers: Servers) -> Iterator[VirtualAdmission]:
+    with virtual_admission(servers.redis_url) as made:
+        yield made
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(1, 40), (14, 20), (200, 5)])
+def test_a_configured_rate_is_used_and_never_exceeded(queue: VirtualAdmission, rate: int, seconds: int) -> None:
+    organization = uuid4()
+    interval = 1.01 / rate
+    limits = {organization: f"p@{round(interval * 1_000_000)}:0"}
+    queue.configure(organization, limits[organization])
+    for _ in range(rate * seconds + 100):
+        queue.add(organization)
+    processes = Processes(queue, 200, lambda *_: True, limits)
+    processes.run(seconds)
+    started = processes.started[organization]
+    assert len(started) >= 0.97 * rate * seconds - 1
+    assert all(len([each for each in started if at <= each < at + 1]) <= rate + 1 for at in started)
+
+
+def test_a_limited_organization_leaves_its_places_to_the_others(queue: VirtualAdmission) -> None:
+    slow, fast = uuid4(), uuid4()
+    limits = {slow: "p@1000000:0"}
+    queue.configure(slow, limits[slow])
+    for _ in range(100):
+        queue.add(slow)
+    for _ in range(100):
+        queue.add(fast)
+    processes = Processes(queue, 5, lambda *_: True, limits)
+    processes.run(3)
+    assert len(processes.started[fast]) == 100
+    assert len(processes.started[slow]) == 3
+
+
+def test_a_burst_goes_out_at_once(queue: VirtualAdmission) -> None:
+    organization = uuid4()
+    limits = {organization: "p@1000000:4000000"}
+    queue.configure(organization, limits[organization])
+    for _ in range(20):
+        queue.add(organization)
+    processes = Processes(queue, 50, lambda *_: True, limits)
+    processes.run(0.1)
+    assert len(processes.started[organization]) == 5
+
+
+def test_a_second_provider_is_used_where_the_first_asks_to_wait_for_long(queue: VirtualAdmission) -> None:
+    organization, used = uuid4(), []
+
+    def judge(_organization: UUID, provider: str, _at: float) -> bool:
+        used.append(provider)
+        return True
+
+    limits = {organization: "p q"}
+    for _ in range(4):
+        queue.add(organization)
+    queue.report("p", "refused", organization, limits[organization], 600)
+    processes = Processes(queue, 1, judge, limits)
+    processes.run(1)
+    assert used == ["q"] * 4
+    queue.set_time(601)
+    queue.add(organization)
+    processes.run(602)
+    assert used[-1] == "p"
+
+
+def test_a_turn_that_was_not_used_is_given_back(queue: VirtualAdmission) -> None:
+    organization, limits = uuid4(), "p@1000000:0"
+    queue.configure(organization, limits)
+    queue.add(organization)
+    queue.add(organization)
+    assert queue.take()[0] is not None
+    assert queue.take() == (None, 0.75)
+    queue.report("p", "unsent", organization, limits)
+    queue.configure(organization, limits)
+    assert queue.take()[0] is not None
+
+
+def test_a_limit_that_is_raised_or_taken_away_holds_at_once(queue: VirtualAdmission) -> None:
+    organization = uuid4()
+    queue.configure(organization, "p@60000000:0")
+    queue.add(organization)
+    queue.add(organization)
+    assert queue.take()[0] is not None
+    assert queue.take()[0] is None
+    queue.configure(organization, "p")
+    assert queue.take()[0] is not None
+
+
+# The rate and burst of the provider, and until when it is watched, in seconds.
+@pytest.mark.parametrize(("rate", "burst", "end"), [(1, 1, 120), (14, 14, 90), (14, 2, 90), (100, 100, 40)])
+def test_a_rate_is_learned_from_refusals(queue: VirtualAdmission, rate: int, burst: int, end: int) -> None:
+    organization, bucket = uuid4(), Bucket(rate, burst)
+    limits = {organization: "p"}
+    for _ in range(rate * end + 100):
+        queue.add(organization)
+    processes = Processes(queue, 60, lambda _organization, _provider, at: bucket.takes(at), limits, random=Random(2))
+    processes.run(end)
+    check(bucket, 30 if end > 60 else 15, end, rate)
+
+
+# The rates before and after, and for how many seconds after the change it is unlearned.
+@pytest.mark.parametrize(("rate", "changed", "seconds"), [(14, 5, 15), (5, 20, 120)])
+def test_a_rate_that_changes_is_learned_again(queue: VirtualAdmission, rate: int, changed: int, seconds: int) -> None:
+    organization, bucket = uuid4(), Bucket(rate, rate)
+    limits = {organization: "p"}
+    end = 60 + seconds + 30
+    for _ in range(max(rate, changed) * end):
+        queue.add(organization)
+    processes = Processes(queue, 60, lambda _organization, _provider, at: bucket.takes(at), limits, random=Random(2))
+    processes.run(60)
+    bucket.rate, bucket.burst = changed, changed
+    processes.run(end)
+    check(bucket, 60 + seconds, end, changed)
+
+
+def check(bucket: Bucket, start: float, end: float, rate: float) -> None:
+    taken = sum(start <= at < end for at in bucket.taken)
+    refused = sum(start <= at < end for at in bucket.refused)
+    assert taken >= 0.95 * rate * (end - start), (taken, refused)
+    assert refused <= 0.03 * taken, (taken, refused)
+
+
+def test_a_provider_without_traffic_keeps_what_was_learned_of_it(queue: VirtualAdmission) -> None:
+    organization, bucket = uuid4(), Bucket(14, 14)
+    limits = {organization: "p"}
+    processes = Processes(queue, 60, lambda _organization, _provider, at: bucket.takes(at), limits)
+    for _ in range(600):
+        queue.add(organization)
+    processes.run(60)
+    learned = float(queue.hash("limit:p")["good"])
+    for second in range(60, 600, 10):
+        queue.set_time(second)
+        queue.add(organization)
+        processes.run(second + 9)
+    assert float(queue.hash("limit:p")["r"]) == pytest.approx(learned, rel=0.1)
+
+
+def test_a_provider_that_takes_nothing_is_left_alone_for_longer_and_longer(queue: VirtualAdmission) -> None:
+    organization, bucket = uuid4(), Bucket(50, 50)
+    limits, is_closed = {organization: "p"}, True
+    for _ in range(500):
+        queue.add(organization)
+
+    def judge(_organization: UUID, _provider: str, at: float) -> bool:
+        if is_closed:
+            bucket.refused.append(at)
+        return not is_closed and bucket.takes(at)
+
+    processes = Processes(queue, 10, judge, limits)
+    processes.run(600)
+    assert len(bucket.refused) < 200
+    is_closed = False
+    processes.run(1260)
+    assert len(bucket.taken) == 500

@@ -1,0 +1,146 @@
+"""Random scenarios in virtual time: never above a limit, never idle while something may go, no job lost or doubled."""
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from random import Random
+from uuid import UUID, uuid4
+
+import pytest
+
+from mauntic_jobs.embedded.servers import Servers
+from tests.delivery.admission.virtual_admission import LOOKAHEAD, VirtualAdmission, virtual_admission
+
+SCENARIOS = int(os.environ.get("MAUNTIC_TEST_SCENARIOS", "25"))
+BULK_OFFSET = 131072
+
+
+@pytest.fixture
+def queue(servers: Servers) -> Iterator[VirtualAdmission]:
+    with virtual_admission(servers.redis_url) as made:
+        yield made
+
+
+class Scenario:
+    """Jobs of a few organizations, some of them limited, with kills, lost keys and changes in between."""
+
+    def __init__(self, queue: VirtualAdmission, random: Random) -> None:
+        self.queue, self.random = queue, random
+        self.organizations = [uuid4() for _ in range(random.randint(1, 6))]
+        self.intervals: dict[UUID, float] = {}
+        self.changed: dict[UUID, float] = {}
+        self.starts: dict[UUID, list[float]] = {each: [] for each in self.organizations}
+        self.open: set[str] = set()
+        self.held: set[str] = set()
+        for organization in self.organizations[::2]:
+            self.limit(organization)
+
+    def limit(self, organization: UUID) -> None:
+        self.intervals[organization] = self.random.choice([0.02, 0.3, 2.0])
+        self.changed[organization] = self.queue.now
+        self.starts[organization] = []
+        entry = f"p{organization}@{round(self.intervals[organization] * 1_000_000)}:0"
+        # A limit from now on: what was allowed before is no matter.
+        self.queue.lose(f"limit:p{organization}")
+        self.queue.configure(organization, entry)
+
+    def run(self) -> None:
+        steps: list[tuple[Callable[[], None], int]] = [
+            *((self.add, 6), (self.take, 10), (self.settle, 6), (self.wait, 4), (self.lose, 1), (self.change, 1)),
+        ]
+        acts, weights = zip(*steps, strict=True)
+        for _ in range(120):
+            self.random.choices(acts, weights)[0]()
+            self.check()
+        self.drain()
+
+    def add(self) -> None:
+        organization = self.random.choice(self.organizations)
+        for _ in range(self.random.choice([1, 1, 5, 40])):
+            urgent = self.random.random() < 0.3
+            self.open.add(self.queue.add(organization, transactional=urgent, age=self.random.uniform(0, 60)))
+
+    def take(self) -> None:
+        taken, wait = self.queue.take()
+        if taken is None:
+            self.check_idle(wait)
+            return
+        assert taken.turn is not None
+        assert taken.turn.seconds <= LOOKAHEAD
+        organization = UUID(json.loads(taken.fields["data"])["organizationId"])
+        assert taken.turn.lane == f"{0 if 'transactional' in taken.fields['data'] else 1} {organization}"
+        self.held.add(taken.id)
+        self.starts[organization].append(self.queue.now + taken.turn.seconds)
+        if organization in self.intervals and len(self.starts[organization]) > 1:
+            before, last = self.starts[organization][-2:]
+            assert last - before >= self.intervals[organization] - 0.001, organization
+
+    def settle(self) -> None:
+        if not self.held:
+            return
+        job = self.random.choice(sorted(self.held))
+        self.held.discard(job)
+        act = self.random.choice(["finish", "finish", "give back", "delay", "die"])
+        if act == "finish":
+            self.queue.finish(job)
+            self.open.discard(job)
+        elif act == "give back":
+            self.queue.give_back(job)
+        elif act == "delay":
+            self.queue.delay(job, self.random.uniform(0.1, 3))
+        else:
+            self.queue.die(job)
+
+    def wait(self) -> None:
+        self.queue.set_time(self.queue.now + self.random.choice([0.001, 0.05, 0.4, 5]))
+
+    def lose(self) -> None:
+        self.queue.lose(self.random.choice(["names", "lanes", "ready0", "ready1", "where", "wake", "asleep:*", "v"]))
+        self.queue.audit()
+
+    def change(self) -> None:
+        self.limit(self.random.choice(self.organizations))
+
+    def check(self) -> None:
+        places = Counter(self.queue.places())
+        assert set(places) == self.open
+        assert max(places.values(), default=1) == 1
+
+    def check_idle(self, wait: float) -> None:
+        """Nothing was taken: whoever has jobs must be limited, and the wait must end when the first is not."""
+        waiting = self.queue.parked().values()
+        names = self.queue.hash("names")
+        owners = {UUID(names[str(lane)][2:]) for lane in waiting}
+        free = []
+        for organization in owners:
+            assert organization in self.intervals, "an organization without a limit waits"
+            at = self.starts[organization][-1] + self.intervals[organization] if self.starts[organization] else 0.0
+            assert at > self.queue.now + LOOKAHEAD - 0.001
+            free.append(at - LOOKAHEAD - self.queue.now)
+        if free:
+            assert wait <= min(free) + 0.002
+        elif not any(True for _ in self.queue.delayed()):
+            assert wait == math.inf
+
+    def drain(self) -> None:
+        for _ in range(3000):
+            for job in sorted(self.held):
+                self.queue.finish(job)
+                self.open.discard(job)
+            self.held.clear()
+            if not self.open:
+                return
+            taken, wait = self.queue.take()
+            if taken is not None:
+                self.held.add(taken.id)
+            else:
+                assert wait < math.inf, "jobs are left that nothing would bring back"
+                self.queue.set_time(self.queue.now + max(wait, 0.001))
+        raise AssertionError(f"{len(self.open)} jobs were never taken")
+
+
+@pytest.mark.parametrize("seed", range(SCENARIOS))
+def test_a_scenario(queue: VirtualAdmission, seed: int) -> None:
+    Scenario(queue, Random(seed)).run()

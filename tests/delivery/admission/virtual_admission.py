@@ -1,0 +1,298 @@
+"""Admission in virtual time: the real scripts on a real server, with processes, providers and a clock of the test."""
+
+import heapq
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import redis
+
+from mauntic_jobs.delivery.admission.admission import LANE
+from mauntic_jobs.delivery.consumer.queue_calls import TAKING, consumer_script
+from mauntic_jobs.lua import script
+from mauntic_jobs.stores.bullmq import commands as scripts
+from mauntic_jobs.stores.bullmq.commands import ScriptCall, Taken
+
+EPOCH_SECONDS = 1_790_000_000.0
+_LANE_SPAN, _LOWEST = 2**35, -(2**53)
+LOOKAHEAD = 0.25
+TOKEN = "0"  # noqa: S105 - of a lock
+
+
+@dataclass
+class Bucket:
+    """A provider's token bucket."""
+
+    rate: float
+    burst: float
+    tokens: float = 0.0
+    at: float = 0.0
+    taken: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tokens = self.burst
+
+    def takes(self, now: float) -> bool:
+        """Return whether a message is taken now."""
+        self.tokens, self.at = min(self.burst, self.tokens + (now - self.at) * self.rate), now
+        is_taken = self.tokens >= 1
+        self.tokens -= is_taken
+        (self.taken if is_taken else self.refused).append(now)
+        return is_taken
+
+
+class VirtualAdmission:
+    """One queue whose scripts read `now`, in seconds since the beginning, as their time."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._ask: Callable[..., Any] = client.execute_command
+        self._client = client
+        self._scripts: dict[bytes, Any] = {}
+        self.base = f"virtual:{uuid4().hex}"
+        self.now = 0.0
+        self._count = 0
+
+    def set_time(self, now: float) -> None:
+        """Let it be so many seconds after the beginning."""
+        self.now = now
+        seconds, rest = divmod(round((EPOCH_SECONDS + now) * 1_000_000), 1_000_000)
+        self._ask("SET", f"{self.base}:now", f"{seconds} {rest}")
+
+    def add(self, organization: UUID, *, transactional: bool = False, age: float = 0.0) -> str:
+        """Put a job on the queue as a producer does; return its id."""
+        self._count += 1
+        job = f"j{self._count:08d}"
+        data = {"deliveryId": job, "organizationId": str(organization)}
+        if transactional:
+            data["transactional"] = True  # type: ignore[assignment]
+        made = int((EPOCH_SECONDS + self.now - age) * 1000)
+        words = ["name", "send-email", "data", json.dumps(data, separators=(",", ":")), "opts", "{}", "timestamp", made]
+        self._ask("HSET", f"{self.base}:{job}", *words)
+        self._ask("LPUSH", f"{self.base}:wait", job)
+        return job
+
+    def take(self, token: str = TOKEN) -> tuple[Taken | None, float]:
+        """Take a job; return it, and the seconds after which there may be one, infinite for never."""
+        answer = self._run(scripts.take(self.base, token, self._milliseconds()))
+        taken = scripts.taken(answer)
+        wait = int(float(answer[2])) / 1000 if taken is None else 0.0
+        due = int(float(answer[3])) if taken is None else 0
+        return taken, wait or (due / 1000 - EPOCH_SECONDS - self.now if due else math.inf)
+
+    def finish(self, job: str, token: str = TOKEN, *, more: bool = False) -> Taken | None:
+        """Complete a job, and take another if `more`."""
+        call = scripts.finish(
+            *(self.base, token, job, self._milliseconds()),
+            failed=False,
+            value="1",
+            keep={"count": 0},
+            attempts=3,
+            fetch_next=more,
+        )
+        return scripts.taken(self._run(call))
+
+    def give_back(self, job: str, token: str = TOKEN) -> None:
+        """Put a job back."""
+        self._run(scripts.give_back(self.base, token, job))
+
+    def delay(self, job: str, seconds: float, token: str = TOKEN) -> None:
+        """Let a job be tried again later."""
+        milliseconds = int(seconds * 1000)
+        self._run(scripts.delay(self.base, token, job, self._milliseconds(), milliseconds, None, spend_attempt=False))
+
+    def die(self, job: str) -> None:
+        """Let the process that has a job die, and the job be found by those that look for such jobs."""
+        self._ask("DEL", f"{self.base}:{job}:lock")
+        self._ask("LREM", f"{self.base}:active", 1, job)
+        self._ask("RPUSH", f"{self.base}:wait", job)
+
+    def delayed(self) -> list[str]:
+        """Return the ids of the jobs that wait for their time."""
+        return [job.decode() for job in self._ask("ZRANGE", f"{self.base}:delayed", 0, -1)]
+
+    def configure(self, organization: UUID, limits: str) -> None:
+        """Set what limits an organization."""
+        self._own("configure", "adm:limits", [str(organization), limits])
+
+    def report(self, provider: str, outcome: str, organization: UUID, limits: str, seconds: float = 0.0) -> None:
+        """Report what became of a message."""
+        arguments = [provider, outcome, int(seconds * 1_000_000), str(organization), limits]
+        self._own("report", f"adm:limit:{provider}", arguments)
+
+    def audit(self) -> None:
+        """Look for what was lost, from one end to the other."""
+        lane = 0
+        while True:
+            lane = self._own("audit", "prioritized", [lane, 50])
+            if not lane:
+                return
+
+    def parked(self) -> dict[str, int]:
+        """Return the lanes of the jobs that are parked, by their ids."""
+        pairs = self._ask("ZRANGE", f"{self.base}:prioritized", 0, -1, "WITHSCORES")
+        return {
+            job.decode(): math.floor((float(score) - _LOWEST) / _LANE_SPAN)
+            for job, score in zip(pairs[::2], pairs[1::2], strict=True)
+        }
+
+    def places(self) -> list[str]:
+        """Return the ids of all jobs that are anywhere, one entry for each place."""
+        lists = [self._ask("LRANGE", f"{self.base}:{name}", 0, -1) for name in ("wait", "active")]
+        sets = [self._ask("ZRANGE", f"{self.base}:{name}", 0, -1) for name in ("prioritized", "delayed")]
+        return [job.decode() for found in (*lists, *sets) for job in found]
+
+    def hash(self, name: str) -> dict[str, str]:
+        """Return a hash of admission."""
+        words = self._ask("HGETALL", f"{self.base}:adm:{name}")
+        items = words.items() if isinstance(words, dict) else zip(words[::2], words[1::2], strict=True)
+        return {key.decode(): value.decode() for key, value in items}
+
+    def lanes_in(self, name: str) -> dict[str, float]:
+        """Return a sorted set of admission."""
+        pairs = self._ask("ZRANGE", f"{self.base}:adm:{name}", 0, -1, "WITHSCORES")
+        return {lane.decode(): float(score) for lane, score in zip(pairs[::2], pairs[1::2], strict=True)}
+
+    def move(self, job: str, lane: str) -> None:
+        """Note which lane a job belongs to."""
+        self._ask("HSET", f"{self.base}:{job}", LANE, lane)
+
+    def lose(self, *names: str) -> None:
+        """Lose keys of admission, by patterns."""
+        for name in names:
+            for key in self._ask("KEYS", f"{self.base}:adm:{name}"):
+                self._ask("DEL", key)
+
+    def clear(self) -> None:
+        """Delete everything."""
+        for key in self._ask("KEYS", f"{self.base}:*"):
+            self._ask("DEL", key)
+
+    def _milliseconds(self) -> int:
+        return int((EPOCH_SECONDS + self.now) * 1000)
+
+    def _run(self, call: ScriptCall) -> Any:
+        text = consumer_script(call.script)
+        arguments = [*call.arguments, TAKING.get(call.script, 0), f"{self.base}:"]
+        return self._script(text)(call.keys, arguments)
+
+    def _own(self, name: str, key: str, arguments: list[Any]) -> int:
+        text = script("admission") + script(f"admission_{name}")
+        answer: int = self._script(text)([f"{self.base}:{key}"], [*arguments, f"{self.base}:"])
+        return answer
+
+    def _script(self, text: bytes) -> Any:
+        if text not in self._scripts:
+            self._scripts[text] = self._client.register_script(self._in_time(text))
+        return self._scripts[text]
+
+    def _in_time(self, text: bytes) -> bytes:
+        real = b"local time = redis.call('TIME')"
+        virtual = f"local time = {{string.match(redis.call('GET', '{self.base}:now'), '(%d+) (%d+)')}}"
+        if b"time_now" in text and real not in text:
+            raise AssertionError("the scripts read the time in another way")
+        return text.replace(real, virtual.encode())
+
+
+@contextmanager
+def virtual_admission(url: str) -> Iterator[VirtualAdmission]:
+    """Make a queue of its own on a server."""
+    client = redis.Redis.from_url(url, protocol=2)
+    queue = VirtualAdmission(client)
+    queue.set_time(0)
+    try:
+        yield queue
+    finally:
+        queue.clear()
+        client.close()
+
+
+@dataclass
+class Processes:
+    """Consumers of one queue in virtual time, `slots` of them in all; a message takes `seconds`, up to twice as long.
+
+    `judge` is told of each message its organization, its provider and when it is sent, and returns whether it is taken.
+    `started` are the times of all messages by organization.
+    """
+
+    queue: VirtualAdmission
+    slots: int
+    judge: Callable[[UUID, str, float], bool]
+    limits: dict[UUID, str] = field(default_factory=dict)
+    seconds: float = 0.05
+    random: Random = field(default_factory=lambda: Random(0))
+    started: dict[UUID, list[float]] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = 0
+        self._free = self.slots
+        self._wake = math.inf
+
+    def at(self, when: float, act: Callable[[], None]) -> None:
+        """Do something at a time."""
+        self._order += 1
+        heapq.heappush(self._events, (when, self._order, act))
+
+    def run(self, until: float) -> None:
+        """Let time pass."""
+        self.at(self.queue.now, self._fill)
+        while self._events and self._events[0][0] <= until:
+            when, _, act = heapq.heappop(self._events)
+            self.queue.set_time(max(when, self.queue.now))
+            act()
+        self.queue.set_time(until)
+
+    def _fill(self) -> None:
+        while self._free > 0:
+            taken, wait = self.queue.take()
+            if taken is None:
+                self._wake_at(self.queue.now + max(wait, 0.001))
+                return
+            assert taken.turn is not None
+            self._start(taken, taken.turn.seconds)
+
+    def _wake_at(self, when: float) -> None:
+        # Each look tells the next one.
+        if when < self._wake or self._wake <= self.queue.now:
+            self._wake = when
+            if when < math.inf:
+                self.at(when, self._fill)
+
+    def _start(self, taken: Taken, wait: float) -> None:
+        # A job whose turn has not come takes no place.
+        self._free -= wait == 0
+
+        def send() -> None:
+            self._free -= wait > 0
+            self._send(taken)
+
+        self.at(self.queue.now + wait + self.random.uniform(0, 0.005), send)
+
+    def _send(self, taken: Taken) -> None:
+        assert taken.turn is not None
+        organization = UUID(json.loads(taken.fields["data"])["organizationId"])
+        self.started.setdefault(organization, []).append(self.queue.now)
+        provider = taken.turn.provider or self.limits.get(organization, "p").partition(" ")[0].partition("@")[0]
+        is_taken = self.judge(organization, provider, self.queue.now)
+
+        def end() -> None:
+            self._free += 1
+            limits = self.limits.get(organization, "p")
+            if is_taken:
+                if taken.turn is not None and taken.turn.limits:
+                    self.queue.report(provider, "accepted", organization, limits)
+                self.queue.finish(taken.id)
+                self.done.add(taken.id)
+            else:
+                self.queue.report(provider, "refused", organization, limits)
+                self.queue.give_back(taken.id)
+            self._fill()
+
+        self.at(self.queue.now + self.random.uniform(self.seconds, 2 * self.seconds), end)
