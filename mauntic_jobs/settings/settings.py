@@ -33,6 +33,8 @@ from mauntic_jobs.settings.types import (
     Networks,
     Ports,
     PositiveDuration,
+    Recipients,
+    Redirections,
     Retention,
     ScheduledShrink,
     SegmentReading,
@@ -124,6 +126,14 @@ class Settings(BaseSettings):
     )
     allowed_networks: Networks = Field(
         "", description="private networks that delivery providers may be in, such as 10.1.0.0/16, separated by commas"
+    )
+    recipients_allow: Recipients | None = Field(
+        None,
+        description="only these get messages, where it is not production: domains, addresses, numbers with a +, device "
+        "tokens, `reserved` for domains that are reserved for tests; separated by commas",
+    )
+    recipients_redirect: Redirections = Field(
+        "", description="where messages to others go instead: an email address, a number; separated by a comma"
     )
     smtp_ports: Ports = Field(list(MAIL_PORTS), description="ports that SMTP servers on the internet may have")
     message_limits: MessageLimits = Field(MessageLimits(), description="payload, template_output and template_steps")

@@ -99,6 +99,25 @@ def _networks(text: str) -> str:
     return text
 
 
+def _recipients(text: str) -> str:
+    for recipient in recipients_of(text):
+        if not re.fullmatch(r"[^\s,]*[^\s,@+][^\s,]*", recipient):
+            raise ValueError("each must be a domain, an email address, a number with a +, or a device token")
+    return text
+
+
+def _redirections(text: str) -> str:
+    for recipient in recipients_of(text):
+        if not re.fullmatch(r"[^\s,@]+@[^\s,@]+|\+[0-9]{5,15}", recipient):
+            raise ValueError("each must be an email address, or a number with a +")
+    return text
+
+
+def recipients_of(text: str) -> list[str]:
+    """Return the recipients of a text that names them, separated by commas."""
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
 def _address(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
         raise ValueError("it must be like https://api.example.com")
@@ -123,6 +142,9 @@ def _zone(text: str) -> str:
 
 # Networks like `10.1.0.0/16, fd00::/8`.
 Networks = Annotated[str, AfterValidator(_networks)]
+# Recipients like `acme.test, ann@example.com, +15005550006`, and those that others' messages go to.
+Recipients = Annotated[str, AfterValidator(_recipients)]
+Redirections = Annotated[str, AfterValidator(_redirections)]
 ApiAddress = Annotated[str, AfterValidator(_address)]
 # A host name, or an address in brackets, as EHLO has it.
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\[][A-Za-z0-9._:\]-]{0,254}$")]

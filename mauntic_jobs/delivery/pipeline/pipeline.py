@@ -24,6 +24,7 @@ from mauntic_jobs.delivery.pipeline.manual_retries import ManualRetries
 from mauntic_jobs.delivery.pipeline.order import Order
 from mauntic_jobs.delivery.pipeline.state_machine import of_recorded, of_standing
 from mauntic_jobs.delivery.render.lookups import Lookups
+from mauntic_jobs.delivery.render.recipient_guard import REASON as NOT_ALLOWED, RecipientGuard
 from mauntic_jobs.delivery.render.renderer import Draft, Writer
 from mauntic_jobs.delivery.sending.failover import Sending, Sent, clean
 from mauntic_jobs.delivery.sending.outcome import Verdict
@@ -65,6 +66,7 @@ class Pipeline:
         max_age: timedelta,
         limits: MessageLimits,
         admissions: Mapping[str, Admission],
+        guard: RecipientGuard,
     ) -> None:
         self.stopping = False
         self._ledger = ledger
@@ -79,6 +81,7 @@ class Pipeline:
         self._max_age = max_age
         self._limits = limits
         self._admissions = admissions
+        self._guard = guard
 
     async def process(self, job: ReceivedJob, data: str, channel: str) -> Decision:
         """Return what is to become of a job with this data, taken from the queue of a channel.
@@ -182,7 +185,10 @@ class Pipeline:
             return None
         return await self._record(order, claimed.fence, State.EXPIRED, reason)
 
-    async def _deliver(self, order: Order, draft: Draft, chosen: Chosen) -> Decision:
+    async def _deliver(self, order: Order, written: Draft, chosen: Chosen) -> Decision:
+        draft = self._guard.passed(written)
+        if draft is None:
+            return await self._close(order, State.SUPPRESSED, NOT_ALLOWED)
         organization = order.message.organization_id
         candidates = order.admitted.providers(chosen.usable) if order.admitted is not None else chosen.usable
         providers = self._sending.usable(organization, candidates)

@@ -22,6 +22,7 @@ from mauntic_jobs.delivery.queues import base_of, policy_of
 from mauntic_jobs.delivery.render.email import EmailWriter
 from mauntic_jobs.delivery.render.lookups import Lookups
 from mauntic_jobs.delivery.render.push import PushWriter
+from mauntic_jobs.delivery.render.recipient_guard import guard_of
 from mauntic_jobs.delivery.render.renderer import Writer
 from mauntic_jobs.delivery.render.sms import SmsWriter
 from mauntic_jobs.delivery.sending.circuit_breaker import Breaker
@@ -135,6 +136,7 @@ async def connected(
             max_age=plan.max_age,
             limits=limits,
             admissions=admissions,
+            guard=guard_of(settings),
         )
         losses = ForeignLosses(ledger, shared, limits)
         works = [_work(settings, plan, name, pipeline, losses, fairness[name], clocks) for name in stats]

@@ -44,6 +44,8 @@ def findings(status: InstallationStatus) -> list[StatusFinding]:
     found = [_of_problem(store, error) for store, error in status.problems.items()]
     if status.loss is not None:
         found.append(StatusFinding("redis", status.loss.sentence, "mauntic-jobs recover", urgent=True))
+    if status.guard is not None:
+        found.append(StatusFinding("deliver", status.guard, "mauntic-jobs config show"))
     found += [_of_alert(alert) for alert in status.alerts or []]
     found += _overdue(jobs, status.at)
     for job in jobs:

@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from mauntic_jobs.delivery.render.recipient_guard import guard_of
 from mauntic_jobs.delivery.sending.outcome import SUPPRESSING
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.installation import Installation
@@ -93,7 +94,8 @@ class InstallationStatus:
     `deliveries` are rows of `channel`, `state`, `deliveries`, `oldest` and `next`; `domains` are those near their
     limit; `alerts` are the open ones; `late` are the organizations with late events, the largest share first. `loss` is
     a loss of Redis' data that was not recovered from. `pauses` are the providers that circuit breakers leave alone,
-    with the messages `held`. `reading` is the store that was asked last.
+    with the messages `held`. `guard` says who alone gets messages. `reading` is the store that was asked
+    last.
     """
 
     at: datetime
@@ -106,6 +108,7 @@ class InstallationStatus:
     pauses: list[Row] | None = None
     late: list[LateEvents] | None = None
     problems: dict[str, MaunticJobsError] = field(default_factory=dict)
+    guard: str | None = None
     reading: str = "postgres"
 
 
@@ -123,6 +126,7 @@ def read_status(settings: Settings, jobs: Sequence[AnyJob], now: datetime) -> In
 def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[AnyJob]) -> None:
     """Read into `status` how everything stands at its time, part by part, as `read_status` does."""
     now, marker = status.at, None
+    status.guard = guard_of(settings).sentence
     try:
         with connect(settings) as session, session.transaction(_LIMITS):
             status.jobs = _jobs(session, jobs, settings, now)
