@@ -1,3 +1,3 @@
 """Scheduled jobs and message delivery for the Mauntic marketing platform."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
