@@ -46,6 +46,7 @@ class Message(BaseModel):
     contact_id: Given[UUID] = Field(None, alias="contactId")
     campaign_id: Given[Id] = Field(None, alias="campaignId")
     transactional: Any = None
+    journey_execution_id: Given[Any] = Field(None, alias="journeyExecutionId")
     email_address: Given[str] = Field(None, alias="emailAddress")
     phone_number: Given[str] = Field(None, alias="phoneNumber")
     device_token: Given[str] = Field(None, alias="deviceToken")
@@ -67,6 +68,11 @@ class Message(BaseModel):
     def key(self) -> str:
         """The id of the delivery: a journey step's is its idempotency key."""
         return self.delivery_id or self.idempotency_key or ""
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether its turn comes before those of campaigns: a transactional message, or a step of a journey."""
+        return self.is_transactional or self.journey_execution_id is not None
 
     @property
     def is_transactional(self) -> bool:

@@ -5,11 +5,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from uuid import UUID
 
+from mauntic_jobs.delivery.admission.lanes import lane_names
+from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.sending.providers.base import Provider
 from mauntic_jobs.delivery.sending.providers.pool import Chosen
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.lua import script
 from mauntic_jobs.stores.bullmq.commands import Turn
+from mauntic_jobs.stores.bullmq.job import ReceivedJob
 from mauntic_jobs.stores.redis.async_link import RedisLink, Word
 
 # The field of a job that says which lane it belongs to, where its data alone says otherwise.
@@ -70,21 +73,23 @@ class Admission:
 class Admitted:
     """One message that was admitted by its turn."""
 
-    def __init__(self, admission: Admission, job: str, turn: Turn, organization: UUID) -> None:
+    def __init__(self, admission: Admission, job: ReceivedJob, turn: Turn, message: Message) -> None:
         self._admission = admission
         self._job = job
         self._turn = turn
-        self._organization = organization
+        self._organization = message.organization_id
+        self._is_urgent = message.is_urgent or bool(job.options.get("priority"))
         self._is_used = False
 
     async def is_misplaced(self, chosen: Chosen) -> bool:
-        """Return whether a job is to be given back, because its turn was another organization's or by other limits.
+        """Return whether a job is to be given back, because its turn was another lane's or by other limits.
 
         What was wrong is put right, so that its next turn is its own. `chosen` are its organization's providers.
         """
-        lane_class, _, owner = self._turn.lane.partition(" ")
-        if owner != str(self._organization):
-            await self._admission.move(self._job, f"{lane_class} {self._organization}")
+        urgent, bulk = lane_names(str(self._organization))
+        # What a tenant writes into a message may look like another organization's, or like a transactional one.
+        if self._turn.lane not in (urgent, bulk) or (self._turn.lane == urgent and not self._is_urgent):
+            await self._admission.move(self._job.id, urgent if self._is_urgent else bulk)
             return True
         if self._turn.limits == chosen.limits or not (self._turn.limits or chosen.is_limited):
             return False

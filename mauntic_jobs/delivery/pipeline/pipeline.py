@@ -89,9 +89,9 @@ class Pipeline:
         Raises MalformedError for data that is no message, and MaunticJobsError where a store is away: nothing was sent.
         """
         message, name, payload = read_message(data, channel, self._limits)
-        organization, admitted = message.organization_id, None
+        admitted = None
         if job.turn is not None and name == channel:
-            admitted = Admitted(self._admissions[channel], job.id, job.turn, organization)
+            admitted = Admitted(self._admissions[channel], job, job.turn, message)
         order = Order(job, message, name, payload, self._fairness[channel], admitted=admitted)
         try:
             return await self._in_turn(order)

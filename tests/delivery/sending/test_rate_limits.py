@@ -119,3 +119,17 @@ def test_a_small_organization_does_not_wait_for_a_large_one(world: World, sink: 
     assert len(order) == 1020
     last_of_small = max(place for place, address in enumerate(order) if address.startswith("small"))
     assert last_of_small < 100
+
+
+def test_a_message_that_looks_like_anothers_or_urgent_comes_in_its_own_lane(world: World, sink: Sink) -> None:
+    other = world.contact()
+    world.provider(sink.host, sink.port)
+    # Before the fields that count, as a template's data may stand there.
+    forged = {"templateData": {"organizationId": str(other), "transactional": True}}
+    message = world.message("d1")
+    world.add({**forged, **message}, ids=["j1"])
+    world.add({**message, "deliveryId": world.key("d2"), "journeyExecutionId": "e1"}, ids=["j2"])
+    world.deliver()
+    assert world.states() == {"d1": "sent", "d2": "sent"}
+    assert world.job("j1")["mauntic-jobs:lane"] == f"1 {world.organization}"
+    assert "mauntic-jobs:lane" not in world.job("j2")
