@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 
 from bench._common import connect, machine, say, spread
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
-from mauntic_jobs.delivery.process.worker_process import Engine
+from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
@@ -89,7 +89,7 @@ async def _rate(servers: Servers, ports: dict[str, int], trouble: str | None, co
             connection.execute(_PROVIDER, {"organization": organization, "config": config})
         _fill(settings, list(organizations.values()), messages)
         plan = DeliveryPlan({"email": concurrency}, timedelta(days=2), timedelta(seconds=0.1))
-        engine = Engine(settings, plan, lambda _: None, lambda *_: None)
+        engine = WorkerProcess(settings, plan, lambda _: None, lambda *_: None)
         running = asyncio.ensure_future(engine.run())
         while True:
             await asyncio.sleep(0.2)

@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 
 from bench._common import connect, machine, say
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
-from mauntic_jobs.delivery.process.worker_process import Engine
+from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
@@ -154,7 +154,7 @@ def _delivering(settings: Settings, processes: int) -> Iterator[None]:
 
 def _deliver(settings: Settings) -> None:
     plan = DeliveryPlan({"email": 5}, timedelta(days=2), timedelta(seconds=1))
-    asyncio.run(Engine(settings, plan, lambda _: None, lambda *_: None).run())
+    asyncio.run(WorkerProcess(settings, plan, lambda _: None, lambda *_: None).run())
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from bench._common import connect, say
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
-from mauntic_jobs.delivery.process.worker_process import Engine
+from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
@@ -63,7 +63,7 @@ async def _measured(settings: Settings, given: argparse.Namespace) -> list[float
         connection.execute(_PROVIDER, {"organization": organization, "config": json.dumps(config)})
     plan = DeliveryPlan({"email": 5}, timedelta(days=2), timedelta(seconds=5))
     own = [settings.model_copy(update={"queue_prefix": f"idle-{uuid4().hex}"}) for _ in range(given.queues)]
-    engines = [Engine(each, plan, say, lambda *_: None) for each in own]
+    engines = [WorkerProcess(each, plan, say, lambda *_: None) for each in own]
     running = [asyncio.create_task(each.run()) for each in engines]
     took: list[float] = []
     for number in range(given.rounds):

@@ -25,7 +25,7 @@ from psycopg.types.json import Jsonb
 from bench._common import BENCH, connect, machine, say, spread, statements
 from mauntic_jobs.delivery.addresses import parse_address
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
-from mauntic_jobs.delivery.process.worker_process import Engine
+from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.delivery.render.mime import Email
 from mauntic_jobs.delivery.render.push import Push
 from mauntic_jobs.delivery.render.sms import Sms
@@ -202,12 +202,12 @@ def _deliver(settings: Settings, name: str, concurrency: int, messages: int) -> 
     finally:
         redis.close()
     plan = DeliveryPlan({provider.channel: concurrency}, timedelta(days=1), timedelta(seconds=5), until_empty=True)
-    engine = Engine(settings, plan, say, lambda *problem: say(str(problem)))
+    engine = WorkerProcess(settings, plan, say, lambda *problem: say(str(problem)))
 
     return _run(_watched(engine, engine.stats[provider.channel].settled, concurrency, messages))
 
 
-async def _watched(engine: Engine, settled: Counter[str], concurrency: int, messages: int) -> _Spent:
+async def _watched(engine: WorkerProcess, settled: Counter[str], concurrency: int, messages: int) -> _Spent:
     """Measure an engine from when its connections are open to the last message."""
     running = asyncio.ensure_future(engine.run())
     while settled["sent"] < concurrency and not running.done():

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
-from mauntic_jobs.delivery.process.worker_process import Engine
+from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.demo.campaign import RECIPIENTS, add_campaign
 from mauntic_jobs.demo.fakes import Fakes, running_fakes
 from mauntic_jobs.demo.organizations import organizations
@@ -69,7 +69,7 @@ async def _deliver(stage: Stage, organization: UUID) -> int:
         plan = DeliveryPlan(
             dict.fromkeys(CHANNELS, _AT_ONCE), timedelta(days=2), timedelta(seconds=5), until_empty=True
         )
-        await Engine(settings, plan, stage.show.text, lambda *_: None).run()
+        await WorkerProcess(settings, plan, stage.show.text, lambda *_: None).run()
     return jobs
 
 

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
-from mauntic_jobs.delivery.process.worker_process import Engine
+from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.job import Row
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
@@ -142,7 +142,7 @@ class World:
         with closing(open_redis(self.settings)) as redis:
             return redis.command(*words)
 
-    def engine(self, **changes: Any) -> Engine:
+    def engine(self, **changes: Any) -> WorkerProcess:
         plan = {
             "concurrency": {self.channel: 5},
             "max_age": 2 * DAY,
@@ -150,14 +150,14 @@ class World:
             "until_empty": True,
         }
         report = self.reported
-        return Engine(
+        return WorkerProcess(
             self.settings,
             DeliveryPlan(**{**plan, **changes}),
             self.said.append,
             lambda what, job, reason: report.append((what, job, reason)),
         )
 
-    def deliver(self, **changes: Any) -> Engine:
+    def deliver(self, **changes: Any) -> WorkerProcess:
         """Deliver until the queue is empty."""
         engine = self.engine(**changes)
         run_on_loop(asyncio.wait_for(engine.run(), 60))

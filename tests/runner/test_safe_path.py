@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mauntic_jobs.delivery.process.supervisor import Family
+from mauntic_jobs.delivery.process.supervisor import ProcessSupervisor
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.jobs.registry import JOBS
@@ -50,7 +50,7 @@ def _exit(*_: object) -> None:
 
 def test_a_delivering_process_imports_nothing_from_the_working_directory(mark: Path) -> None:
     said: list[str] = []
-    family = Family(
+    family = ProcessSupervisor(
         Settings(), DeliveryPlan({"email": 1}, timedelta(hours=1), timedelta(seconds=5)), 1, _exit, said.append
     )
     with pytest.raises(UnavailableError, match="ended with status 3"):

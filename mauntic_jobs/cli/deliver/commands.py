@@ -21,9 +21,9 @@ from mauntic_jobs.cli.framework.output import log
 from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.process.metrics import delivery_families
-from mauntic_jobs.delivery.process.supervisor import Family, begin_child, tell_parent
+from mauntic_jobs.delivery.process.supervisor import ProcessSupervisor, begin_child, tell_parent
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
-from mauntic_jobs.delivery.process.worker_process import Engine
+from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.delivery.queues import settings_of
 from mauntic_jobs.delivery.stats import ChannelStats, summary
 from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
@@ -79,11 +79,11 @@ def deliver(
     settings = stay(settings)
     on_terminal = sys.stderr.isatty() and sys.stdout.isatty() and not structured()
     log = _Log(quiet=on_terminal)
-    source: Engine | Family
+    source: WorkerProcess | ProcessSupervisor
     if processes > 1:
-        source = Family(settings, plan, processes, partial(_deliver_as_child, quiet=on_terminal), log.log)
+        source = ProcessSupervisor(settings, plan, processes, partial(_deliver_as_child, quiet=on_terminal), log.log)
     else:
-        source = Engine(settings, plan, log.log, log.report)
+        source = WorkerProcess(settings, plan, log.log, log.report)
     beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]
     checks = _health(source), lambda: (source.ready, {"ready": source.ready})
     scraper = Scraper(settings)
@@ -100,7 +100,7 @@ def _deliver_as_child(settings: Settings, plan: DeliveryPlan, writer: Connection
     begin_child()
     stay(settings)
     log = _Log(quiet=quiet)
-    engine = Engine(settings, plan, log.log, log.report)
+    engine = WorkerProcess(settings, plan, log.log, log.report)
     with stderr.in_background():
         try:
             _run(engine, [lambda: tell_parent(writer, engine, log.recent)], log.log)
@@ -112,7 +112,9 @@ def _deliver_as_child(settings: Settings, plan: DeliveryPlan, writer: Connection
 
 
 def _run(
-    source: Engine | Family, beside: Sequence[Callable[[], Coroutine[object, object, None]]], log: Callable[[str], None]
+    source: WorkerProcess | ProcessSupervisor,
+    beside: Sequence[Callable[[], Coroutine[object, object, None]]],
+    log: Callable[[str], None],
 ) -> None:
     """Run until it ends or is told to stop; a second signal ends the process at once."""
 
@@ -155,7 +157,7 @@ class _Log:
         """Tell of a job that was not delivered."""
         self._note(_LEVELS.get(what, "info"), what, queue_job=job, reason=reason)
 
-    async def summarize(self, source: Engine | Family) -> None:
+    async def summarize(self, source: WorkerProcess | ProcessSupervisor) -> None:
         """Say what has been done, every ten seconds in which something was."""
         before: dict[str, object] = {}
         while True:
@@ -178,7 +180,7 @@ class _Log:
             log(" ".join([event, *(f"{name}={value}" for name, value in details.items())]))
 
 
-def _health(source: Engine | Family) -> Callable[[], tuple[bool, Mapping[str, object]]]:
+def _health(source: WorkerProcess | ProcessSupervisor) -> Callable[[], tuple[bool, Mapping[str, object]]]:
     def check() -> tuple[bool, Mapping[str, object]]:
         now = time.monotonic()
         details = {

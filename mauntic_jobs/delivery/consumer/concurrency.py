@@ -12,7 +12,7 @@ _QUICK_SECONDS = 0.1
 _MEMORY = 8
 
 
-class Gate:
+class ConcurrencyLimiter:
     """Lets so many jobs in at once, the others in the order in which they came.
 
     While jobs are quickly done, half as many again are to be held ready; where they take long, another process may

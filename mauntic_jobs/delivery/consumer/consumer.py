@@ -10,12 +10,12 @@ from uuid import uuid4
 from mauntic_jobs.aio.background import keep_running
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.consumer.attempts import Attempts
-from mauntic_jobs.delivery.consumer.concurrency import Gate
+from mauntic_jobs.delivery.consumer.concurrency import ConcurrencyLimiter
 from mauntic_jobs.delivery.consumer.drain import Drain
-from mauntic_jobs.delivery.consumer.job_signal import Doorbell
+from mauntic_jobs.delivery.consumer.job_signal import JobSignal
 from mauntic_jobs.delivery.consumer.lost_answers import LostAnswers
 from mauntic_jobs.delivery.consumer.outage import Outage
-from mauntic_jobs.delivery.consumer.queue_calls import QueueCalls, Tell, now_milliseconds
+from mauntic_jobs.delivery.consumer.queue_calls import LogOutage, QueueCalls, now_milliseconds
 from mauntic_jobs.delivery.consumer.settlement import acknowledgement
 from mauntic_jobs.delivery.consumer.stalls import Stalls
 from mauntic_jobs.delivery.consumer.work import Work
@@ -45,24 +45,30 @@ class Consumer:
     """Works on one queue until it is stopped, or empty. Survives a Redis that goes away."""
 
     def __init__(
-        self, work: Work, redis: RedisLink, waiting: RedisLink, stats: ChannelStats, tell: Tell, report: Report
+        self,
+        work: Work,
+        redis: RedisLink,
+        waiting: RedisLink,
+        stats: ChannelStats,
+        log_outage: LogOutage,
+        report: Report,
     ) -> None:
         self._work = work
         self._redis = redis
         self._stats = stats
-        self._tell = tell
+        self._log_outage = log_outage
         self._report = report
         self._stopping = False
-        self._bell = Doorbell(f"{work.base}:marker", redis, waiting, tell)
-        self._calls = QueueCalls(work.base, redis, tell)
+        self._signal = JobSignal(f"{work.base}:marker", redis, waiting, log_outage)
+        self._calls = QueueCalls(work.base, redis, log_outage)
         self._lost = LostAnswers(work.base, redis, self._calls)
         self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
-        self._gate = Gate(work.concurrency)
+        self._limiter = ConcurrencyLimiter(work.concurrency)
         # Jobs in hand whose turn has not come yet; they take no place.
         self._early = 0
         self._stopped = asyncio.Event()
-        self._outage = Outage(tell)
+        self._outage = Outage(log_outage)
         self._stalls = Stalls(self._calls)
         self._attempts = Attempts(work, self._calls, self._outage, self._stalls)
         self._drain = Drain(work.base, redis, work.drain_seconds)
@@ -80,7 +86,7 @@ class Consumer:
         """Work until `stop` is called and what was taken is settled, or with `until_empty` until the drain is over."""
         interval = _DRAIN_RECOVERY_SECONDS if until_empty else _RECOVERY_SECONDS
         background: dict[str, Callable[[], Awaitable[None]]] = {
-            "the wait for jobs": self._bell.listen,
+            "the wait for jobs": self._signal.listen,
             "the renewal of locks": lambda: self._calls.renew(lambda: self._held),
             "the return of orphaned jobs": lambda: self._lost.run(lambda: self._held),
             "the recovery of jobs": lambda: self._calls.recover(interval),
@@ -88,7 +94,7 @@ class Consumer:
             **({"the end of the drain": self._empty} if until_empty else {}),
         }
         helpers = [
-            asyncio.create_task(keep_running(f"{self._work.base}: {name}", work, self._say))
+            asyncio.create_task(keep_running(f"{self._work.base}: {name}", work, self._log))
             for name, work in background.items()
         ]
         try:
@@ -97,7 +103,7 @@ class Consumer:
             for task in (*helpers, *self._slots):
                 task.cancel()
             await asyncio.gather(*helpers, *self._slots, return_exceptions=True)
-            self._bell.close()
+            self._signal.close()
 
     async def _work_in_slots(self) -> None:
         """Keep as many slots at work as there are to be at present."""
@@ -109,7 +115,7 @@ class Consumer:
             self._slots -= done
             for task in done:
                 task.result()
-            self._gate.widen(self._work.aside())
+            self._limiter.widen(self._work.aside())
             self._call_back()
 
     def _fill_slots(self) -> None:
@@ -118,18 +124,18 @@ class Consumer:
 
     def _surplus(self) -> int:
         """Return how many slots there are too many; below zero, how many there are too few."""
-        return len(self._slots) - self._gate.most - min(self._early, _MAX_EARLY)
+        return len(self._slots) - self._limiter.most - min(self._early, _MAX_EARLY)
 
-    def _say(self, text: str) -> None:
-        self._tell(self._work.base, MaunticJobsError(text))
+    def _log(self, text: str) -> None:
+        self._log_outage(self._work.base, MaunticJobsError(text))
 
     def stop(self) -> None:
         """Take no further job."""
         self._stopping = True
         self._stopped.set()
         # Those that wait for either go away, with what they hold.
-        self._bell.ring(len(self._slots))
-        self._gate.give_way()
+        self._signal.ring(len(self._slots))
+        self._limiter.give_way()
         self._outage.end()
 
     async def hand_back(self) -> None:
@@ -149,20 +155,20 @@ class Consumer:
                     taken = await self._survive(taken, token)
             elif self._stopping or self._surplus() > 0:
                 # What woke this slot may be about a job that no other slot learns of.
-                self._bell.pass_on()
+                self._signal.pass_on()
                 return
             else:
                 if not await self._is_allowed():
                     continue
-                rings = self._bell.rings
+                rings = self._signal.rings
                 taken = await self._fetch(token)
                 if taken is not None:
                     # There may be more than one.
-                    self._bell.ring(1)
+                    self._signal.ring(1)
                 else:
                     self._found_nothing.set()
                     with self._lost.resting(token):
-                        await self._bell.rest(rings)
+                        await self._signal.rest(rings)
 
     async def _is_allowed(self) -> bool:
         """Wait until jobs may be taken, or until it is this slot's turn to try whether the stores work again.
@@ -171,7 +177,7 @@ class Consumer:
         """
         if self._work.is_held() or self._outage.is_on:
             # Another process may be able to take the job.
-            self._bell.pass_on()
+            self._signal.pass_on()
         while self._work.is_held() and not self._stopping:  # noqa: ASYNC110 - nothing rings when the clocks agree
             await asyncio.sleep(_LOOK_SECONDS)
         await self._outage.wait()
@@ -200,13 +206,13 @@ class Consumer:
             try:
                 over = await self._drain.is_over(len(self._held), self._stats.done)
             except MaunticJobsError as error:
-                self._tell("redis", error)
+                self._log_outage("redis", error)
             else:
                 if over:
                     self.stop()
                 elif not self._held:
                     # A rate limit, or another's death, does not ring.
-                    self._bell.ring(1)
+                    self._signal.ring(1)
 
     async def _fetch(self, token: str) -> Taken | None:
         """Take a job as soon as Redis answers. An answer that cannot be read is reported, and none was taken."""
@@ -214,9 +220,9 @@ class Consumer:
             answer = await self._calls.until_answered(lambda: self._take(token), unless=lambda: self._stopping)
             taken = self._taken(answer, token)
         except Exception as error:  # noqa: BLE001 - whatever it is, the slot goes on
-            self._tell(self._work.base, error)
+            self._log_outage(self._work.base, error)
             return None
-        self._tell(self._work.base, None)
+        self._log_outage(self._work.base, None)
         return taken
 
     async def _take(self, token: str) -> Any:
@@ -227,7 +233,7 @@ class Consumer:
         if taken is None:
             due = scripts.next_due(answer, now_milliseconds())
             if due:
-                self._bell.expect(due / 1000)
+                self._signal.expect(due / 1000)
             return None
         self._held[taken.id] = token
         self._stalls.take(taken)
@@ -258,11 +264,11 @@ class Consumer:
             self._report("ended", printable_id(taken.id), clean(why))
         if taken.turn is not None and taken.turn.seconds > 0:
             await self._await_turn(taken.turn.seconds)
-        began = await self._gate.enter()
+        began = await self._limiter.enter()
         try:
             job, decision = await self._attempts.decide(taken, lambda: self._stopping)
         finally:
-            self._gate.leave(began)
+            self._limiter.leave(began)
         failpoints.reach("before-ack")
         answer = await self._settle(taken, job, decision, token)
         failpoints.reach("after-ack")

@@ -20,20 +20,20 @@ _SHORTEST_TIMER_SECONDS, _LONGEST_TIMER_SECONDS = 0.001, 60.0
 _JOBS_WAIT = (0, "0")
 
 
-class Doorbell:
+class JobSignal:
     """BullMQ's marker of a queue, and the slots that wait for it.
 
     `listening` is a connection of its own, because it is blocked most of the time.
     """
 
     def __init__(
-        self, marker: str, redis: RedisLink, listening: RedisLink, tell: Callable[[str, Exception | None], None]
+        self, marker: str, redis: RedisLink, listening: RedisLink, log_outage: Callable[[str, Exception | None], None]
     ) -> None:
         self.rings = 0
         self._marker = marker
         self._redis = redis
         self._listening = listening
-        self._tell = tell
+        self._log_outage = log_outage
         self._resting: list[asyncio.Future[None]] = []
         self._wanted = asyncio.Event()
         self._due = math.inf
@@ -89,13 +89,13 @@ class Doorbell:
             try:
                 marked = await self._listening.command("BZPOPMIN", self._marker, f"{wait:.3f}", patience=wait)
             except MaunticJobsError as error:
-                self._tell("redis", error)
+                self._log_outage("redis", error)
                 await backoff.pause()
                 # The marker may have been taken, and its answer lost.
                 self.pass_on()
                 continue
             backoff.reset()
-            self._tell("redis", None)
+            self._log_outage("redis", None)
             due = float(marked[2]) / 1000 if marked else 0.0
             if due > clock.now().timestamp():
                 self.expect(due)

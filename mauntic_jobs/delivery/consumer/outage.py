@@ -11,8 +11,8 @@ from mauntic_jobs.errors import MaunticJobsError
 class Outage:
     """Lets one slot at a time try whether the stores work again, while the others wait and take no job."""
 
-    def __init__(self, tell: Callable[[str, Exception | None], None]) -> None:
-        self._tell = tell
+    def __init__(self, log_outage: Callable[[str, Exception | None], None]) -> None:
+        self._log_outage = log_outage
         self._over = asyncio.Event()
         self._over.set()
         self._turn = asyncio.Lock()
@@ -26,10 +26,10 @@ class Outage:
     def note(self, error: MaunticJobsError | None) -> None:
         """Note an error of a store, or that the stores have answered."""
         if error is not None:
-            self._tell("stores", error)
+            self._log_outage("stores", error)
             self._over.clear()
         elif not self._over.is_set():
-            self._tell("stores", None)
+            self._log_outage("stores", None)
             self.end()
 
     def end(self) -> None:

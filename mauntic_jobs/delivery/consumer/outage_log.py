@@ -6,11 +6,11 @@ from collections.abc import Callable
 _REPEAT_SECONDS = 60.0
 
 
-class Troubles:
+class OutageLog:
     """Tells of each trouble when it begins, every minute while it lasts, and when it is over."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
         self._told: dict[str, tuple[float, str]] = {}
 
     @property
@@ -18,14 +18,14 @@ class Troubles:
         """What is in the way now."""
         return next((text for _, text in self._told.values()), None)
 
-    def tell(self, what: str, error: Exception | None) -> None:
+    def note(self, what: str, error: Exception | None) -> None:
         """Note an error in `what`, or that it works again."""
         if error is None:
             if self._told and self._told.pop(what, None) is not None:
-                self._say(f"{what}: works again")
+                self._log(f"{what}: works again")
             return
         told = self._told.get(what)
         if told is None or time.monotonic() - told[0] > _REPEAT_SECONDS:
             text = str(error) or type(error).__name__
             self._told[what] = (time.monotonic(), text)
-            self._say(f"{what}: {text}")
+            self._log(f"{what}: {text}")

@@ -18,7 +18,7 @@ from mauntic_jobs.stores.redis.async_link import RedisLink
 from mauntic_jobs.timekeeping import clock
 
 # Hears of trouble, by what it is with, and with None that it is over.
-Tell = Callable[[str, Exception | None], None]
+LogOutage = Callable[[str, Exception | None], None]
 
 # Scripts that may take a job, and the place in ARGV of the word that tells them to, 0 if that is all that they do.
 TAKING = {"moveToActive-11": 0, "moveToFinished-14": 6, "moveToDelayed-11": 8}
@@ -28,10 +28,10 @@ _RENEWAL_SECONDS = LOCK_MILLISECONDS / 3000
 class QueueCalls:
     """The calls of a consumer. `base` is the queue's prefix and name."""
 
-    def __init__(self, base: str, redis: RedisLink, tell: Tell) -> None:
+    def __init__(self, base: str, redis: RedisLink, log_outage: LogOutage) -> None:
         self._base = base
         self._redis = redis
-        self._tell = tell
+        self._log_outage = log_outage
         # Read now: later there may be no file left to open.
         for name in scripts.SCRIPTS:
             consumer_script(name)
@@ -62,10 +62,10 @@ class QueueCalls:
             except MaunticJobsError as error:
                 if unless():
                     return None
-                self._tell("redis", error)
+                self._log_outage("redis", error)
                 await backoff.pause()
             else:
-                self._tell("redis", None)
+                self._log_outage("redis", None)
                 return answer
 
     async def iterate(self, taken: Taken) -> str | None:
@@ -130,7 +130,7 @@ class QueueCalls:
         """Make calls of which none matters by itself: they are made again anyhow."""
         for answer in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(answer, Exception):
-                self._tell("redis", answer)
+                self._log_outage("redis", answer)
 
     async def _forget(self, job: str) -> None:
         """Let go of a job that another program has removed meanwhile."""

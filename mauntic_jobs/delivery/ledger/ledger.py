@@ -20,7 +20,7 @@ from mauntic_jobs.delivery.ledger.records import (
     recorded,
     result_json,
 )
-from mauntic_jobs.delivery.ledger.reopen import Wish, keys
+from mauntic_jobs.delivery.ledger.reopen import ReopenRequest, keys
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.sending.failover import clean
 from mauntic_jobs.errors import ConfigurationError, MaunticJobsError, is_outage
@@ -51,7 +51,7 @@ class Ledger:
         record_activity: bool,
         lease: timedelta = LEASE,
         resend_after: timedelta = RESEND_AFTER,
-        tell: Callable[[str, MaunticJobsError | None], None] = lambda *_: None,
+        log_outage: Callable[[str, MaunticJobsError | None], None] = lambda *_: None,
     ) -> None:
         self._claims_link = claims
         self._records_link = records
@@ -60,7 +60,7 @@ class Ledger:
             "resend_after": _interval(resend_after),
             "record_activity": b"true" if record_activity else b"false",
         }
-        self._tell = tell
+        self._log_outage = log_outage
         self._started: set[tuple[UUID, UUID]] = set()
         self._claims: Batcher[tuple[Claim, str], Claimed] = Batcher(self._claim_all)
         self._results: Batcher[Result, Recorded] = Batcher(self._record_all)
@@ -83,12 +83,12 @@ class Ledger:
         rows = await self._patiently(lambda: self._records_link.rows(_sql["deferrals"], key, bare=True))
         return int(rows[0]["deferrals"])
 
-    async def standing(self, wish: Wish) -> Row:
+    async def standing(self, wish: ReopenRequest) -> Row:
         """Return how a delivery stands: its `state`, None if there is no row, its `fence` and `pruned_before`."""
         (row,) = await self._patiently(lambda: self._claims_link.rows(_sql["standing"], keys([wish])))
         return row
 
-    async def reopen(self, wish: Wish, fence: int) -> None:
+    async def reopen(self, wish: ReopenRequest, fence: int) -> None:
         """Let a delivery that has failed at this fence be claimed again; one that has changed since stays as it is."""
         parameters = {**keys([wish]), "fences": [fence], "queue_jobs": [wish.queue_job], "state": State.FAILED}
         await self._patiently(lambda: self._claims_link.rows(_sql["reopen"], parameters))
@@ -188,7 +188,7 @@ class Ledger:
         resend_after, refused = self._parameters["resend_after"], clean(str(error)).encode()
         parameters = {"results": _array(some), "resend_after": resend_after, "refused": refused}
         rows = await self._records_link.json(_sql["record_alone"], parameters)
-        self._tell("record", error)
+        self._log_outage("record", error)
         return _in_order(rows, len(some), recorded)
 
     async def _start_jobs(self, jobs: list[tuple[UUID, UUID]]) -> None:
@@ -224,11 +224,11 @@ class Ledger:
                 if not is_outage(error):
                     raise
                 troubled = True
-                self._tell("postgres", error)
+                self._log_outage("postgres", error)
                 await backoff.pause()
             else:
                 if troubled:
-                    self._tell("postgres", None)
+                    self._log_outage("postgres", None)
                 return answer
 
 

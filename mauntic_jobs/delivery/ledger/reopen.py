@@ -19,7 +19,7 @@ _sql = statements("deliveries")
 
 
 @dataclass(frozen=True)
-class Wish:
+class ReopenRequest:
     """A delivery that is to be sent again by the BullMQ job `queue_job`, which was added at `added_at`."""
 
     organization: UUID
@@ -29,7 +29,7 @@ class Wish:
 
 
 def reopen(
-    session: Session, redis: RedisScripts, wishes: Sequence[Wish], state: State = State.FAILED
+    session: Session, redis: RedisScripts, wishes: Sequence[ReopenRequest], state: State = State.FAILED
 ) -> list[str | None]:
     """Have deliveries of a state, FAILED or EXPIRED, claimed again; return for each why it must not be, or None.
 
@@ -54,7 +54,7 @@ def reopen(
     ]
 
 
-def refusal(wish: Wish, row: Row, mark: Mark, wanted: State = State.FAILED) -> str | None:
+def refusal(wish: ReopenRequest, row: Row, mark: Mark, wanted: State = State.FAILED) -> str | None:
     """Return why a delivery must not be sent again, or why it would not be."""
     state = row["state"]
     if state is None:
@@ -71,7 +71,7 @@ def refusal(wish: Wish, row: Row, mark: Mark, wanted: State = State.FAILED) -> s
     }.get(State(state))
 
 
-def keys(wishes: Sequence[Wish]) -> dict[str, list[UUID] | list[str]]:
+def keys(wishes: Sequence[ReopenRequest]) -> dict[str, list[UUID] | list[str]]:
     """Return the parameters that name deliveries."""
     return {
         "organizations": [wish.organization for wish in wishes],
@@ -79,13 +79,13 @@ def keys(wishes: Sequence[Wish]) -> dict[str, list[UUID] | list[str]]:
     }
 
 
-def _standing(session: Session, wishes: Sequence[Wish]) -> list[Row]:
+def _standing(session: Session, wishes: Sequence[ReopenRequest]) -> list[Row]:
     found = session.rows(_sql["standing"], keys(wishes))
     by_key = {(row["organization_id"], row["delivery_id"]): row for row in found}
     return [by_key[_key(wish)] for wish in wishes]
 
 
-def _reopen(session: Session, unsent: Sequence[tuple[Wish, Row]], state: State) -> set[tuple[UUID, str]]:
+def _reopen(session: Session, unsent: Sequence[tuple[ReopenRequest, Row]], state: State) -> set[tuple[UUID, str]]:
     if not unsent:
         return set()
     own = {"fences": [row["fence"] for _, row in unsent], "queue_jobs": [wish.queue_job for wish, _ in unsent]}
@@ -94,11 +94,11 @@ def _reopen(session: Session, unsent: Sequence[tuple[Wish, Row]], state: State) 
     return {(row["organization_id"], row["delivery_id"]) for row in rows}
 
 
-def _key(wish: Wish) -> tuple[UUID, str]:
+def _key(wish: ReopenRequest) -> tuple[UUID, str]:
     return wish.organization, wish.delivery
 
 
-def _unknown(wish: Wish, pruned_before: datetime | None, mark: Mark) -> str | None:
+def _unknown(wish: ReopenRequest, pruned_before: datetime | None, mark: Mark) -> str | None:
     """Return why a delivery without a row in the ledger must not be sent again."""
     if pruned_before is not None and wish.added_at < pruned_before:
         return "it is older than the ledger: it is unknown whether it was sent"

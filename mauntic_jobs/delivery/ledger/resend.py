@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from mauntic_jobs.delivery.ledger.records import State
-from mauntic_jobs.delivery.ledger.reopen import Wish, reopen
+from mauntic_jobs.delivery.ledger.reopen import ReopenRequest, reopen
 from mauntic_jobs.delivery.queues import add_payloads, job_id_of
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
@@ -82,5 +82,7 @@ def resend(
     return refusals
 
 
-def _wish(row: Row) -> Wish:
-    return Wish(row["organization_id"], row["delivery_id"], job_id_of(row, row["fence"] + 1), row["created_at"])
+def _wish(row: Row) -> ReopenRequest:
+    return ReopenRequest(
+        row["organization_id"], row["delivery_id"], job_id_of(row, row["fence"] + 1), row["created_at"]
+    )

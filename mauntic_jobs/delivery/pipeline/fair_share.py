@@ -60,7 +60,7 @@ class _Lane:
         return sum(now - each.began > _SLOW_SECONDS for each in self.exchanges)
 
 
-class Fairness:
+class FairShare:
     """Says whose turn it is. `concurrency` is how many messages of the channel are worked on at once."""
 
     def __init__(self, concurrency: int, clock: Callable[[], float] = time.monotonic) -> None:

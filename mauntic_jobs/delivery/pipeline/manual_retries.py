@@ -3,7 +3,7 @@
 from mauntic_jobs.delivery.job_outcome import Decision, Fail
 from mauntic_jobs.delivery.ledger.ledger import Ledger
 from mauntic_jobs.delivery.ledger.records import State
-from mauntic_jobs.delivery.ledger.reopen import Wish, refusal
+from mauntic_jobs.delivery.ledger.reopen import ReopenRequest, refusal
 from mauntic_jobs.delivery.node_marks import Mark, key_of, read_mark
 from mauntic_jobs.delivery.pipeline.order import Order
 from mauntic_jobs.stores.redis.async_link import RedisLink
@@ -22,7 +22,7 @@ class ManualRetries:
         Whatever is settled or open already stays as it is. Killed at any point, it can be repeated.
         """
         message = order.message
-        wish = Wish(message.organization_id, message.key, order.job.id, order.job.due)
+        wish = ReopenRequest(message.organization_id, message.key, order.job.id, order.job.due)
         mark = read_mark(await self._redis.command("GET", key_of(message.key)), message.organization_id)
         row = await self._ledger.standing(wish)
         reason = refusal(wish, row, mark)

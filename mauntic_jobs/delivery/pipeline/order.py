@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mauntic_jobs.delivery.admission.admission import Admitted
 from mauntic_jobs.delivery.node_marks import key_of, value_of
 from mauntic_jobs.delivery.payload import Message
-from mauntic_jobs.delivery.pipeline.fair_share import Fairness
+from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
 
 
@@ -21,7 +21,7 @@ class Order:
     message: Message
     channel: str
     payload: str
-    fairness: Fairness
+    fairness: FairShare
     given_up_elsewhere: bool = False
     admitted: Admitted | None = None
 

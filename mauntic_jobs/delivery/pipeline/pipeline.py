@@ -19,17 +19,17 @@ from mauntic_jobs.delivery.node_marks import SECONDS_KEPT, Mark, key_of, read_ma
 from mauntic_jobs.delivery.payload import read_message
 from mauntic_jobs.delivery.pipeline.conclusion import conclude, jittered, obstacle
 from mauntic_jobs.delivery.pipeline.deferral import is_deferral
-from mauntic_jobs.delivery.pipeline.fair_share import Fairness
+from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from mauntic_jobs.delivery.pipeline.manual_retries import ManualRetries
 from mauntic_jobs.delivery.pipeline.order import Order
 from mauntic_jobs.delivery.pipeline.state_machine import of_recorded, of_standing
 from mauntic_jobs.delivery.render.lookups import Lookups
 from mauntic_jobs.delivery.render.recipient_guard import REASON as NOT_ALLOWED, RecipientGuard
-from mauntic_jobs.delivery.render.renderer import Draft, Writer
+from mauntic_jobs.delivery.render.renderer import Draft, Renderer
 from mauntic_jobs.delivery.sending.failover import Sending, Sent, clean
 from mauntic_jobs.delivery.sending.outcome import Verdict
 from mauntic_jobs.delivery.sending.providers.base import Provider
-from mauntic_jobs.delivery.sending.providers.pool import Chosen, Directory
+from mauntic_jobs.delivery.sending.providers.pool import Chosen, ProviderPool
 from mauntic_jobs.errors import JobFailedError, MaunticJobsError
 from mauntic_jobs.settings.types import MessageLimits
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
@@ -57,12 +57,12 @@ class Pipeline:
         *,
         ledger: Ledger,
         lookups: Lookups,
-        directory: Directory,
+        directory: ProviderPool,
         warmup: Warmup,
         sending: Sending,
         redis: RedisLink,
-        writers: Mapping[str, Writer],
-        fairness: Mapping[str, Fairness],
+        writers: Mapping[str, Renderer],
+        fairness: Mapping[str, FairShare],
         max_age: timedelta,
         limits: MessageLimits,
         admissions: Mapping[str, Admission],

@@ -19,16 +19,18 @@ _Read = Callable[[], Awaitable[float]]
 
 
 class ClockWatch:
-    """Says whether the host's clock can be trusted. `tell` hears when it cannot, and when it can again.
+    """Says whether the host's clock can be trusted. `log_outage` hears when it cannot, and when it can again.
 
     `is_wrong` is what the last comparison has shown; a store that does not answer changes nothing.
     """
 
-    def __init__(self, postgres: PostgresLink, redis: RedisLink, tell: Callable[[str, Exception | None], None]) -> None:
+    def __init__(
+        self, postgres: PostgresLink, redis: RedisLink, log_outage: Callable[[str, Exception | None], None]
+    ) -> None:
         self.is_wrong = False
         self._postgres = postgres
         self._redis = redis
-        self._tell = tell
+        self._log_outage = log_outage
 
     async def run(self) -> None:
         """Compare once a minute, and more often while the clock is wrong, until cancelled."""
@@ -47,7 +49,7 @@ class ClockWatch:
                 return
         apart = {store: skew for store, skew in skews.items() if abs(skew) > MAX_SKEW_SECONDS}
         self.is_wrong = bool(apart)
-        self._tell("clock", HostClockError(_sentence(apart)) if apart else None)
+        self._log_outage("clock", HostClockError(_sentence(apart)) if apart else None)
 
     async def _postgres_time(self) -> float:
         (row,) = await self._postgres.rows(_sql["clock"], {})

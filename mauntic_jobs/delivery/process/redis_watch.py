@@ -14,7 +14,7 @@ from mauntic_jobs.timekeeping import clock
 _PAUSE_SECONDS = 60.0
 
 
-async def watch_redis(settings: Settings, say: Callable[[str], None]) -> None:
+async def watch_redis(settings: Settings, log: Callable[[str], None]) -> None:
     """Raise the marker once a minute, and say once that data was lost. Ends only by being cancelled."""
     known: Loss | None = None
     while True:
@@ -24,7 +24,7 @@ async def watch_redis(settings: Settings, say: Callable[[str], None]) -> None:
         except MaunticJobsError:
             loss = known
         if loss is not None and loss != known:
-            say(f"{loss.sentence} Run `mauntic-jobs recover`.")
+            log(f"{loss.sentence} Run `mauntic-jobs recover`.")
         known = loss
         await asyncio.sleep(_PAUSE_SECONDS)
 

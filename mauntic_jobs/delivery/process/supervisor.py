@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mauntic_jobs.delivery.process.report_pipe import ReportReceiver, ReportSender
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
-from mauntic_jobs.delivery.process.worker_process import Engine
+from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.delivery.stats import ChannelStats, merged
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.settings.settings import Settings
@@ -37,14 +37,14 @@ class ChildReport(NamedTuple):
 Target = Callable[[Settings, DeliveryPlan, Connection], None]
 
 
-class Family:
+class ProcessSupervisor:
     """Runs `count` processes, and starts those again that die. `target` must be a function of a module.
 
-    Its attributes are those of an Engine; `stats` are the sums over all processes, also those that have died.
+    Its attributes are those of a WorkerProcess; `stats` are the sums over all processes, also those that have died.
     """
 
     def __init__(
-        self, settings: Settings, plan: DeliveryPlan, count: int, target: Target, say: Callable[[str], None]
+        self, settings: Settings, plan: DeliveryPlan, count: int, target: Target, log: Callable[[str], None]
     ) -> None:
         self.stopping = False
         self.left = False
@@ -52,7 +52,7 @@ class Family:
         self._plan = plan
         self._count = count
         self._target = target
-        self._say = say
+        self._log = log
         self._processes: dict[int, SpawnProcess] = {}
         self._reports: dict[int, ChildReport] = {}
         self._gone: list[dict[str, ChannelStats]] = []
@@ -101,7 +101,7 @@ class Family:
                 return
             if not self._were_ready:
                 raise UnavailableError(f"A delivering process has ended with status {code}; it has said why.")
-            self._say(f"process {number} has ended with status {code}, and is started again")
+            self._log(f"process {number} has ended with status {code}, and is started again")
             await asyncio.sleep(_RESTART_SECONDS)
 
     async def _run_child(self, number: int) -> int:
@@ -136,7 +136,7 @@ class Family:
         for report in reports:
             self._reports[number] = report
             for text in report.said:
-                self._say(text)
+                self._log(text)
             self._were_ready = self._were_ready or report.ready
 
     async def _ended(self, process: SpawnProcess) -> None:
@@ -161,7 +161,7 @@ def begin_child() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-async def tell_parent(writer: Connection, engine: Engine, said: deque[str]) -> None:
+async def tell_parent(writer: Connection, engine: WorkerProcess, said: deque[str]) -> None:
     """Report to the process that looks after this one, until cancelled; stop the engine if that process has died.
 
     What has been `said` is taken out and passed on. A parent that does not read, because it was stopped, gets what
@@ -180,7 +180,7 @@ async def tell_parent(writer: Connection, engine: Engine, said: deque[str]) -> N
         engine.stop()
 
 
-def _offer(sender: ReportSender, engine: Engine, said: deque[str], *, ready: bool) -> None:
+def _offer(sender: ReportSender, engine: WorkerProcess, said: deque[str], *, ready: bool) -> None:
     lines = tuple(said)
     if sender.offer(ChildReport(engine.stats, ready, engine.trouble, lines)):
         for _ in lines:

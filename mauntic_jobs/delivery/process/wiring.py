@@ -9,28 +9,28 @@ from functools import partial
 
 from mauntic_jobs.delivery.admission.admission import Admission
 from mauntic_jobs.delivery.consumer.consumer import Consumer, Report
-from mauntic_jobs.delivery.consumer.queue_calls import Tell
+from mauntic_jobs.delivery.consumer.queue_calls import LogOutage
 from mauntic_jobs.delivery.consumer.work import Work
 from mauntic_jobs.delivery.job_outcome import Decision
 from mauntic_jobs.delivery.ledger.ledger import Ledger
-from mauntic_jobs.delivery.pipeline.fair_share import Fairness
+from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from mauntic_jobs.delivery.pipeline.foreign_losses import ForeignLosses
 from mauntic_jobs.delivery.pipeline.pipeline import Pipeline
 from mauntic_jobs.delivery.process.clock_watch import ClockWatch
 from mauntic_jobs.delivery.process.schema_check import check_schema
 from mauntic_jobs.delivery.queues import base_of, policy_of
-from mauntic_jobs.delivery.render.email import EmailWriter
+from mauntic_jobs.delivery.render.email import EmailRenderer
 from mauntic_jobs.delivery.render.lookups import Lookups
-from mauntic_jobs.delivery.render.push import PushWriter
+from mauntic_jobs.delivery.render.push import PushRenderer
 from mauntic_jobs.delivery.render.recipient_guard import guard_of
-from mauntic_jobs.delivery.render.renderer import Writer
-from mauntic_jobs.delivery.render.sms import SmsWriter
-from mauntic_jobs.delivery.sending.circuit_breaker import Breaker
+from mauntic_jobs.delivery.render.renderer import Renderer
+from mauntic_jobs.delivery.render.sms import SmsRenderer
+from mauntic_jobs.delivery.sending.circuit_breaker import CircuitBreaker
 from mauntic_jobs.delivery.sending.failover import Sending
 from mauntic_jobs.delivery.sending.pauses import Pauses
 from mauntic_jobs.delivery.sending.providers.http import HttpClient
 from mauntic_jobs.delivery.sending.providers.idle import IdleConnections
-from mauntic_jobs.delivery.sending.providers.pool import Directory
+from mauntic_jobs.delivery.sending.providers.pool import ProviderPool
 from mauntic_jobs.delivery.sending.providers.registry import factories
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.settings.settings import Settings
@@ -41,10 +41,10 @@ from mauntic_jobs.stores.postgres.async_link import PostgresLink
 from mauntic_jobs.stores.redis.async_link import RedisLink
 from mauntic_jobs.warmup.quota import Warmup
 
-_WRITERS: Mapping[str, Callable[[Lookups, MessageLimits], Writer]] = {
-    "email": EmailWriter,
-    "sms": SmsWriter,
-    "push": PushWriter,
+_WRITERS: Mapping[str, Callable[[Lookups, MessageLimits], Renderer]] = {
+    "email": EmailRenderer,
+    "sms": SmsRenderer,
+    "push": PushRenderer,
 }
 
 
@@ -59,11 +59,11 @@ class DeliveryPlan:
 
 
 @dataclass(frozen=True)
-class Crew:
+class DeliveryParts:
     """The parts of a delivering process, connected."""
 
     pipeline: Pipeline
-    directory: Directory
+    directory: ProviderPool
     ledger: Ledger
     redis: RedisLink
     consumers: list[Consumer]
@@ -98,28 +98,30 @@ async def connected(
     settings: Settings,
     plan: DeliveryPlan,
     stats: Mapping[str, ChannelStats],
-    tell: Tell,
-    say: Callable[[str], None],
+    log_outage: LogOutage,
+    log: Callable[[str], None],
     report: Report,
-) -> AsyncIterator[Crew]:
+) -> AsyncIterator[DeliveryParts]:
     """Connect the parts. Raises MaunticJobsError if Postgres or Redis cannot be reached, or are not set up."""
     async with AsyncExitStack() as stack:
         links = _Links(settings, stack)
-        ledger = Ledger(links.postgres(), links.postgres(), record_activity=settings.record_activity, tell=tell)
+        ledger = Ledger(
+            links.postgres(), links.postgres(), record_activity=settings.record_activity, log_outage=log_outage
+        )
         found, shared = links.postgres(), links.redis()
         await asyncio.gather(ledger.check(), shared.command("PING"))
         await check_schema(found)
-        clocks = ClockWatch(found, shared, tell)
+        clocks = ClockWatch(found, shared, log_outage)
         await clocks.look()
         lookups = Lookups(found)
         key = settings.encryption_key.get_secret_value() if settings.encryption_key else None
-        fairness = {name: Fairness(count) for name, count in plan.concurrency.items()}
+        fairness = {name: FairShare(count) for name, count in plan.concurrency.items()}
         client = HttpClient(timeout=settings.send_timeout.total_seconds())
         stack.push_async_callback(client.close)
         idle = IdleConnections()
-        directory = Directory(found, factories(settings, client, idle), key, say)
+        directory = ProviderPool(found, factories(settings, client, idle), key, log)
         stack.push_async_callback(directory.close)
-        breaker, limits = Breaker(), settings.message_limits
+        breaker, limits = CircuitBreaker(), settings.message_limits
         refresh = {name: partial(directory.refreshed, channel=name) for name in stats}
         admissions = {name: Admission(base_of(settings, name), shared, refresh[name]) for name in stats}
         # Exchanges are by channel themselves, whichever channel's numbers keep them.
@@ -141,11 +143,13 @@ async def connected(
         losses = ForeignLosses(ledger, shared, limits)
         works = [_work(settings, plan, name, pipeline, losses, fairness[name], clocks) for name in stats]
         consumers = [
-            Consumer(work, shared, links.redis(worker_name(work.base)), own, tell, report)
+            Consumer(work, shared, links.redis(worker_name(work.base)), own, log_outage, report)
             for work, own in zip(works, stats.values(), strict=True)
         ]
-        pauses = Pauses(found, breaker, directory.describe, tell, say)
-        yield Crew(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses, list(admissions.values()))
+        pauses = Pauses(found, breaker, directory.describe, log_outage, log)
+        yield DeliveryParts(
+            pipeline, directory, ledger, shared, consumers, idle, clocks, pauses, list(admissions.values())
+        )
 
 
 def _work(
@@ -154,7 +158,7 @@ def _work(
     channel: str,
     pipeline: Pipeline,
     losses: ForeignLosses,
-    fairness: Fairness,
+    fairness: FairShare,
     clocks: ClockWatch,
 ) -> Work:
     def process(job: ReceivedJob, data: str) -> Awaitable[Decision]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from mauntic_jobs.aio.background import keep_running
 from mauntic_jobs.delivery.consumer.consumer import Report
-from mauntic_jobs.delivery.consumer.outage_log import Troubles
+from mauntic_jobs.delivery.consumer.outage_log import OutageLog
 from mauntic_jobs.delivery.process.redis_watch import watch_redis
-from mauntic_jobs.delivery.process.wiring import Crew, DeliveryPlan, connected
+from mauntic_jobs.delivery.process.wiring import DeliveryParts, DeliveryPlan, connected
 from mauntic_jobs.delivery.queues import base_of, lengths
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.errors import MaunticJobsError
@@ -23,7 +23,7 @@ _LAST_SECONDS = 3.0
 
 
 @dataclass
-class Engine:
+class WorkerProcess:
     """Delivers until `stop` is called. `stats` are by channel, and kept up to date while `run` runs.
 
     `left` says whether a drain has left jobs on a queue.
@@ -31,7 +31,7 @@ class Engine:
 
     settings: Settings
     plan: DeliveryPlan
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     report: Report
     stats: dict[str, ChannelStats] = field(default_factory=dict)
     ready: bool = False
@@ -43,12 +43,12 @@ class Engine:
         self.stats = {name: ChannelStats() for name in self.plan.concurrency}
         self._stop = asyncio.Event()
         self._is_connected = False
-        self._troubles = Troubles(self.say)
+        self._outages = OutageLog(self.log)
 
     @property
     def trouble(self) -> str | None:
         """What is in the way of the whole process, such as a store that is away."""
-        return self._troubles.current
+        return self._outages.current
 
     def stop(self) -> None:
         """Take no further job; for the event loop's thread."""
@@ -72,93 +72,93 @@ class Engine:
             await asyncio.gather(running, stopped, return_exceptions=True)
 
     async def _run(self) -> None:
-        async with connected(self.settings, self.plan, self.stats, self._troubles.tell, self.say, self.report) as crew:
+        async with connected(self.settings, self.plan, self.stats, self._outages.note, self.log, self.report) as parts:
             self.ready = self._is_connected = True
             background = {
-                "the sweep of leases": lambda: self._sweep(crew),
-                "the watch of the clocks": crew.clocks.run,
-                "the look at paused providers": crew.pauses.run,
-                "the sweep of idle connections": crew.idle.sweep,
-                "the look at the queues": lambda: self._measure(crew),
-                "the watch for a loss of Redis' data": lambda: watch_redis(self.settings, self.say),
+                "the sweep of leases": lambda: self._sweep(parts),
+                "the watch of the clocks": parts.clocks.run,
+                "the look at paused providers": parts.pauses.run,
+                "the sweep of idle connections": parts.idle.sweep,
+                "the look at the queues": lambda: self._measure(parts),
+                "the watch for a loss of Redis' data": lambda: watch_redis(self.settings, self.log),
             }
-            background |= {f"the look at parked jobs {n}": each.run for n, each in enumerate(crew.admissions)}
-            beside = [asyncio.create_task(keep_running(name, work, self.say)) for name, work in background.items()]
-            working = asyncio.ensure_future(self._work(crew))
+            background |= {f"the look at parked jobs {n}": each.run for n, each in enumerate(parts.admissions)}
+            beside = [asyncio.create_task(keep_running(name, work, self.log)) for name, work in background.items()]
+            working = asyncio.ensure_future(self._work(parts))
             stopped = asyncio.create_task(self._stop.wait())
             try:
                 await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 self.ready = False
                 if not working.done():
-                    await self._drain(working, crew)
+                    await self._drain(working, parts)
                 if not working.cancelled():
                     await working
             finally:
                 for task in (*beside, stopped, working):
                     task.cancel()
                 await asyncio.gather(*beside, stopped, working, return_exceptions=True)
-                await self._hand_back(crew)
+                await self._hand_back(parts)
                 with contextlib.suppress(MaunticJobsError, TimeoutError):
                     async with asyncio.timeout(_LAST_SECONDS):
-                        await crew.pauses.look()
-            for channel, consumer in zip(self.stats, crew.consumers, strict=True):
+                        await parts.pauses.look()
+            for channel, consumer in zip(self.stats, parts.consumers, strict=True):
                 for reason in consumer.left:
                     self.left = True
-                    self.say(f"{channel}: {reason}")
+                    self.log(f"{channel}: {reason}")
 
-    async def _work(self, crew: Crew) -> None:
-        await asyncio.gather(*(each.run(until_empty=self.plan.until_empty) for each in crew.consumers))
+    async def _work(self, parts: DeliveryParts) -> None:
+        await asyncio.gather(*(each.run(until_empty=self.plan.until_empty) for each in parts.consumers))
 
-    async def _drain(self, working: asyncio.Future[None], crew: Crew) -> None:
+    async def _drain(self, working: asyncio.Future[None], parts: DeliveryParts) -> None:
         """Let what is in flight end, within the time there is."""
-        for consumer in crew.consumers:
+        for consumer in parts.consumers:
             consumer.stop()
         await asyncio.wait({working}, timeout=self.plan.drain_timeout.total_seconds())
         if working.done():
             return
-        crew.pipeline.stopping = True
-        crew.directory.abort()
+        parts.pipeline.stopping = True
+        parts.directory.abort()
         await asyncio.wait({working}, timeout=_LAST_SECONDS)
         if not working.done():
             working.cancel()
             await asyncio.wait({working})
 
-    async def _hand_back(self, crew: Crew) -> None:
+    async def _hand_back(self, parts: DeliveryParts) -> None:
         left = sum(stats.active for stats in self.stats.values())
         if not left:
             return
         try:
             async with asyncio.timeout(_LAST_SECONDS):
-                await asyncio.gather(*(consumer.hand_back() for consumer in crew.consumers))
+                await asyncio.gather(*(consumer.hand_back() for consumer in parts.consumers))
         except (MaunticJobsError, TimeoutError):
-            self.say(f"jobs that could not be handed back, and wait until their locks have run out: {left}")
+            self.log(f"jobs that could not be handed back, and wait until their locks have run out: {left}")
         else:
-            self.say(f"jobs handed back to the queue: {left}")
+            self.log(f"jobs handed back to the queue: {left}")
 
-    async def _sweep(self, crew: Crew) -> None:
+    async def _sweep(self, parts: DeliveryParts) -> None:
         """Name what was being sent by processes that died or lost Postgres, and settle what is known of since."""
         while True:
             try:
-                for row in await crew.ledger.end_leases():
+                for row in await parts.ledger.end_leases():
                     fate = "a human must decide" if row["held"] else "it is sent again unless the platform hears of it"
                     with bound(organization=str(row["organization_id"])):
                         reason = f"its process died or was cut off while it was being sent: {fate}"
                         self.report("ambiguous", row["delivery_id"], reason)
-                await crew.ledger.weigh_evidence()
+                await parts.ledger.weigh_evidence()
             except MaunticJobsError as error:
-                self._troubles.tell("postgres", error)
+                self._outages.note("postgres", error)
             else:
-                self._troubles.tell("postgres", None)
+                self._outages.note("postgres", None)
             await asyncio.sleep(_SWEEP_SECONDS)
 
-    async def _measure(self, crew: Crew) -> None:
+    async def _measure(self, parts: DeliveryParts) -> None:
         began: float | None = None
         while True:
             began = self._end_of_drain(began)
             for name, stats in self.stats.items():
                 stats.trouble = self.trouble
                 with contextlib.suppress(MaunticJobsError):  # the consumers tell
-                    stats.queue = await lengths(crew.redis, base_of(self.settings, name))
+                    stats.queue = await lengths(parts.redis, base_of(self.settings, name))
             await asyncio.sleep(_MEASURE_SECONDS)
 
     def _end_of_drain(self, began: float | None) -> float | None:
@@ -168,6 +168,6 @@ class Engine:
             return None
         if began is not None and now - began > self.plan.drain_timeout.total_seconds():
             self.left = True
-            self.say(f"the drain ends, and leaves what there is: {self.trouble}")
+            self.log(f"the drain ends, and leaves what there is: {self.trouble}")
             self.stop()
         return now if began is None else began

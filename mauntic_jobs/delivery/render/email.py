@@ -11,7 +11,7 @@ from mauntic_jobs.settings.types import MessageLimits
 from mauntic_jobs.timekeeping import clock
 
 
-class EmailWriter:
+class EmailRenderer:
     """Writes emails."""
 
     def __init__(self, lookups: Lookups, limits: MessageLimits) -> None:

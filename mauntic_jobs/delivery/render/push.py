@@ -35,7 +35,7 @@ class Push:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-class PushWriter:
+class PushRenderer:
     """Writes push messages."""
 
     def __init__(self, lookups: Lookups, limits: MessageLimits) -> None:

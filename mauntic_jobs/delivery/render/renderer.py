@@ -31,7 +31,7 @@ class Draft:
     unknown_fields: tuple[str, ...] = ()
 
 
-class Writer(Protocol):
+class Renderer(Protocol):
     """Writes the messages of one channel."""
 
     async def write(self, message: Message, sender: str | None) -> Draft:

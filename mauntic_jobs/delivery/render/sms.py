@@ -43,7 +43,7 @@ class Sms:
         return segments(self.text)
 
 
-class SmsWriter:
+class SmsRenderer:
     """Writes text messages."""
 
     def __init__(self, lookups: Lookups, limits: MessageLimits) -> None:

@@ -30,7 +30,7 @@ class _Circuit:
     open_until: float = 0.0
 
 
-class Breaker:
+class CircuitBreaker:
     """Opens after five failures in a row, for 30 s, and after each further failure for twice as long, up to 5 min.
 
     Keys are hashable names of providers. `watch` says of which keys a success is to be noted, in `recovered`.

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.delivery.render.renderer import ContentError
-from mauntic_jobs.delivery.sending.circuit_breaker import Breaker
+from mauntic_jobs.delivery.sending.circuit_breaker import CircuitBreaker
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.providers.base import Provider
 from mauntic_jobs.delivery.sending.providers.config import hide
@@ -55,7 +55,7 @@ def _unobserved(_channel: str, _provider: str, _outcome: Outcome, _seconds: floa
 class Sending:
     """Sends over the first provider that works, and leaves alone those that do not."""
 
-    def __init__(self, breaker: Breaker, observe: Observe = _unobserved) -> None:
+    def __init__(self, breaker: CircuitBreaker, observe: Observe = _unobserved) -> None:
         self.breaker = breaker
         self._observe = observe
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from mauntic_jobs.delivery.sending.circuit_breaker import Breaker, Refusal
+from mauntic_jobs.delivery.sending.circuit_breaker import CircuitBreaker, Refusal
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.async_link import PostgresLink
@@ -22,22 +22,22 @@ _sql = statements("pauses")
 class Pauses:
     """Publishes which providers the breaker has paused, and closes it where another process or an operator says so.
 
-    `tell` hears of errors of Postgres, `say` once of each pause. Keys are organization and provider.
+    `log_outage` hears of errors of Postgres, `log` once of each pause. Keys are organization and provider.
     """
 
     def __init__(
         self,
         postgres: PostgresLink,
-        breaker: Breaker,
+        breaker: CircuitBreaker,
         describe: Callable[[UUID], tuple[str, str] | None],
-        tell: Callable[[str, Exception | None], None],
-        say: Callable[[str], None],
+        log_outage: Callable[[str, Exception | None], None],
+        log: Callable[[str], None],
     ) -> None:
         self._postgres = postgres
         self._breaker = breaker
         self._describe = describe
-        self._tell = tell
-        self._say = say
+        self._log_outage = log_outage
+        self._log = log
         self._published: dict[Hashable, Refusal] = {}
 
     async def run(self) -> None:
@@ -46,9 +46,9 @@ class Pauses:
             try:
                 await self.look()
             except MaunticJobsError as error:
-                self._tell("provider pauses", error)
+                self._log_outage("provider pauses", error)
             else:
-                self._tell("provider pauses", None)
+                self._log_outage("provider pauses", None)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
@@ -78,7 +78,7 @@ class Pauses:
         row = {**names, "channel": channel, "name": name, "until": until, "reason": refusal.reason}
         await self._postgres.rows(_sql["publish"], {**row, "since": refusal.since, "tries": refusal.tries})
         if key not in self._published:
-            self._say(f"{name} of organization {names['organization']} is paused: {refusal}")
+            self._log(f"{name} of organization {names['organization']} is paused: {refusal}")
         self._published[key] = refusal
 
 

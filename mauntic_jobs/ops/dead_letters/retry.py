@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
-from mauntic_jobs.delivery.ledger.reopen import Wish, reopen
+from mauntic_jobs.delivery.ledger.reopen import ReopenRequest, reopen
 from mauntic_jobs.ops.dead_letters import failed_set
 from mauntic_jobs.ops.dead_letters.batch_action import ActionOutcome, Fate, answered
 from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
@@ -47,10 +47,10 @@ def _refused_deliveries(box: DeadLetters, letters: Sequence[DeadLetter]) -> Refu
     return {address: reason for address, reason in zip(wishes, reasons, strict=True) if reason}
 
 
-def _wish(letter: DeadLetter) -> Wish | None:
+def _wish(letter: DeadLetter) -> ReopenRequest | None:
     """Return the delivery that a letter asks for; None if it is not one, or cannot be read and will fail again."""
     key = letter.delivery_key
-    return Wish(*key, letter.id, letter.added_at) if key else None
+    return ReopenRequest(*key, letter.id, letter.added_at) if key else None
 
 
 def _refused_slots(box: DeadLetters, letters: Sequence[DeadLetter]) -> Refusals:

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from mauntic_jobs.delivery.consumer.concurrency import Gate
+from mauntic_jobs.delivery.consumer.concurrency import ConcurrencyLimiter
 from mauntic_jobs.delivery.consumer.consumer import Consumer
 from mauntic_jobs.delivery.consumer.work import Work
 from mauntic_jobs.delivery.job_outcome import Decision, Done
@@ -22,7 +22,7 @@ async def _turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
-async def _through(gate: Gate, name: str, inside: list[str], leave: asyncio.Event) -> None:
+async def _through(gate: ConcurrencyLimiter, name: str, inside: list[str], leave: asyncio.Event) -> None:
     entered = await gate.enter()
     inside.append(name)
     try:
@@ -33,7 +33,7 @@ async def _through(gate: Gate, name: str, inside: list[str], leave: asyncio.Even
 
 def test_so_many_are_inside_and_the_others_come_in_as_they_came() -> None:
     async def run() -> None:
-        gate, inside = Gate(2), list[str]()
+        gate, inside = ConcurrencyLimiter(2), list[str]()
         leaves = {name: asyncio.Event() for name in "abcde"}
         tasks = [asyncio.create_task(_through(gate, name, inside, leave)) for name, leave in leaves.items()]
         await _turns(3)
@@ -61,7 +61,7 @@ def test_so_many_are_inside_and_the_others_come_in_as_they_came() -> None:
 @pytest.mark.parametrize("let_in", [False, True], ids=["while it waits", "as it is let in"])
 def test_who_is_cancelled_keeps_no_place(let_in: bool) -> None:
     async def run() -> None:
-        gate, inside = Gate(1), list[str]()
+        gate, inside = ConcurrencyLimiter(1), list[str]()
         leaves = {name: asyncio.Event() for name in "abc"}
         tasks = [asyncio.create_task(_through(gate, name, inside, leave)) for name, leave in leaves.items()]
         await _turns(3)
@@ -84,7 +84,7 @@ def test_who_is_cancelled_keeps_no_place(let_in: bool) -> None:
 def test_jobs_are_held_ready_only_while_they_are_quickly_done() -> None:
     now = [1000.0]
 
-    async def run(own: Gate, seconds: float, times: int) -> int:
+    async def run(own: ConcurrencyLimiter, seconds: float, times: int) -> int:
         for _ in range(times):
             entered = await own.enter()
             now[0] += seconds
@@ -92,7 +92,7 @@ def test_jobs_are_held_ready_only_while_they_are_quickly_done() -> None:
         return own.most
 
     for places, ready in ((1, 1), (5, 3), (10, 5)):
-        own = Gate(places, lambda: now[0])
+        own = ConcurrencyLimiter(places, lambda: now[0])
         assert own.most == places
         assert asyncio.run(run(own, 0.005, 30)) == places + ready
         assert asyncio.run(run(own, 0.3, 30)) == places

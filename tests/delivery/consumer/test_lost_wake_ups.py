@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from mauntic_jobs.delivery.consumer import consumer as consumers, job_signal as doorbell
-from mauntic_jobs.delivery.consumer.concurrency import Gate
+from mauntic_jobs.delivery.consumer.concurrency import ConcurrencyLimiter
 from mauntic_jobs.delivery.consumer.consumer import Consumer
 from mauntic_jobs.delivery.consumer.work import Work
 from mauntic_jobs.delivery.job_outcome import Decision, Defer, Done
@@ -151,7 +151,7 @@ def _simulate(steps: list[Step], seed: int) -> Scenario:
     loop = VirtualLoop()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "now", loop.now)
-        patch.setattr(consumers, "Gate", partial(Gate, clock=loop.time))
+        patch.setattr(consumers, "ConcurrencyLimiter", partial(ConcurrencyLimiter, clock=loop.time))
         # The look every few seconds must not help.
         patch.setattr(doorbell, "_LONGEST_WAIT_SECONDS", 100_000.0)
         try:

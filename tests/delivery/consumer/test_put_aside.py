@@ -11,13 +11,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from mauntic_jobs.delivery.consumer import consumer as consumers
-from mauntic_jobs.delivery.consumer.concurrency import Gate
+from mauntic_jobs.delivery.consumer.concurrency import ConcurrencyLimiter
 from mauntic_jobs.delivery.consumer.consumer import Consumer
 from mauntic_jobs.delivery.consumer.queue_calls import QueueCalls, now_milliseconds
 from mauntic_jobs.delivery.consumer.settlement import acknowledgement
 from mauntic_jobs.delivery.consumer.work import Work
 from mauntic_jobs.delivery.job_outcome import Decision, Done, PutAside
-from mauntic_jobs.delivery.pipeline.fair_share import Fairness
+from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.stores.bullmq import commands as scripts
 from mauntic_jobs.stores.bullmq.enqueue import JOB_OPTIONS
@@ -47,7 +47,7 @@ class Channel:
         self._consumers = [self._consumer() for _ in range(self.processes)]
 
     def _consumer(self) -> Consumer:
-        fairness = Fairness(CONCURRENCY, self.loop.time)
+        fairness = FairShare(CONCURRENCY, self.loop.time)
         work = Work(
             *("bull:q", CONCURRENCY, JOB_OPTIONS, partial(self._process, fairness)),
             *(fairness.aside, fairness.put_aside, fairness.returning),
@@ -55,7 +55,7 @@ class Channel:
         link, listening = (cast("RedisLink", VirtualLink(self.queue)) for _ in range(2))
         return Consumer(work, link, listening, ChannelStats(), lambda *_: None, lambda *_: None)
 
-    async def _process(self, fairness: Fairness, job: ReceivedJob, _data: str) -> Decision:
+    async def _process(self, fairness: FairShare, job: ReceivedJob, _data: str) -> Decision:
         organization: UUID = ORGANIZATIONS[job.id[0]]
         wait = fairness.admit(organization)
         if wait:
@@ -86,7 +86,7 @@ def _delivered(jobs: list[str], seconds: Callable[[str, float], float], processe
     loop = VirtualLoop()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "now", loop.now)
-        patch.setattr(consumers, "Gate", partial(Gate, clock=loop.time))
+        patch.setattr(consumers, "ConcurrencyLimiter", partial(ConcurrencyLimiter, clock=loop.time))
         try:
             channel = Channel(loop, seconds, processes)
             loop.run_until_complete(channel.deliver(jobs))

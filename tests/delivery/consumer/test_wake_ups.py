@@ -11,7 +11,7 @@ from mauntic_jobs.delivery.consumer import job_signal as doorbell
 from mauntic_jobs.delivery.consumer.consumer import Consumer
 from mauntic_jobs.delivery.consumer.work import Work
 from mauntic_jobs.delivery.job_outcome import Decision, Done
-from mauntic_jobs.delivery.pipeline.fair_share import Exchange, Fairness
+from mauntic_jobs.delivery.pipeline.fair_share import Exchange, FairShare
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.stores.bullmq.enqueue import JOB_OPTIONS
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
@@ -53,7 +53,7 @@ def test_a_slot_that_is_not_needed_any_more_passes_its_wake_up_on(
 def _delivered_alone(seconds: float, duration: float) -> tuple[int, float]:
     """Simulate one organization with a long queue; return what was delivered, and what the concurrency allows."""
     now = 0.0
-    fairness, organization = Fairness(CONCURRENCY, lambda: now), uuid4()
+    fairness, organization = FairShare(CONCURRENCY, lambda: now), uuid4()
     due, busy, extra = [0.0] * 2000, list[tuple[float, AbstractContextManager[Exchange]]](), 0
     delivered, ticks = 0, 0
     while now < duration:

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from uuid import UUID, uuid4
 
-from mauntic_jobs.delivery.pipeline.fair_share import Fairness
+from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 
@@ -19,19 +19,19 @@ class Time:
         return self.now
 
 
-def slow_sends(fairness: Fairness, time: Time, organization: UUID, times: int = 6, seconds: float = 2.0) -> None:
+def slow_sends(fairness: FairShare, time: Time, organization: UUID, times: int = 6, seconds: float = 2.0) -> None:
     for _ in range(times):
         with fairness.sending(organization):
             time.now += seconds
 
 
-def fail(fairness: Fairness, organization: UUID, times: int) -> None:
+def fail(fairness: FairShare, organization: UUID, times: int) -> None:
     for _ in range(times):
         with fairness.sending(organization) as exchange:
             exchange.failed = True
 
 
-def admitted(fairness: Fairness, time: Time, organization: UUID, tries: int) -> int:
+def admitted(fairness: FairShare, time: Time, organization: UUID, tries: int) -> int:
     """Return how many of so many messages are taken in hand, each half a second after the last."""
     count = 0
     for _ in range(tries):
@@ -43,14 +43,14 @@ def admitted(fairness: Fairness, time: Time, organization: UUID, tries: int) -> 
 
 def test_an_organization_alone_has_everything_however_slow_it_is() -> None:
     time = Time()
-    fairness = Fairness(10, time)
+    fairness = FairShare(10, time)
     slow_sends(fairness, time, SLOW)
     assert admitted(fairness, time, SLOW, 15) == 10
 
 
 def test_a_slow_organization_has_a_fifth_while_others_have_messages() -> None:
     time = Time()
-    fairness = Fairness(10, time)
+    fairness = FairShare(10, time)
     slow_sends(fairness, time, SLOW)
     assert admitted(fairness, time, FAST, 3) == 3
     assert admitted(fairness, time, SLOW, 15) == 2
@@ -59,7 +59,7 @@ def test_a_slow_organization_has_a_fifth_while_others_have_messages() -> None:
 
 def test_a_slow_message_alone_is_no_trouble_and_trouble_ends_when_most_are_fast_again() -> None:
     time = Time()
-    fairness = Fairness(10, time)
+    fairness = FairShare(10, time)
     fairness.admit(FAST)
     slow_sends(fairness, time, SLOW, times=2)
     assert admitted(fairness, time, SLOW, 9) == 9
@@ -73,7 +73,7 @@ def test_a_slow_message_alone_is_no_trouble_and_trouble_ends_when_most_are_fast_
 
 def test_an_exchange_that_has_not_ended_makes_slow_as_well() -> None:
     time = Time()
-    fairness = Fairness(5, time)
+    fairness = FairShare(5, time)
     assert admitted(fairness, time, FAST, 1) == 1
     assert admitted(fairness, time, SLOW, 1) == 1
     with fairness.sending(SLOW):
@@ -84,7 +84,7 @@ def test_an_exchange_that_has_not_ended_makes_slow_as_well() -> None:
 
 def test_an_organization_is_in_trouble_when_most_of_its_messages_fail() -> None:
     time = Time()
-    fairness = Fairness(10, time)
+    fairness = FairShare(10, time)
     fairness.admit(FAST)
     fail(fairness, SLOW, 2)
     assert admitted(fairness, time, SLOW, 6) == 6
@@ -98,7 +98,7 @@ def test_an_organization_is_in_trouble_when_most_of_its_messages_fail() -> None:
 
 def test_messages_of_organizations_in_trouble_have_others_beside_them() -> None:
     time = Time()
-    fairness = Fairness(5, time)
+    fairness = FairShare(5, time)
     fairness.admit(FAST)
     assert admitted(fairness, time, SLOW, 4) == 4
     with fairness.sending(SLOW):
@@ -109,7 +109,7 @@ def test_messages_of_organizations_in_trouble_have_others_beside_them() -> None:
 
 
 def test_an_organization_alone_that_fails_has_nothing_put_off() -> None:
-    fairness = Fairness(5, Time())
+    fairness = FairShare(5, Time())
     fail(fairness, SLOW, 10)
     assert [fairness.admit(SLOW) for _ in range(5)] == [0.0] * 5
     assert fairness.aside() == 0
@@ -117,7 +117,7 @@ def test_an_organization_alone_that_fails_has_nothing_put_off() -> None:
 
 def test_behind_slow_messages_of_an_organization_alone_others_are_looked_for() -> None:
     time = Time()
-    fairness = Fairness(5, time)
+    fairness = FairShare(5, time)
     assert admitted(fairness, time, SLOW, 5) == 5
     with fairness.sending(SLOW), fairness.sending(SLOW):
         time.now += 1.5
@@ -126,7 +126,7 @@ def test_behind_slow_messages_of_an_organization_alone_others_are_looked_for() -
 
 def test_messages_that_fail_at_once_do_not_follow_each_other_at_once() -> None:
     time = Time()
-    fairness = Fairness(5, time)
+    fairness = FairShare(5, time)
     fairness.admit(FAST)
     fail(fairness, SLOW, 10)
     assert fairness.admit(SLOW) == 0
@@ -138,7 +138,7 @@ def test_messages_that_fail_at_once_do_not_follow_each_other_at_once() -> None:
 
 def test_what_waits_gets_turns_one_after_the_other_and_never_waits_for_longer_than_five_minutes() -> None:
     time = Time()
-    fairness = Fairness(5, time)
+    fairness = FairShare(5, time)
     fairness.admit(FAST)
     slow_sends(fairness, time, SLOW, seconds=60)
     fairness.admit(FAST)

@@ -7,7 +7,7 @@ import pytest
 from mauntic_jobs.aio import background
 from mauntic_jobs.aio.background import keep_running
 from mauntic_jobs.delivery.consumer.consumer import Consumer
-from mauntic_jobs.delivery.consumer.job_signal import Doorbell
+from mauntic_jobs.delivery.consumer.job_signal import JobSignal
 from mauntic_jobs.delivery.consumer.queue_calls import QueueCalls
 from mauntic_jobs.delivery.consumer.work import Work
 from mauntic_jobs.delivery.job_outcome import Decision, Done
@@ -51,7 +51,7 @@ def test_what_is_cancelled_ends() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(("owner", "name"), [(Doorbell, "listen"), (QueueCalls, "renew"), (QueueCalls, "recover")])
+@pytest.mark.parametrize(("owner", "name"), [(JobSignal, "listen"), (QueueCalls, "renew"), (QueueCalls, "recover")])
 def test_a_consumer_goes_on_after_one_of_its_tasks_has_failed(
     world: World, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
 ) -> None:

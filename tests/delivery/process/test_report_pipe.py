@@ -14,7 +14,7 @@ import pytest
 from mauntic_jobs.delivery.process import supervisor as family
 from mauntic_jobs.delivery.process.report_pipe import ReportReceiver, ReportSender
 from mauntic_jobs.delivery.process.supervisor import ChildReport, tell_parent
-from mauntic_jobs.delivery.process.worker_process import Engine
+from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.delivery.stats import ChannelStats
 
 
@@ -80,7 +80,7 @@ def test_a_child_works_on_while_its_parent_does_not_read_and_its_last_lines_are_
     receiver, said = ReportReceiver(ends[0].fileno()), deque[str](maxlen=8)
 
     async def run() -> None:
-        reporting = asyncio.create_task(tell_parent(ends[1], cast("Engine", _engine()), said))
+        reporting = asyncio.create_task(tell_parent(ends[1], cast("WorkerProcess", _engine()), said))
         for _ in range(5_000):
             await asyncio.sleep(0)
         said.append("the last line")
@@ -102,5 +102,5 @@ def test_a_child_works_on_while_its_parent_does_not_read_and_its_last_lines_are_
 def test_a_child_whose_parent_is_gone_stops(ends: tuple[Connection, Connection]) -> None:
     engine = _engine()
     ends[0].close()
-    asyncio.run(asyncio.wait_for(tell_parent(ends[1], cast("Engine", engine), deque()), 10))
+    asyncio.run(asyncio.wait_for(tell_parent(ends[1], cast("WorkerProcess", engine), deque()), 10))
     assert engine.stopped

@@ -10,7 +10,7 @@ import pytest
 
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.render.lookups import Lookups
-from mauntic_jobs.delivery.render.push import Push, PushWriter
+from mauntic_jobs.delivery.render.push import Push, PushRenderer
 from mauntic_jobs.delivery.render.renderer import WritingError
 from mauntic_jobs.settings.types import MessageLimits
 from tests.delivery import fake_fcm
@@ -42,7 +42,7 @@ def ready(world: World, api: FakeApi) -> World:
 def written(**fields: Any) -> Push:
     """Return what is written for a message that refers to nothing."""
     message = Message.model_validate({"organizationId": uuid4(), "deliveryId": "d1", **fields})
-    draft = asyncio.run(PushWriter(cast("Lookups", None), MessageLimits()).write(message, None))
+    draft = asyncio.run(PushRenderer(cast("Lookups", None), MessageLimits()).write(message, None))
     content: Push = draft.content
     return content
 

@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-from mauntic_jobs.delivery.sending.circuit_breaker import Breaker
+from mauntic_jobs.delivery.sending.circuit_breaker import CircuitBreaker
 
 NOW = datetime(2026, 11, 26, 11, 42, tzinfo=UTC)
 
 
 def test_a_provider_that_is_left_alone_has_the_refusal_beside_it() -> None:
     now = 0.0
-    breaker = Breaker(lambda: now)
+    breaker = CircuitBreaker(lambda: now)
     for minute in range(5):
         assert breaker.refusal("p") is None
         breaker.failed("p", f"535 no {minute}", NOW + timedelta(minutes=minute))
@@ -20,7 +20,7 @@ def test_a_provider_that_is_left_alone_has_the_refusal_beside_it() -> None:
 
 def test_a_provider_is_left_alone_after_five_failures_and_each_time_for_longer() -> None:
     now = 0.0
-    breaker = Breaker(lambda: now)
+    breaker = CircuitBreaker(lambda: now)
     for _ in range(4):
         breaker.failed("p", "535 no", NOW)
     assert breaker.remaining("p") == 0

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from mauntic_jobs.delivery.sending.circuit_breaker import Breaker
+from mauntic_jobs.delivery.sending.circuit_breaker import CircuitBreaker
 from mauntic_jobs.delivery.sending.pauses import Pauses
 from mauntic_jobs.job import Row
 from mauntic_jobs.stores.postgres.async_link import PostgresLink
@@ -126,9 +126,9 @@ def test_messages_of_others_and_of_the_warm_up_go_on_waiting(paused: World) -> N
 
 
 @asynccontextmanager
-async def process(world: World, provider: UUID) -> AsyncIterator[tuple[Breaker, Pauses]]:
+async def process(world: World, provider: UUID) -> AsyncIterator[tuple[CircuitBreaker, Pauses]]:
     """Yield the breaker of a process, and what brings it in line with the others."""
-    link, breaker = PostgresLink(world.settings), Breaker()
+    link, breaker = PostgresLink(world.settings), CircuitBreaker()
     yield (
         breaker,
         Pauses(link, breaker, lambda _: ("email", f"ses {provider}"), lambda _what, _error: None, world.said.append),

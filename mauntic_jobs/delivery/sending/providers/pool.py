@@ -34,20 +34,20 @@ class Chosen:
     is_limited: bool = False
 
 
-class Directory:
-    """Finds and makes providers. `factories` are by channel and kind; `tell` hears of each new problem once."""
+class ProviderPool:
+    """Finds and makes providers. `factories` are by channel and kind; `log` hears of each new problem once."""
 
     def __init__(
         self,
         postgres: PostgresLink,
         factories: Mapping[tuple[str, str], Factory],
         encryption_key: str | None,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self._postgres = postgres
         self._factories = factories
         self._encryption_key = encryption_key
-        self._tell = tell
+        self._log = log
         self._told: dict[UUID, str] = {}
         # The one that was looked up last stands at the end.
         self._made: OrderedDict[UUID, tuple[ProviderConfig, Provider]] = OrderedDict()
@@ -90,7 +90,7 @@ class Directory:
                 problems.append(str(error))
                 if self._told.get(row["id"]) != str(error):
                     self._told[row["id"]] = str(error)
-                    self._tell(str(error))
+                    self._log(str(error))
             else:
                 self._told.pop(row["id"], None)
         rates = {each.config.id: rate_limit_of(each.config.values) for each in usable}

@@ -11,7 +11,7 @@ from mauntic_jobs.delivery.sending.allowed_networks import Network, parse_networ
 from mauntic_jobs.delivery.sending.providers import idle as idle_connections
 from mauntic_jobs.delivery.sending.providers.http import HttpClient
 from mauntic_jobs.delivery.sending.providers.idle import IdleConnections
-from mauntic_jobs.delivery.sending.providers.pool import Directory
+from mauntic_jobs.delivery.sending.providers.pool import ProviderPool
 from mauntic_jobs.delivery.sending.providers.registry import factories
 from mauntic_jobs.delivery.sending.providers.smtp import SmtpProvider
 from mauntic_jobs.delivery.sending.smtp.connection import SmtpConnection
@@ -107,7 +107,7 @@ def test_a_provider_that_is_removed_or_replaced_is_closed_and_forgotten(
     async def run() -> None:
         link, idle = PostgresLink(world.settings), IdleConnections()
         made = factories(world.settings, HttpClient(timeout=3), idle)
-        directory = Directory(link, made, None, lambda _: None)
+        directory = ProviderPool(link, made, None, lambda _: None)
         (provider,) = (await directory.providers(world.organization, "email")).usable
         assert isinstance(provider, SmtpProvider)
         idle.put(provider, _connection())
