@@ -11,7 +11,7 @@ from mauntic_jobs.delivery.addresses import parse_address
 from mauntic_jobs.delivery.render.mime import Email
 from mauntic_jobs.delivery.sending import failover as sending
 from mauntic_jobs.delivery.sending.outcome import Outcome
-from mauntic_jobs.delivery.sending.providers.base import Provider
+from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
 from mauntic_jobs.delivery.sending.providers.http import HttpClient
 from mauntic_jobs.delivery.sending.providers.registry import factories
@@ -106,7 +106,7 @@ def changed(**fields: Any) -> Email:
     return EMAIL._replace(**fields)
 
 
-def made(kind: Kind, url: str, client: HttpClient, **config: Any) -> Provider:
+def made(kind: Kind, url: str, client: HttpClient, **config: Any) -> AnyProvider:
     """Return a provider whose API is at the URL. Raises ProviderError."""
     factory = factories(Settings(provider_urls={kind.name: url}), client)["email", kind.name]
     return factory(ProviderConfig(UUID(int=1), kind.name, {**kind.config, **config}))

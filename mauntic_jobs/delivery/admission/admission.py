@@ -7,7 +7,7 @@ from uuid import UUID
 
 from mauntic_jobs.delivery.admission.lanes import lane_names
 from mauntic_jobs.delivery.payload import Message
-from mauntic_jobs.delivery.sending.providers.base import Provider
+from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.pool import Chosen
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.lua import script
@@ -96,7 +96,7 @@ class Admitted:
         await self._admission.agree(self._organization, self._turn.limits)
         return True
 
-    def providers(self, usable: Sequence[Provider]) -> Sequence[Provider]:
+    def providers(self, usable: Sequence[AnyProvider]) -> Sequence[AnyProvider]:
         """Return the providers from the one on whose turn it is."""
         names = [str(each.config.id) for each in usable]
         return usable[names.index(self._turn.provider) :] if self._turn.provider in names else usable

@@ -25,10 +25,10 @@ from mauntic_jobs.delivery.pipeline.order import Order
 from mauntic_jobs.delivery.pipeline.state_machine import of_recorded, of_standing
 from mauntic_jobs.delivery.render.lookups import Lookups
 from mauntic_jobs.delivery.render.recipient_guard import REASON as NOT_ALLOWED, RecipientGuard
-from mauntic_jobs.delivery.render.renderer import Draft, Renderer
+from mauntic_jobs.delivery.render.renderer import AnyDraft, AnyRenderer
 from mauntic_jobs.delivery.sending.failover import Sending, Sent, clean
 from mauntic_jobs.delivery.sending.outcome import Verdict
-from mauntic_jobs.delivery.sending.providers.base import Provider
+from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.pool import Chosen, ProviderPool
 from mauntic_jobs.errors import JobFailedError, MaunticJobsError
 from mauntic_jobs.settings.types import MessageLimits
@@ -61,7 +61,7 @@ class Pipeline:
         warmup: Warmup,
         sending: Sending,
         redis: RedisLink,
-        writers: Mapping[str, Renderer],
+        writers: Mapping[str, AnyRenderer],
         fairness: Mapping[str, FairShare],
         max_age: timedelta,
         limits: MessageLimits,
@@ -138,7 +138,7 @@ class Pipeline:
             return await self._close(order, State.DEFERRED, reason, wait=jittered(_NO_PROVIDER_SECONDS))
         return await self._deliver(order, draft, chosen)
 
-    async def _draft(self, order: Order, chosen: Chosen) -> tuple[Draft | None, str]:
+    async def _draft(self, order: Order, chosen: Chosen) -> tuple[AnyDraft | None, str]:
         """Return what is to be sent, None without a provider, and why the message never can be, if it cannot."""
         if not chosen.usable:
             return None, ""
@@ -185,7 +185,7 @@ class Pipeline:
             return None
         return await self._record(order, claimed.fence, State.EXPIRED, reason)
 
-    async def _deliver(self, order: Order, written: Draft, chosen: Chosen) -> Decision:
+    async def _deliver(self, order: Order, written: AnyDraft, chosen: Chosen) -> Decision:
         draft = self._guard.passed(written)
         if draft is None:
             return await self._close(order, State.SUPPRESSED, NOT_ALLOWED)
@@ -199,7 +199,12 @@ class Pipeline:
         return await self._attempt(order, draft, chosen, providers, await self._allowance(draft, order))
 
     async def _attempt(
-        self, order: Order, draft: Draft, chosen: Chosen, providers: Sequence[Provider], allowance: Allowance | None
+        self,
+        order: Order,
+        draft: AnyDraft,
+        chosen: Chosen,
+        providers: Sequence[AnyProvider],
+        allowance: Allowance | None,
     ) -> Decision:
         """Claim the delivery and send it."""
         if self.stopping:
@@ -320,7 +325,7 @@ class Pipeline:
             await self._ledger.weigh_evidence()
         return of_standing(claimed, order.mark)
 
-    async def _allowance(self, draft: Draft, order: Order) -> Allowance | None:
+    async def _allowance(self, draft: AnyDraft, order: Order) -> Allowance | None:
         """Return how many messages the sending domain may send today, or None for no limit."""
         organization = order.message.organization_id
         began = await self._lookups.warmup_began(organization, draft.domain) if draft.domain else None

@@ -23,7 +23,7 @@ from mauntic_jobs.delivery.render.email import EmailRenderer
 from mauntic_jobs.delivery.render.lookups import Lookups
 from mauntic_jobs.delivery.render.push import PushRenderer
 from mauntic_jobs.delivery.render.recipient_guard import guard_of
-from mauntic_jobs.delivery.render.renderer import Renderer
+from mauntic_jobs.delivery.render.renderer import AnyRenderer
 from mauntic_jobs.delivery.render.sms import SmsRenderer
 from mauntic_jobs.delivery.sending.circuit_breaker import CircuitBreaker
 from mauntic_jobs.delivery.sending.failover import Sending
@@ -41,7 +41,7 @@ from mauntic_jobs.stores.postgres.async_link import PostgresLink
 from mauntic_jobs.stores.redis.async_link import RedisLink
 from mauntic_jobs.warmup.quota import Warmup
 
-_WRITERS: Mapping[str, Callable[[Lookups, MessageLimits], Renderer]] = {
+_WRITERS: Mapping[str, Callable[[Lookups, MessageLimits], AnyRenderer]] = {
     "email": EmailRenderer,
     "sms": SmsRenderer,
     "push": PushRenderer,

@@ -18,7 +18,7 @@ class EmailRenderer:
         self._personalization = Personalization(lookups)
         self._limits = limits
 
-    async def write(self, message: Message, sender: str | None) -> Draft:
+    async def write(self, message: Message, sender: str | None) -> Draft[Email]:
         """Return the draft, its content an Email. Raises JobFailedError, which says what is wrong or missing."""
         template = await self._personalization.template(message)
         subject = first(message.subject, template.subject)
@@ -58,9 +58,9 @@ class EmailRenderer:
             unknown_fields=filler.unknown_fields,
         )
 
-    def signed(self, draft: Draft, message_id: str | None) -> Email:
+    def signed(self, draft: Draft[Email], message_id: str | None) -> Email:
         """Return the email with the Message-ID of the ledger."""
-        email: Email = draft.content
+        email = draft.content
         return email if message_id in (None, draft.message_id) else email._replace(message_id=message_id)
 
 

@@ -42,7 +42,7 @@ class PushRenderer:
         self._personalization = Personalization(lookups)
         self._limits = limits
 
-    async def write(self, message: Message, sender: str | None) -> Draft:  # noqa: ARG002 - they are from the app
+    async def write(self, message: Message, sender: str | None) -> Draft[Push]:  # noqa: ARG002 - they are from the app
         """Return the draft, its content a Push. Raises JobFailedError, which says what is wrong or missing."""
         token = trimmed(message.device_token or "")
         if not token:
@@ -72,10 +72,9 @@ class PushRenderer:
         )
         return Draft(token, content, unknown_fields=filler.unknown_fields)
 
-    def signed(self, draft: Draft, message_id: str | None) -> Push:  # noqa: ARG002 - its collapse id is its own
+    def signed(self, draft: Draft[Push], message_id: str | None) -> Push:  # noqa: ARG002 - its collapse id is its own
         """Return the message as it is."""
-        push: Push = draft.content
-        return push
+        return draft.content
 
 
 def _collapse_id(message: Message) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mauntic_jobs.delivery.addresses import parse_address
 from mauntic_jobs.delivery.render.mime import Email
-from mauntic_jobs.delivery.render.renderer import Draft
+from mauntic_jobs.delivery.render.renderer import AnyDraft
 from mauntic_jobs.delivery.render.sms import Sms
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import recipients_of
@@ -41,14 +41,14 @@ class RecipientGuard:
         rest = f"; ALL OTHERS TO {', '.join(self.redirect)}" if self.redirect else ""
         return f"MESSAGES GO ONLY TO {', '.join(self.allowed) or 'NO ONE'}{rest}"
 
-    def passed(self, draft: Draft) -> Draft | None:
+    def passed(self, draft: AnyDraft) -> AnyDraft | None:
         """Return the draft as it may be sent, or None if it may not be sent."""
         if self.allowed is None or self._is_allowed(draft):
             return draft
         content = self._redirected(draft.content)
         return None if content is None else replace(draft, content=content)
 
-    def _is_allowed(self, draft: Draft) -> bool:
+    def _is_allowed(self, draft: AnyDraft) -> bool:
         if not isinstance(draft.content, Email):
             return draft.address in (self.allowed or ())
         domain = draft.address.rpartition("@")[2].lower()

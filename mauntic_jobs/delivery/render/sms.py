@@ -50,7 +50,7 @@ class SmsRenderer:
         self._personalization = Personalization(lookups)
         self._limits = limits
 
-    async def write(self, message: Message, sender: str | None) -> Draft:  # noqa: ARG002 - it is each provider's own
+    async def write(self, message: Message, sender: str | None) -> Draft[Sms]:  # noqa: ARG002 - it is each provider's own
         """Return the draft, its content an Sms. Raises JobFailedError, which says what is wrong or missing."""
         template = await self._personalization.template(message)
         source = first(message.body, message.text, template.text)
@@ -70,10 +70,9 @@ class SmsRenderer:
         other = written if written != recipient else None
         return Draft(recipient, content, written=other, unknown_fields=filler.unknown_fields)
 
-    def signed(self, draft: Draft, message_id: str | None) -> Sms:  # noqa: ARG002 - an SMS has no id of its own
+    def signed(self, draft: Draft[Sms], message_id: str | None) -> Sms:  # noqa: ARG002 - an SMS has no id of its own
         """Return the message as it is."""
-        sms: Sms = draft.content
-        return sms
+        return draft.content
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from uuid import UUID
 from mauntic_jobs.delivery.render.renderer import ContentError
 from mauntic_jobs.delivery.sending.circuit_breaker import CircuitBreaker
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
-from mauntic_jobs.delivery.sending.providers.base import Provider
+from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.config import hide
 from mauntic_jobs.delivery.sending.redact_reason import without
 from mauntic_jobs.redaction.text import scrub
@@ -38,7 +38,7 @@ class Sent:
     """
 
     outcome: Outcome
-    provider: Provider | None
+    provider: AnyProvider | None
     attempts: list[dict[str, Any]]
     wait: float = 0.0
     throttled: Mapping[UUID, float | None] = field(default_factory=dict)
@@ -59,22 +59,22 @@ class Sending:
         self.breaker = breaker
         self._observe = observe
 
-    def usable(self, organization: UUID, providers: Sequence[Provider]) -> list[Provider]:
+    def usable(self, organization: UUID, providers: Sequence[AnyProvider]) -> list[AnyProvider]:
         """Return the providers to be tried now."""
         return [each for each in providers if not self.breaker.remaining((organization, each.config.id))]
 
-    def wait(self, organization: UUID, providers: Sequence[Provider]) -> float:
+    def wait(self, organization: UUID, providers: Sequence[AnyProvider]) -> float:
         """Return in how many seconds the first of them may be tried again."""
         waits = [self.breaker.remaining((organization, each.config.id)) for each in providers]
         return max(min(waits, default=0.0), _SHORTEST_WAIT_SECONDS)
 
-    def problem(self, organization: UUID, providers: Sequence[Provider]) -> str:
+    def problem(self, organization: UUID, providers: Sequence[AnyProvider]) -> str:
         """Return why none of them is tried now: the refusal of each, since when, and how often."""
         found = {each.config.name: self.breaker.refusal((organization, each.config.id)) for each in providers}
         known = [f"{name}: {refusal}" for name, refusal in found.items() if refusal is not None]
         return clean("; ".join(["no provider works at present", *known]))
 
-    async def send(self, organization: UUID, channel: str, providers: Sequence[Provider], content: Any) -> Sent:
+    async def send(self, organization: UUID, channel: str, providers: Sequence[AnyProvider], content: Any) -> Sent:
         """Send the content of a channel over the first of the providers that takes it."""
         began = time.monotonic()
         outcome, used = Outcome(Verdict.PROVIDER, "no provider can be used"), None
@@ -119,7 +119,7 @@ class Sending:
                 pass
 
 
-async def _outcome(provider: Provider, content: Any) -> Outcome:
+async def _outcome(provider: AnyProvider, content: Any) -> Outcome:
     try:
         outcome = await provider.send(content)
     except ContentError as error:

@@ -13,7 +13,7 @@ from mauntic_jobs.delivery.render.renderer import ContentError
 from mauntic_jobs.delivery.render.sms import Sms, e164
 from mauntic_jobs.delivery.sending.failover import clean
 from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
-from mauntic_jobs.delivery.sending.providers.base import Provider
+from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.config import ProviderError, hide
 from mauntic_jobs.delivery.sending.providers.http import HttpClient
 from mauntic_jobs.delivery.sending.providers.registry import Factory, factories
@@ -111,7 +111,7 @@ def _said(outcome: Outcome) -> str:
     return f"{kind.get(outcome.verdict, 'refused')}: {outcome.reason}"
 
 
-def _message(configured: ConfiguredProvider, provider: Provider, address: str) -> object:
+def _message(configured: ConfiguredProvider, provider: AnyProvider, address: str) -> object:
     """Return a message of the provider's channel to an address. Raises ContentError."""
     key, tags = f"check-{uuid4().hex}", {"organizationId": str(configured.organization)}
     match configured.channel:

@@ -1,19 +1,21 @@
 """Interface of a provider."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from mauntic_jobs.delivery.sending.outcome import Outcome
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
 
+_MessageT_contra = TypeVar("_MessageT_contra", contravariant=True)
 
-class Provider(Protocol):
-    """A provider with a configuration. `sender` is the address that it sends from by default."""
+
+class Provider(Protocol[_MessageT_contra]):
+    """A provider with a configuration, of Email, Sms or Push. `sender` is the address that it sends from by default."""
 
     config: ProviderConfig
     sender: str | None
 
-    async def send(self, message: Any) -> Outcome:
-        """Send one message of the channel's own kind, such as an Email; every failure of the provider is an Outcome."""
+    async def send(self, message: _MessageT_contra) -> Outcome:
+        """Send one message; every failure of the provider is an Outcome."""
         ...
 
     async def check(self) -> Outcome:
@@ -30,3 +32,7 @@ class Provider(Protocol):
     async def close(self) -> None:
         """Give up what is kept open."""
         ...
+
+
+# A provider of whichever channel.
+AnyProvider = Provider[Any]

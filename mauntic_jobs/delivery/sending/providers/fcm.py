@@ -51,7 +51,7 @@ _REJECTED = {
 _OTHER_LOGIN = "THIRD_PARTY_AUTH_ERROR"  # APNs or a web push service refuses what the project has from it
 
 
-class FcmProvider(HttpProvider):
+class FcmProvider(HttpProvider[Push]):
     """Sends messages to devices, as a service account of a Firebase project."""
 
     def __init__(

@@ -2,14 +2,16 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any
+from typing import Generic, TypeVar
 
 from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, hide
 from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, Exchanges, HttpClient, HttpRequest
 
+_MessageT = TypeVar("_MessageT")
 
-class HttpProvider(ABC):
+
+class HttpProvider(ABC, Generic[_MessageT]):
     """A provider over HTTP. `base` is the address of its API, without a slash at its end."""
 
     def __init__(self, config: ProviderConfig, client: HttpClient, base: str) -> None:
@@ -19,7 +21,7 @@ class HttpProvider(ABC):
         self._exchanges = Exchanges(client)
         self._secrets = config.secrets
 
-    async def send(self, message: Any) -> Outcome:
+    async def send(self, message: _MessageT) -> Outcome:
         """Send one message; every failure of the provider is an Outcome. Raises ContentError."""
         return await self._made(message)
 
@@ -35,7 +37,7 @@ class HttpProvider(ABC):
         """Let what is under way end: the connections are the process's."""
         return
 
-    async def _made(self, message: Any) -> Outcome:
+    async def _made(self, message: _MessageT | None) -> Outcome:
         try:
             request = await (self._check() if message is None else self._request(message))
             answer = await self._exchanges.make(request)
@@ -46,7 +48,7 @@ class HttpProvider(ABC):
         return replace(outcome, reason=hide(outcome.reason, (*self._secrets, login)))
 
     @abstractmethod
-    async def _request(self, message: Any) -> HttpRequest:
+    async def _request(self, message: _MessageT) -> HttpRequest:
         """Return the request that sends a message."""
 
     @abstractmethod

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from mauntic_jobs.aio.ttl_cache import Cache
-from mauntic_jobs.delivery.sending.providers.base import Provider
+from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, read_config
 from mauntic_jobs.delivery.sending.providers.rate_limit import rate_limit_of, rate_limit_problems
 from mauntic_jobs.delivery.sending.providers.registry import Factory
@@ -28,7 +28,7 @@ class Chosen:
     `limits` names them with their configured rate limits, as `admission.lua` has them; `is_limited` if there is one.
     """
 
-    usable: tuple[Provider, ...]
+    usable: tuple[AnyProvider, ...]
     problems: tuple[str, ...]
     limits: str = ""
     is_limited: bool = False
@@ -50,7 +50,7 @@ class ProviderPool:
         self._log = log
         self._told: dict[UUID, str] = {}
         # The one that was looked up last stands at the end.
-        self._made: OrderedDict[UUID, tuple[ProviderConfig, Provider]] = OrderedDict()
+        self._made: OrderedDict[UUID, tuple[ProviderConfig, AnyProvider]] = OrderedDict()
         self._found: dict[tuple[UUID, str], set[UUID]] = {}
         self._chosen: Cache[tuple[UUID, str], Chosen] = Cache(self._find, _CONFIG_SECONDS)
 
@@ -112,7 +112,7 @@ class ProviderPool:
         for provider in closing:
             await provider.close()
 
-    async def _provider(self, channel: str, row: Row) -> Provider:
+    async def _provider(self, channel: str, row: Row) -> AnyProvider:
         config = read_config(row["id"], row["provider_type"], row["config"], self._encryption_key)
         made = self._made.get(config.id)
         if made is not None and made[0] == config:

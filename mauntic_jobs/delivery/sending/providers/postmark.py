@@ -27,7 +27,7 @@ _REJECTED = {
 }
 
 
-class PostmarkProvider(HttpProvider):
+class PostmarkProvider(HttpProvider[Email]):
     """Sends emails as JSON; the server's token decides which server it is."""
 
     def __init__(self, config: ProviderConfig, client: HttpClient, base: str = API) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from mauntic_jobs.delivery.sending.allowed_networks import Network, parse_networks
 from mauntic_jobs.delivery.sending.providers import fcm, google_token, postmark, sendgrid, ses, twilio
-from mauntic_jobs.delivery.sending.providers.base import Provider
+from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
 from mauntic_jobs.delivery.sending.providers.http import HttpClient
 from mauntic_jobs.delivery.sending.providers.idle import IdleConnections
@@ -12,7 +12,7 @@ from mauntic_jobs.delivery.sending.providers.smtp import SmtpProvider
 from mauntic_jobs.settings.settings import Settings
 
 # Makes a provider of one kind from its configuration, or raises ProviderError.
-Factory = Callable[[ProviderConfig], Provider]
+Factory = Callable[[ProviderConfig], AnyProvider]
 
 
 def network_of(settings: Settings) -> Network:

@@ -29,7 +29,7 @@ _OF_THE_SENDER = "from"
 _OF_ADDRESSES = ("personalizations", "reply_to")
 
 
-class SendGridProvider(HttpProvider):
+class SendGridProvider(HttpProvider[Email]):
     """Sends emails as JSON, with an API key that may at least send (`mail.send`)."""
 
     def __init__(self, config: ProviderConfig, client: HttpClient, base: str = API) -> None:

@@ -42,7 +42,7 @@ _REJECTED = {
 }
 
 
-class SesProvider(HttpProvider):
+class SesProvider(HttpProvider[Email]):
     """Sends emails as MIME, with static credentials. `base` may name {region}."""
 
     def __init__(self, config: ProviderConfig, client: HttpClient, base: str = API) -> None:

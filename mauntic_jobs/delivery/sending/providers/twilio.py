@@ -70,7 +70,7 @@ _TOO_OFTEN = 14107  # to this recipient, from this sender
 _NOBODY_KNOWS = 30410  # the carrier did not answer in time
 
 
-class TwilioProvider(HttpProvider):
+class TwilioProvider(HttpProvider[Sms]):
     """Sends text messages from a number, or from a messaging service, which finds the number."""
 
     def __init__(self, config: ProviderConfig, client: HttpClient, base: str = API) -> None:
