@@ -1,6 +1,8 @@
 """The live screen of `deliver`."""
 
 import asyncio
+import os
+import sys
 import time
 from collections.abc import Iterable
 from queue import Queue
@@ -71,7 +73,11 @@ class _Painter:
         from rich.console import Console
         from rich.live import Live
 
-        with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as live:
+        # A file of its own: Python flushes `sys.stderr` as it ends, and must not wait for a terminal that was stopped.
+        with (
+            os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding) as terminal,
+            Live(console=Console(file=terminal), auto_refresh=False, transient=False) as live,
+        ):
             while (frame := self._frames.get()) is not None:
                 live.update(frame, refresh=True)
 
