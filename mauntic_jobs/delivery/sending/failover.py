@@ -23,7 +23,7 @@ _SHORT_LIMIT_SECONDS = 10.0
 # Where a provider does not say when it wants to be asked again.
 _UNSAID_LIMIT_SECONDS = 30.0
 # However long a provider says: afterwards it is asked again.
-_MIN_LIMIT_SECONDS, _LONGEST_LIMIT_SECONDS = 0.1, 86_400.0
+_MIN_LIMIT_SECONDS, _MAX_LIMIT_SECONDS = 0.1, 86_400.0
 _LONGEST = 1_000
 # What is cut off is looked at too, so that nothing is hidden only in part.
 _LOOKED_AT = 4 * _LONGEST
@@ -100,14 +100,15 @@ class Sending:
             )
             self._note((organization, provider.config.id), outcome)
             if outcome.verdict is Verdict.RATE_LIMITED:
-                throttled[provider.config.id] = outcome.retry_after
-                if (outcome.retry_after or 0.0) <= _SHORT_LIMIT_SECONDS:
+                asked = outcome.retry_after
+                throttled[provider.config.id] = None if asked is None else min(asked, _MAX_LIMIT_SECONDS)
+                if (asked or 0.0) <= _SHORT_LIMIT_SECONDS:
                     break
             elif outcome.verdict is not Verdict.PROVIDER:
                 return Sent(outcome, provider, attempts, throttled=throttled)
         waits = [_UNSAID_LIMIT_SECONDS if each is None else each for each in throttled.values()]
         wait = min([*waits, self.wait(organization, providers)])
-        return Sent(outcome, used, attempts, min(max(wait, _MIN_LIMIT_SECONDS), _LONGEST_LIMIT_SECONDS), throttled)
+        return Sent(outcome, used, attempts, max(wait, _MIN_LIMIT_SECONDS), throttled)
 
     def _note(self, key: tuple[UUID, UUID], outcome: Outcome) -> None:
         match outcome.verdict:

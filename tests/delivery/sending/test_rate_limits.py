@@ -2,10 +2,15 @@
 
 import signal
 from collections import Counter
+from contextlib import closing
+from datetime import timedelta
 
 import pytest
 
-from tests.delivery.adapters import KINDS, Kind, add
+from mauntic_jobs.ops.providers.limits import read_limits
+from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.timekeeping import clock
+from tests.delivery.adapters import KINDS, POSTMARK, Kind, add
 from tests.delivery.admission.token_bucket import TokenBucket
 from tests.delivery.crash import age, ended, start
 from tests.delivery.fake_api import Reply, running_api
@@ -56,6 +61,20 @@ def test_the_rate_of_an_api_is_learned(world: World, kind: Kind) -> None:
         world.deliver()
     check(world, bucket)
     assert len(bucket.refused) < COUNT / 2
+
+
+@pytest.mark.parametrize("asked", ["9" * 30, "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_provider_is_asked_again_after_a_day_at_the_latest(world: World, asked: str) -> None:
+    with running_api(lambda _: Reply(429, headers={"Retry-After": asked})) as api:
+        add(world, POSTMARK, api.url)
+        world.add(world.message("d1"), ids=["j1"])
+        world.deliver(drain_timeout=timedelta(seconds=1))
+    assert world.states() == {"d1": "deferred"}
+    assert world.jobs_in("wait") == ["j1"]
+    with closing(open_redis(world.settings)) as redis:
+        (limit,) = read_limits(redis, world.settings, clock.now())
+    assert limit.paused_until is not None
+    assert timedelta(hours=23) < limit.paused_until - clock.now() <= timedelta(days=1)
 
 
 def test_a_configured_rate_is_not_exceeded(world: World, sink: Sink) -> None:
