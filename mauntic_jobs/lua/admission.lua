@@ -104,6 +104,16 @@ local function new_lane(base, name)
     return number
 end
 
+-- Return the name of a lane with a job; one that was lost is that of the job.
+local function name_of(base, lane, id)
+    local name = redis.call('HGET', base .. 'adm:names', lane)
+    if not name then
+        name = read_job(base, id)
+        redis.call('HSET', base .. 'adm:names', lane, name)
+    end
+    return name
+end
+
 -- Let a lane with jobs take part, unless it waits for a provider. It saves up no turns while it has no jobs.
 local function make_ready(base, lane)
     if redis.call('HEXISTS', base .. 'adm:where', lane) == 1 then
@@ -255,11 +265,7 @@ local function pick(base, now)
                 redis.call('ZREM', ready, lane)
                 redis.call('HSET', base .. 'adm:v', lane, precise(at))
             else
-                local name = redis.call('HGET', base .. 'adm:names', lane)
-                if not name then
-                    name = read_job(base, id)
-                    redis.call('HSET', base .. 'adm:names', lane, name)
-                end
+                local name = name_of(base, lane, id)
                 local organization = string.sub(name, 3)
                 local limits = redis.call('HGET', base .. 'adm:limits', organization)
                 local provider, from, third = '', now, nil

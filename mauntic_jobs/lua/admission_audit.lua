@@ -15,6 +15,8 @@ for _ = 1, tonumber(ARGV[2]) do
     end
     lane = math.floor((tonumber(found[2]) - LOWEST_SCORE) / LANE_SPAN)
     local number = whole(lane)
+    -- So that new jobs of its owner get no second lane.
+    redis.call('HSETNX', base .. 'adm:lanes', name_of(base, number, found[1]), number)
     local provider = redis.call('HGET', base .. 'adm:where', number)
     if provider and not (redis.call('ZSCORE', base .. 'adm:wake', provider)
         and redis.call('ZSCORE', base .. 'adm:asleep:' .. provider, number)) then

@@ -1,12 +1,14 @@
 """Admission to one queue: what its scripts need to know of the organizations' providers, and of their answers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from uuid import UUID
 
 from mauntic_jobs.delivery.admission.lanes import lane_names
 from mauntic_jobs.delivery.payload import Message
+from mauntic_jobs.delivery.sending.failover import Sent
+from mauntic_jobs.delivery.sending.outcome import Verdict
 from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.pool import Chosen
 from mauntic_jobs.errors import MaunticJobsError
@@ -17,8 +19,11 @@ from mauntic_jobs.stores.redis.async_link import RedisLink, Word
 
 # The field of a job that says which lane it belongs to, where its data alone says otherwise.
 LANE = "mauntic-jobs:lane"
-_AUDIT_SECONDS = 30.0
+# Each process looks so often, unless another has looked shortly before.
+_AUDIT_SECONDS, _LEASE_SECONDS = 30.0, 15.0
 _LANES_A_CALL = 200
+# A provider that answers so has not refused a message for its rate.
+_TAKEN = (Verdict.ACCEPTED, Verdict.PERMANENT)
 
 # Looks up the providers of an organization anew.
 Refresh = Callable[[UUID], Awaitable[Chosen]]
@@ -37,7 +42,7 @@ class Admission:
         )
 
     async def move(self, job: str, lane: str) -> None:
-        """Note which lane a job belongs to, whatever its data seems to say."""
+        """Set the lane of a job, which wins over what its data seems to say."""
         await self._redis.command("HSET", f"{self._base}:{job}", LANE, lane)
 
     async def agree(self, organization: UUID, limits: str) -> None:
@@ -55,15 +60,15 @@ class Admission:
         await self._call(self._report, f"adm:limit:{provider}", arguments)
 
     async def run(self) -> None:
-        """Look for parked jobs that no lane would bring back, until cancelled."""
-        lane = 0
+        """Look for parked jobs that no lane would bring back, until cancelled; one process does at a time."""
+        lease = ("SET", f"{self._base}:adm:auditor", 1, "NX", "PX", int(_LEASE_SECONDS * 1000))
         while True:
-            try:
-                lane = await self._call(self._audit, "prioritized", [lane, _LANES_A_CALL])
-            except MaunticJobsError:
-                lane = 0
-            if not lane:
-                await asyncio.sleep(_AUDIT_SECONDS)
+            # The consumer reports a Redis that is away; here the next time will do.
+            with suppress(MaunticJobsError):
+                lane = 0 if await self._redis.command(*lease) else None
+                while lane is not None:
+                    lane = await self._call(self._audit, "prioritized", [lane, _LANES_A_CALL]) or None
+            await asyncio.sleep(_AUDIT_SECONDS)
 
     async def _call(self, text: bytes, key: str, arguments: list[Word]) -> int:
         answer = await self._redis.script(text, [f"{self._base}:{key}"], [*arguments, f"{self._base}:"])
@@ -71,7 +76,7 @@ class Admission:
 
 
 class Admitted:
-    """One message that was admitted by its turn."""
+    """One message that was admitted by its turn. `is_used`: it was handed to a provider."""
 
     def __init__(self, admission: Admission, job: ReceivedJob, turn: Turn, message: Message) -> None:
         self._admission = admission
@@ -79,15 +84,15 @@ class Admitted:
         self._turn = turn
         self._organization = message.organization_id
         self._is_urgent = message.is_urgent or bool(job.options.get("priority"))
-        self._is_used = False
+        self.is_used = False
 
     async def is_misplaced(self, chosen: Chosen) -> bool:
         """Return whether a job is to be given back, because its turn was another lane's or by other limits.
 
-        What was wrong is put right, so that its next turn is its own. `chosen` are its organization's providers.
+        Its lane or its limits are corrected first, for its next turn. `chosen` are its organization's providers.
         """
         urgent, bulk = lane_names(str(self._organization))
-        # What a tenant writes into a message may look like another organization's, or like a transactional one.
+        # Template data may look like another organization's id, or like a transactional message.
         if self._turn.lane not in (urgent, bulk) or (self._turn.lane == urgent and not self._is_urgent):
             await self._admission.move(self._job.id, urgent if self._is_urgent else bulk)
             return True
@@ -101,17 +106,17 @@ class Admitted:
         names = [str(each.config.id) for each in usable]
         return usable[names.index(self._turn.provider) :] if self._turn.provider in names else usable
 
-    async def learn(self, chosen: Chosen, taken_by: UUID | None, throttled: Mapping[UUID, float | None]) -> None:
+    async def learn(self, chosen: Chosen, sent: Sent) -> None:
         """Note which provider has taken the message, and which have refused it for their rate."""
-        self._is_used = True
-        for provider, seconds in throttled.items():
+        for provider, seconds in sent.throttled.items():
             await self._admission.report(str(provider), "refused", seconds or 0.0, self._organization, chosen.limits)
-        if taken_by is not None and self._turn.limits:
-            await self._admission.report(str(taken_by), "accepted", 0.0, self._organization, chosen.limits)
+        if self._turn.limits and sent.provider is not None and sent.outcome.verdict in _TAKEN:
+            provider = sent.provider.config.id
+            await self._admission.report(str(provider), "accepted", 0.0, self._organization, chosen.limits)
 
     async def release(self) -> None:
         """Give the turn back if it was not used."""
-        if self._turn.limits and self._turn.provider and not self._is_used:
+        if self._turn.limits and self._turn.provider and not self.is_used:
             with suppress(MaunticJobsError):  # the next message is the later for it, and nothing else
                 report = self._admission.report
                 await report(self._turn.provider, "unsent", 0.0, self._organization, self._turn.limits)

@@ -29,11 +29,6 @@ def scores_of(lane: int) -> tuple[int, str]:
     return first, f"({first + _SPAN}"
 
 
-def lane_of(score: float) -> int:
-    """Return the lane of a job in the set `prioritized`, by its score; below 0 it is parked."""
-    return int((score - _LOWEST) // _SPAN)
-
-
 def lane_names(organization: str) -> list[str]:
     """Return the names of an organization's lanes, one for each of `CLASSES`."""
     return [f"{place} {organization}" for place, _ in enumerate(CLASSES)]

@@ -4,10 +4,13 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 # Jobs that take less are over before another could be fetched: the next ones are taken while these are worked on.
 _QUICK_SECONDS = 0.1
+# How many jobs are held at most whose turn has not come.
+_MAX_EARLY = 200
 # Each of the latest jobs counts for an eighth of what is remembered.
 _MEMORY = 8
 
@@ -24,13 +27,30 @@ class ConcurrencyLimiter:
         self._places = self._open = places
         self._inside = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._given_way = False
+        self._early = 0
+        self._given_way = asyncio.Event()
         self._seconds = 2 * _QUICK_SECONDS
 
     @property
     def most(self) -> int:
-        """How many jobs are to be held at most, inside and ready."""
-        return self._open + (math.ceil(self._places / 2) if self._seconds < _QUICK_SECONDS else 0)
+        """How many jobs are to be held at most: inside, ready, and early."""
+        ready = math.ceil(self._places / 2) if self._seconds < _QUICK_SECONDS else 0
+        return self._open + ready + min(self._early, _MAX_EARLY)
+
+    @contextmanager
+    def early(self) -> Iterator[None]:
+        """Hold a job whose turn has not come while the body runs; it takes no place."""
+        self._early += 1
+        try:
+            yield
+        finally:
+            self._early -= 1
+
+    async def await_turn(self, seconds: float) -> None:
+        """Wait for so long, or until everybody is let in."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._given_way.wait()
 
     async def enter(self) -> float:
         """Wait for a place; return when it was had, for `leave`."""
@@ -61,11 +81,11 @@ class ConcurrencyLimiter:
 
     def give_way(self) -> None:
         """Let everybody in, from now on."""
-        self._given_way = True
+        self._given_way.set()
         self._admit()
 
     def _has_place(self) -> bool:
-        return self._inside < self._open or self._given_way
+        return self._inside < self._open or self._given_way.is_set()
 
     def _admit(self) -> None:
         while self._waiting and self._has_place():

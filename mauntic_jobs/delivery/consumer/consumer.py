@@ -16,6 +16,7 @@ from mauntic_jobs.delivery.consumer.job_signal import JobSignal
 from mauntic_jobs.delivery.consumer.lost_answers import LostAnswers
 from mauntic_jobs.delivery.consumer.outage import Outage
 from mauntic_jobs.delivery.consumer.queue_calls import LogOutage, QueueCalls, now_milliseconds
+from mauntic_jobs.delivery.consumer.returning_jobs import ReturningJobs
 from mauntic_jobs.delivery.consumer.settlement import acknowledgement
 from mauntic_jobs.delivery.consumer.stalls import Stalls
 from mauntic_jobs.delivery.consumer.work import Work
@@ -35,8 +36,6 @@ Report = Callable[[str, str, str], None]
 
 # A drain waits for what dead consumers held, and looks for it more often.
 _RECOVERY_SECONDS, _DRAIN_RECOVERY_SECONDS = 30.0, 1.0
-# How many jobs are held at most whose turn has not come.
-_MAX_EARLY = 200
 # How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
 
@@ -65,17 +64,12 @@ class Consumer:
         self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
         self._limiter = ConcurrencyLimiter(work.concurrency)
-        # Jobs in hand whose turn has not come yet; they take no place.
-        self._early = 0
-        self._stopped = asyncio.Event()
         self._outage = Outage(log_outage)
         self._stalls = Stalls(self._calls)
         self._attempts = Attempts(work, self._calls, self._outage, self._stalls)
         self._drain = Drain(work.base, redis, work.drain_seconds)
         self._found_nothing = asyncio.Event()
-        # Jobs that were put aside, and that need not wait any more.
-        self._returning: list[tuple[str, int]] = []
-        self._are_returning = asyncio.Event()
+        self._returning = ReturningJobs(work.returning, self._calls)
 
     @property
     def left(self) -> list[str]:
@@ -90,7 +84,7 @@ class Consumer:
             "the renewal of locks": lambda: self._calls.renew(lambda: self._held),
             "the return of orphaned jobs": lambda: self._lost.run(lambda: self._held),
             "the recovery of jobs": lambda: self._calls.recover(interval),
-            "the return of jobs": self._bring_back,
+            "the return of jobs": self._returning.run,
             **({"the end of the drain": self._empty} if until_empty else {}),
         }
         helpers = [
@@ -116,7 +110,7 @@ class Consumer:
             for task in done:
                 task.result()
             self._limiter.widen(self._work.aside())
-            self._call_back()
+            self._returning.look()
 
     def _fill_slots(self) -> None:
         for _ in range(0 if self._stopping else -self._surplus()):
@@ -124,7 +118,7 @@ class Consumer:
 
     def _surplus(self) -> int:
         """Return how many slots there are too many; below zero, how many there are too few."""
-        return len(self._slots) - self._limiter.most - min(self._early, _MAX_EARLY)
+        return len(self._slots) - self._limiter.most
 
     def _log(self, text: str) -> None:
         self._log_outage(self._work.base, MaunticJobsError(text))
@@ -132,7 +126,6 @@ class Consumer:
     def stop(self) -> None:
         """Take no further job."""
         self._stopping = True
-        self._stopped.set()
         # Those that wait for either go away, with what they hold.
         self._signal.ring(len(self._slots))
         self._limiter.give_way()
@@ -182,19 +175,6 @@ class Consumer:
             await asyncio.sleep(_LOOK_SECONDS)
         await self._outage.wait()
         return not self._stopping
-
-    def _call_back(self) -> None:
-        if jobs := self._work.returning(now_milliseconds()):
-            self._returning += jobs
-            self._are_returning.set()
-
-    async def _bring_back(self) -> None:
-        """Bring jobs back that were put aside, as soon as their organization has a place for them."""
-        while True:
-            await self._are_returning.wait()
-            self._are_returning.clear()
-            jobs, self._returning = self._returning, []
-            await self._calls.promote(jobs)
 
     async def _empty(self) -> None:
         """Stop when the drain is over."""
@@ -263,7 +243,10 @@ class Consumer:
         if taken.fields.get("rjk") and (why := await self._calls.iterate(taken)):
             self._report("ended", printable_id(taken.id), clean(why))
         if taken.turn is not None and taken.turn.seconds > 0:
-            await self._await_turn(taken.turn.seconds)
+            with self._limiter.early():
+                # Another slot takes what may be sent before it.
+                self._fill_slots()
+                await self._limiter.await_turn(taken.turn.seconds)
         began = await self._limiter.enter()
         try:
             job, decision = await self._attempts.decide(taken, lambda: self._stopping)
@@ -275,24 +258,12 @@ class Consumer:
         self._release(taken, token)
         if isinstance(decision, PutAside):
             self._work.put_aside(decision.organization, taken.id, decision.until)
-        self._call_back()
+        self._returning.look()
         what = name_of(decision)
         self._stats.settle(what, time.monotonic() - began)
         if (reason := logged_reason(decision)) is not None:
             self._report(what, printable_id(taken.id), reason)
         return self._taken(answer, token)
-
-    async def _await_turn(self, seconds: float) -> None:
-        """Wait until the message may be sent, or until no job is to be worked on any more."""
-        self._early += 1
-        # Another slot takes what may be sent before it.
-        self._fill_slots()
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._stopped.wait()
-        finally:
-            self._early -= 1
 
     def _release(self, taken: Taken, token: str) -> None:
         # A Redis that was rolled back may have handed it out again meanwhile.

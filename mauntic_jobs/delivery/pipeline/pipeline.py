@@ -12,23 +12,24 @@ from typing import Any
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.admission.admission import Admission, Admitted
 from mauntic_jobs.delivery.consumer.queue_calls import now_milliseconds
-from mauntic_jobs.delivery.job_outcome import Decision, Defer, Done, GiveBack, PutAside, Retry
+from mauntic_jobs.delivery.job_outcome import Decision, Done, GiveBack, PutAside, Retry
 from mauntic_jobs.delivery.ledger.ledger import Ledger
-from mauntic_jobs.delivery.ledger.records import Claim, Claimed, Result, State
+from mauntic_jobs.delivery.ledger.records import Claim, Claimed, State
 from mauntic_jobs.delivery.node_marks import SECONDS_KEPT, Mark, key_of, read_mark
 from mauntic_jobs.delivery.payload import read_message
-from mauntic_jobs.delivery.pipeline.conclusion import conclude, jittered, obstacle
+from mauntic_jobs.delivery.pipeline.conclusion import jittered, obstacle
 from mauntic_jobs.delivery.pipeline.deferral import is_deferral
 from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from mauntic_jobs.delivery.pipeline.manual_retries import ManualRetries
 from mauntic_jobs.delivery.pipeline.order import Order
-from mauntic_jobs.delivery.pipeline.state_machine import of_recorded, of_standing
+from mauntic_jobs.delivery.pipeline.recorder import OutcomeRecorder
 from mauntic_jobs.delivery.render.lookups import Lookups
 from mauntic_jobs.delivery.render.recipient_guard import REASON as NOT_ALLOWED, RecipientGuard
 from mauntic_jobs.delivery.render.renderer import AnyDraft, AnyRenderer
 from mauntic_jobs.delivery.sending.failover import Sending, Sent, clean
 from mauntic_jobs.delivery.sending.outcome import Verdict
 from mauntic_jobs.delivery.sending.providers.base import AnyProvider
+from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
 from mauntic_jobs.delivery.sending.providers.pool import Chosen, ProviderPool
 from mauntic_jobs.errors import JobFailedError, MaunticJobsError
 from mauntic_jobs.settings.types import MessageLimits
@@ -43,14 +44,11 @@ _NO_PROVIDER_SECONDS, _WARMUP_JITTER_SECONDS = 300.0, 1800.0
 _WARMUP_REASON = "warm-up"
 _HOUR = timedelta(hours=1)
 _FAILURES = (Verdict.TEMPORARY, Verdict.PROVIDER, Verdict.UNKNOWN)
-# A provider that answers so has not refused it for its rate.
-_TAKEN = (Verdict.ACCEPTED, Verdict.PERMANENT)
-_OPEN = (State.CLAIMED, State.DEFERRED, State.AMBIGUOUS)
 _UNSENT = (Verdict.TEMPORARY, Verdict.DEFERRED, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
 
 
 class Pipeline:
-    """Delivers messages. `stopping` makes it give back whatever it has not sent."""
+    """Delivers messages."""
 
     def __init__(
         self,
@@ -68,8 +66,8 @@ class Pipeline:
         admissions: Mapping[str, Admission],
         guard: RecipientGuard,
     ) -> None:
-        self.stopping = False
         self._ledger = ledger
+        self._recorder = OutcomeRecorder(ledger)
         self._lookups = lookups
         self._directory = directory
         self._warmup = warmup
@@ -82,6 +80,10 @@ class Pipeline:
         self._limits = limits
         self._admissions = admissions
         self._guard = guard
+
+    def stop(self) -> None:
+        """Give back from now on what has not been sent."""
+        self._recorder.is_stopping = True
 
     async def process(self, job: ReceivedJob, data: str, channel: str) -> Decision:
         """Return what is to become of a job with this data, taken from the queue of a channel.
@@ -132,10 +134,10 @@ class Pipeline:
             if decision is not None:
                 return decision
         if problem:
-            return await self._close(order, State.FAILED, problem)
+            return await self._recorder.close(order, State.FAILED, problem)
         if draft is None:
             reason = clean("; ".join(chosen.problems)) or f"the organization has no active provider for {order.channel}"
-            return await self._close(order, State.DEFERRED, reason, wait=jittered(_NO_PROVIDER_SECONDS))
+            return await self._recorder.close(order, State.DEFERRED, reason, wait=jittered(_NO_PROVIDER_SECONDS))
         return await self._deliver(order, draft, chosen)
 
     async def _draft(self, order: Order, chosen: Chosen) -> tuple[AnyDraft | None, str]:
@@ -152,22 +154,24 @@ class Pipeline:
         """Record what a mark says. None if it is this engine's, and the ledger knows better."""
         match mark:
             case Mark.SENT:
-                return await self._close(order, State.SENT, "the Node engine has sent it", elsewhere=True)
+                return await self._recorder.close(order, State.SENT, "the Node engine has sent it", elsewhere=True)
             case Mark.SUPPRESSED:
                 # It counts only some of those that it suppresses: its event tells.
                 order = replace(order, given_up_elsewhere=True)
-                return await self._close(order, State.SUPPRESSED, "the Node engine has suppressed it")
+                return await self._recorder.close(order, State.SUPPRESSED, "the Node engine has suppressed it")
             case Mark.OWN:
                 claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
                 if not claimed.granted:
-                    return await self._standing(order, claimed)
+                    return await self._recorder.standing(order, claimed)
                 if claimed.fence > 1 and not claimed.possible_duplicate:
                     return None
                 # The process died before its result, or a Postgres that was restored has lost the row and its counts.
-                return await self._record(order, claimed.fence, State.SENT, "its mark in Redis says that it was sent")
+                return await self._recorder.record(
+                    order, claimed.fence, State.SENT, "its mark in Redis says that it was sent"
+                )
             case _:
                 reason = f"{key_of(order.message.key)} in Redis has a value that the Node engine does not write"
-                return await self._close(order, State.AMBIGUOUS, reason, hold=True)
+                return await self._recorder.close(order, State.AMBIGUOUS, reason, hold=True)
 
     async def _expire(self, order: Order, age: timedelta) -> Decision | None:
         """Give up a message that is too old, unless it was tried in time or only waited for its domain's warm-up.
@@ -176,26 +180,26 @@ class Pipeline:
         """
         claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
         if not claimed.granted:
-            return await self._standing(order, claimed)
+            return await self._recorder.standing(order, claimed)
         hours, most = age // _HOUR, format_duration(self._max_age)
         reason = f"it was {hours:,} h old when its turn came (limit {most})"
         if is_deferral(claimed.reason):
-            return await self._record(order, claimed.fence, State.EXPIRED, f"{reason}; {claimed.reason}")
+            return await self._recorder.record(order, claimed.fence, State.EXPIRED, f"{reason}; {claimed.reason}")
         if order.job.attempts_made or (claimed.reason or "").startswith(_WARMUP_REASON):
             return None
-        return await self._record(order, claimed.fence, State.EXPIRED, reason)
+        return await self._recorder.record(order, claimed.fence, State.EXPIRED, reason)
 
     async def _deliver(self, order: Order, written: AnyDraft, chosen: Chosen) -> Decision:
         draft = self._guard.passed(written)
         if draft is None:
-            return await self._close(order, State.SUPPRESSED, NOT_ALLOWED)
+            return await self._recorder.close(order, State.SUPPRESSED, NOT_ALLOWED)
         organization = order.message.organization_id
         candidates = order.admitted.providers(chosen.usable) if order.admitted is not None else chosen.usable
         providers = self._sending.usable(organization, candidates)
         if not providers:
             wait = jittered(self._sending.wait(organization, chosen.usable))
             problem = self._sending.problem(organization, chosen.usable)
-            return await self._close(order, State.DEFERRED, problem, wait=wait)
+            return await self._recorder.close(order, State.DEFERRED, problem, wait=wait)
         return await self._attempt(order, draft, chosen, providers, await self._allowance(draft, order))
 
     async def _attempt(
@@ -207,18 +211,11 @@ class Pipeline:
         allowance: Allowance | None,
     ) -> Decision:
         """Claim the delivery and send it."""
-        if self.stopping:
+        if self._recorder.is_stopping:
             return GiveBack()
-        first, asked = providers[0].config, time.monotonic()
-        claim = Claim(
-            *(order.message, order.channel, order.job.id, draft.address, draft.written),
-            *(first.id, first.name, draft.message_id),
-            ready=True,
-            unknown_fields=draft.unknown_fields,
-            allowance=allowance,
-        )
+        asked = time.monotonic()
         failpoints.reach("before-claim")
-        claimed = await self._ledger.claim(claim)
+        claimed = await self._ledger.claim(_claim(order, draft, providers[0].config, allowance))
         failpoints.reach("after-claim")
         if claimed.granted and claimed.over and allowance:
             return await self._until_tomorrow(order, claimed, allowance)
@@ -226,104 +223,42 @@ class Pipeline:
         if problem is not None:
             state, reason = problem
             if state is None:
-                return await self._standing(order, claimed)
-            decision = await self._record(order, claimed.fence, state, reason)
+                return await self._recorder.standing(order, claimed)
+            decision = await self._recorder.record(order, claimed.fence, state, reason)
             # A claim that took too long has tried nothing, and spends no attempt.
             return GiveBack() if isinstance(decision, Retry) else decision
         content = self._writers[order.channel].signed(draft, claimed.message_id)
-        with order.fairness.sending(order.message.organization_id) as exchange:
-            sent = await self._sending.send(order.message.organization_id, order.channel, providers, content)
-            exchange.failed = sent.outcome.verdict in _FAILURES
+        sent = await self._exchange(order, providers, content)
         # Before the result: should this process die after that, the Node engine must not send it again.
         is_accepted = sent.outcome.verdict is Verdict.ACCEPTED
         marked = self._redis.begin("SET", *order.mark, "EX", SECONDS_KEPT) if is_accepted else None
         failpoints.reach("after-send")
-        if order.admitted is not None:
-            taken_by = sent.provider.config.id if sent.provider and sent.outcome.verdict in _TAKEN else None
-            with suppress(MaunticJobsError):  # the message is out: its result comes first
-                await order.admitted.learn(chosen, taken_by, sent.throttled)
-        decision = _without_mark(await self._conclude(order, claimed, sent), marked)
-        if allowance and sent.outcome.verdict not in _UNSENT:
-            with suppress(MaunticJobsError):  # it is for the platform to read: the ledger is what counts
+        decision = _without_mark(await self._recorder.conclude(order, claimed, sent), marked)
+        # Its result comes first: these are for the next messages, and for the platform to read.
+        with suppress(MaunticJobsError):
+            if order.admitted is not None:
+                await order.admitted.learn(chosen, sent)
+        with suppress(MaunticJobsError):
+            if allowance and sent.outcome.verdict not in _UNSENT:
                 await self._warmup.count(allowance)
         return decision
+
+    async def _exchange(self, order: Order, providers: Sequence[AnyProvider], content: Any) -> Sent:
+        """Hand a message to its providers; return what came of it."""
+        organization = order.message.organization_id
+        if order.admitted is not None:
+            order.admitted.is_used = True
+        with order.fairness.sending(organization) as exchange:
+            sent = await self._sending.send(organization, order.channel, providers, content)
+            exchange.failed = sent.outcome.verdict in _FAILURES
+        return sent
 
     async def _until_tomorrow(self, order: Order, claimed: Claimed, allowance: Allowance) -> Decision:
         now = clock.now()
         tomorrow = Unit.DAY.after(Unit.DAY.floor(now))
         wait = (tomorrow - now).total_seconds() + random.uniform(1, _WARMUP_JITTER_SECONDS)  # noqa: S311 - to spread
         reason = f"{_WARMUP_REASON}: {allowance.domain} has sent its {allowance.most:,} messages of the day"
-        return await self._record(order, claimed.fence, State.DEFERRED, reason, wait=wait)
-
-    async def _conclude(self, order: Order, claimed: Claimed, sent: Sent) -> Decision:
-        """Record the outcome of an exchange."""
-        deferrals = await self._ledger.deferrals(order.message) if sent.outcome.verdict is Verdict.DEFERRED else 0
-        admitted = order.admitted is not None
-        concluded = conclude(sent, order.job, deferrals, stopping=self.stopping, is_admitted=admitted)
-        decision = await self._record(
-            order, claimed.fence, concluded.state, concluded.reason, wait=concluded.wait, sent=sent
-        )
-        if admitted and sent.outcome.verdict is Verdict.RATE_LIMITED and isinstance(decision, Defer):
-            # Its lane says when it is its turn again.
-            return GiveBack()
-        return decision
-
-    async def _close(
-        self,
-        order: Order,
-        state: State,
-        reason: str,
-        *,
-        wait: float | None = None,
-        elsewhere: bool = False,
-        hold: bool = False,
-    ) -> Decision:
-        """Record a fate for which nothing is sent."""
-        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
-        if not claimed.granted:
-            return await self._standing(order, claimed)
-        return await self._record(order, claimed.fence, state, reason, wait=wait, elsewhere=elsewhere, hold=hold)
-
-    async def _record(
-        self,
-        order: Order,
-        fence: int,
-        state: State,
-        reason: str,
-        *,
-        wait: float | None = None,
-        sent: Sent | None = None,
-        elsewhere: bool = False,
-        hold: bool = False,
-    ) -> Decision:
-        result = Result(
-            *(order.message, fence, state, reason or None, wait),
-            provider_id=sent.provider.config.id if sent and sent.provider else None,
-            provider=sent.provider.config.name if sent and sent.provider else None,
-            provider_message_id=sent.outcome.provider_message_id if sent else None,
-            attempts=sent.attempts if sent else [],
-            reject=sent.outcome.reject if sent else None,
-            elsewhere=elsewhere,
-            tried_elsewhere=order.tried_elsewhere,
-            hold=hold,
-            payload=order.payload,
-        )
-        failpoints.reach("before-record")
-        recorded = await self._ledger.record(result)
-        failpoints.reach("after-record")
-        # What the Node engine wrote may be about another organization's message of the same id.
-        return of_recorded(recorded, reason, None if elsewhere else order.mark, stopping=self.stopping)
-
-    async def _standing(self, order: Order, claimed: Claimed) -> Decision:
-        """Return what becomes of a job for a delivery that is not to be had."""
-        if claimed.state in _OPEN and not claimed.has_payload:
-            await self._ledger.keep_payload(order.message, order.payload)
-        if claimed.state is State.SENDING and (claimed.wait or 0.0) <= 0:
-            await self._ledger.sweep_again(order.message)
-        if claimed.state in _OPEN and not claimed.held and (claimed.wait or 0.0) <= 0:
-            # Something is known of it since.
-            await self._ledger.weigh_evidence()
-        return of_standing(claimed, order.mark)
+        return await self._recorder.record(order, claimed.fence, State.DEFERRED, reason, wait=wait)
 
     async def _allowance(self, draft: AnyDraft, order: Order) -> Allowance | None:
         """Return how many messages the sending domain may send today, or None for no limit."""
@@ -332,6 +267,17 @@ class Pipeline:
         if began is None or draft.domain is None:
             return None
         return allowance_of(organization, draft.domain, began, clock.now())
+
+
+def _claim(order: Order, draft: AnyDraft, first: ProviderConfig, allowance: Allowance | None) -> Claim:
+    """Return the claim to send a message, over the provider that is tried first."""
+    return Claim(
+        *(order.message, order.channel, order.job.id, draft.address, draft.written),
+        *(first.id, first.name, draft.message_id),
+        ready=True,
+        unknown_fields=draft.unknown_fields,
+        allowance=allowance,
+    )
 
 
 def _without_mark(decision: Decision, marked: Future[Any] | None) -> Decision:

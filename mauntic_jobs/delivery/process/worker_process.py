@@ -116,7 +116,7 @@ class WorkerProcess:
         await asyncio.wait({working}, timeout=self.plan.drain_timeout.total_seconds())
         if working.done():
             return
-        parts.pipeline.stopping = True
+        parts.pipeline.stop()
         parts.directory.abort()
         await asyncio.wait({working}, timeout=_LAST_SECONDS)
         if not working.done():

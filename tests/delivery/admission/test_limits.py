@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from mauntic_jobs.embedded.servers import Servers
-from tests.delivery.admission.virtual_admission import Bucket, Processes, VirtualAdmission, virtual_admission
+from tests.delivery.admission.token_bucket import TokenBucket
+from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission, virtual_admission
 
 
 @pytest.fixture
@@ -102,11 +103,11 @@ def test_a_limit_that_is_raised_or_taken_away_holds_at_once(queue: VirtualAdmiss
 # The rate and burst of the provider, and until when it is watched, in seconds.
 @pytest.mark.parametrize(("rate", "burst", "end"), [(1, 1, 120), (14, 14, 90), (14, 2, 90), (100, 100, 40)])
 def test_a_rate_is_learned_from_refusals(queue: VirtualAdmission, rate: int, burst: int, end: int) -> None:
-    organization, bucket = uuid4(), Bucket(rate, burst)
+    organization, bucket = uuid4(), TokenBucket(rate, burst, clock=lambda: queue.now)
     limits = {organization: "p"}
     for _ in range(rate * end + 100):
         queue.add(organization)
-    processes = Processes(queue, 60, lambda _organization, _provider, at: bucket.takes(at), limits, random=Random(2))
+    processes = Processes(queue, 60, lambda *_: bucket.take(), limits, random=Random(2))
     processes.run(end)
     check(bucket, 30 if end > 60 else 15, end, rate)
 
@@ -114,19 +115,19 @@ def test_a_rate_is_learned_from_refusals(queue: VirtualAdmission, rate: int, bur
 # The rates before and after, and for how many seconds after the change it is unlearned.
 @pytest.mark.parametrize(("rate", "changed", "seconds"), [(14, 5, 15), (5, 20, 120)])
 def test_a_rate_that_changes_is_learned_again(queue: VirtualAdmission, rate: int, changed: int, seconds: int) -> None:
-    organization, bucket = uuid4(), Bucket(rate, rate)
+    organization, bucket = uuid4(), TokenBucket(rate, rate, clock=lambda: queue.now)
     limits = {organization: "p"}
     end = 60 + seconds + 30
     for _ in range(max(rate, changed) * end):
         queue.add(organization)
-    processes = Processes(queue, 60, lambda _organization, _provider, at: bucket.takes(at), limits, random=Random(2))
+    processes = Processes(queue, 60, lambda *_: bucket.take(), limits, random=Random(2))
     processes.run(60)
     bucket.rate, bucket.burst = changed, changed
     processes.run(end)
     check(bucket, 60 + seconds, end, changed)
 
 
-def check(bucket: Bucket, start: float, end: float, rate: float) -> None:
+def check(bucket: TokenBucket, start: float, end: float, rate: float) -> None:
     taken = sum(start <= at < end for at in bucket.taken)
     refused = sum(start <= at < end for at in bucket.refused)
     assert taken >= 0.95 * rate * (end - start), (taken, refused)
@@ -134,9 +135,9 @@ def check(bucket: Bucket, start: float, end: float, rate: float) -> None:
 
 
 def test_a_provider_without_traffic_keeps_what_was_learned_of_it(queue: VirtualAdmission) -> None:
-    organization, bucket = uuid4(), Bucket(14, 14)
+    organization, bucket = uuid4(), TokenBucket(14, 14, clock=lambda: queue.now)
     limits = {organization: "p"}
-    processes = Processes(queue, 60, lambda _organization, _provider, at: bucket.takes(at), limits)
+    processes = Processes(queue, 60, lambda *_: bucket.take(), limits)
     for _ in range(600):
         queue.add(organization)
     processes.run(60)
@@ -149,7 +150,7 @@ def test_a_provider_without_traffic_keeps_what_was_learned_of_it(queue: VirtualA
 
 
 def test_a_provider_that_takes_nothing_is_left_alone_for_longer_and_longer(queue: VirtualAdmission) -> None:
-    organization, bucket = uuid4(), Bucket(50, 50)
+    organization, bucket = uuid4(), TokenBucket(50, 50, clock=lambda: queue.now)
     limits, is_closed = {organization: "p"}, True
     for _ in range(500):
         queue.add(organization)
@@ -157,7 +158,7 @@ def test_a_provider_that_takes_nothing_is_left_alone_for_longer_and_longer(queue
     def judge(_organization: UUID, _provider: str, at: float) -> bool:
         if is_closed:
             bucket.refused.append(at)
-        return not is_closed and bucket.takes(at)
+        return not is_closed and bucket.take()
 
     processes = Processes(queue, 10, judge, limits)
     processes.run(600)

@@ -14,7 +14,6 @@ from mauntic_jobs.embedded.servers import Servers
 from tests.delivery.admission.virtual_admission import LOOKAHEAD, VirtualAdmission, virtual_admission
 
 SCENARIOS = int(os.environ.get("MAUNTIC_TEST_SCENARIOS", "25"))
-BULK_OFFSET = 131072
 
 
 @pytest.fixture
@@ -110,9 +109,8 @@ class Scenario:
 
     def check_idle(self, wait: float) -> None:
         """Nothing was taken: whoever has jobs must be limited, and the wait must end when the first is not."""
-        waiting = self.queue.parked().values()
-        names = self.queue.hash("names")
-        owners = {UUID(names[str(lane)][2:]) for lane in waiting}
+        owners = [each for each in self.organizations if self.queue.waiting(each)]
+        assert sum(self.queue.waiting(each) for each in owners) == len(self.queue.parked())
         free = []
         for organization in owners:
             assert organization in self.intervals, "an organization without a limit waits"

@@ -13,38 +13,15 @@ from uuid import UUID, uuid4
 import redis
 
 from mauntic_jobs.delivery.admission.admission import LANE
+from mauntic_jobs.delivery.admission.lanes import lane_names, scores_of
 from mauntic_jobs.delivery.consumer.queue_calls import TAKING, consumer_script
 from mauntic_jobs.lua import script
 from mauntic_jobs.stores.bullmq import commands as scripts
 from mauntic_jobs.stores.bullmq.commands import ScriptCall, Taken
 
 EPOCH_SECONDS = 1_790_000_000.0
-_LANE_SPAN, _LOWEST = 2**35, -(2**53)
 LOOKAHEAD = 0.25
 TOKEN = "0"  # noqa: S105 - of a lock
-
-
-@dataclass
-class Bucket:
-    """A provider's token bucket."""
-
-    rate: float
-    burst: float
-    tokens: float = 0.0
-    at: float = 0.0
-    taken: list[float] = field(default_factory=list)
-    refused: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.tokens = self.burst
-
-    def takes(self, now: float) -> bool:
-        """Return whether a message is taken now."""
-        self.tokens, self.at = min(self.burst, self.tokens + (now - self.at) * self.rate), now
-        is_taken = self.tokens >= 1
-        self.tokens -= is_taken
-        (self.taken if is_taken else self.refused).append(now)
-        return is_taken
 
 
 class VirtualAdmission:
@@ -133,13 +110,15 @@ class VirtualAdmission:
             if not lane:
                 return
 
-    def parked(self) -> dict[str, int]:
-        """Return the lanes of the jobs that are parked, by their ids."""
-        pairs = self._ask("ZRANGE", f"{self.base}:prioritized", 0, -1, "WITHSCORES")
-        return {
-            job.decode(): math.floor((float(score) - _LOWEST) / _LANE_SPAN)
-            for job, score in zip(pairs[::2], pairs[1::2], strict=True)
-        }
+    def parked(self) -> set[str]:
+        """Return the ids of the jobs that are parked."""
+        return {job.decode() for job in self._ask("ZRANGE", f"{self.base}:prioritized", "-inf", "(0", "BYSCORE")}
+
+    def waiting(self, organization: UUID) -> int:
+        """Return how many jobs of an organization are parked."""
+        lanes = self._ask("HMGET", f"{self.base}:adm:lanes", *lane_names(str(organization)))
+        counts = [self._ask("ZCOUNT", f"{self.base}:prioritized", *scores_of(int(lane))) for lane in lanes if lane]
+        return sum(counts)
 
     def places(self) -> list[str]:
         """Return the ids of all jobs that are anywhere, one entry for each place."""
@@ -152,11 +131,6 @@ class VirtualAdmission:
         words = self._ask("HGETALL", f"{self.base}:adm:{name}")
         items = words.items() if isinstance(words, dict) else zip(words[::2], words[1::2], strict=True)
         return {key.decode(): value.decode() for key, value in items}
-
-    def lanes_in(self, name: str) -> dict[str, float]:
-        """Return a sorted set of admission."""
-        pairs = self._ask("ZRANGE", f"{self.base}:adm:{name}", 0, -1, "WITHSCORES")
-        return {lane.decode(): float(score) for lane, score in zip(pairs[::2], pairs[1::2], strict=True)}
 
     def move(self, job: str, lane: str) -> None:
         """Note which lane a job belongs to."""
