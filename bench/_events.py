@@ -8,7 +8,7 @@ from typing import Any
 from bench._common import connect, say, statements
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
-from mauntic_jobs.settings.settings import load as load_settings
+from mauntic_jobs.settings.sources import load as load_settings
 from mauntic_jobs.stores.postgres.session import connect as open_store
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
 

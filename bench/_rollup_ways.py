@@ -14,7 +14,7 @@ from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions
 from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.runner.run import run
-from mauntic_jobs.settings.settings import load as load_settings
+from mauntic_jobs.settings.sources import load as load_settings
 from mauntic_jobs.sql import statements as job_statements
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import Window, naive

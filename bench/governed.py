@@ -1,4 +1,4 @@
-"""How much of what a provider allows is sent, and how long a small organization waits beside a large one.
+"""Share of a provider's rate that is sent, and the wait of a small organization beside a large one.
 
 The provider is an SMTP server in a process of its own that takes so many messages a second, a second's worth at once,
 and answers the others with SES's 454. Nothing is configured: the rate is learned. Figures are from the second half of

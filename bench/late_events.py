@@ -16,7 +16,7 @@ from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.request import Launcher, Report
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.runner.slot_request import slot_request
-from mauntic_jobs.settings.settings import load as load_settings
+from mauntic_jobs.settings.sources import load as load_settings
 from mauntic_jobs.timekeeping.window import naive
 
 _REPORT, _ROLLUP = "generate-daily-reports", "aggregate-hourly"

@@ -57,7 +57,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         if (name.startswith("MAUNTIC_") and name != "MAUNTIC_TEST_SERVER") or name in ("DATABASE_URL", "REDIS_URL"):
             monkeypatch.delenv(name)
     # A developer's own mauntic-jobs.toml must not be found.
-    monkeypatch.setattr("mauntic_jobs.settings.settings.CONFIG_FILES", (tmp_path / "mauntic-jobs.toml",))
+    monkeypatch.setattr("mauntic_jobs.settings.sources.CONFIG_FILES", (tmp_path / "mauntic-jobs.toml",))
 
 
 @pytest.fixture(autouse=True)

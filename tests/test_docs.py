@@ -22,7 +22,8 @@ from mauntic_jobs.runner.run import run
 from mauntic_jobs.scheduler.due import Round
 from mauntic_jobs.scheduler.overview import read_overview
 from mauntic_jobs.settings.serialize import shown
-from mauntic_jobs.settings.settings import Settings, variable
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.sources import variable
 from mauntic_jobs.stores.postgres.session import connect
 from tests.support import APP, Event, add_events, contact, day, organization, request, utc
 

@@ -8,7 +8,8 @@ from mauntic_jobs.cli.documents.installation import SettingJson
 from mauntic_jobs.cli.framework.command import ConfigFile, JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.output import log, print_json, print_table
 from mauntic_jobs.settings.serialize import shown
-from mauntic_jobs.settings.settings import Settings, load, variable
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.sources import load, variable
 
 app = new_app("The settings: where each comes from, and what it is.")
 

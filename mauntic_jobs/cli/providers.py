@@ -2,12 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -52,9 +53,7 @@ def list_all(
         return
     if not providers:
         log("no provider is configured")
-    for organization, own in groupby(providers, lambda provider: provider.organization):
-        print_line(f"organization {organization}")
-        print_table((_row(provider) for provider in own), wide=wide)
+    _print_by_organization(((each.organization, _row(each)) for each in providers), wide=wide)
 
 
 @command(
@@ -125,7 +124,7 @@ def _release(settings: Settings, checks: Sequence[ProviderTrial], pace: Pace) ->
 def limits(settings: Settings, *, org: Org = None, wide: Wide = False, json: JsonOutput = False) -> None:
     """Show which providers are limited to what rate, configured or learned, and how many messages wait for their turn.
 
-    A rate is learned when a provider refuses for it: by a 429, or by SMTP's 454, 450, 421 with words to that effect.
+    A rate is learned when a provider refuses for it: HTTP 429, or an SMTP 4xx that names a rate or a limit.
     """
     with closing(open_redis(settings)) as redis:
         found = list(read_limits(redis, settings, clock.now(), org))
@@ -134,9 +133,13 @@ def limits(settings: Settings, *, org: Org = None, wide: Wide = False, json: Jso
         return
     if not found:
         log("no provider is limited")
-    for organization, own in groupby(found, lambda each: each.organization):
+    _print_by_organization(((each.organization, _limit_row(each)) for each in found), wide=wide)
+
+
+def _print_by_organization(rows: Iterable[tuple[UUID, Row]], *, wide: bool) -> None:
+    for organization, own in groupby(rows, lambda each: each[0]):
         print_line(f"organization {organization}")
-        print_table((_limit_row(each) for each in own), wide=wide)
+        print_table((row for _, row in own), wide=wide)
 
 
 def _limit_row(limit: ProviderLimit) -> Row:

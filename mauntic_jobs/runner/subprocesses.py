@@ -11,7 +11,8 @@ from typing import IO
 
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.settings.serialize import revealed
-from mauntic_jobs.settings.settings import Settings, variable
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.sources import variable
 
 _STOP_SECONDS = 5
 

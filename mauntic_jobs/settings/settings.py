@@ -1,25 +1,18 @@
-"""The settings of the toolkit: where each may come from, and which source wins."""
+"""Settings of the toolkit, and the checks of their values."""
 
 import re
-from collections.abc import Callable, Mapping
 from datetime import UTC, timedelta, tzinfo
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
-from pydantic_settings.exceptions import SettingsError
 
-from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.settings.alert_channels import AnyChannel, HttpAddress
-from mauntic_jobs.settings.store_urls import StoreUrl, postgres_url, redis_url
 from mauntic_jobs.settings.types import (
     MAIL_PORTS,
     ApiAddress,
@@ -41,16 +34,7 @@ from mauntic_jobs.settings.types import (
     ZoneName,
 )
 
-# Read in this order when no file is named; the first that exists is used.
-CONFIG_FILES = (Path("mauntic-jobs.toml"), Path("/etc/mauntic-jobs.toml"))
-
-_EXAMPLES = {
-    "jobs": '{"aggregate-hourly": {"max_attempts": 2}}',
-    "channels": '{"email": {"concurrency": 20}}',
-    "alerts": '[{"type": "slack", "url": "https://..."}]',
-}
 _MAX_RETRY_DELAY = timedelta(hours=1)
-_STORE_URLS = {"database_url": postgres_url, "redis_url": redis_url}
 
 
 class Settings(BaseSettings):
@@ -223,88 +207,3 @@ class Settings(BaseSettings):
         attempts = own.max_attempts or self.max_attempts
         delay = self.retry_delay if own.retry_delay is None else own.retry_delay
         return [min(delay * 2 ** min(retry, 30), max(delay, _MAX_RETRY_DELAY)) for retry in range(attempts - 1)]
-
-
-def load(
-    flags: Mapping[str, Any], config_file: Path | None = None, log: Callable[[str], None] = lambda _: None
-) -> tuple[Settings, dict[str, str]]:
-    """Return the effective settings, and for each field where its value comes from.
-
-    `flags` are options given on the command line, by field name. Flags win over the environment, the environment over
-    the file, the file over the default; `log` gets a sentence for what is ignored of a store's address. Raises
-    ConfigurationError that names every setting that cannot be used.
-    """
-    file = _config_file(config_file)
-    sources: list[tuple[str, Mapping[str, Any]]] = [("flag", flags), ("environment", _by_field(_environment()))]
-    if file is not None:
-        sources.append((str(file), _by_field(_file(file))))
-    values: dict[str, Any] = {}
-    origins = dict.fromkeys(Settings.model_fields, "default")
-    for origin, found in reversed(sources):
-        values.update(found)
-        origins.update(dict.fromkeys(found, origin))
-    for name, read in _STORE_URLS.items():
-        if isinstance(values.get(name), str):
-            values[name] = _store_url(name, read, values[name], log)
-    try:
-        return Settings(**values), origins
-    except ValidationError as error:
-        raise ConfigurationError(_explain(error, origins)) from None
-
-
-def _store_url(name: str, read: Callable[[str], StoreUrl], text: str, log: Callable[[str], None]) -> str:
-    try:
-        url, ignored = read(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{variable(name)} cannot be used: {error}.") from None
-    if ignored:
-        log(f"{variable(name)}: ignored, because it is another driver's: {', '.join(ignored)}")
-    return url
-
-
-def variable(name: str) -> str:
-    """Return the environment variable that sets the field `name`."""
-    alias = Settings.model_fields[name].validation_alias
-    return alias if isinstance(alias, str) else f"MAUNTIC_{name.upper()}"
-
-
-def _config_file(named: Path | None) -> Path | None:
-    if named is not None:
-        if not named.is_file():
-            raise ConfigurationError(f"The configuration file {named} does not exist.")
-        return named
-    return next((file for file in CONFIG_FILES if file.is_file()), None)
-
-
-def _environment() -> dict[str, Any]:
-    try:
-        return EnvSettingsSource(Settings, env_ignore_empty=True)()
-    except SettingsError as error:
-        # Its cause would repeat what the variable holds.
-        field = str(error).split('"')[1]
-        raise ConfigurationError(f"{variable(field)} must be JSON, like {_EXAMPLES[field]}.") from None
-
-
-def _file(file: Path) -> dict[str, Any]:
-    try:
-        return dict(TomlConfigSettingsSource(Settings, toml_file=file)())
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"Cannot read the configuration file {file}: {error}.") from None
-
-
-def _by_field(found: Mapping[str, Any]) -> dict[str, Any]:
-    names = {variable(name): name for name in Settings.model_fields}
-    return {names.get(key, key): value for key, value in found.items()}
-
-
-def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
-    lines = ["These settings cannot be used:"]
-    for problem in error.errors():
-        key = str(problem["loc"][0])
-        name = next((field for field in Settings.model_fields if key in (field, variable(field))), key)
-        place = ".".join([name, *(str(part) for part in problem["loc"][1:])])
-        reason = (
-            "no such setting" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
-        )
-        lines.append(f"  {place} (from {origins.get(name, 'file')}): {reason}")
-    return "\n".join(lines)

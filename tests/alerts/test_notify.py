@@ -249,7 +249,7 @@ def test_a_channel_gets_only_what_is_serious_enough(settings: Settings, session:
 
 _NOTIFIER = """
 import sys
-from mauntic_jobs.settings.settings import load
+from mauntic_jobs.settings.sources import load
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.alerts import dispatch
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity

@@ -9,7 +9,8 @@ from mauntic_jobs.errors import ConfigurationError, ExitCode
 from mauntic_jobs.redaction.urls import MASK, mask_url
 from mauntic_jobs.runner.subprocesses import _as_environment
 from mauntic_jobs.settings.serialize import shown
-from mauntic_jobs.settings.settings import Settings, load, variable
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.sources import load, variable
 
 HIDDEN = "hunter2"
 DURATIONS = ("connect_timeout", "statement_timeout", "lateness_grace", "retry_delay", "takeover_after")
@@ -85,7 +86,7 @@ def test_a_named_file_is_read_instead_of_the_usual_ones(tmp_path: Path, file: Pa
 
 def test_the_first_of_the_usual_files_that_exists_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     here, system = tmp_path / "here.toml", tmp_path / "system.toml"
-    monkeypatch.setattr("mauntic_jobs.settings.settings.CONFIG_FILES", (here, system))
+    monkeypatch.setattr("mauntic_jobs.settings.sources.CONFIG_FILES", (here, system))
     _write(system, work_mem="2GB", max_attempts=5)
     assert load({})[0].work_mem == "2GB"
     _write(here, work_mem="1GB")

@@ -13,7 +13,8 @@ import typer
 from mauntic_jobs.cli.framework.output import log
 from mauntic_jobs.cli.framework.signals import stays, stop_on_signals
 from mauntic_jobs.errors import Interrupted, MaunticJobsError
-from mauntic_jobs.settings.settings import Settings, load
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.sources import load
 from mauntic_jobs.telemetry import logs
 
 _CONNECTION = "Connection"

@@ -7,7 +7,7 @@ from mauntic_jobs.delivery.ledger.records import State
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.jobs.registry import jobs
 from mauntic_jobs.runner.request import Status
-from mauntic_jobs.settings.settings import load
+from mauntic_jobs.settings.sources import load
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import connect
 
