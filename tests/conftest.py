@@ -28,6 +28,7 @@ from tests.installing import build
 from tests.kinds import KINDS, kind_of
 from tests.pooler import running_pgbouncer
 from tests.schemas import check_output
+from tests.support import kill_what_was_started
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is made as in any other directory for temporary files
 _ROOM_BYTES = 4 * 1024**3
@@ -92,6 +93,12 @@ def _unit_tests_start_nothing(request: pytest.FixtureRequest, monkeypatch: pytes
     if request.node.get_closest_marker("unit"):
         wrong = "It starts a program: tests/kinds.py should know what it uses."
         monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail(wrong))
+
+
+@pytest.fixture(autouse=True)
+def _processes_end_with_their_test() -> Iterator[None]:
+    yield
+    kill_what_was_started()
 
 
 @pytest.fixture

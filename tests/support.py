@@ -29,6 +29,7 @@ from tests.schemas import check_output
 # The program, with all its commands.
 APP = application()
 _PATIENCE_SECONDS = 60
+_started: list[subprocess.Popen[str]] = []
 _T = TypeVar("_T")
 
 
@@ -142,14 +143,26 @@ def run_program(*arguments: str, settings: Settings | None = None, **extra: str)
 
 
 def start_program(*arguments: str, settings: Settings, **extra: str) -> subprocess.Popen[str]:
-    """Start the program and leave it running."""
-    return subprocess.Popen(
+    """Start the program and leave it running; what still runs when its test ends, as a failed one, is killed."""
+    process = subprocess.Popen(
         command(*arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment(settings, **extra),
     )
+    _started.append(process)
+    return process
+
+
+def kill_what_was_started() -> None:
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = _PATIENCE_SECONDS) -> Any:

@@ -24,7 +24,7 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.cron import latest_slot
-from tests.support import start_program, wait_until
+from tests.support import scheduled_only, start_program, wait_until
 
 EVERY_MINUTE = '{"aggregate-hourly": {"cron": "* * * * *", "catch_up": "all/5h"}}'
 # A job without buckets: no slot stands for another one.
@@ -134,7 +134,8 @@ def test_a_run_that_ends_within_the_drain_is_waited_for(
 def test_its_health_can_be_asked_for(settings: Settings, session: Session) -> None:
     assert session.rows(b"SELECT 1")
     port = _free_port()
-    loop = _start(settings, PORT=str(port))
+    # A job that no minute makes due while its health is asked for.
+    loop = _start(settings, PORT=str(port), MAUNTIC_JOBS=scheduled_only())
 
     def health() -> Any:
         try:
