@@ -1,9 +1,6 @@
 """Removal of dead letters: Postgres commits a copy, and the end of a delivery, before a job leaves Redis."""
 
-import getpass
 import json
-import os
-import socket
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NoReturn
@@ -14,6 +11,7 @@ from mauntic_jobs.ops.dead_letters.batch_action import ActionOutcome, Fate, answ
 from mauntic_jobs.ops.dead_letters.dead_letter import RUNS, DeadLetter
 from mauntic_jobs.ops.dead_letters.failed_jobs import as_letter
 from mauntic_jobs.ops.dead_letters.store import DeadLetters
+from mauntic_jobs.ops.operator_name import operator_name
 from mauntic_jobs.redaction.text import scrub
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Limits
@@ -55,7 +53,7 @@ def _give_up(box: DeadLetters, letters: Sequence[DeadLetter]) -> dict[str, str]:
     reasons = give_up(
         box.session,
         [(organization, delivery, job) for job, (organization, delivery) in known.items()],
-        f"discarded by {_who()}",
+        f"discarded by {operator_name()}",
         record_activity=box.settings.record_activity,
     )
     return {job: reason for job, reason in zip(known, reasons, strict=True) if reason}
@@ -73,7 +71,7 @@ def _keep(box: DeadLetters, letters: Sequence[DeadLetter], payloads: Sequence[st
         "payloads": list(payloads),
     }
     with box.session.transaction(Limits("mauntic-jobs dlq")):
-        box.session.execute(_sql["keep"], {**columns, "now": box.now, "by": _who()})
+        box.session.execute(_sql["keep"], {**columns, "now": box.now, "by": operator_name()})
 
 
 def _as_json(data: str | None) -> str | None:
@@ -93,11 +91,3 @@ def _refused(constant: str) -> NoReturn:
 
 def _storable(text: str) -> str:
     return text.replace("\x00", "�")
-
-
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a container may have no name for it
-        user = f"user {os.getuid()}"
-    return f"{user} on {socket.gethostname()}"
