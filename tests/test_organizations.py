@@ -38,6 +38,7 @@ _OF_ALL = {
     "recovery.under_way": "an operator's view of the whole platform, grouped by organization",
     "pauses.list": "a process asks which providers are paused, each with its key",
     "providers.organizations": "an operator's shell asks which organizations there are",
+    "restrictions.provider": "an operator names a provider, and asks whose it is",
     "delivery_desk.campaign_owner": "an operator names a campaign, and asks whose it is",
 }
 # Files whose statements are about the whole platform.

@@ -1,7 +1,7 @@
 -- Admission: which job of a BullMQ queue may be taken now. The functions that the other `admission_` scripts begin with.
 --
 -- Jobs are parked in BullMQ's own set `prioritized`, at scores below 0 that name their lane: one for each organization
--- and class. BullMQ's scores there are 2^32 and more. Any BullMQ worker can take a parked job, lane by lane.
+-- and class, and one for each campaign that was paused. BullMQ's scores there are 2^32 and more. Any BullMQ worker can take a parked job, lane by lane.
 --
 --     score = -2^53 + lane * 2^35 + place
 --     lanes 1 to 131,071 are transactional, 131,073 to 262,143 are bulk
@@ -10,16 +10,20 @@
 --
 -- Keys, all of them begin with the queue's prefix and name and `:adm:`
 --   lanes, names   hashes: `CLASS ORGANIZATION` -> the lane's number, and back
---   meta           hash: `lane0`, `lane1` the number given last, `v0`, `v1` the virtual time, `turn` the count of turns
+--   meta           hash: `lane0`, `lane1` the number given last, `v0`, `v1` the virtual time, `turn` the count of turns,
+--                  `restricted` if there are restrictions
 --   ready0, ready1 sorted sets: lanes of a class that may be served, by their virtual time
 --   v              hash: the virtual time of lanes that are empty
 --   limits         hash: organization -> its providers, first choice first, as `ID` or `ID@INTERVAL:BURST` in
 --                  microseconds where the configuration has a limit
 --   limit:ID       hash: what is known of a provider: `t` the theoretical arrival time of the next message (GCRA),
 --                  `i` the learned interval, `p` until when it is paused; the other fields belong to admission_report.lua
---   asleep:ID      sorted set: lanes that wait for a provider, by their virtual time
---   wake           sorted set: providers that lanes wait for, by the time of their next turn
---   where          hash: a lane that waits -> the provider
+--   restrictions   hash: `*` for all, an organization, `ORGANIZATION CAMPAIGN` or a provider -> `END INTERVAL`: until when
+--                  it is paused, with an interval of 0, or gets a message each so many microseconds
+--   asleep:ID      sorted set: lanes that wait for a provider, or for a restriction as `!` and its name, by their virtual
+--                  time
+--   wake           sorted set: what lanes wait for, by the time of its next turn
+--   where          hash: a lane that waits -> what it waits for
 --
 -- Times are microseconds since 1970 by the clock of the server.
 
@@ -33,6 +37,8 @@ local SHORT_WAIT = 10000000
 local MAX_SORTED, MAX_STEPS = 200, 32
 -- Each so many turns bulk comes first.
 local BULK_TURN = 5
+-- After a pause so many messages a second go out at first, and each second twice as many, for so many seconds.
+local RESUMED_RATE, RESUMED_SECONDS, SECOND = 20, 7, 1000000
 local KEPT_SECONDS = 604800
 
 local function time_now()
@@ -214,9 +220,49 @@ local function wake(base, until_time)
     end
 end
 
--- Return the provider over which an organization may send, from when on, and when its next message would come at an even
--- pace, nil without a limit; or nil, when a provider is free at the earliest, and which.
-local function provider_of(base, limits, now)
+-- Return from when on a restriction lets the next message go, and the time between two messages, nil where it sets none
+-- any more.
+local function restricted_until(base, name, value, now)
+    local finish, interval = string.match(value, '^(%d+) (%d+)$')
+    finish, interval = tonumber(finish), tonumber(interval)
+    if interval == 0 and finish > now + LOOKAHEAD then
+        return finish
+    end
+    local from = math.max(now, tonumber(redis.call('HGET', base .. 'adm:limit:!' .. name, 't')) or 0)
+    if interval == 0 then
+        from = math.max(from, finish)
+        local seconds = math.floor((from - finish) / SECOND)
+        if seconds >= RESUMED_SECONDS then
+            return now
+        end
+        interval = SECOND / (RESUMED_RATE * 2 ^ seconds)
+    elseif finish <= now then
+        return now
+    end
+    return from, interval
+end
+
+-- Return from when on the restrictions of a lane let its next message go, and which of them is the last to do so. The
+-- intervals that they set go into `paces`.
+local function lane_restricted_until(base, lane_name, now, paces)
+    local names = { '*', string.sub(lane_name, 3, 38), #lane_name > 38 and string.sub(lane_name, 3) or nil }
+    local values = redis.call('HMGET', base .. 'adm:restrictions', unpack(names))
+    local latest, blocker = now, nil
+    for place, name in ipairs(names) do
+        if values[place] then
+            local from, interval = restricted_until(base, name, values[place], now)
+            if from > latest then
+                latest, blocker = from, '!' .. name
+            end
+            paces['!' .. name] = interval
+        end
+    end
+    return latest, blocker
+end
+
+-- Return the provider over which an organization may send, from when on, and when that would be at an even pace; or nil,
+-- when a provider is free at the earliest, and which. The intervals of the provider go into `paces`.
+local function provider_of(base, limits, now, is_restricted, paces)
     local soonest, blocker
     for entry in string.gmatch(limits, '%S+') do
         local provider, interval, burst = string.match(entry, '^(.-)@(%d+):(%d+)$')
@@ -230,9 +276,16 @@ local function provider_of(base, limits, now)
         if interval then
             from = math.max(from, expected - burst)
         end
+        local restriction = is_restricted and redis.call('HGET', base .. 'adm:restrictions', provider)
+        local pace
+        if restriction then
+            local restricted
+            restricted, pace = restricted_until(base, provider, restriction, now)
+            from = math.max(from, restricted)
+        end
         if from <= now + LOOKAHEAD then
-            from = math.max(from, now)
-            return provider, from, interval and math.max(expected, from) + interval
+            paces[provider], paces['!' .. provider] = interval, pace
+            return provider, math.max(from, now), expected
         end
         if not soonest or from < soonest then
             soonest, blocker = from, provider
@@ -244,10 +297,47 @@ local function provider_of(base, limits, now)
     return nil, soonest, blocker
 end
 
+-- Let a lane wait until a time, for a provider or a restriction.
+local function let_sleep(base, lane, at, blocker, until_time)
+    redis.call('ZREM', base .. 'adm:ready' .. class_of(tonumber(lane)), lane)
+    redis.call('ZADD', base .. 'adm:asleep:' .. blocker, precise(at), lane)
+    redis.call('HSET', base .. 'adm:where', lane, blocker)
+    redis.call('ZADD', base .. 'adm:wake', 'LT', whole(until_time), blocker)
+end
+
+-- Return the provider of a lane's next message, empty where nothing limits its organization, and from when on it may
+-- go; or nil, until when nothing may, and what that is for. Where it may go, the time of the message after it is noted.
+local function turn_of(base, lane_name, limits, now, is_restricted)
+    local paces, from = {}, now
+    if is_restricted then
+        local blocker
+        from, blocker = lane_restricted_until(base, lane_name, now, paces)
+        if from > now + LOOKAHEAD then
+            return nil, from, blocker
+        end
+    end
+    local provider, expected = '', 0
+    if limits and limits ~= '' then
+        local free, third
+        provider, free, third = provider_of(base, limits, now, is_restricted, paces)
+        if not provider then
+            return nil, free, third
+        end
+        from, expected = math.max(from, free), third
+    end
+    for name, interval in pairs(paces) do
+        -- A provider's burst lets a message go before its even pace would.
+        local at = name == provider and math.max(expected, from) or from
+        redis.call('HSET', base .. 'adm:limit:' .. name, 't', whole(at + interval))
+        redis.call('EXPIRE', base .. 'adm:limit:' .. name, KEPT_SECONDS)
+    end
+    return provider, from
+end
+
 -- Move the next job to the end of `wait` where BullMQ takes it. Return its lane, its provider, how long it waits for its
 -- turn, and what its organization is limited by; or nil and when to ask again, in microseconds since 1970, 0 for never.
 local function pick(base, now)
-    local meta = redis.call('HMGET', base .. 'adm:meta', 'turn', 'v0', 'v1')
+    local meta = redis.call('HMGET', base .. 'adm:meta', 'turn', 'restricted')
     local turn = (tonumber(meta[1]) or 0) + 1
     local classes = turn % BULK_TURN == 0 and { 1, 0 } or { 0, 1 }
     local steps = 0
@@ -266,27 +356,16 @@ local function pick(base, now)
                 redis.call('HSET', base .. 'adm:v', lane, precise(at))
             else
                 local name = name_of(base, lane, id)
-                local organization = string.sub(name, 3)
-                local limits = redis.call('HGET', base .. 'adm:limits', organization)
-                local provider, from, third = '', now, nil
-                if limits and limits ~= '' then
-                    provider, from, third = provider_of(base, limits, now)
-                end
+                local limits = redis.call('HGET', base .. 'adm:limits', string.sub(name, 3, 38))
+                local provider, from, blocker = turn_of(base, name, limits, now, meta[2])
                 if provider then
-                    if third then
-                        redis.call('HSET', base .. 'adm:limit:' .. provider, 't', whole(third))
-                        redis.call('EXPIRE', base .. 'adm:limit:' .. provider, KEPT_SECONDS)
-                    end
                     redis.call('ZREM', base .. 'prioritized', id)
                     redis.call('RPUSH', base .. 'wait', id)
                     redis.call('ZADD', ready, precise(at + 1), lane)
                     redis.call('HSET', base .. 'adm:meta', 'turn', turn, 'v' .. class, precise(at))
                     return name, provider, from - now, limits or ''
                 end
-                redis.call('ZREM', ready, lane)
-                redis.call('ZADD', base .. 'adm:asleep:' .. third, precise(at), lane)
-                redis.call('HSET', base .. 'adm:where', lane, third)
-                redis.call('ZADD', base .. 'adm:wake', 'LT', whole(from), third)
+                let_sleep(base, lane, at, blocker, from)
             end
         end
     end

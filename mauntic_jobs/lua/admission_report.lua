@@ -24,7 +24,6 @@
 
 local provider, outcome, asked, organization, limits, base = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local START_RATE, MAX_RATE, MIN_RATE = 2, 2000, 0.02
-local SECOND = 1000000
 local key, now = KEYS[1], time_now()
 local state = {}
 local flat = redis.call('HGETALL', key)

@@ -12,6 +12,7 @@
 -- Returns what BullMQ's script returns; of a job that was taken the fields as they were before the note, and after what
 -- BullMQ returns its lane, its provider, for how many microseconds it waits for its turn, and its organization's limits.
 
+local DAY = 86400000000
 local base, switch = ARGV[#ARGV], tonumber(ARGV[#ARGV - 1])
 
 local function is_closed()
@@ -26,7 +27,8 @@ local function later(at, now)
     local due = redis.call('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')[2]
     local first = due and math.floor(tonumber(due) / 0x1000) * 1000 or 0
     if at > 0 and (first == 0 or at < first) then
-        first = at
+        -- What has no end is asked for again.
+        first = math.min(at, now + DAY)
     end
     return { 0, 0, first > 0 and math.max(1, math.ceil((first - now) / 1000)) or 0, 0 }
 end

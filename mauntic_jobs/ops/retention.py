@@ -55,6 +55,7 @@ PARTS = (
     Part("discarded", "retain_discarded", most=1_000_000),
     Part("duplicates", "retain_duplicates"),
     # A provider that is in use is tried again within minutes, and its pause ends or moves on.
+    Part("restrictions", "retain_alerts"),
     Part("pauses", None, shortest=timedelta(days=7)),
 )
 

@@ -167,3 +167,13 @@ LIMIT %(batch)s
 
 -- pauses_delete -- Delete pauses of providers that nothing tries.
 DELETE FROM mauntic_jobs.provider_pauses WHERE provider_id::text = any(%(ids)s) AND until < %(before)s
+
+-- restrictions_old -- Name pauses and rates that have ended.
+SELECT id
+FROM mauntic_jobs.restrictions
+WHERE id > %(after)s AND ends < %(before)s
+ORDER BY id
+LIMIT %(batch)s
+
+-- restrictions_delete -- Delete pauses and rates that have ended.
+DELETE FROM mauntic_jobs.restrictions WHERE id = any(%(ids)s) AND ends < %(before)s

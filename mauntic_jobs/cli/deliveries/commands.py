@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mauntic_jobs.cli.deliveries.resend import register_resend
+from mauntic_jobs.cli.deliveries.restrictions import register_restrictions
 from mauntic_jobs.cli.documents.deliveries import (
     DeliveryCountJson,
     DeliveryDetailJson,
@@ -133,6 +134,7 @@ def resolve_delivery(
 
 
 register_resend(app)
+register_restrictions(app)
 
 
 @command(app, "reconcile", example="mauntic-jobs deliveries reconcile", prints=ReconciledJson)

@@ -177,3 +177,24 @@ class ResentJson(TypedDict):
     refused: int
     without_content: int
     reasons: list[RefusalJson]
+
+
+class RestrictionJson(TypedDict):
+    """What is held back: with a `rate` of 0 nothing is sent, else so many messages a second at most.
+
+    What is null is not chosen by: without all four it holds for all messages. Without `until` it holds until it is
+    ended.
+    """
+
+    id: int
+    organization_id: UUID | None
+    channel: str | None
+    provider_id: UUID | None
+    campaign_id: str | None
+    rate: float
+    why: str
+    set_by: str
+    since: AwareDatetime
+    until: AwareDatetime | None
+    ended_at: AwareDatetime | None
+    ended_by: str | None

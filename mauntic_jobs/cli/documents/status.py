@@ -6,6 +6,7 @@ from pydantic import AwareDatetime
 from typing_extensions import TypedDict
 
 from mauntic_jobs.alerts.alert import Severity
+from mauntic_jobs.cli.documents.deliveries import RestrictionJson
 from mauntic_jobs.cli.documents.schedule import StandingJson
 from mauntic_jobs.ops.queues import QueueKind
 
@@ -35,10 +36,10 @@ class JobStatusJson(StandingJson):
 class QueueJson(TypedDict):
     """A BullMQ queue: how many jobs are in each state.
 
-    `completed` and those of the last minute count jobs that are still kept. `is_limited`: all that wait do so for the
-    rate limits of providers. `waiting_since` is when the one that waits longest became ready, `failed_since` when the
-    oldest of the failed ones failed. `other_workers` counts connections of other programs' workers; null if the server
-    hides them.
+    `completed` and those of the last minute count jobs that are still kept. `is_limited`: all that wait do so for rate
+    limits or the end of a pause. `waiting_since` is when the one that waits longest became ready, `failed_since` when
+    the oldest of the failed ones failed. `other_workers` counts connections of other programs' workers; null if the
+    server hides them.
     """
 
     queue: str
@@ -132,6 +133,7 @@ class StatusJson(TypedDict):
     queues: list[QueueJson] | None
     deliveries: list[OpenDeliveriesJson] | None
     paused_providers: list[PausedProviderJson] | None
+    restrictions: list[RestrictionJson] | None
     warmup: list[WarmupJson] | None
     alerts: list[OpenAlertJson] | None
     late_events: list[LateEventsJson] | None

@@ -23,6 +23,7 @@ def as_json(status: InstallationStatus) -> dict[str, Any]:
         "queues": None if status.queues is None else [_queue(each) for each in status.queues],
         "deliveries": status.deliveries,
         "paused_providers": status.pauses,
+        "restrictions": status.restrictions,
         "warmup": None if status.domains is None else [_domain(each) for each in status.domains],
         "alerts": status.alerts,
         "late_events": None if status.late is None else [{**asdict(each), "share": each.share} for each in status.late],

@@ -86,20 +86,28 @@ class Admitted:
         self._is_urgent = message.is_urgent or bool(job.options.get("priority"))
         self.is_used = False
 
-    async def is_misplaced(self, chosen: Chosen) -> bool:
+    async def is_misplaced(self, chosen: Chosen, *, is_restricted: bool = False) -> bool:
         """Return whether a job is to be given back, because its turn was another lane's or by other limits.
 
-        Its lane or its limits are corrected first, for its next turn. `chosen` are its organization's providers.
+        Its lane or its limits are corrected first, for its next turn. `chosen` are its organization's providers;
+        `is_restricted`: one of them is, so that the turns have to know them.
         """
         urgent, bulk = lane_names(str(self._organization))
+        # The campaign of a lane comes after both.
+        lane = self._turn.lane[: len(bulk)]
         # Template data may look like another organization's id, or like a transactional message.
-        if self._turn.lane not in (urgent, bulk) or (self._turn.lane == urgent and not self._is_urgent):
+        if lane not in (urgent, bulk) or (lane == urgent and not self._is_urgent):
             await self._admission.move(self._job.id, urgent if self._is_urgent else bulk)
             return True
-        if self._turn.limits == chosen.limits or not (self._turn.limits or chosen.is_limited):
+        if self._turn.limits == chosen.limits or not (self._turn.limits or chosen.is_limited or is_restricted):
             return False
         await self._admission.agree(self._organization, self._turn.limits)
         return True
+
+    async def wait_with(self, campaign: str) -> None:
+        """Have the job wait in the lane of its campaign, which is paused, once it is given back."""
+        urgent, bulk = lane_names(str(self._organization))
+        await self._admission.move(self._job.id, f"{urgent if self._is_urgent else bulk} {campaign}")
 
     def providers(self, usable: Sequence[AnyProvider]) -> Sequence[AnyProvider]:
         """Return the providers from the one on whose turn it is."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.admission.admission import Admission, Admitted
+from mauntic_jobs.delivery.admission.restrictions import Restrictions
 from mauntic_jobs.delivery.consumer.queue_calls import now_milliseconds
 from mauntic_jobs.delivery.job_outcome import Decision, Done, GiveBack, PutAside, Retry
 from mauntic_jobs.delivery.ledger.ledger import Ledger
@@ -20,6 +21,7 @@ from mauntic_jobs.delivery.payload import read_message
 from mauntic_jobs.delivery.pipeline.conclusion import jittered, obstacle
 from mauntic_jobs.delivery.pipeline.deferral import is_deferral
 from mauntic_jobs.delivery.pipeline.fair_share import FairShare
+from mauntic_jobs.delivery.pipeline.holding_back import HoldingBack
 from mauntic_jobs.delivery.pipeline.manual_retries import ManualRetries
 from mauntic_jobs.delivery.pipeline.order import Order
 from mauntic_jobs.delivery.pipeline.recorder import OutcomeRecorder
@@ -65,6 +67,7 @@ class Pipeline:
         limits: MessageLimits,
         admissions: Mapping[str, Admission],
         guard: RecipientGuard,
+        restrictions: Restrictions,
     ) -> None:
         self._ledger = ledger
         self._recorder = OutcomeRecorder(ledger)
@@ -80,6 +83,7 @@ class Pipeline:
         self._limits = limits
         self._admissions = admissions
         self._guard = guard
+        self._holding = HoldingBack(restrictions)
 
     def stop(self) -> None:
         """Give back from now on what has not been sent."""
@@ -104,6 +108,8 @@ class Pipeline:
     async def _in_turn(self, order: Order) -> Decision:
         job, organization = order.job, order.message.organization_id
         bind(organization=str(organization), delivery=order.message.key)
+        if (held := await self._holding.decide(order)) is not None:
+            return held
         if job.retried_by_hand and (decision := await self._manual_retries.reopen(order)) is not None:
             return decision
         wait = order.fairness.admit(organization)
@@ -117,13 +123,16 @@ class Pipeline:
     async def _process(self, order: Order) -> Decision:
         # Asked for at once, and needed only when there is something to send.
         asked = self._redis.begin("GET", key_of(order.message.key))
-        age = clock.now() - (order.job.retried or order.job.due)
+        now = clock.now()
+        age = now - (order.job.retried or order.job.due)
+        if age > self._max_age:
+            age = await self._holding.unpaused_age(order, age, now)
         if age > self._max_age and await asked is None:
             decision = await self._expire(order, age)
             if decision is not None:
                 return decision
         chosen = await self._directory.providers(order.message.organization_id, order.channel)
-        if order.admitted is not None and await order.admitted.is_misplaced(chosen):
+        if await self._holding.is_misplaced(order, chosen):
             return GiveBack()
         draft, problem = await self._draft(order, chosen)
         mark = read_mark(await asked, order.message.organization_id)
@@ -194,7 +203,9 @@ class Pipeline:
         if draft is None:
             return await self._recorder.close(order, State.SUPPRESSED, NOT_ALLOWED)
         organization = order.message.organization_id
-        candidates = order.admitted.providers(chosen.usable) if order.admitted is not None else chosen.usable
+        candidates = self._holding.open_providers(order, chosen)
+        if not isinstance(candidates, Sequence):
+            return candidates
         providers = self._sending.usable(organization, candidates)
         if not providers:
             wait = jittered(self._sending.wait(organization, chosen.usable))

@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 
 from mauntic_jobs.delivery.admission.admission import Admission
+from mauntic_jobs.delivery.admission.restrictions import Restrictions
 from mauntic_jobs.delivery.consumer.consumer import Consumer, Report
 from mauntic_jobs.delivery.consumer.queue_calls import LogOutage
 from mauntic_jobs.delivery.consumer.work import Work
@@ -71,6 +72,7 @@ class DeliveryParts:
     clocks: ClockWatch
     pauses: Pauses
     admissions: Sequence[Admission]
+    restrictions: Restrictions
 
 
 class _Links:
@@ -122,8 +124,11 @@ async def connected(
         directory = ProviderPool(found, factories(settings, client, idle), key, log)
         stack.push_async_callback(directory.close)
         breaker, limits = CircuitBreaker(), settings.message_limits
+        bases = {name: base_of(settings, name) for name in stats}
         refresh = {name: partial(directory.refreshed, channel=name) for name in stats}
-        admissions = {name: Admission(base_of(settings, name), shared, refresh[name]) for name in stats}
+        admissions = {name: Admission(base, shared, refresh[name]) for name, base in bases.items()}
+        restrictions = Restrictions(found, shared, bases, log_outage)
+        await restrictions.look()
         # Exchanges are by channel themselves, whichever channel's numbers keep them.
         observe = next(iter(stats.values())).exchange
         pipeline = Pipeline(
@@ -139,6 +144,7 @@ async def connected(
             limits=limits,
             admissions=admissions,
             guard=guard_of(settings),
+            restrictions=restrictions,
         )
         losses = ForeignLosses(ledger, shared, limits)
         works = [_work(settings, plan, name, pipeline, losses, fairness[name], clocks) for name in stats]
@@ -148,7 +154,8 @@ async def connected(
         ]
         pauses = Pauses(found, breaker, directory.describe, log_outage, log)
         yield DeliveryParts(
-            pipeline, directory, ledger, shared, consumers, idle, clocks, pauses, list(admissions.values())
+            *(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses),
+            *(list(admissions.values()), restrictions),
         )
 
 

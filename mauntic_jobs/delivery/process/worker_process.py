@@ -78,6 +78,7 @@ class WorkerProcess:
                 "the sweep of leases": lambda: self._sweep(parts),
                 "the watch of the clocks": parts.clocks.run,
                 "the look at paused providers": parts.pauses.run,
+                "the look at restrictions": parts.restrictions.run,
                 "the sweep of idle connections": parts.idle.sweep,
                 "the look at the queues": lambda: self._measure(parts),
                 "the watch for a loss of Redis' data": lambda: watch_redis(self.settings, self.log),

@@ -9,6 +9,7 @@ from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
 from mauntic_jobs.ops.queues import QueueKind
+from mauntic_jobs.ops.restrictions import scope_of
 from mauntic_jobs.ops.status.queues import QueueStatus
 from mauntic_jobs.ops.status.read import InstallationStatus, JobStatus, LateEvents
 from mauntic_jobs.redaction.payloads import mask_text
@@ -21,6 +22,7 @@ _UNTAKEN = timedelta(minutes=2)
 _SLOW = 3.0
 _MIN_SLOW_SECONDS = 60.0
 _MIN_RUNS = 3
+_RESTRICTIONS_SHOWN = 5
 # A larger share of late events is more than the odd slow writer.
 _MANY_LATE = 0.01
 
@@ -50,6 +52,7 @@ def findings(status: InstallationStatus) -> list[StatusFinding]:
     found += _overdue(jobs, status.at)
     for job in jobs:
         found += _of_run(job, status.at)
+    found += _of_restrictions(status.restrictions or [])
     found += _of_pauses(status.pauses or [])
     found += _of_deliveries(status)
     for queue in queues:
@@ -98,7 +101,7 @@ def _of_queue(status: QueueStatus, now: datetime) -> Iterator[StatusFinding]:
     name = status.queue.name
     untaken = status.ready and not status.active and status.waiting_since and now - status.waiting_since > _UNTAKEN
     if status.is_limited and not status.is_paused:
-        text = f"{status.ready:,} waiting for the rate limits of their providers"
+        text = f"{status.ready:,} waiting for rate limits or the end of a pause"
         yield StatusFinding(name, text, "mauntic-jobs providers limits")
     elif untaken and status.waiting_since and not status.is_paused:
         consumer = status.queue.consumer
@@ -120,6 +123,20 @@ def _other_workers(queues: Sequence[QueueStatus]) -> Iterator[StatusFinding]:
         names = [each.queue.name for each in beside if each.queue.kind is kind]
         if names:
             yield StatusFinding(", ".join(names), meaning, "mauntic-jobs doctor")
+
+
+def _of_restrictions(restrictions: Sequence[Row]) -> Iterator[StatusFinding]:
+    """Yield a finding for each pause and rate, of many for the latest ones: what is held back is easily forgotten."""
+    for row in restrictions[:_RESTRICTIONS_SHOWN]:
+        is_pause = row["rate"] == 0
+        what = "paused" if is_pause else f"at most {row['rate']:.3g}/s"
+        end = f"until {row['until']:%Y-%m-%d %H:%M} UTC" if row["until"] else "until they are resumed"
+        text = f"{scope_of(row)}: {what} {end}, by {row['set_by']}: {row['why']}"
+        yield StatusFinding("deliver", text, f"mauntic-jobs deliveries resume {row['id']}", urgent=is_pause)
+    more = restrictions[_RESTRICTIONS_SHOWN:]
+    if more:
+        text = f"{plural(len(more), 'more pause or rate', 'more pauses and rates')}"
+        yield StatusFinding("deliver", text, "mauntic-jobs deliveries restrictions", urgent=True)
 
 
 def _of_pauses(pauses: Sequence[Row]) -> Iterator[StatusFinding]:

@@ -11,6 +11,7 @@ from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob, Row
 from mauntic_jobs.ops.queues import platform_queues
+from mauntic_jobs.ops.restrictions import list_restrictions
 from mauntic_jobs.ops.status.queues import QueueStatus, read_queues
 from mauntic_jobs.recovery.marker import Loss, look, read_marker
 from mauntic_jobs.scheduler.overview import Standing, read_overview
@@ -94,8 +95,8 @@ class InstallationStatus:
     `deliveries` are rows of `channel`, `state`, `deliveries`, `oldest` and `next`; `domains` are those near their
     limit; `alerts` are the open ones; `late` are the organizations with late events, the largest share first. `loss` is
     a loss of Redis' data that was not recovered from. `pauses` are the providers that circuit breakers leave alone,
-    with the messages `held`. `guard` says who alone gets messages. `reading` is the store that was asked
-    last.
+    with the messages `held`; `restrictions` are the pauses and rates that operators or the monitor have set. `guard`
+    says who alone gets messages. `reading` is the store that was asked last.
     """
 
     at: datetime
@@ -106,6 +107,7 @@ class InstallationStatus:
     alerts: list[Row] | None = None
     loss: Loss | None = None
     pauses: list[Row] | None = None
+    restrictions: list[Row] | None = None
     late: list[LateEvents] | None = None
     problems: dict[str, MaunticJobsError] = field(default_factory=dict)
     guard: str | None = None
@@ -133,6 +135,7 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
             parameters = {"most": MAX_DELIVERIES, "since": now - FAILED_WITHIN, "recipients": list(SUPPRESSING)}
             status.deliveries = session.rows(_sql["deliveries"], parameters)
             status.pauses = _pauses(session, now)
+            status.restrictions = list_restrictions(session, now)
             status.domains = [each for each in _domains(session, now) if each.sent >= _NEAR_LIMIT * each.limit]
             status.alerts = session.rows(_sql["alerts"], {"most": _MAX_ALERTS})
             marker = read_marker(session, settings)

@@ -31,6 +31,8 @@ class Scenario:
         self.intervals: dict[UUID, float] = {}
         self.changed: dict[UUID, float] = {}
         self.starts: dict[UUID, list[float]] = {each: [] for each in self.organizations}
+        self.paused: dict[UUID, float] = {}
+        self.last: dict[UUID, float] = {}
         self.open: set[str] = set()
         self.held: set[str] = set()
         for organization in self.organizations[::2]:
@@ -48,6 +50,7 @@ class Scenario:
     def run(self) -> None:
         steps: list[tuple[Callable[[], None], int]] = [
             *((self.add, 6), (self.take, 10), (self.settle, 6), (self.wait, 4), (self.lose, 1), (self.change, 1)),
+            (self.pause, 1),
         ]
         acts, weights = zip(*steps, strict=True)
         for _ in range(120):
@@ -72,6 +75,8 @@ class Scenario:
         assert taken.turn.lane == f"{0 if 'transactional' in taken.fields['data'] else 1} {organization}"
         self.held.add(taken.id)
         self.starts[organization].append(self.queue.now + taken.turn.seconds)
+        self.last[organization] = self.starts[organization][-1]
+        assert self.last[organization] >= self.paused.get(organization, 0) - 0.001
         if organization in self.intervals and len(self.starts[organization]) > 1:
             before, last = self.starts[organization][-2:]
             assert last - before >= self.intervals[organization] - 0.001, organization
@@ -102,10 +107,22 @@ class Scenario:
     def change(self) -> None:
         self.limit(self.random.choice(self.organizations))
 
+    def pause(self) -> None:
+        """Pause an organization, or end its pause."""
+        organization = self.random.choice(self.organizations)
+        self.paused[organization] = self.queue.now + self.random.choice([0, 0, 0.4, 3, 20])
+        self.queue.restrict({str(each): (end, 0) for each, end in self.paused.items()})
+
     def check(self) -> None:
         places = Counter(self.queue.places())
         assert set(places) == self.open
         assert max(places.values(), default=1) == 1
+
+    def after_pause(self, organization: UUID) -> float:
+        """Return when the next message may go out at the rate that rises after a pause."""
+        last = self.last[organization]
+        seconds = math.floor(last - self.paused[organization])
+        return last + 1 / (20 * 2**seconds) if 0 <= seconds < 7 else 0.0
 
     def check_idle(self, wait: float) -> None:
         """Nothing was taken: whoever has jobs must be limited, and the wait must end when the first is not."""
@@ -113,9 +130,12 @@ class Scenario:
         assert sum(self.queue.waiting(each) for each in owners) == len(self.queue.parked())
         free = []
         for organization in owners:
-            assert organization in self.intervals, "an organization without a limit waits"
-            at = self.starts[organization][-1] + self.intervals[organization] if self.starts[organization] else 0.0
-            assert at > self.queue.now + LOOKAHEAD - 0.001
+            at = self.paused.get(organization, 0.0)
+            if self.starts[organization] and organization in self.intervals:
+                at = max(at, self.starts[organization][-1] + self.intervals[organization])
+            if organization in self.last and organization in self.paused:
+                at = max(at, self.after_pause(organization))
+            assert at > self.queue.now + LOOKAHEAD - 0.001, "an organization without a limit waits"
             free.append(at - LOOKAHEAD - self.queue.now)
         if free:
             assert wait <= min(free) + 0.002

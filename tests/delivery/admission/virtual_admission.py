@@ -102,6 +102,16 @@ class VirtualAdmission:
         arguments = [provider, outcome, int(seconds * 1_000_000), str(organization), limits]
         self._own("report", f"adm:limit:{provider}", arguments)
 
+    def restrict(self, values: dict[str, tuple[float, float]]) -> None:
+        """Say what is restricted, by name: until when, and the least seconds between two messages, 0 for a pause."""
+        words = [
+            word
+            for name, (end, interval) in values.items()
+            for word in (name, f"{round((EPOCH_SECONDS + end) * 1_000_000)} {round(interval * 1_000_000)}")
+        ]
+        text = script("admission") + script("admission_restrict")
+        self._script(text)([f"{self.base}:adm:restrictions"], [f"{self.base}:", *words])
+
     def audit(self) -> None:
         """Look for what was lost, from one end to the other."""
         lane = 0

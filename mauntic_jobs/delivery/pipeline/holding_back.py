@@ -1,0 +1,53 @@
+"""Messages that are held back: what becomes of one while it, or all its providers, are paused."""
+
+import random
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from mauntic_jobs.delivery.admission.restrictions import Restrictions
+from mauntic_jobs.delivery.job_outcome import Decision, Defer, GiveBack
+from mauntic_jobs.delivery.pipeline.order import Order
+from mauntic_jobs.delivery.sending.providers.base import AnyProvider
+from mauntic_jobs.delivery.sending.providers.pool import Chosen
+
+# Where no lane holds a message back, it is asked for again after so many seconds, up to twice as many.
+_ASIDE_SECONDS = 30.0
+
+
+class HoldingBack:
+    """Applies the restrictions to messages in hand; most are held back before they are taken."""
+
+    def __init__(self, restrictions: Restrictions) -> None:
+        self._restrictions = restrictions
+
+    async def decide(self, order: Order) -> Decision | None:
+        """Return what becomes of a message that is paused, or None for one that is not."""
+        pause = self._restrictions.pause_of(order.message, order.channel)
+        if pause is None:
+            return None
+        if order.admitted is not None and pause.campaign is not None:
+            await order.admitted.wait_with(pause.campaign)
+        return self._later(order, f"paused: {pause.why}")
+
+    async def is_misplaced(self, order: Order, chosen: Chosen) -> bool:
+        """Return whether a message is to be given back, for its turn was by other limits than its providers'."""
+        if order.admitted is None:
+            return False
+        is_restricted = self._restrictions.restricted(each.config.id for each in chosen.usable)
+        return await order.admitted.is_misplaced(chosen, is_restricted=is_restricted)
+
+    def open_providers(self, order: Order, chosen: Chosen) -> Sequence[AnyProvider] | Decision:
+        """Return the providers that may send a message, from the one on whose turn it is, or what becomes of it."""
+        candidates = order.admitted.providers(chosen.usable) if order.admitted is not None else chosen.usable
+        still_open = [each for each in candidates if not self._restrictions.is_paused(each.config.id)]
+        return still_open or self._later(order, "paused: its providers are")
+
+    async def unpaused_age(self, order: Order, age: timedelta, now: datetime) -> timedelta:
+        """Return the age of a message without the time for which it was held back. Raises MaunticJobsError."""
+        return age - await self._restrictions.paused_time(order.message, order.channel, now - age, now)
+
+    def _later(self, order: Order, reason: str) -> Decision:
+        if order.admitted is not None:
+            # Its lane waits until the pause is over.
+            return GiveBack()
+        return Defer(random.uniform(_ASIDE_SECONDS, 2 * _ASIDE_SECONDS), reason)  # noqa: S311 - to spread
