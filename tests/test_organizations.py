@@ -54,6 +54,7 @@ _PLATFORM_WIDE = {
     "platform_indexes": "indexes and duplicates are of whole tables",
     "retention": "rows are removed by their age, whose they are does not matter",
     "status": "an operator's view of the whole platform",
+    "reputation": "an operator's view of the whole platform, grouped by organization",
     "monitor": "an operator's view of the whole platform",
     "doctor": "an operator's view of the whole platform",
     "demo": "it fills a database of its own",

@@ -68,6 +68,18 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("monitor", "count_minutes", {"first": NOW - timedelta(minutes=1), "end": NOW}),
     ("monitor", "forget_minutes", {"before": NOW - timedelta(minutes=999)}),
     ("monitor", "sent", {"since": NOW - timedelta(hours=1), "settled": NOW, "organizations": [organization(1)]}),
+    (
+        "reputation",
+        "outcomes",
+        {
+            "by": "monitor",
+            "now": NOW,
+            "hour": NOW - timedelta(hours=1),
+            "day": NOW - timedelta(days=1),
+            "fewest_bounced": 20,
+            "fewest_complained": 5,
+        },
+    ),
     ("monitor", "expired", {"since": NOW, "most": 10_000}),
     (
         "dead_letters",

@@ -26,6 +26,7 @@ class Cause(StrEnum):
     DELIVERIES_EXPIRED = "deliveries expired"
     RECIPIENTS_REFUSED = "recipients refused"
     RECEIVERS_DEFERRING = "receivers deferring"
+    REPUTATION = "reputation at risk"
     CONSUMER_STUCK = "consumer stuck"
     SECOND_CLOCK = "second clock"
     CLOCK_SKEW = "clock skew"

@@ -68,6 +68,7 @@ INDEXES = (
     PlatformIndex("delivery.suppressions", "suppressions_by_address", unique=False),
     PlatformIndex("delivery.delivery_events", "delivery_events_by_contact", unique=False),
     PlatformIndex("delivery.delivery_events", "delivery_events_of_node", unique=False),
+    PlatformIndex("delivery.delivery_events", "delivery_events_against_senders", unique=False),
     PlatformIndex("delivery.provider_configs", "providers_by_channel", unique=False),
     PlatformIndex("delivery.sending_domains", "domains_by_name", unique=False),
     PlatformIndex("delivery.delivery_jobs", "open_campaigns", unique=False),

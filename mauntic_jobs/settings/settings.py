@@ -16,6 +16,7 @@ from mauntic_jobs.settings.alert_channels import AnyChannel, HttpAddress
 from mauntic_jobs.settings.types import (
     MAIL_PORTS,
     ApiAddress,
+    AutoPause,
     CampaignChannels,
     CertificateFile,
     ChannelSettings,
@@ -137,6 +138,11 @@ class Settings(BaseSettings):
 
     upkeep: bool = Field(
         True, description="the clock also watches and prunes: monitor run, dlq watch and db prune at their times"
+    )
+    auto_pause: AutoPause = Field(
+        "on",
+        description="the monitor pauses an organization whose messages bounce or are complained about too often: on "
+        "until an operator resumes it, a time such as 6h, or off",
     )
     overdue_after: PositiveDuration = Field(
         timedelta(minutes=5), description="a slot that has been due for longer is overdue"

@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
@@ -33,6 +33,7 @@ def _text(parse: Callable[[str], object]) -> BeforeValidator:
 
 Duration = Annotated[timedelta, _text(parse_duration)]
 PositiveDuration = Annotated[Duration, Field(gt=timedelta())]
+AutoPause = Annotated[Literal["on", "off"] | PositiveDuration, Field(union_mode="left_to_right")]
 Retention = Annotated[Duration, Field(ge=timedelta(days=1))]
 
 

@@ -145,6 +145,14 @@ WHERE channel = 'email' AND event_type = 'sent' AND metadata ->> 'engine' IS DIS
 -- delivery_events_of_node_drop -- Drop it.
 DROP INDEX CONCURRENTLY IF EXISTS delivery.mauntic_jobs_delivery_events_of_node
 
+-- delivery_events_against_senders -- Bounces and complaints of the last day, of all organizations.
+CREATE INDEX CONCURRENTLY mauntic_jobs_delivery_events_against_senders
+ON delivery.delivery_events (created_at)
+WHERE event_type IN ('bounced', 'complained')
+
+-- delivery_events_against_senders_drop -- Drop it.
+DROP INDEX CONCURRENTLY IF EXISTS delivery.mauntic_jobs_delivery_events_against_senders
+
 -- companies_by_contact -- Find the company of a contact that a template names.
 CREATE INDEX CONCURRENTLY mauntic_jobs_companies_by_contact ON crm.contact_companies (contact_id)
 

@@ -19,6 +19,7 @@ from mauntic_jobs.ops.monitor.conditions.durations import runs_too_long
 from mauntic_jobs.ops.monitor.conditions.receivers import receivers_deferring
 from mauntic_jobs.ops.monitor.conditions.recipients import recipients_refused
 from mauntic_jobs.ops.monitor.conditions.redis_loss import noticed_losses, redis_losses
+from mauntic_jobs.ops.monitor.conditions.reputation import reputations
 from mauntic_jobs.ops.monitor.conditions.slots import slots_missed
 from mauntic_jobs.ops.monitor.conditions.upkeep import MIN_FAILURES, upkeep_failing
 from mauntic_jobs.recovery.marker import open_loss
@@ -104,6 +105,7 @@ def _looks(installation: Installation) -> dict[Cause, Callable[[], list[Alert]]]
         Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),
         Cause.RECIPIENTS_REFUSED: lambda: recipients_refused(session, now),
         Cause.RECEIVERS_DEFERRING: lambda: receivers_deferring(session, now),
+        Cause.REPUTATION: lambda: reputations(session, installation.settings, now),
         Cause.DELIVERIES_EXPIRED: lambda: deliveries_expired(session, now),
     }
     if installation.settings.redis_url is not None:

@@ -17,7 +17,7 @@ FIRST, SECOND = UUID(int=1), UUID(int=2)
 WAIT = "the receiver asks to wait: 451 4.7.1 try again later"
 
 
-def _add(
+def add_deliveries(
     session: Session,
     state: str,
     count: int,
@@ -59,28 +59,28 @@ def _key(org: int, provider: UUID) -> str:
 def test_only_a_large_share_of_deferred_messages_raises_an_alert(
     session: Session, deferred: int, sent: int, raised: bool
 ) -> None:
-    _add(session, "deferred", deferred, reason=WAIT)
-    _add(session, "sent", sent)
+    add_deliveries(session, "deferred", deferred, reason=WAIT)
+    add_deliveries(session, "sent", sent)
     assert _deferring(session) == ([_key(1, FIRST)] if raised else [])
 
 
 def test_only_what_receivers_deferred_within_the_hour_counts(session: Session) -> None:
-    _add(session, "deferred", 50, reason="warm-up: 50 of 50 messages of acme.test were sent today")
-    _add(session, "deferred", 50, reason="no provider can be used")
-    _add(session, "deferred", 50, reason=WAIT, at=NOW - 61 * MINUTE)
+    add_deliveries(session, "deferred", 50, reason="warm-up: 50 of 50 messages of acme.test were sent today")
+    add_deliveries(session, "deferred", 50, reason="no provider can be used")
+    add_deliveries(session, "deferred", 50, reason=WAIT, at=NOW - 61 * MINUTE)
     assert _deferring(session) == []
 
 
 def test_what_others_send_does_not_hide_a_deferred_provider(session: Session) -> None:
-    _add(session, "deferred", 25, reason=WAIT)
-    _add(session, "sent", 1000, provider=SECOND)
-    _add(session, "sent", 1000, org=2)
+    add_deliveries(session, "deferred", 25, reason=WAIT)
+    add_deliveries(session, "sent", 1000, provider=SECOND)
+    add_deliveries(session, "sent", 1000, org=2)
     assert _deferring(session) == [_key(1, FIRST)]
 
 
 def test_the_alert_names_the_share_the_limit_the_provider_and_the_command(session: Session) -> None:
-    _add(session, "deferred", 30, reason=f"{WAIT} <ann@example.com>")
-    _add(session, "sent", 70)
+    add_deliveries(session, "deferred", 30, reason=f"{WAIT} <ann@example.com>")
+    add_deliveries(session, "sent", 70)
     (alert,) = receivers_deferring(session, NOW)
     assert alert.summary.startswith(
         f"Receivers ask to wait with 30.0% of the email messages of organization {organization(1)} over smtp within "
@@ -92,10 +92,10 @@ def test_the_alert_names_the_share_the_limit_the_provider_and_the_command(sessio
 
 
 def test_refused_recipients_are_compared_with_what_all_providers_sent(session: Session) -> None:
-    _add(session, "failed", 20, reject="bounced")
-    _add(session, "sent", 190)
+    add_deliveries(session, "failed", 20, reject="bounced")
+    add_deliveries(session, "sent", 190)
     assert len(recipients_refused(session, NOW)) == 1
-    _add(session, "sent", 190, provider=SECOND)
+    add_deliveries(session, "sent", 190, provider=SECOND)
     assert recipients_refused(session, NOW) == []
 
 
@@ -105,20 +105,21 @@ def _sent(session: Session, now: datetime) -> dict[Sender, int]:
 
 def test_what_was_sent_within_the_hour_is_counted_once_however_often_it_is_asked_for(session: Session) -> None:
     for ago in (59, 30, 6, 4, 0):
-        _add(session, "sent", 10, at=NOW - ago * MINUTE)
-    _add(session, "sent", 7, at=NOW - 62 * MINUTE)
-    _add(session, "sending", 7, at=NOW - 20 * MINUTE)
-    _add(session, "sent", 7, org=2)
+        add_deliveries(session, "sent", 10, at=NOW - ago * MINUTE)
+    add_deliveries(session, "sent", 7, at=NOW - 62 * MINUTE)
+    add_deliveries(session, "sending", 7, at=NOW - 20 * MINUTE)
+    add_deliveries(session, "sent", 7, org=2)
     sender = Sender(organization(1), "email", FIRST)
     assert [_sent(session, NOW) for _ in range(3)] == [{sender: 50}] * 3
-    _add(session, "sent", 5, at=NOW + 3 * MINUTE)
+    add_deliveries(session, "sent", 5, at=NOW + 3 * MINUTE)
     assert _sent(session, NOW + 4 * MINUTE) == {sender: 45}
     assert _sent(session, NOW + 120 * MINUTE) == {}
+    assert _sent(session, NOW + timedelta(days=2)) == {}
     assert session.rows(b"SELECT FROM mauntic_jobs.sent_minutes") == []
 
 
 def test_a_message_is_read_from_the_ledger_within_its_first_minutes_only(session: Session) -> None:
-    _add(session, "sent", 10, at=NOW - 30 * MINUTE)
+    add_deliveries(session, "sent", 10, at=NOW - 30 * MINUTE)
     before = _sent(session, NOW)
     # Were they read again, they would be missing.
     session.execute(b"DELETE FROM mauntic_jobs.deliveries")
@@ -126,6 +127,6 @@ def test_a_message_is_read_from_the_ledger_within_its_first_minutes_only(session
 
 
 def test_a_look_with_a_clock_that_was_set_back_counts_nothing_twice(session: Session) -> None:
-    _add(session, "sent", 10, at=NOW - 30 * MINUTE)
+    add_deliveries(session, "sent", 10, at=NOW - 30 * MINUTE)
     _sent(session, NOW + 10 * MINUTE)
     assert list(_sent(session, NOW).values()) == [10]
