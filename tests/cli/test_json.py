@@ -31,6 +31,7 @@ db prune --dry-run
 db prune --older-than runs=1000d
 db status
 deliveries list --reveal
+deliveries explain {ambiguous}
 deliveries list --count
 deliveries restrictions
 deliveries list --state failed --org {organization}

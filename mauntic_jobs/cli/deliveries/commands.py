@@ -13,6 +13,7 @@ from mauntic_jobs.cli.documents.deliveries import (
     DeliveryCountJson,
     DeliveryDetailJson,
     DeliveryJson,
+    ExplanationJson,
     ReconciledJson,
 )
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
@@ -24,6 +25,7 @@ from mauntic_jobs.delivery.ledger.reconcile import reconcile
 from mauntic_jobs.delivery.ledger.records import State
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
+from mauntic_jobs.ops.explain.explanation import explain
 from mauntic_jobs.redaction.payloads import mask_payload, shorten
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
@@ -109,6 +111,23 @@ def show_delivery(
     fields: list[Field] = [(name, row[name]) for name in _SHOWN if row.get(name) not in (None, "")]
     fields += [(f"payload.{name}", _folded(value)) for name, value in (row["payload"] or {}).items()]
     print_fields([*fields, *_attempts(row["attempts"]), *(("event", _line(each)) for each in row["events"])])
+
+
+@command(app, "explain", example="mauntic-jobs deliveries explain 7f3c2f", prints=ExplanationJson)
+def explain_delivery(
+    settings: Settings,
+    delivery: Annotated[str, typer.Argument(metavar="ID", help="Its delivery id, or the id of its BullMQ job.")],
+    *,
+    org: Org = None,
+    json: JsonOutput = False,
+) -> None:
+    """Say why a delivery is where it is: what it waits for, since when or until when, and how many come before it."""
+    with connect(settings) as session, closing(open_redis(settings)) as redis:
+        found = explain(session, redis, settings, delivery, org, clock.now())
+    if json:
+        print_json(asdict(found))
+        return
+    print_fields((name, value) for name, value in asdict(found).items() if value is not None and name != "seconds")
 
 
 @command(app, "resolve", example="mauntic-jobs deliveries resolve 7f3c2f --sent")

@@ -198,3 +198,22 @@ class RestrictionJson(TypedDict):
     until: AwareDatetime | None
     ended_at: AwareDatetime | None
     ended_by: str | None
+
+
+class ExplanationJson(TypedDict):
+    """Where a delivery is and why: `before` messages of its organization go out first, in about `seconds`.
+
+    `state` is the ledger's, or says where its job stands: `in hand`, `waiting`, `held`, `delayed`, `dead letter` or
+    `done`. `command` shows more, or puts it right.
+    """
+
+    delivery: str
+    organization: UUID | None
+    channel: str
+    state: str
+    because: str
+    queue_job: str | None
+    before: int | None
+    seconds: float | None
+    until: AwareDatetime | None
+    command: str | None

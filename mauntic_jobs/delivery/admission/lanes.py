@@ -29,6 +29,11 @@ def scores_of(lane: int) -> tuple[int, str]:
     return first, f"({first + _SPAN}"
 
 
+def lane_of(score: float) -> int:
+    """Return the lane of a parked job by its score."""
+    return int(score - _LOWEST) // _SPAN
+
+
 def lane_names(organization: str) -> list[str]:
     """Return the names of an organization's lanes, one for each of `CLASSES`."""
     return [f"{place} {organization}" for place, _ in enumerate(CLASSES)]

@@ -58,11 +58,14 @@ class Restriction(NamedTuple):
     @property
     def name(self) -> str:
         """What it is about, as `admission.lua` names it."""
-        if self.provider is not None:
-            return str(self.provider)
-        if self.campaign is not None:
-            return f"{self.organization} {self.campaign}"
-        return str(self.organization or _ALL)
+        return restriction_name(self.organization, self.provider, self.campaign)
+
+
+def restriction_name(organization: UUID | None, provider: UUID | None, campaign: str | None) -> str:
+    """Return what a restriction is about, as `admission.lua` names it."""
+    if provider is not None:
+        return str(provider)
+    return f"{organization} {campaign}" if campaign is not None else str(organization or _ALL)
 
 
 def read_restriction(row: Row) -> Restriction:

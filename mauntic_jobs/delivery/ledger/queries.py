@@ -47,6 +47,11 @@ def count_deliveries(session: Session, organization: UUID | None, now: datetime)
     return session.rows(_sql["count"], {"organization": organization, "since": now - _RECENT})
 
 
+def find_deliveries(session: Session, delivery: str, organization: UUID | None) -> list[Row]:
+    """Return the deliveries of an id: none, one, or one of each organization that has it."""
+    return session.rows(_sql["show"], {"delivery": delivery, "organization": organization})
+
+
 def show_delivery(session: Session, delivery: str, organization: UUID | None) -> Row:
     """Return a delivery, with what the platform has heard of it as `events`. Raises UsageError unless there is one."""
     row = _one(session, delivery, organization)
@@ -104,7 +109,7 @@ def resolve_resend(
 
 
 def _one(session: Session, delivery: str, organization: UUID | None) -> Row:
-    rows = session.rows(_sql["show"], {"delivery": delivery, "organization": organization})
+    rows = find_deliveries(session, delivery, organization)
     if not rows:
         raise UsageError(f"The ledger has no delivery {delivery}.")
     if len(rows) > 1:
