@@ -116,7 +116,8 @@ def _other_workers(queues: Sequence[QueueStatus]) -> Iterator[StatusFinding]:
     # Steps of journeys are the platform's to execute.
     beside = [each for each in queues if each.other_workers and each.queue.kind is not QueueKind.JOURNEY]
     meanings = {
-        QueueKind.DELIVERY: "workers of another program take messages too: if either dies, one may be sent twice",
+        QueueKind.DELIVERY: "workers of another program take messages too: they know no limits and no pauses, "
+        "and if either dies, one may be sent twice",
         QueueKind.SCHEDULED: "workers of another program run the job too",
     }
     for kind, meaning in meanings.items():

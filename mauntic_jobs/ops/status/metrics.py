@@ -51,6 +51,7 @@ def _numbers(job: JobStatus) -> JobNumbers:
 def _queues(status: InstallationStatus) -> Iterator["Metric"]:
     jobs = gauge("mauntic_queue_jobs", "Jobs on a queue, by their state.", "queue", "state")
     paused = gauge("mauntic_queue_paused", "Whether a queue is paused.", "queue")
+    limited = gauge("mauntic_queue_limited", "Whether all that wait do so for limits or pauses.", "queue")
     waiting = gauge("mauntic_queue_waiting_since_timestamp_seconds", "When the next job became ready.", "queue")
     failed = gauge("mauntic_queue_oldest_failed_timestamp_seconds", "When the oldest dead letter failed.", "queue")
     for each in status.queues or []:
@@ -58,10 +59,11 @@ def _queues(status: InstallationStatus) -> Iterator["Metric"]:
         for state in _STATES:
             jobs.add_metric([name, state], getattr(each, state))
         paused.add_metric([name], each.is_paused)
+        limited.add_metric([name], each.is_limited)
         for family, instant in ((waiting, each.waiting_since), (failed, each.failed_since)):
             if instant is not None:
                 family.add_metric([name], instant.timestamp())
-    yield from (jobs, paused, waiting, failed)
+    yield from (jobs, paused, limited, waiting, failed)
 
 
 def _deliveries(status: InstallationStatus) -> Iterator["Metric"]:
@@ -70,7 +72,12 @@ def _deliveries(status: InstallationStatus) -> Iterator["Metric"]:
     for row in status.deliveries or []:
         known.add_metric([row["channel"], row["state"]], row["deliveries"])
         oldest.add_metric([row["channel"], row["state"]], row["oldest"].timestamp())
-    yield from (known, oldest)
+    restrictions = gauge("mauntic_restrictions", "Pauses and rates that operators or the monitor have set.", "kind")
+    if status.restrictions is not None:
+        pauses = sum(row["rate"] == 0 for row in status.restrictions)
+        restrictions.add_metric(["pause"], pauses)
+        restrictions.add_metric(["rate"], len(status.restrictions) - pauses)
+    yield from (known, oldest, restrictions)
 
 
 def _warmup(status: InstallationStatus) -> Iterator["Metric"]:
