@@ -124,6 +124,10 @@ class SlotClaimedError(MaunticJobsError):
     exit_code = ExitCode.DONE
 
 
+class JobPausedError(SlotClaimedError):
+    """An operator has paused the job: its slots wait, and there is nothing to do now."""
+
+
 class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM asked the process to stop.
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from mauntic_jobs import __version__
-from mauntic_jobs.errors import FencedError, LockedError, SlotClaimedError
+from mauntic_jobs.errors import FencedError, JobPausedError, LockedError, SlotClaimedError
 from mauntic_jobs.job import Overlap, Row
 from mauntic_jobs.runner.clock_skew import MAX_SKEW, database_time, shared_time, skew_error
+from mauntic_jobs.runner.job_pause import read_pause
 from mauntic_jobs.runner.request import Request, Status
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Limits, Session, json
@@ -44,11 +45,13 @@ class RunClaim:
 def acquire(session: Session, request: Request, attempt: int) -> RunClaim:
     """Claim the job for `request`, taking over from dead owners; under `Overlap.WAIT`, wait for live ones.
 
-    Raises LockedError, which names the owner, when another run is under way and the request does not wait,
+    Raises JobPausedError for a slot of a job that an operator has paused, LockedError, which names the owner, when
+    another run is under way and the request does not wait,
     SlotClaimedError when the slot is another's, and ClockSkewError when it has not struck by the database's clock.
     """
     if request.host_clock is not None:
         shared_time(session, request.host_clock)
+    _check_pause(session, request)
     waiting = False
     while True:
         claim = _try(session, request, attempt)
@@ -162,6 +165,12 @@ def _identity(request: Request, attempt: int) -> dict[str, object]:
         "attempt": attempt,
         "exclusive": request.overlap is not Overlap.ALLOW,
     }
+
+
+def _check_pause(session: Session, request: Request) -> None:
+    pause = read_pause(session, request.job.name, request.now) if request.claim_slot else None
+    if pause is not None:
+        raise JobPausedError(f"{request.job.name} is {pause.sentence}. Its slots wait until then.")
 
 
 def _check_slot(session: Session, request: Request) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob
+from mauntic_jobs.runner.job_pause import JobPause
 from mauntic_jobs.runner.schedule_settings import origin, overruled
 from mauntic_jobs.scheduler.plan import Plan
 from mauntic_jobs.scheduler.slots import read_plans
@@ -35,7 +36,8 @@ class Standing:
     waits for too long. `missed` and `superseded` count the slots that were passed over within 30 days. `clocks` are the
     launchers that claimed a slot within 24 hours: more than one means that a second clock is on. `last` is the latest
     run's row, if there is one: `run`, `status`, `started_at`, `seconds`, `slot`, `error`. `origin` is where the cron
-    line comes from, and `overruled` has a sentence for each setting of this host that the database overrules.
+    line comes from, and `overruled` has a sentence for each setting of this host that the database overrules. During a
+    `pause` no slot is due.
     """
 
     job: AnyJob
@@ -48,6 +50,7 @@ class Standing:
     last: Mapping[str, Any] | None
     origin: str
     overruled: Sequence[str]
+    pause: JobPause | None = None
 
 
 @dataclass(frozen=True)
@@ -98,4 +101,5 @@ def _standing(each: Plan, row: Mapping[str, Any], settings: Settings, now: datet
         last={name: row[name] for name in _OF_THE_RUN} if row["run"] is not None else None,
         origin=origin(each.job.name, each.known.stored, settings),
         overruled=overruled(each.job.name, each.known.stored, settings),
+        pause=each.known.pause,
     )

@@ -7,6 +7,7 @@ from itertools import groupby, takewhile
 
 from mauntic_jobs.job import AnyJob
 from mauntic_jobs.runner.clock_skew import MAX_SKEW
+from mauntic_jobs.runner.job_pause import JobPause
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored
 from mauntic_jobs.settings.settings import Settings
@@ -29,7 +30,7 @@ class SlotState:
     well. Of the slots after that, `done` have ended, whatever their result, `open` are being run, and `held` were lost
     repeatedly and wait for a while. `latest` is the latest that was ever claimed; `running` names the run that is under
     way, if there is one. `stored` is the schedule that the database sets for every clock, `previous` the
-    line before this one, and the instant up to which its slots count.
+    line before this one, and the instant up to which its slots count. `pause` is that of an operator.
     """
 
     cron: str | None = None
@@ -42,6 +43,7 @@ class SlotState:
     former: tuple[str, ...] = ()
     stored: StoredSchedule | None = None
     previous: tuple[str, datetime] | None = None
+    pause: JobPause | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def plan(job: AnyJob, state: SlotState, settings: Settings, now: datetime) -> Pl
     job = as_stored(job, state.stored)
     if state.settled is not None and state.settled > now + MAX_SKEW:
         return _reset(job, state, state.settled, now)
+    if state.pause is not None:
+        return _paused(job, state, now)
     start = state.settled if state.settled is not None else state.latest or now - ON_TIME
     struck = struck_slots({state.cron or job.cron, *state.former}, start, now)
     left = [slot for slot in struck if slot not in state.done and slot not in state.open]
@@ -137,6 +141,23 @@ def _reset(job: AnyJob, state: SlotState, settled: datetime, now: datetime) -> P
         former=state.former,
         waits_for=state.running,
         resets=True,
+    )
+
+
+def _paused(job: AnyJob, state: SlotState, now: datetime) -> Plan:
+    """Return the plan of a job whose slots wait: after its pause they are caught up with as after any other gap."""
+    return Plan(
+        job=job,
+        due=[],
+        passed=[],
+        open=state.open,
+        settled=state.settled or state.latest or now,
+        cron=state.cron or job.cron,
+        news=False,
+        known=state,
+        at=now,
+        former=state.former,
+        waits_for=state.running,
     )
 
 

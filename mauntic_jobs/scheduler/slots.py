@@ -10,6 +10,7 @@ from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import Row
 from mauntic_jobs.runner.claim import release_dead
 from mauntic_jobs.runner.clock_skew import MAX_SKEW
+from mauntic_jobs.runner.job_pause import job_pause
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import stored_schedule
 from mauntic_jobs.scheduler.plan import Plan, SlotState, plan
@@ -33,7 +34,7 @@ def read_plans(installation: Installation) -> list[Plan]:
     settings, jobs = installation.settings, installation.jobs
     names = [job.name for job in jobs]
     wanted = {"jobs": names, "takeover_after": settings.takeover_after, "pause": _PAUSE_AFTER_LOSS}
-    states = {row["job"]: _state(row) for row in installation.session.rows(_sql["state"], wanted)}
+    states = {row["job"]: _state(row, installation.now) for row in installation.session.rows(_sql["state"], wanted)}
     return [plan(job, states[job.name], settings, installation.now) for job in jobs]
 
 
@@ -77,7 +78,7 @@ def installed_at(session: Session) -> datetime:
     return at
 
 
-def _state(row: Row) -> SlotState:
+def _state(row: Row, now: datetime) -> SlotState:
     running = None if row["running"] is None else f"run {row['running']} on {row['running_on']}"
     return SlotState(
         row["cron"],
@@ -90,6 +91,7 @@ def _state(row: Row) -> SlotState:
         tuple(row["former"]),
         stored_schedule(row),
         (row["previous_cron"], row["previous_until"]) if row["previous_until"] is not None else None,
+        job_pause(row, now),
     )
 
 

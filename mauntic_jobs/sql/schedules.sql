@@ -5,6 +5,7 @@
 SELECT wanted.job, schedules.cron, schedules.settled, coalesce(schedules.former, '{}') AS former,
        schedules.previous_cron, schedules.previous_until,
        schedules.wanted_cron, schedules.wanted_catch_up, schedules.wanted_by, schedules.wanted_at,
+       schedules.paused_until, schedules.paused_why, schedules.paused_by,
        (SELECT max(slot) FROM mauntic_jobs.runs WHERE runs.job = wanted.job AND claims_slot) AS latest,
        coalesce(claims.done, '{}') AS done,
        coalesce(claims.open, '{}') AS open,
@@ -34,6 +35,18 @@ LEFT JOIN LATERAL (
         HAVING max(finished_at) > clock_timestamp() - (count(*) - 1) * %(pause)s::interval
     ) AS lost
 ) AS losses ON true
+
+-- paused -- Read until when a job is paused.
+SELECT paused_until, paused_why, paused_by FROM mauntic_jobs.schedules WHERE job = %(job)s
+
+-- pause -- Let the slots of a job wait until an instant.
+INSERT INTO mauntic_jobs.schedules (job, paused_until, paused_why, paused_by)
+VALUES (%(job)s, %(until)s, %(why)s, %(by)s)
+ON CONFLICT (job) DO UPDATE
+SET paused_until = EXCLUDED.paused_until, paused_why = EXCLUDED.paused_why, paused_by = EXCLUDED.paused_by
+
+-- resume -- End the pause of a job.
+UPDATE mauntic_jobs.schedules SET paused_until = NULL, paused_why = NULL, paused_by = NULL WHERE job = %(job)s
 
 -- taking_turns -- List the jobs whose cron line was changed back and forth within a day.
 SELECT job, cron, set_by, previous_cron, previous_by, returns

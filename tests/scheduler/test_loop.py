@@ -82,7 +82,7 @@ def test_killed_at_any_moment_it_goes_on_without_a_gap_or_a_double(settings: Set
     assert loop.stderr is not None
     assert "the next slot is" in next(iter(loop.stderr))
     wanted = [before - timedelta(minutes=minutes) for minutes in range(20)]
-    wait_until(lambda: {*wanted} <= {row["slot"] for row in _runs(session, "succeeded", job=CLEANUP)}, "all slots")
+    wait_until(lambda: {*wanted} <= {row["slot"] for row in _runs(session, "succeeded", job=CLEANUP)}, "all slots", 180)
     loop.send_signal(signal.SIGINT)
     _, errors = loop.communicate()
     assert loop.returncode == ExitCode.DONE, errors

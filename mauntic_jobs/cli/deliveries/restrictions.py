@@ -8,7 +8,17 @@ import typer
 
 from mauntic_jobs.cli.documents.deliveries import RestrictionJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
-from mauntic_jobs.cli.framework.options import Channel, Org, Wide, checked_channel
+from mauntic_jobs.cli.framework.options import (
+    Channel,
+    For,
+    Org,
+    Until,
+    Why,
+    Wide,
+    checked_channel,
+    checked_reason,
+    end_of,
+)
 from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_table
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
@@ -25,19 +35,12 @@ from mauntic_jobs.ops.restrictions import (
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.timekeeping import clock
-from mauntic_jobs.timekeeping.window import parse_duration, parse_instant
-from mauntic_jobs.wording import plural
-
-_MAX_WHY = 500
 
 Provider = Annotated[UUID | None, typer.Option("--provider", metavar="UUID", help="Only over this provider.")]
 Campaign = Annotated[
     str | None, typer.Option("--campaign", metavar="ID", help="Only of this campaign, or row of delivery_jobs.")
 ]
 All = Annotated[bool, typer.Option("--all", help="The messages of all organizations.")]
-Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for those who find it in `status`.")]
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="When it ends, such as 2026-10-01T09:00.")]
-For = Annotated[str | None, typer.Option("--for", metavar="TIME", help="How long it lasts, such as 2h.")]
 
 
 def register_restrictions(app: typer.Typer) -> None:
@@ -70,7 +73,7 @@ def pause(
     slowly at first.
     """
     scope = _scope(org, channel, provider, campaign, everything=everything)
-    _restrict(settings, scope, 0.0, why, _end(until, lasts))
+    _restrict(settings, scope, 0.0, why, end_of(until, lasts))
 
 
 def limit(
@@ -90,7 +93,7 @@ def limit(
     A rate counts for each channel by itself.
     """
     scope = _scope(org, channel, provider, None, everything=everything)
-    _restrict(settings, scope, parse_rate(rate), why, _end(until, lasts))
+    _restrict(settings, scope, parse_rate(rate), why, end_of(until, lasts))
 
 
 def resume(
@@ -171,24 +174,11 @@ def _campaign(text: str | None) -> str | None:
         return text
 
 
-def _end(until: str | None, lasts: str | None) -> datetime | None:
-    if until is not None and lasts is not None:
-        raise UsageError("Say either --until or --for.")
-    if lasts is None:
-        return parse_instant(until) if until is not None else None
-    try:
-        return clock.now() + parse_duration(lasts)
-    except OverflowError:
-        raise UsageError(f"{lasts} is too long: leave --for out, and it lasts until `resume`.") from None
-
-
 def _restrict(settings: Settings, scope: RestrictedScope, rate: float, why: str, until: datetime | None) -> None:
-    if not why.strip() or len(why) > _MAX_WHY:
-        raise UsageError(f"--why is a sentence of up to {plural(_MAX_WHY, 'character')}.")
     with connect(settings) as session:
         scope = with_organization(session, scope)
         by = operator_name()
-        number = restrict(session, scope, rate=rate, why=why.strip(), by=by, now=clock.now(), until=until)
+        number = restrict(session, scope, rate=rate, why=checked_reason(why), by=by, now=clock.now(), until=until)
     what = "paused" if rate == 0 else f"at most {rate:.3g}/s"
     end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until it is resumed"
     print_line(f"{scope}: {what} {end}")

@@ -18,12 +18,20 @@ class LastRunJson(TypedDict):
     error: str | None
 
 
+class JobPauseJson(TypedDict):
+    """A pause of a job, which an operator has set."""
+
+    until: AwareDatetime
+    why: str
+    by: str
+
+
 class StandingJson(TypedDict):
     """A job on the schedule.
 
     `origin` is where the cron line comes from. `due` are the slots that wait to be run, `overdue_since` the oldest
     of them if it waits for too long. `missed` and `superseded` count slots of the last 30 days. `clocks` are those
-    that claimed a slot in the last 24 hours, such as `cron on host-1`.
+    that claimed a slot in the last 24 hours, such as `cron on host-1`. During a `pause` no slot is due.
     """
 
     job: str
@@ -37,6 +45,7 @@ class StandingJson(TypedDict):
     missed: int
     superseded: int
     clocks: list[str]
+    pause: JobPauseJson | None
     last: LastRunJson | None
 
 

@@ -1,10 +1,11 @@
 """Output of the schedule: a line for each job and each task of upkeep, and remarks that need a look."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import cast
 
-from mauntic_jobs.cli.documents.schedule import LastRunJson, StandingJson
+from mauntic_jobs.cli.documents.schedule import JobPauseJson, LastRunJson, StandingJson
 from mauntic_jobs.cli.framework.output import log, print_line, print_table
 from mauntic_jobs.job import Row
 from mauntic_jobs.scheduler.overview import MISSED_WITHIN, Standing, TaskStanding
@@ -99,6 +100,7 @@ def as_json(standing: Standing) -> StandingJson:
         "missed": standing.missed,
         "superseded": standing.superseded,
         "clocks": list(standing.clocks),
+        "pause": cast("JobPauseJson", asdict(standing.pause)) if standing.pause else None,
         "last": cast("LastRunJson", dict(standing.last)) if standing.last else None,
     }
 
@@ -106,6 +108,8 @@ def as_json(standing: Standing) -> StandingJson:
 def _findings(standing: Standing) -> list[str]:
     name = standing.job.name
     found = [f"{name}: {sentence}." for sentence in standing.overruled]
+    if standing.pause is not None:
+        found.append(f"{name}: {standing.pause.sentence}. `mauntic-jobs schedule resume {name}` ends that.")
     if standing.overdue_since:
         found.append(
             f"{name}: overdue since {_time(standing.overdue_since)} UTC, {plural(len(standing.due), 'slot')} due: is "

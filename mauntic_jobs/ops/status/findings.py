@@ -52,6 +52,7 @@ def findings(status: InstallationStatus) -> list[StatusFinding]:
     found += _overdue(jobs, status.at)
     for job in jobs:
         found += _of_run(job, status.at)
+    found += _paused_jobs(jobs)
     found += _of_restrictions(status.restrictions or [])
     found += _of_pauses(status.pauses or [])
     found += _of_deliveries(status)
@@ -76,6 +77,13 @@ def _overdue(jobs: Sequence[JobStatus], now: datetime) -> Iterator[StatusFinding
     if since:
         text = f"overdue, for up to {_ago(min(since.values()), now)}: is the clock running?"
         yield StatusFinding(", ".join(since), text, "mauntic-jobs schedule run", urgent=True)
+
+
+def _paused_jobs(jobs: Sequence[JobStatus]) -> Iterator[StatusFinding]:
+    for job in jobs:
+        name, pause = job.standing.job.name, job.standing.pause
+        if pause is not None:
+            yield StatusFinding(name, pause.sentence, f"mauntic-jobs schedule resume {name}", urgent=True)
 
 
 def _of_run(job: JobStatus, now: datetime) -> Iterator[StatusFinding]:
