@@ -31,7 +31,7 @@ from mauntic_jobs.delivery.render.push import Push
 from mauntic_jobs.delivery.render.sms import Sms
 from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
-from mauntic_jobs.delivery.sending.providers.http import HttpClient, HttpRequest
+from mauntic_jobs.delivery.sending.providers.http import HttpClient, HttpRequest, Progress
 from mauntic_jobs.delivery.sending.providers.registry import factories
 from mauntic_jobs.demo.campaign import service_account
 from mauntic_jobs.embedded.servers import throwaway
@@ -228,6 +228,7 @@ def _exchange(settings: Settings, name: str, concurrency: int, messages: int, *,
 
     async def run() -> _Spent:
         client = HttpClient(timeout=30)
+        wire = await client.wire()
         config = ProviderConfig(UUID(int=1), name, provider.config)
         adapter: Any = factories(settings, client)[provider.channel, name](config)
         request: HttpRequest = await adapter._request(provider.content)  # noqa: SLF001 - the same as it sends
@@ -238,7 +239,7 @@ def _exchange(settings: Settings, name: str, concurrency: int, messages: int, *,
                 raise RuntimeError(outcome.reason)
 
         async def post() -> None:
-            await client.wire.post(request.url, headers=dict(request.headers), content=request.content)
+            await wire.exchange(request, Progress())
 
         deed = post if alone else send
         # The connections are opened first.

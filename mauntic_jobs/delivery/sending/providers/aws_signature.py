@@ -8,6 +8,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import SplitResult, quote, urlsplit
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -41,18 +42,33 @@ def signed_headers(
     sent = {**headers, "x-amz-date": instant}
     if key.session_token:
         sent["x-amz-security-token"] = key.session_token
-    place = urlsplit(url)
-    lines = {name.lower(): " ".join(value.split()) for name, value in sent.items()} | {"host": _host(place)}
-    names = ";".join(sorted(lines))
-    request = (method, _path(place), _query(place), *(f"{name}:{lines[name]}" for name in sorted(lines)), "", names)
-    request_digest = _digest("\n".join((*request, _digest(content))).encode())
+    host, path, query = _target(url)
+    lines = sorted([("host", host), *((name.lower(), " ".join(value.split())) for name, value in sent.items())])
+    names = ";".join([name for name, _ in lines])
+    request = (method, path, query, *[f"{name}:{value}" for name, value in lines], "", names, _digest(content))
     scopes = (instant[:8], *scope, "aws4_request")
-    signature = f"AWS4{key.secret_access_key}".encode()
-    for part in (*scopes, "\n".join((_ALGORITHM, instant, "/".join(scopes), request_digest))):
-        signature = hmac.digest(signature, part.encode(), "sha256")
-    credential = "/".join((key.access_key_id, *scopes))
-    authorization = f"{_ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature.hex()}"
-    return {**sent, "authorization": authorization}
+    place = "/".join(scopes)
+    text = "\n".join((_ALGORITHM, instant, place, _digest("\n".join(request).encode())))
+    signature = hmac.digest(_signing_key(key.secret_access_key, scopes), text.encode(), "sha256").hex()
+    credential = f"{key.access_key_id}/{place}"
+    sent["authorization"] = f"{_ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
+    return sent
+
+
+@lru_cache(maxsize=1024)
+def _signing_key(secret: str, scopes: tuple[str, ...]) -> bytes:
+    """Return the key of a day, a region and a service."""
+    derived = f"AWS4{secret}".encode()
+    for part in scopes:
+        derived = hmac.digest(derived, part.encode(), "sha256")
+    return derived
+
+
+@lru_cache(maxsize=1024)
+def _target(url: str) -> tuple[str, str, str]:
+    """Return the host, the path and the query of a URL as they are signed."""
+    place = urlsplit(url)
+    return _host(place), _path(place), _query(place)
 
 
 def _host(place: SplitResult) -> str:

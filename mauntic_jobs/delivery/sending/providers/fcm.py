@@ -5,7 +5,6 @@ firebase.google.com/docs/cloud-messaging/scale-fcm. It has no idempotency keys: 
 itself on the device, by its collapse id.
 """
 
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -17,7 +16,14 @@ from mauntic_jobs.delivery.render.renderer import ContentError
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, hide
 from mauntic_jobs.delivery.sending.providers.google_token import TOKEN_URL, AccessTokens, ServiceAccount
-from mauntic_jobs.delivery.sending.providers.http import Answer, ExchangeError, HttpClient, HttpRequest, common_outcome
+from mauntic_jobs.delivery.sending.providers.http import (
+    Answer,
+    ExchangeError,
+    HttpClient,
+    HttpRequest,
+    common_outcome,
+    json_body,
+)
 from mauntic_jobs.delivery.sending.providers.http_adapter import HttpProvider
 from mauntic_jobs.timekeeping import clock
 
@@ -94,13 +100,12 @@ class FcmProvider(HttpProvider[Push]):
         return await self._authorized({"message": {"topic": _CHECK_TOPIC}, "validateOnly": True})
 
     async def _authorized(self, body: dict[str, Any]) -> HttpRequest:
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         headers = {
             "authorization": f"{_SCHEME}{await self._tokens.get()}",
             "content-type": "application/json",
             "accept": "application/json",
         }
-        return HttpRequest(self._url, headers, content)
+        return HttpRequest(self._url, headers, json_body(body))
 
     def _judged(self, answer: Answer) -> Outcome:
         said = self._said(answer)

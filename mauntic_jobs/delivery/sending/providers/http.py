@@ -2,29 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
-import httpx2
+from pydantic_core import to_json
 
-from mauntic_jobs import __version__
-from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
 from mauntic_jobs.timekeeping import clock
 
-_LARGEST_ANSWER = 256 * 1024
-# Providers close what is idle for longer than a minute or so; a connection that is just being closed is a risk.
-_IDLE_SECONDS = 15.0
-_MAX_IDLE = 100
 # How long an exchange waits for a place, as a share of the time that it has itself: both together end before the
 # message's lease.
 _WAIT_SHARE = 0.5
 _ELSEWHERE, _FAULTS = range(300, 400), range(500, 600)
-_AGENT = f"mauntic-jobs/{__version__}"
 
 
 class ExchangeError(Exception):
@@ -77,8 +72,32 @@ class Answer:
         return None
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far an exchange has come: `verdict` is what is known of the message if no answer follows."""
+
+    verdict: Verdict = Verdict.PROVIDER
+
+    @property
+    def verdict_if_stopped(self) -> Verdict:
+        """What is known if it ends now, through no fault of the provider."""
+        return Verdict.TEMPORARY if self.verdict is Verdict.PROVIDER else self.verdict
+
+
+class HttpWire(Protocol):
+    """What exchanges go over. It repeats nothing."""
+
+    async def exchange(self, request: HttpRequest, progress: Progress) -> Answer:
+        """Return the answer; `progress` says all the time how far it has come. Raises ExchangeError."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
 class HttpClient:
-    """The connections of a process to all its providers over HTTP, kept and shared. It repeats nothing.
+    """The connections of a process to all its providers over HTTP, kept and shared.
 
     Each provider may have `places` exchanges at once. All of them together have no limit but the concurrency: one
     provider that hangs takes nothing from the others.
@@ -87,24 +106,25 @@ class HttpClient:
     def __init__(self, *, timeout: float, places: int = 100) -> None:
         self.timeout = timeout
         self.places = places
-        self._wire: httpx2.AsyncClient | None = None
+        self._wire: HttpWire | None = None
+        self._loading = asyncio.Lock()
 
-    @property
-    def wire(self) -> httpx2.AsyncClient:
-        """The client. It is made when the first provider over HTTP is, and reads the machine's certificates then."""
+    async def wire(self) -> HttpWire:
+        """Return the connections. The first exchange loads the client and the machine's certificates, in a thread."""
         if self._wire is None:
-            limits = httpx2.Limits(
-                max_connections=None,
-                max_keepalive_connections=_MAX_IDLE,
-                keepalive_expiry=_IDLE_SECONDS,
-            )
-            self._wire = httpx2.AsyncClient(timeout=None, limits=limits, follow_redirects=False)
+            async with self._loading:
+                return await self._load()
+        return self._wire
+
+    async def _load(self) -> HttpWire:
+        if self._wire is None:
+            self._wire = (await asyncio.to_thread(_loaded))()
         return self._wire
 
     async def close(self) -> None:
         """Close the connections."""
         if self._wire is not None:
-            await self._wire.aclose()
+            await self._wire.close()
 
 
 class Exchanges:
@@ -115,104 +135,74 @@ class Exchanges:
     """
 
     def __init__(self, client: HttpClient) -> None:
-        self._wire, self._timeout = client.wire, client.timeout
+        self._client, self._timeout = client, client.timeout
         self._places, self._count = asyncio.Semaphore(client.places), client.places
-        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._deadlines: set[asyncio.Timeout] = set()
         self._aborted = False
 
     async def make(self, request: HttpRequest) -> Answer:
         """Return the answer. Raises ExchangeError."""
-        exchange = _Exchange(self._wire, self._timeout, request)
+        # Loading the client takes nothing from the time of the first exchange.
+        wire = await self._client.wire()
         if self._aborted:
             raise ExchangeError(Verdict.TEMPORARY, "stopped")
-        # A task of its own, so that it can be ended without ending the caller.
-        task = asyncio.ensure_future(self._run(exchange))
-        self._tasks.add(task)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if not self._aborted:
-                task.cancel()
-                raise
-            raise ExchangeError(exchange.verdict_if_stopped, "stopped") from None
-        finally:
-            self._tasks.discard(task)
-
-    async def _run(self, exchange: "_Exchange") -> Answer:
         # A free place costs no timer.
         await (self._place() if self._places.locked() else self._places.acquire())
+        progress, timeout = Progress(), self._timeout
         try:
-            return await exchange.run()
+            async with self._within(timeout):
+                return await wire.exchange(request, progress)
+        except TimeoutError:
+            if self._aborted:
+                raise ExchangeError(progress.verdict_if_stopped, "stopped") from None
+            host = urlsplit(request.url).hostname
+            raise ExchangeError(progress.verdict, f"{host}: no answer for {timeout:g} s") from None
         finally:
             self._places.release()
 
-    async def _place(self) -> bool:
+    async def _place(self) -> None:
         wait = self._timeout * _WAIT_SHARE
         try:
-            async with asyncio.timeout(wait):
-                return await self._places.acquire()
+            async with self._within(wait):
+                await self._places.acquire()
         except TimeoutError:
+            if self._aborted:
+                raise ExchangeError(Verdict.TEMPORARY, "stopped") from None
             reason = f"{self._count} exchanges with this provider are under way, and no place was free for {wait:g} s"
             raise ExchangeError(Verdict.RATE_LIMITED, reason, retry_after=wait) from None
+
+    @asynccontextmanager
+    async def _within(self, seconds: float) -> AsyncIterator[None]:
+        """Raise TimeoutError after so many seconds, or as soon as all is aborted."""
+        async with asyncio.timeout(seconds) as deadline:
+            self._deadlines.add(deadline)
+            try:
+                yield
+            finally:
+                self._deadlines.discard(deadline)
 
     def abort(self) -> None:
         """End all exchanges now."""
         self._aborted = True
-        for task in self._tasks:
-            task.cancel()
+        now = asyncio.get_running_loop().time() if self._deadlines else 0.0
+        for deadline in self._deadlines:
+            if not deadline.expired():
+                deadline.reschedule(now)
 
 
-class _Exchange:
-    """A request on its way. The last byte is held back until all others are written, so that it marks the point."""
+def _loaded() -> Callable[[], HttpWire]:
+    """Return what makes the connections, within an event loop."""
+    from mauntic_jobs.delivery.sending.providers.wire import AiohttpWire, machine_trust
 
-    def __init__(self, wire: httpx2.AsyncClient, timeout: float, request: HttpRequest) -> None:
-        self._wire = wire
-        self._timeout = timeout
-        self._request = request
-        self._verdict = Verdict.PROVIDER
+    return partial(AiohttpWire, machine_trust())
 
-    @property
-    def verdict_if_stopped(self) -> Verdict:
-        """What is known if it ends now, through no fault of the provider."""
-        return Verdict.TEMPORARY if self._verdict is Verdict.PROVIDER else self._verdict
 
-    async def run(self) -> Answer:
-        host = httpx2.URL(self._request.url).host
-        timeout = self._timeout
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._exchange()
-        except TimeoutError:
-            raise ExchangeError(self._verdict, f"{host}: no answer for {timeout:g} s") from None
-        except httpx2.LocalProtocolError:
-            raise ExchangeError(Verdict.PROVIDER, f"{host}: its credentials cannot be put into a request") from None
-        except (httpx2.HTTPError, OSError) as error:
-            problem = str(error) or type(error).__name__
-            raise ExchangeError(self._verdict, f"{host}: {problem}") from None
-
-    async def _exchange(self) -> Answer:
-        request, headers = self._request, {"user-agent": _AGENT, **self._request.headers}
-        content = None
-        if request.content:
-            headers["content-length"] = str(len(request.content))
-            content = self._written(request.content)
-        async with self._wire.stream(request.method, request.url, headers=headers, content=content) as response:
-            body = b""
-            # The status alone says enough for most.
-            with suppress(httpx2.HTTPError):
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > _LARGEST_ANSWER:
-                        break
-            return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
-
-    async def _written(self, content: bytes) -> AsyncIterator[bytes]:
-        self._verdict = Verdict.TEMPORARY
-        yield content[:-1]
-        failpoints.reach("before-content")
-        self._verdict = Verdict.UNKNOWN
-        yield content[-1:]
-        failpoints.reach("after-content")
+def json_body(fields: Mapping[str, Any]) -> bytes:
+    """Return fields as a JSON object in UTF-8; half of a surrogate pair, which UTF-8 has no place for, is escaped."""
+    try:
+        return to_json(fields)
+    except ValueError:
+        return json.dumps(fields).encode()
 
 
 def accepted(answer: Answer, message_id: Any) -> Outcome:

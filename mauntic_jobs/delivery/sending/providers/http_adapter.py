@@ -44,6 +44,8 @@ class HttpProvider(ABC, Generic[_MessageT]):
         except ExchangeError as error:
             return error.outcome
         outcome = self._checked(answer) if message is None else self._judged(answer)
+        if not outcome.reason:
+            return outcome
         login = request.headers.get("authorization", "").rpartition(" ")[2]
         return replace(outcome, reason=hide(outcome.reason, (*self._secrets, login)))
 

@@ -4,14 +4,20 @@ It has no idempotency keys. The Message-ID stays ours (X-PM-KeepID), and `Metada
 ten fields, names of 20 characters and values of 80 (postmarkapp.com/support/article/1125-custom-metadata-faq).
 """
 
-import json
 from typing import Any
 
 from mauntic_jobs.delivery.render.headers import one_line
 from mauntic_jobs.delivery.render.mime import Email, headers_of
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
-from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient, HttpRequest, accepted, common_outcome
+from mauntic_jobs.delivery.sending.providers.http import (
+    Answer,
+    HttpClient,
+    HttpRequest,
+    accepted,
+    common_outcome,
+    json_body,
+)
 from mauntic_jobs.delivery.sending.providers.http_adapter import HttpProvider
 
 API = "https://api.postmarkapp.com"
@@ -34,6 +40,7 @@ class PostmarkProvider(HttpProvider[Email]):
         super().__init__(config, client, base)
         token = config.required("serverToken")
         self._stream = config.text("messageStream")
+        self._url = f"{self._base}/email"
         self._headers = {
             "x-postmark-server-token": token,
             "accept": "application/json",
@@ -56,8 +63,8 @@ class PostmarkProvider(HttpProvider[Email]):
                 {"Name": "X-PM-KeepID", "Value": "true"},
             ],
         }
-        content = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
-        return HttpRequest(f"{self._base}/email", self._headers, content)
+        given = {name: value for name, value in fields.items() if value is not None}
+        return HttpRequest(self._url, self._headers, json_body(given))
 
     def _judged(self, answer: Answer) -> Outcome:
         fields = answer.fields()

@@ -4,7 +4,6 @@ It has no idempotency keys. An answer names the message in X-Message-Id; the eve
 `custom_args` (10,000 bytes at most) come back with every event. SendGrid may replace the Message-ID.
 """
 
-import json
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +14,14 @@ from mauntic_jobs.delivery.render.headers import one_line
 from mauntic_jobs.delivery.render.mime import Email, headers_of
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
-from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient, HttpRequest, accepted, common_outcome
+from mauntic_jobs.delivery.sending.providers.http import (
+    Answer,
+    HttpClient,
+    HttpRequest,
+    accepted,
+    common_outcome,
+    json_body,
+)
 from mauntic_jobs.delivery.sending.providers.http_adapter import HttpProvider
 from mauntic_jobs.timekeeping import clock
 
@@ -34,6 +40,7 @@ class SendGridProvider(HttpProvider[Email]):
 
     def __init__(self, config: ProviderConfig, client: HttpClient, base: str = API) -> None:
         super().__init__(config, client, base)
+        self._url = f"{self._base}/v3/mail/send"
         self._headers = {
             "authorization": f"Bearer {config.required('apiKey')}",
             "accept": "application/json",
@@ -53,7 +60,7 @@ class SendGridProvider(HttpProvider[Email]):
             "headers": {**dict(headers_of(message)), "Message-ID": message.message_id},
             "custom_args": arguments,
         }
-        return HttpRequest(f"{self._base}/v3/mail/send", self._headers, json.dumps(fields).encode())
+        return HttpRequest(self._url, self._headers, json_body(fields))
 
     def _judged(self, answer: Answer) -> Outcome:
         if answer.is_success:

@@ -7,7 +7,6 @@ It has no idempotency keys. SES replaces the Message-ID by <MessageId@REGION.ama
 of the answer, and the tags.
 """
 
-import json
 import re
 from base64 import b64encode
 from typing import Any
@@ -17,7 +16,14 @@ from mauntic_jobs.delivery.render.renderer import ContentError
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.providers.aws_signature import AwsKey, signed_headers
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError
-from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient, HttpRequest, accepted, common_outcome
+from mauntic_jobs.delivery.sending.providers.http import (
+    Answer,
+    HttpClient,
+    HttpRequest,
+    accepted,
+    common_outcome,
+    json_body,
+)
 from mauntic_jobs.delivery.sending.providers.http_adapter import HttpProvider
 from mauntic_jobs.timekeeping import clock
 
@@ -62,7 +68,7 @@ class SesProvider(HttpProvider[Email]):
         fields: dict[str, Any] = {
             "FromEmailAddress": message.sender.spec,
             "Destination": {"ToAddresses": [message.recipient.spec]},
-            "Content": {"Raw": {"Data": b64encode(mime.content).decode()}},
+            "Content": {"Raw": {"Data": b64encode(mime.content).decode("ascii")}},
             "EmailTags": [
                 {"Name": name, "Value": tag}
                 for name, value in message.tags.items()
@@ -71,7 +77,7 @@ class SesProvider(HttpProvider[Email]):
         }
         if self._configuration_set:
             fields["ConfigurationSetName"] = self._configuration_set
-        return self._signed("POST", "/v2/email/outbound-emails", json.dumps(fields).encode())
+        return self._signed("POST", "/v2/email/outbound-emails", json_body(fields))
 
     def _judged(self, answer: Answer) -> Outcome:
         if answer.is_success:

@@ -85,6 +85,8 @@ class TwilioProvider(HttpProvider[Sms]):
         user, password = _login(config, account)
         encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
         self._headers = {"authorization": f"Basic {encoded}", "accept": "application/json"}
+        self._form_headers = {**self._headers, "content-type": "application/x-www-form-urlencoded"}
+        self._url = f"{self._account}/Messages.json"
         self._secrets.append(encoded)
 
     async def send(self, message: Sms) -> Outcome:
@@ -109,8 +111,7 @@ class TwilioProvider(HttpProvider[Sms]):
             fields["MessagingServiceSid"] = self._service
         else:
             fields["From"] = self.sender or ""
-        headers = {**self._headers, "content-type": "application/x-www-form-urlencoded"}
-        return HttpRequest(f"{self._account}/Messages.json", headers, urlencode(fields).encode())
+        return HttpRequest(self._url, self._form_headers, urlencode(fields).encode())
 
     def _judged(self, answer: Answer) -> Outcome:
         fields, said = answer.fields(), f"{answer.status} {self._said(answer)}".strip()
