@@ -15,9 +15,12 @@ from aiohttp import (
     ClientConnectionResetError,
     ClientConnectorError,
     ClientError,
+    ClientHandlerType,
     ClientHttpProxyError,
+    ClientOSError,
     ClientProxyConnectionError,
     ClientRequest,
+    ClientResponse,
     ClientResponseError,
     ClientSession,
     ClientTimeout,
@@ -90,6 +93,7 @@ class AiohttpWire:
                 data=content,
                 allow_redirects=False,
                 proxy=self._proxy(scheme, host),
+                middlewares=_ONCE if content is None else (),
             )
             try:
                 return Answer(response.status, _by_name(response.headers), await _beginning(response.content))
@@ -119,6 +123,20 @@ class AiohttpWire:
             reason = f"{host}: the proxy that the environment names is none over HTTP: set {scheme}_proxy"
             raise ExchangeError(Verdict.PROVIDER, reason)
         return proxy
+
+
+class _BrokenError(ClientError):
+    """A connection broke. aiohttp would repeat a request without a body for what it raises itself."""
+
+
+async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    try:
+        return await handler(request)
+    except (ClientOSError, ServerDisconnectedError) as error:
+        raise _BrokenError(_problem(error)) from error
+
+
+_ONCE = (_once,)
 
 
 class _Connector(TCPConnector):
