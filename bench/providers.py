@@ -1,7 +1,8 @@
 """`deliver` over each provider's API, against a local fake of it, and what of the cost is the exchange's.
 
-The fakes are a process of their own. Of each provider three ways are measured: `deliver`, from the queue to the ledger;
-`exchange`, the adapter alone; and `client`, the HTTP client alone, with the same request.
+The fakes are a process of their own. Of each provider these ways are measured: `deliver`, from the queue to the ledger;
+`exchange`, the adapter alone; `client`, the HTTP client alone, with the same request; and with `--node`, a Node engine
+that does for each message what the replaced one did, with the vendor's own SDK.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from uuid import UUID, uuid4
 import uvloop
 from psycopg.types.json import Jsonb
 
+from bench import _node_sdks as node_sdks
 from bench._common import BENCH, connect, machine, say, spread, statements
 from mauntic_jobs.delivery.addresses import parse_address
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
@@ -90,7 +92,7 @@ class _Now:
 _MAIL = {"emailAddress": "ann@example.com", "subject": "Hello", "html": _HTML, "text": _WORDS}
 _PROVIDERS = {
     "postmark": _Provider("email", {"serverToken": "token", "from": "news@acme.test"}, _EMAIL, _MAIL),
-    "sendgrid": _Provider("email", {"apiKey": "key", "from": "news@acme.test"}, _EMAIL, _MAIL),
+    "sendgrid": _Provider("email", {"apiKey": "SG.key", "from": "news@acme.test"}, _EMAIL, _MAIL),
     "ses": _Provider(
         "email",
         {"region": "eu-west-1", "accessKeyId": "id", "secretAccessKey": "key", "from": "news@acme.test"},
@@ -116,6 +118,8 @@ _WAYS = ("deliver", "exchange", "client")
 def main() -> None:
     """Measure, and print what came out."""
     given = _arguments()
+    if given.node:
+        node_sdks.install()
     with throwaway(postgres_settings=_DURABLE) as servers:
         settings = Settings(database_url=servers.database_url, redis_url=servers.redis_url)
         with postgres.connect(settings) as session:
@@ -140,6 +144,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[3, 5, 10, 50], help="default: 3 5 10 50")
     parser.add_argument("--latency", type=int, nargs="+", default=[0, 50], help="milliseconds (default: 0 50)")
     parser.add_argument("--providers", nargs="+", choices=list(_PROVIDERS), default=list(_PROVIDERS))
+    parser.add_argument("--node", action="store_true", help="measure a Node engine as well; needs Node and npm")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
     return parser.parse_args()
 
@@ -166,27 +171,55 @@ def _measured(
         "exchange": lambda: _exchange(own, name, concurrency, messages, alone=False),
         "client": lambda: _exchange(own, name, concurrency, messages, alone=True),
     }
-    samples: dict[str, list[_Spent]] = {way: [] for way in _WAYS}
+    if given.node and name in node_sdks.PROVIDERS:
+        ways["node"] = lambda: _node(own, url, name, concurrency, messages)
+    samples: dict[str, list[_Spent]] = {way: [] for way in ways}
     for number in range(given.rounds):
         say(f"{name}, {latency} ms, concurrency {concurrency}, round {number + 1} of {given.rounds}")
-        for way in _WAYS:
-            samples[way].append(ways[way]())
+        for way, measure in ways.items():
+            samples[way].append(measure())
     return {
         "provider": name,
         "latency_ms": latency,
         "concurrency": concurrency,
         "messages": messages,
-        "rates": {way: spread([each.messages / each.seconds for each in samples[way]]) for way in _WAYS},
-        "cpu_ms_per_message": {
-            way: spread([each.cpu * 1000 / each.messages for each in samples[way]]) for way in _WAYS
-        },
+        "rates": {way: spread([each.messages / each.seconds for each in samples[way]]) for way in ways},
+        "cpu_ms_per_message": {way: spread([each.cpu * 1000 / each.messages for each in samples[way]]) for way in ways},
+        **({"node": _node_takes(samples["deliver"], samples["node"])} if "node" in ways else {}),
+    }
+
+
+def _node_takes(ours: list[_Spent], theirs: list[_Spent]) -> dict[str, Any]:
+    """Return how many times as much the Node engine takes: of the time, and of the CPU."""
+    rounds = list(zip(ours, theirs, strict=True))
+    return {
+        "time": spread([our.messages / our.seconds / (their.messages / their.seconds) for our, their in rounds]),
+        "cpu": spread([their.cpu / their.messages / (our.cpu / our.messages) for our, their in rounds]),
     }
 
 
 def _deliver(settings: Settings, name: str, concurrency: int, messages: int) -> _Spent:
     """Let an engine deliver the messages of a queue."""
-    provider, organization = _PROVIDERS[name], uuid4()
+    provider = _PROVIDERS[name]
     settings = settings.model_copy(update={"queue_prefix": f"bench-{uuid4().hex}"})
+    _enqueue(settings, name, messages)
+    plan = DeliveryPlan({provider.channel: concurrency}, timedelta(days=1), timedelta(seconds=5), until_empty=True)
+    engine = WorkerProcess(settings, plan, say, lambda *problem: say(str(problem)))
+
+    return _run(_watched(engine, engine.stats[provider.channel].settled, concurrency, messages))
+
+
+def _node(settings: Settings, url: str, name: str, concurrency: int, messages: int) -> _Spent:
+    """Let a Node engine send the messages of a queue."""
+    settings = settings.model_copy(update={"queue_prefix": f"bench-{uuid4().hex}"})
+    _enqueue(settings, name, messages)
+    figures = node_sdks.run(settings, url, _PROVIDERS[name].channel, concurrency, messages)
+    return _Spent(figures["messages"], figures["seconds"], figures["cpu_seconds"])
+
+
+def _enqueue(settings: Settings, name: str, messages: int) -> None:
+    """Give an organization the provider, and put its messages on the queue."""
+    provider, organization = _PROVIDERS[name], uuid4()
     assert settings.database_url is not None  # noqa: S101 - it is set above
     with connect(settings.database_url.get_secret_value()) as connection:
         connection.execute(
@@ -195,16 +228,15 @@ def _deliver(settings: Settings, name: str, concurrency: int, messages: int) -> 
         )
     queue = f"delivery:send-{provider.channel}"
     own = {"organizationId": str(organization), **provider.message}
+    if name in node_sdks.PROVIDERS:
+        # The Node engine writes an event for each.
+        own |= {"contactId": str(uuid4())}
     jobs = [QueueJob(queue, f"job-{uuid4().hex}", "send", {"deliveryId": str(uuid4()), **own}) for _ in range(messages)]
     redis = open_redis(settings)
     try:
         add_jobs(redis, settings.queue_prefix, jobs, int(time.time() * 1000))
     finally:
         redis.close()
-    plan = DeliveryPlan({provider.channel: concurrency}, timedelta(days=1), timedelta(seconds=5), until_empty=True)
-    engine = WorkerProcess(settings, plan, say, lambda *problem: say(str(problem)))
-
-    return _run(_watched(engine, engine.stats[provider.channel].settled, concurrency, messages))
 
 
 async def _watched(engine: WorkerProcess, settled: Counter[str], concurrency: int, messages: int) -> _Spent:
@@ -269,7 +301,11 @@ def _line(result: dict[str, Any]) -> str:
         f" {result['cpu_ms_per_message'][way]['median']:.2f} ms CPU"
         for way, rate in result["rates"].items()
     )
-    return f"{result['provider']}, {result['latency_ms']} ms, concurrency {result['concurrency']}: {ways}"
+    node = result.get("node")
+    times = (
+        f"; Node takes {node['time']['median']:.1f} times the time, {node['cpu']['median']:.1f} the CPU" if node else ""
+    )
+    return f"{result['provider']}, {result['latency_ms']} ms, concurrency {result['concurrency']}: {ways}{times}"
 
 
 if __name__ == "__main__":

@@ -23,23 +23,32 @@ const POLICY = { removeOnComplete: { age: 3600 } };
 // BullMQ's blocking commands ask for null.
 export const connect = () => new Redis(setting("REDIS_URL"), { maxRetriesPerRequest: null });
 
-// Runs a worker until COUNT jobs have completed; measures from the first 'active' to the last 'completed'.
+// Runs a worker until COUNT jobs have completed; measures from the first 'active' to the last 'completed', or if WARM_UP
+// is set, from when so many have completed.
 export async function consume(connection, processor) {
   const messages = count("COUNT");
+  const warmUp = process.env.WARM_UP ? count("WARM_UP") : 0;
   const options = { connection, prefix: setting("PREFIX"), concurrency: count("CONCURRENCY"), ...POLICY };
   const worker = new Worker(setting("QUEUE"), processor, options);
   let started;
   let ended;
+  let cpu;
   let completed = 0;
+  const start = () => {
+    started = performance.now();
+    cpu = process.cpuUsage();
+  };
   try {
     await new Promise((resolve, reject) => {
       worker.on("active", () => {
-        started ??= performance.now();
+        if (started === undefined) start();
       });
       worker.on("completed", () => {
         completed += 1;
+        if (completed === warmUp) start();
         if (completed !== messages) return;
         ended = performance.now();
+        cpu = process.cpuUsage(cpu);
         resolve();
       });
       worker.on("failed", (job, error) => reject(error));
@@ -49,7 +58,13 @@ export async function consume(connection, processor) {
     await worker.close();
   }
   const rssMb = (process.resourceUsage().maxRSS * 1024) / 1e6; // at its peak
-  console.log(JSON.stringify({ seconds: (ended - started) / 1000, messages, rss_mb: Math.round(rssMb * 10) / 10 }));
+  const figures = {
+    seconds: (ended - started) / 1000,
+    cpu_seconds: (cpu.user + cpu.system) / 1e6,
+    messages: messages - warmUp,
+    rss_mb: Math.round(rssMb * 10) / 10,
+  };
+  console.log(JSON.stringify(figures));
 }
 
 if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {

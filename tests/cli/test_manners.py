@@ -474,7 +474,16 @@ def test_a_command_loads_no_more_than_it_needs() -> None:
     code = "import sys; from mauntic_jobs.cli.main import application; application('schedule'); print(*sys.modules)"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in process.stdout.split()}
-    assert not loaded & {"aiohttp", "httpx2", "botocore", "phonenumbers", "google", "prometheus_client", "uvloop", "bullmq"}
+    assert not loaded & {
+        "aiohttp",
+        "httpx2",
+        "botocore",
+        "phonenumbers",
+        "google",
+        "prometheus_client",
+        "uvloop",
+        "bullmq",
+    }
     assert "mauntic_jobs.delivery.process.worker_process" not in process.stdout.split()
 
 

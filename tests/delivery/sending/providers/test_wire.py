@@ -5,8 +5,9 @@ import gzip
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.delivery.authority import new_authority, server_context
 from tests.delivery.raw_server import Link, ok, raw_server, saying
 from tests.support import run_on_loop, wait_until
 
+T = TypeVar("T")
 LARGE = 30_000_000
 
 
@@ -37,8 +39,8 @@ def ask(url: str, *, size: int = 5, times: int = 1, timeout: float = 20, method:
     return with_client(run, timeout)
 
 
-def with_client(deed: Any, timeout: float = 20) -> Any:
-    async def run() -> Any:
+def with_client(deed: Callable[[Exchanges], Coroutine[Any, Any, T]], timeout: float = 20) -> T:
+    async def run() -> T:
         client = HttpClient(timeout=timeout)
         try:
             return await deed(Exchanges(client))
@@ -219,11 +221,14 @@ def test_an_early_refusal_is_heard_and_its_connection_ends() -> None:
 
 
 def test_a_body_that_nobody_reads_is_not_kept_beyond_its_time() -> None:
+    came = 0
+
     async def deaf(link: Link) -> None:
+        nonlocal came
         await link.head()
         await asyncio.sleep(1)
-        while await link.reader.read(1 << 20):
-            pass
+        while data := await link.reader.read(1 << 20):
+            came += len(data)
 
     with raw_server(deaf) as server:
 
@@ -234,7 +239,8 @@ def test_a_body_that_nobody_reads_is_not_kept_beyond_its_time() -> None:
             return result
 
         failed(with_client(run, 0.5), Verdict.TEMPORARY)
-        assert server.whole == 0
+        # The network has some of it.
+        assert came < LARGE / 2
 
 
 def test_a_sender_that_gives_up_frees_its_place_and_its_connection() -> None:
