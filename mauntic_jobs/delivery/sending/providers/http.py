@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic_core import to_json
 
 from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
+from mauntic_jobs.settings.certificates import machine_trust
 from mauntic_jobs.timekeeping import clock
 
 # How long an exchange waits for a place, as a share of the time that it has itself: both together end before the
@@ -192,7 +193,7 @@ class Exchanges:
 
 def _loaded() -> Callable[[], HttpWire]:
     """Return what makes the connections, within an event loop."""
-    from mauntic_jobs.delivery.sending.providers.wire import AiohttpWire, machine_trust
+    from mauntic_jobs.delivery.sending.providers.wire import AiohttpWire
 
     return partial(AiohttpWire, machine_trust())
 

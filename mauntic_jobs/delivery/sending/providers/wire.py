@@ -6,7 +6,6 @@ import select
 import ssl
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
@@ -49,14 +48,6 @@ _IDLE_SECONDS = 15.0
 _WRITTEN_AT_ONCE = 32 * 1024
 # Answers are short, and are worth no compression.
 _HEADERS = {"user-agent": f"mauntic-jobs/{__version__}", "accept-encoding": "identity"}
-# Where distributions keep their certificates, for a Python that was built to look elsewhere.
-_CERTIFICATES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
 
 
 class AiohttpWire:
@@ -67,6 +58,7 @@ class AiohttpWire:
     """
 
     def __init__(self, context: ssl.SSLContext) -> None:
+        context.set_alpn_protocols(["http/1.1"])
         connector = _Connector(
             limit=0, ssl=context, keepalive_timeout=_IDLE_SECONDS, resolver=ThreadedResolver(), ttl_dns_cache=10
         )
@@ -198,18 +190,6 @@ class _Content(Payload):
         self._progress.verdict = Verdict.UNKNOWN
         await writer.write(content)
         failpoints.reach("after-content")
-
-
-def machine_trust() -> ssl.SSLContext:
-    """Return a context that trusts the machine's certificates, or those of SSL_CERT_FILE and SSL_CERT_DIR."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    folder = ssl.get_default_verify_paths().capath
-    if not context.cert_store_stats()["x509_ca"] and not (folder and any(Path(folder).iterdir())):
-        found = next(filter(os.path.isfile, _CERTIFICATES), None)
-        if found is not None:
-            context.load_verify_locations(found)
-    return context
 
 
 @lru_cache(maxsize=1024)
