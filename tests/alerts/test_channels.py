@@ -138,3 +138,28 @@ def test_no_connection_is_told_without_the_address() -> None:
         problem = str(_attempt(url=url, **channel))
         assert "cannot connect" in problem
         assert "hunter2" not in problem
+
+
+def test_a_login_in_the_address_is_sent_as_one_and_other_characters_as_they_are_meant() -> None:
+    with receiver() as inbox:
+        url = inbox.url.replace("//", "//me:pass%2Fw%C3%B6rd@") + "/caf\u00e9?a=b c&d=%20"
+        assert _attempt(type="slack", url=url) is None
+        (request,) = inbox.received()
+    assert base64.b64decode(request.headers["authorization"].removeprefix("Basic ")) == "me:pass/w\u00f6rd".encode()
+    assert request.path == "/in/caf%C3%A9?a=b%20c&d=%20"
+    assert request.headers["user-agent"].startswith("mauntic-jobs/")
+
+
+def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with receiver() as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        assert _attempt(type="slack", url="http://hooks.test/services/T0") is None
+        (request,) = proxy.received()
+    assert request.path == "http://hooks.test/services/T0"
+
+
+def test_a_server_without_tls_gets_no_message() -> None:
+    with receiver() as inbox:
+        problem = _attempt(type="slack", url=f"https://127.0.0.1:{inbox.port}/x")
+        assert "cannot connect" in str(problem)
+        assert inbox.received() == []
