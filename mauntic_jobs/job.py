@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mauntic_jobs.errors import RefusedError
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.settings.types import JobSettings
+from mauntic_jobs.settings.types import LEDGER, JobSettings
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
 from mauntic_jobs.timekeeping.window import Unit, Window
 
@@ -31,6 +31,11 @@ class JobOptions(BaseModel):
     """The options a job has beyond those every job has. Subclass it; each field becomes an option of the command."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def from_ledger(cls, recorded: Mapping[str, object]) -> Self:
+        """Return the options that the ledger of runs holds. Raises ValidationError if the job has others by now."""
+        return cls.model_validate(recorded, context=LEDGER)
 
 
 OptionsT_co = TypeVar("OptionsT_co", bound=JobOptions, covariant=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationInfo
 
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.settings.alert_channels import HttpAddress
@@ -31,7 +31,18 @@ def _text(parse: Callable[[str], object]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-Duration = Annotated[timedelta, _text(parse_duration)]
+# The context of values that the ledger of runs holds as JSON: lengths of time are those of ISO 8601, such as PT1H.
+LEDGER = "ledger"
+
+
+def _read_duration(value: object, info: ValidationInfo) -> object:
+    try:
+        return parse_duration(value) if isinstance(value, str) and info.context != LEDGER else value
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
 PositiveDuration = Annotated[Duration, Field(gt=timedelta())]
 AutoPause = Annotated[Literal["on", "off"] | PositiveDuration, Field(union_mode="left_to_right")]
 Retention = Annotated[Duration, Field(ge=timedelta(days=1))]

@@ -1,3 +1,4 @@
+import json
 from datetime import date, timedelta
 
 import pytest
@@ -67,6 +68,12 @@ def test_yesterday_is_covered_when_the_window_starts_within_the_grace(start: str
         Window(utc(start), utc(start) + timedelta(minutes=1)), JOBS["aggregate-hourly"].options(), Settings()
     )
     assert [str(part.start.date()) for part in covered.split(JOBS["aggregate-hourly"].bucket)] == days
+
+
+def test_options_are_read_back_from_the_ledger_as_they_were() -> None:
+    options = JOBS["aggregate-hourly"].options.model_validate({"grace": "90m", "allow_shrink": True})
+    recorded = options.model_dump(mode="json", exclude_defaults=True)
+    assert type(options).from_ledger(json.loads(json.dumps(recorded))) == options
 
 
 def test_no_grace_leaves_yesterday_alone(settings: Settings, session: Session) -> None:

@@ -36,7 +36,7 @@ def _request(box: DeadLetters, letter: DeadLetter, log: Callable[[str], None]) -
     job = find_job(letter.name).configured(box.settings)
     row = show_run(box.session, int(letter.id))
     window = Window(row["window_start"], row["window_end"])
-    options = job.options.model_validate(row["options"])
+    options = job.options.from_ledger(row["options"])
     return Request(
         job=job,
         window=window,
