@@ -119,7 +119,7 @@ class HostClockError(MaunticJobsError):
 
 
 class SlotClaimedError(MaunticJobsError):
-    """Another run answers this slot, or has answered it: there is nothing left to do."""
+    """Another run answers this slot or has this window, or a backfill goes on no more: there is nothing left to do."""
 
     exit_code = ExitCode.DONE
 

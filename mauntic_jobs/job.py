@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -108,6 +108,19 @@ class JobResult:
     refusal: RefusedError | None = None
 
 
+class BucketCounts(NamedTuple):
+    """One bucket's raw events beside what a job has recorded of them, by counts.
+
+    `events` were found; `groups` are recorded. `lacking` is how many events the recorded groups lack, `withheld` how
+    many groups a rebuild would not write: their recorded values would fall, or they do not fit into their columns.
+    """
+
+    events: int
+    groups: int
+    lacking: int
+    withheld: int
+
+
 _LATEST_OF_A_DAY = CatchUp(Which.LATEST, timedelta(days=1))
 
 
@@ -128,7 +141,8 @@ class Job(Generic[OptionsT]):
     `catch_up` says what becomes of slots that no clock ran at their time. `after` names jobs that should have covered
     the window before. `queue` is the BullMQ queue that may launch the job, without its prefix; by default `jobs:` and
     the name. `measure` names the counter that tells whether a result is plausible: what is usual is known from other
-    weeks.
+    weeks. `audit` compares the raw events of a bucket with what is recorded, and writes nothing; without it the ledger
+    of runs alone tells which buckets are recorded.
     """
 
     name: str
@@ -147,6 +161,7 @@ class Job(Generic[OptionsT]):
     after: Sequence[str] = ()
     queue: str = ""
     measure: str | None = None
+    audit: Callable[[Transaction, OptionsT, Settings, Window], BucketCounts] | None = None
 
     def __post_init__(self) -> None:
         if not self.queue:

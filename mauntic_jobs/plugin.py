@@ -5,13 +5,14 @@ modules may change with any release.
 """
 
 from mauntic_jobs.errors import JobFailedError
-from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row, Transaction
+from mauntic_jobs.job import BucketCounts, Context, Job, JobOptions, JobResult, Row, Transaction
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import Duration
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
 
 __all__ = [
+    "BucketCounts",
     "CatchUp",
     "Context",
     "Duration",

@@ -37,6 +37,7 @@ def test_sql_is_told_the_time(path: Path) -> None:
         "deliveries.sql",
         "alerts.sql",
         "upkeep.sql",
+        "backfills.sql",
         "0006_delivery_functions.sql",
         "0009_lighter_deliveries.sql",
     )

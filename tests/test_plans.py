@@ -86,6 +86,12 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
         "failed_runs",
         {"id": None, "since": NOW - timedelta(days=1), "until": NOW, "present": ["segment-trigger-eval"]},
     ),
+    ("coverage", "runs", {"job": "aggregate-hourly", "start": NOW - timedelta(days=90), "until": NOW}),
+    ("runs", "window_claim", {"backfill": 1, "window_start": NOW}),
+    ("backfills", "list", {"id": None, "job": None, "open": True, "limit": 20}),
+    ("backfills", "windows", {"id": 1}),
+    ("backfills", "next", {"id": 1, "failed_only": False}),
+    ("retention", "backfills_old", {"after": 0, "before": NOW, "batch": 1000}),
     ("dead_letters", "later_windows", {"ids": [1], "starts": [NOW - timedelta(days=1)], "ends": [NOW]}),
 ]
 

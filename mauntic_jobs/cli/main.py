@@ -21,7 +21,7 @@ _COMPLETION = "_MAUNTIC_JOBS_COMPLETE"
 # In the order in which help shows them; each is made in the module of its name. The jobs come before them.
 _COMMANDS = (
     *("status", "metrics", "schedule", "work", "deliver", "enqueue", "deliveries", "dlq", "providers", "runs"),
-    "recover",
+    *("backfill", "coverage", "recover"),
     *("doctor", "db", "outbox", "monitor", "alerts", "config", "dev", "demo", "new-job", "help", "version"),
 )
 # The headings of the help, with the commands under each; the jobs stand under the first.
@@ -29,8 +29,8 @@ _RUN = "Run jobs"
 _PANELS = {
     _RUN: ("schedule", "work"),
     "Send messages": ("deliver", "deliveries", "providers", "enqueue"),
-    "See how everything stands": ("status", "doctor", "runs", "alerts", "monitor", "metrics"),
-    "Put things right": ("dlq", "recover", "outbox"),
+    "See how everything stands": ("status", "doctor", "runs", "coverage", "alerts", "monitor", "metrics"),
+    "Put things right": ("dlq", "backfill", "recover", "outbox"),
     "Set up": ("db", "config", "dev", "demo", "new-job", "help", "version"),
 }
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mauntic_jobs.job import Context, Job, JobOptions, JobResult
+from mauntic_jobs.job import BucketCounts, Context, Job, JobOptions, JobResult, Transaction
 from mauntic_jobs.jobs.options import RollupOptions, check_known
-from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, rebuild
+from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, rebuild
 from mauntic_jobs.jobs.second_writer import SecondWriter
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import Duration
@@ -66,6 +66,13 @@ def rebuild_day(context: Context[JobOptions], options: AggregateHourlyOptions, d
     return done
 
 
+def audit(transaction: Transaction, options: AggregateHourlyOptions, settings: Settings, day: Window) -> BucketCounts:
+    """Compare the events of one UTC day with its rollups. Raises UsageError for an unknown organization."""
+    if options.org:
+        check_known(transaction, _sql["unknown_organizations"], {"organizations": options.org}, UNKNOWN)
+    return audit_bucket(transaction, _rebuild(options, day, settings.platform_zone, allow_shrink=False))
+
+
 def _rebuild(options: AggregateHourlyOptions, day: Window, zone: tzinfo, *, allow_shrink: bool) -> Rebuild:
     return Rebuild(
         job=AGGREGATE_HOURLY.name,
@@ -100,4 +107,5 @@ AGGREGATE_HOURLY = Job(
     catch_up=CatchUp(Which.ALL, timedelta(days=7)),
     queue="analytics:aggregate-hourly",
     measure="events",
+    audit=audit,
 )

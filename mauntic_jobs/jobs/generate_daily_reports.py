@@ -1,18 +1,17 @@
 """`generate-daily-reports`: each campaign's figures of a day, rebuilt from the raw events."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta, tzinfo
 from functools import partial
 from uuid import UUID
 
 from pydantic import Field
 
-from mauntic_jobs.job import Context, Job, JobOptions, JobResult
+from mauntic_jobs.job import BucketCounts, Context, Job, JobOptions, JobResult, Transaction
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.jobs.late_events import record_reported, with_late_events
 from mauntic_jobs.jobs.options import check_known, only
-from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, rebuild
+from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, rebuild
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import CampaignChannels
 from mauntic_jobs.sql import statements
@@ -55,10 +54,10 @@ def run(context: Context[GenerateDailyReportsOptions], days: Window) -> JobResul
 
     Campaigns of which a figure would fall unasked are withheld.
     """
-    _check_known(context, days)
+    _check_known(context.transaction, context.options, context.settings, days)
     done = Rebuilt()
     for day in days.split(Unit.DAY):
-        rebuilt = rebuild(context, day_rebuild(context, day))
+        rebuilt = rebuild(context, _day_rebuild(context.options, context.settings, day))
         done.add(rebuilt)
         done.totals["days"] += 1
         if not (context.dry_run or context.options.org or context.options.campaign):
@@ -75,7 +74,7 @@ def run(context: Context[GenerateDailyReportsOptions], days: Window) -> JobResul
 def _rebuild_late(context: Context[GenerateDailyReportsOptions], organizations: Sequence[UUID], day: Window) -> Rebuilt:
     lock_bucket(context.transaction, GENERATE_DAILY_REPORTS.name, day)
     options = GenerateDailyReportsOptions(org=list(organizations))
-    return rebuild(context, day_rebuild(replace(context, options=options), day))
+    return rebuild(context, _day_rebuild(options, context.settings, day))
 
 
 def _channels(context: Context[JobOptions], done: Rebuilt) -> Sequence[str]:
@@ -86,18 +85,24 @@ def _channels(context: Context[JobOptions], done: Rebuilt) -> Sequence[str]:
     return ("other_channels",)
 
 
-def day_rebuild(context: Context[GenerateDailyReportsOptions], day: Window) -> Rebuild:
-    """Return the rebuild of one UTC day."""
-    options = context.options
+def audit(
+    transaction: Transaction, options: GenerateDailyReportsOptions, settings: Settings, day: Window
+) -> BucketCounts:
+    """Compare the message events of one UTC day with its figures. Raises UsageError for unknown ids."""
+    _check_known(transaction, options, settings, day)
+    return audit_bucket(transaction, _day_rebuild(options, settings, day))
+
+
+def _day_rebuild(options: GenerateDailyReportsOptions, settings: Settings, day: Window) -> Rebuild:
     return Rebuild(
         job=GENERATE_DAILY_REPORTS.name,
         statements=_sql,
         table="analytics.campaign_daily_stats",
         columns=_FIGURES,
         parameters={
-            **_parameters(options, day, context.settings.platform_zone),
+            **_parameters(options, day, settings.platform_zone),
             "date": day.start.date(),
-            "all_channels": context.settings.campaign_channels is CampaignChannels.ALL,
+            "all_channels": settings.campaign_channels is CampaignChannels.ALL,
         },
         bucket=str(day.start.date()),
         compare=options.compare,
@@ -115,12 +120,13 @@ def _parameters(options: GenerateDailyReportsOptions, window: Window, zone: tzin
     }
 
 
-def _check_known(context: Context[GenerateDailyReportsOptions], window: Window) -> None:
+def _check_known(
+    transaction: Transaction, options: GenerateDailyReportsOptions, settings: Settings, window: Window
+) -> None:
     checks = (("unknown_organizations", "organization", "org"), ("unknown_campaigns", "campaign", "campaign"))
     for query, noun, option in checks:
         sentence = f"No {noun} {{}}: it has neither events nor figures. Check --{option}."
-        parameters = _parameters(context.options, window, context.settings.platform_zone)
-        check_known(context.transaction, _sql[query], parameters, sentence)
+        check_known(transaction, _sql[query], _parameters(options, window, settings.platform_zone), sentence)
 
 
 GENERATE_DAILY_REPORTS = Job(
@@ -140,4 +146,5 @@ GENERATE_DAILY_REPORTS = Job(
     after=("aggregate-hourly",),
     queue="analytics:generate-daily-reports",
     measure="events",
+    audit=audit,
 )

@@ -5,10 +5,10 @@ Distinct contacts of days cannot be added up, so that the month is counted as a 
 
 from datetime import timedelta, tzinfo
 
-from mauntic_jobs.job import Context, Job, JobOptions, JobResult
+from mauntic_jobs.job import BucketCounts, Context, Job, JobOptions, JobResult, Transaction
 from mauntic_jobs.jobs.aggregate_hourly import UNKNOWN
 from mauntic_jobs.jobs.options import RollupOptions, check_known
-from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, rebuild
+from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, rebuild
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
@@ -30,9 +30,7 @@ def coverage(window: Window, _options: MonthlyUsageSummaryOptions, _settings: Se
 
 def run(context: Context[MonthlyUsageSummaryOptions], months: Window) -> JobResult:
     """Rebuild the usage of each month. Groups that would lose something unasked, or do not fit, are withheld."""
-    if context.options.org:
-        wanted = {"organizations": context.options.org}
-        check_known(context.transaction, _rollups_sql["unknown_organizations"], wanted, UNKNOWN)
+    _check_known(context.transaction, context.options)
     done = Rebuilt()
     for month in months.split(Unit.MONTH):
         done.add(rebuild_month(context, context.options, month))
@@ -50,6 +48,20 @@ def rebuild_month(context: Context[JobOptions], options: MonthlyUsageSummaryOpti
     done = rebuild(context, work)
     context.transaction.execute(_sql["forget_count"])
     return done
+
+
+def audit(
+    transaction: Transaction, options: MonthlyUsageSummaryOptions, settings: Settings, month: Window
+) -> BucketCounts:
+    """Compare the events of one UTC month with its usage. Raises UsageError for an unknown organization."""
+    _check_known(transaction, options)
+    return audit_bucket(transaction, _work(options, month, settings.platform_zone))
+
+
+def _check_known(transaction: Transaction, options: MonthlyUsageSummaryOptions) -> None:
+    if options.org:
+        wanted = {"organizations": options.org}
+        check_known(transaction, _rollups_sql["unknown_organizations"], wanted, UNKNOWN)
 
 
 def _announce(context: Context[JobOptions], work: Rebuild) -> None:
@@ -97,4 +109,5 @@ MONTHLY_USAGE_SUMMARY = Job(
     catch_up=CatchUp(Which.ALL, timedelta(days=62)),
     queue="analytics:monthly-usage-summary",
     measure="events",
+    audit=audit,
 )

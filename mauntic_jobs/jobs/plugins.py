@@ -14,7 +14,9 @@ GROUP = "mauntic_jobs.jobs"
 RESERVED = frozenset(
     {
         "alerts",
+        "backfill",
         "config",
+        "coverage",
         "help",
         "version",
         "db",

@@ -2,7 +2,8 @@
 
 A job's .sql file supplies the statements: `compare` makes the temporary table of old and new values of one bucket that
 `rebuild.sql` describes; `summary` counts its groups as inserted, updated, removed, unchanged and withheld; `changes`
-lists those that change; `replace` writes them; `remove` deletes the groups without events.
+lists those that change; `replace` writes them; `remove` deletes the groups without events; `audit` compares a bucket
+by counts alone, and needs no table.
 
 A group is withheld if a recorded value of it would fall, or if it does not fit into its columns. It keeps what is
 recorded, and everything else is written.
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mauntic_jobs.errors import RefusedError
-from mauntic_jobs.job import Context, JobOptions, JobResult, Row
+from mauntic_jobs.job import BucketCounts, Context, JobOptions, JobResult, Row, Transaction
 from mauntic_jobs.jobs.shrink_guard import describe
 from mauntic_jobs.settings.types import ScheduledShrink
 from mauntic_jobs.sql import statements
@@ -95,7 +96,7 @@ class Rebuilt:
 def rebuild(context: Context[JobOptions], work: Rebuild) -> Rebuilt:
     """Rebuild one bucket, and record which of its groups are withheld."""
     transaction, sql = context.transaction, work.statements
-    capacity = transaction.row(_sql["capacity"], {"table": work.table, "columns": work.columns})
+    capacity = _capacity(transaction, work)
     parameters = {**work.parameters, **capacity, "allow_shrink": work.allow_shrink}
     transaction.execute(sql["compare"], parameters)
     if context.slot is not None and context.settings.scheduled_shrink is ScheduledShrink.GONE_ORGANIZATIONS:
@@ -114,6 +115,16 @@ def rebuild(context: Context[JobOptions], work: Rebuild) -> Rebuilt:
         _record(context, work)
     transaction.execute(_sql["forget"])
     return done
+
+
+def audit_bucket(transaction: Transaction, work: Rebuild) -> BucketCounts:
+    """Compare the events of one bucket with what is recorded, by counts alone; distinct contacts are not counted."""
+    row = transaction.row(work.statements["audit"], {**work.parameters, **_capacity(transaction, work)})
+    return BucketCounts(**row)
+
+
+def _capacity(transaction: Transaction, work: Rebuild) -> Row:
+    return transaction.row(_sql["capacity"], {"table": work.table, "columns": work.columns})
 
 
 def _withheld(context: Context[JobOptions], work: Rebuild) -> list[Row]:

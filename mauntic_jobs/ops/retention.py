@@ -49,6 +49,8 @@ PARTS = (
     Part("discarded_payloads", "retain_contact_data"),
     # Longer than any message waits: a second job for a delivery is known by its row.
     Part("deliveries", "retain_deliveries", by_page=True, shortest=timedelta(days=7)),
+    # Before their runs, which tell how far they have come.
+    Part("backfills", "retain_runs"),
     Part("runs", "retain_runs", most=1_000_000),
     Part("outbox", "retain_outbox", most=1_000_000),
     Part("alerts", "retain_alerts", most=100_000),

@@ -46,8 +46,8 @@ def acquire(session: Session, request: Request, attempt: int) -> RunClaim:
     """Claim the job for `request`, taking over from dead owners; under `Overlap.WAIT`, wait for live ones.
 
     Raises JobPausedError for a slot of a job that an operator has paused, LockedError, which names the owner, when
-    another run is under way and the request does not wait,
-    SlotClaimedError when the slot is another's, and ClockSkewError when it has not struck by the database's clock.
+    another run is under way and the request does not wait, SlotClaimedError when the slot or the backfill's window is
+    another's, and ClockSkewError when the slot has not struck by the database's clock.
     """
     if request.host_clock is not None:
         shared_time(session, request.host_clock)
@@ -58,6 +58,7 @@ def acquire(session: Session, request: Request, attempt: int) -> RunClaim:
         if claim is not None:
             return claim
         _check_slot(session, request)
+        _check_window(session, request)
         if _waited_for_slot(session, request):
             continue
         owner = _owner(session, request)
@@ -74,6 +75,12 @@ def release_dead(session: Session, job: str, takeover_after: timedelta, log: Cal
     with session.transaction(Limits()):
         dead = session.rows(_sql["release_dead"], _silent(job, takeover_after))
     _terminate(session, job, dead, log)
+
+
+def live_owner(session: Session, job: str) -> int | None:
+    """Return the run that holds the claim on a job, if one does; dead owners have to be released before."""
+    owner = next(iter(session.rows(_sql["owner"], {"job": job})), None)
+    return None if owner is None else int(owner["id"])
 
 
 def record_ended(session: Session, request: Request, status: Status, error: str, attempt: int) -> int:
@@ -163,7 +170,8 @@ def _identity(request: Request, attempt: int) -> dict[str, object]:
         "pid": request.pid,
         "version": __version__,
         "attempt": attempt,
-        "exclusive": request.overlap is not Overlap.ALLOW,
+        "exclusive": request.overlap is not Overlap.ALLOW and request.backfill is None,
+        "backfill": request.backfill,
     }
 
 
@@ -180,6 +188,13 @@ def _check_slot(session: Session, request: Request) -> None:
     for run in session.rows(_sql["slot_claim"], slot):
         answer = f"run {run['id']} ({run['status']}, {run['launcher']} on {run['host']})"
         raise SlotClaimedError(f"Slot {request.slot:%Y-%m-%dT%H:%M}Z is answered by {answer}.")
+
+
+def _check_window(session: Session, request: Request) -> None:
+    asked = {"backfill": request.backfill, "window_start": request.window.start}
+    for row in session.rows(_sql["window_claim"], asked) if request.backfill is not None else ():
+        why = f"is {row['state']}" if row["run"] is None else f"has run {row['run']} for {request.window}"
+        raise SlotClaimedError(f"Backfill {request.backfill} {why}.")
 
 
 def _waited_for_slot(session: Session, request: Request) -> bool:

@@ -51,7 +51,7 @@ class Request:
     `now` is the instant of asking. `slot` is the cron slot, if the run answers one; with `claim_slot` only if it
     is not claimed yet. With `host_clock` that is compared with the database's clock first. `befores` are the jobs that
     should have covered the window before: what they have not covered goes into the ledger. `log` shows a sentence to
-    the user. `host` and `pid` name the owner in the ledger.
+    the user. `backfill` numbers the backfill whose window it is. `host` and `pid` name the owner in the ledger.
     """
 
     job: AnyJob
@@ -66,6 +66,7 @@ class Request:
     host_clock: Callable[[], datetime] | None = None
     befores: Sequence[AnyJob] = ()
     overlap: Overlap = Overlap.SKIP
+    backfill: int | None = None
     dry_run: bool = False
     log: Callable[[str], None] = silent
     host: str = field(default_factory=socket.gethostname)
@@ -112,5 +113,5 @@ class Report:
 
     @property
     def answered(self) -> bool:
-        """Whether there was nothing to do, because another run has claimed the slot."""
+        """Whether there was nothing to do, because another run has claimed the slot or the window."""
         return isinstance(self.error, SlotClaimedError)

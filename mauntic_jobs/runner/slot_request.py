@@ -74,7 +74,8 @@ def uncovered_windows(session: Session, windows: Sequence[Window], job: AnyJob, 
     # Many runs cover the same buckets: of these the latest counts.
     began: dict[Window, datetime] = {}
     for row in session.rows(_sql["covering"], asked):
-        covered = job.coverage(Window(row["window_start"], row["window_end"]), job.options(), settings)
+        window = Window(row["window_start"], row["window_end"])
+        covered = window if row["exact"] else job.coverage(window, job.options(), settings)
         began[covered] = max(row["began"], began.get(covered, row["began"]))
     return [
         window

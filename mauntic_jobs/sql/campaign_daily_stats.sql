@@ -85,6 +85,68 @@ FULL JOIN (
       AND (%(campaigns)s::uuid[] IS NULL OR campaign_id = ANY (%(campaigns)s::uuid[]))
 ) AS recorded USING (organization_id, campaign_id)
 
+-- audit -- Compare the day's message events with the figures, without distinct contacts, and write nothing: the events of
+-- campaigns, the rows that are recorded, the events that those lack, and the rows that a rebuild would withhold.
+-- Events of no campaign are left out last: Postgres would push an earlier condition down, and read each event's source.
+SELECT coalesce(sum(counted.events) FILTER (WHERE campaign_id IS NOT NULL), 0)::bigint AS events,
+       count(recorded.figures) AS groups,
+       coalesce(sum(judged.lacking) FILTER (WHERE campaign_id IS NOT NULL AND NOT withheld), 0)::bigint AS lacking,
+       count(*) FILTER (WHERE campaign_id IS NOT NULL AND withheld) AS withheld
+FROM (
+    SELECT DISTINCT ON (organization_id, campaign_id) organization_id, campaign_id, events, figures
+    FROM (
+        SELECT organization_id, campaign_id, channel, sum(events)::bigint AS events,
+               ARRAY[
+                   sum(events) FILTER (WHERE kind = 'sent'),
+                   sum(events) FILTER (WHERE kind = 'delivered'),
+                   sum(events) FILTER (WHERE kind = 'opened'),
+                   sum(events) FILTER (WHERE kind = 'clicked'),
+                   sum(events) FILTER (WHERE kind = 'bounced'),
+                   sum(events) FILTER (WHERE kind = 'complained'),
+                   sum(events) FILTER (WHERE kind = 'unsubscribed')
+               ]::bigint[] AS figures
+        FROM (
+            SELECT organization_id, events, split_part(event_type, '_', 2) AS kind,
+                   CASE WHEN %(all_channels)s THEN 'all' ELSE split_part(event_type, '_', 1) END AS channel,
+                   CASE WHEN event_source COLLATE "C" ~* '^(campaign:)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                        THEN right(event_source, 36)::uuid END AS campaign_id
+            FROM (
+                SELECT organization_id, event_source, event_type, count(*) AS events
+                FROM analytics.contact_activity
+                WHERE created_at >= %(start)s AND created_at < %(end)s AND event_source IS NOT NULL
+                  AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+                  AND event_type IN (
+                      'email_sent', 'email_delivered', 'email_opened', 'email_clicked', 'email_bounced',
+                      'email_complained', 'email_unsubscribed',
+                      'sms_sent', 'sms_delivered', 'sms_opened', 'sms_clicked', 'sms_bounced',
+                      'sms_complained', 'sms_unsubscribed',
+                      'push_sent', 'push_delivered', 'push_opened', 'push_clicked', 'push_bounced',
+                      'push_complained', 'push_unsubscribed'
+                  )
+                GROUP BY 1, 2, 3
+            ) AS by_source
+        ) AS by_campaign
+        WHERE %(campaigns)s::uuid[] IS NULL OR campaign_id = ANY (%(campaigns)s::uuid[])
+        GROUP BY 1, 2, 3
+    ) AS by_channel
+    ORDER BY organization_id, campaign_id, array_position(ARRAY['email', 'sms', 'push'], channel)
+) AS counted
+FULL JOIN (
+    SELECT organization_id, campaign_id,
+           ARRAY[sent, delivered, opened, clicked, bounced, complained, unsubscribed]::bigint[] AS figures
+    FROM analytics.campaign_daily_stats
+    WHERE date = %(date)s
+      AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+      AND (%(campaigns)s::uuid[] IS NULL OR campaign_id = ANY (%(campaigns)s::uuid[]))
+) AS recorded USING (organization_id, campaign_id)
+CROSS JOIN LATERAL (
+    SELECT sum(greatest(coalesce(figure.new, 0) - coalesce(figure.old, 0), 0)) AS lacking,
+           bool_or(
+               coalesce(figure.new, 0) < coalesce(figure.old, 0) OR coalesce(figure.new > %(largest)s::int, false)
+           ) AS withheld
+    FROM unnest(counted.figures, recorded.figures) AS figure (new, old)
+) AS judged
+
 -- summary -- Count the rows by what is to be done with them, and the message events with and without a campaign.
 SELECT coalesce(sum(events) FILTER (WHERE campaign_id IS NOT NULL), 0)::bigint AS events,
        coalesce(sum(events) FILTER (WHERE campaign_id IS NULL), 0)::bigint AS unattributed,

@@ -35,6 +35,32 @@ FULL JOIN (
       AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
 ) AS recorded USING (organization_id, event_type)
 
+-- audit -- Compare the day's events with the rollup by counts alone, and write nothing: the events, the groups that are
+-- recorded, the events that those lack, and the groups that a rebuild would withhold.
+SELECT coalesce(sum(counted.count), 0)::bigint AS events, count(recorded.count) AS groups,
+       coalesce(sum(counted.count - coalesce(recorded.count, 0)) FILTER (
+           WHERE NOT withheld AND counted.count > coalesce(recorded.count, 0)
+       ), 0)::bigint AS lacking,
+       count(*) FILTER (WHERE withheld) AS withheld
+FROM (
+    SELECT organization_id, event_type, count(*) AS count
+    FROM analytics.contact_activity
+    WHERE created_at >= %(start)s AND created_at < %(end)s AND NOT starts_with(event_type, 'monthly:')
+      AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+    GROUP BY organization_id, event_type
+) AS counted
+FULL JOIN (
+    SELECT organization_id, event_type, count
+    FROM analytics.event_aggregates
+    WHERE date = %(date)s AND channel IS NULL AND NOT starts_with(event_type, 'monthly:')
+      AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+) AS recorded USING (organization_id, event_type)
+CROSS JOIN LATERAL (
+    SELECT coalesce(counted.count, 0) < coalesce(recorded.count, 0)
+           OR coalesce(counted.count > %(largest)s::int, false)
+           OR coalesce(char_length(event_type) > %(longest)s::int, false) AS withheld
+) AS judged
+
 -- summary -- Count the groups by what is to be done with them, and the events. Those of months are counted alike.
 SELECT coalesce(sum(new_count), 0)::bigint AS events,
        count(*) FILTER (WHERE withheld IS NULL AND old_count IS NULL) AS inserted,

@@ -65,6 +65,32 @@ FULL JOIN (
       AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
 ) AS recorded USING (organization_id, event_type)
 
+-- audit -- Compare the month's events with the rollup by counts alone, and write nothing: the events, the groups that are
+-- recorded, the events that those lack, and the groups that a rebuild would withhold.
+SELECT coalesce(sum(counted.count), 0)::bigint AS events, count(recorded.count) AS groups,
+       coalesce(sum(counted.count - coalesce(recorded.count, 0)) FILTER (
+           WHERE NOT withheld AND counted.count > coalesce(recorded.count, 0)
+       ), 0)::bigint AS lacking,
+       count(*) FILTER (WHERE withheld) AS withheld
+FROM (
+    SELECT organization_id, 'monthly:' || event_type AS event_type, count(*) AS count
+    FROM analytics.contact_activity
+    WHERE created_at >= %(start)s AND created_at < %(end)s
+      AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+    GROUP BY organization_id, contact_activity.event_type
+) AS counted
+FULL JOIN (
+    SELECT organization_id, event_type, count
+    FROM analytics.event_aggregates
+    WHERE date = %(date)s AND channel = 'monthly_summary' AND starts_with(event_type, 'monthly:')
+      AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+) AS recorded USING (organization_id, event_type)
+CROSS JOIN LATERAL (
+    SELECT coalesce(counted.count, 0) < coalesce(recorded.count, 0)
+           OR coalesce(counted.count > %(largest)s::int, false)
+           OR coalesce(char_length(event_type) > %(longest)s::int, false) AS withheld
+) AS judged
+
 -- replace -- Write the groups that are new or differ.
 INSERT INTO analytics.event_aggregates (organization_id, date, event_type, channel, count, unique_count)
 SELECT organization_id, %(date)s, kind, 'monthly_summary', new_count, new_unique_count

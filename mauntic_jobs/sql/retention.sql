@@ -95,7 +95,17 @@ LIMIT %(batch)s
 -- discarded_delete -- Delete copies of discarded dead letters.
 DELETE FROM mauntic_jobs.discarded WHERE id = any(%(ids)s)
 
--- runs_old -- Name runs that have ended and are old; the latest hundred of each job stay.
+-- backfills_old -- Name backfills that are over and old.
+SELECT id
+FROM mauntic_jobs.backfills
+WHERE id > %(after)s AND ended_at < %(before)s
+ORDER BY id
+LIMIT %(batch)s
+
+-- backfills_delete -- Delete backfills with their windows.
+DELETE FROM mauntic_jobs.backfills WHERE id = any(%(ids)s) AND ended_at < %(before)s
+
+-- runs_old -- Name runs that have ended and are old; the latest hundred of each job stay, and those of backfills that stay.
 SELECT id
 FROM mauntic_jobs.runs
 WHERE
@@ -105,6 +115,7 @@ WHERE
         OR id <= (SELECT id FROM mauntic_jobs.runs ORDER BY id DESC OFFSET %(most)s LIMIT 1)
     )
     AND status <> 'running'
+    AND NOT EXISTS (SELECT FROM mauntic_jobs.backfills WHERE backfills.id = runs.backfill_id)
     AND started_at < (
         SELECT latest.started_at
         FROM mauntic_jobs.runs AS latest

@@ -29,14 +29,24 @@ FROM pg_stat_activity
 WHERE application_name = %(name)s AND usename = current_user AND pid <> pg_backend_pid()
 
 -- claim -- Start a run, unless an exclusive run of the job is under way, or the slot is claimed or has not struck yet by
--- the database's clock: then no row comes back.
+-- the database's clock: then no row comes back. The run of a backfill's window is not exclusive, so that it keeps no other
+-- run from starting; it waits for exclusive ones, and starts only while the backfill is active and its window is free.
 INSERT INTO mauntic_jobs.runs
     (job, slot, claims_slot, window_start, window_end, options, launcher, launcher_id, host, pid, version, attempt,
-     exclusive, takeover_after, fencing_token, status)
+     exclusive, takeover_after, backfill_id, fencing_token, status)
 SELECT %(job)s, %(slot)s, %(claims_slot)s, %(window_start)s, %(window_end)s, %(options)s, %(launcher)s,
        %(launcher_id)s, %(host)s, %(pid)s, %(version)s, %(attempt)s, %(exclusive)s,
-       %(takeover_after)s, nextval('mauntic_jobs.fencing_tokens'), 'running'
-WHERE NOT %(claims_slot)s OR %(slot)s::timestamptz <= clock_timestamp()
+       %(takeover_after)s, %(backfill)s, nextval('mauntic_jobs.fencing_tokens'), 'running'
+WHERE (NOT %(claims_slot)s OR %(slot)s::timestamptz <= clock_timestamp())
+  AND (
+      %(backfill)s::bigint IS NULL
+      OR (
+          EXISTS (SELECT FROM mauntic_jobs.backfills WHERE id = %(backfill)s AND state = 'active')
+          AND NOT EXISTS (
+              SELECT FROM mauntic_jobs.runs WHERE job = %(job)s AND status = 'running' AND exclusive
+          )
+      )
+  )
 ON CONFLICT DO NOTHING
 RETURNING id, fencing_token
 
@@ -44,6 +54,15 @@ RETURNING id, fencing_token
 SELECT id, status, launcher, host, started_at
 FROM mauntic_jobs.runs
 WHERE job = %(job)s AND slot = %(slot)s AND claims_slot
+
+-- window_claim -- Say why the run of a backfill's window cannot start: the run that has the window, or the backfill's
+-- state. No row comes back if neither is in its way.
+SELECT claim.id AS run, backfill.state
+FROM mauntic_jobs.backfills AS backfill
+LEFT JOIN mauntic_jobs.runs AS claim
+    ON claim.backfill_id = backfill.id AND claim.window_start = %(window_start)s
+    AND claim.status IN ('running', 'succeeded')
+WHERE backfill.id = %(backfill)s AND (claim.id IS NOT NULL OR backfill.state <> 'active')
 
 -- owner -- Name the run that holds the claim.
 SELECT id, host, pid, launcher, started_at, heartbeat_at

@@ -150,7 +150,8 @@ LEFT JOIN LATERAL (
 ) AS clocks ON true
 
 -- covering -- List the runs of a job, latest first, that may have covered the time up to an instant after it had passed.
-SELECT window_start, window_end, coalesce(slot, started_at) AS began
+-- `exact`: the run covered its window, and nothing around it.
+SELECT window_start, window_end, coalesce(slot, started_at) AS began, backfill_id IS NOT NULL AS exact
 FROM mauntic_jobs.runs
 WHERE job = %(job)s AND status = 'succeeded' AND options::text = '{}'
   AND window_end >= %(end)s AND window_start < %(until)s AND coalesce(slot, started_at) >= %(end)s

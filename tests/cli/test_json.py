@@ -26,7 +26,15 @@ _PAGE = (DIRECTORY.parent / "json.md").read_text("utf-8")
 _LINES = """
 alerts list
 alerts test
+backfill run aggregate-hourly --last 2d --dry-run
+backfill run generate-daily-reports --last 3d --reprocess all
+backfill resume 2
+backfill list
+backfill show 2
+backfill pause 1
+backfill cancel 1
 config show
+coverage
 db prune --dry-run
 db prune --older-than runs=1000d
 db status
@@ -130,6 +138,11 @@ def world(direct_settings: Settings, servers: Servers, sink: Sink) -> Iterator[W
         add_events(made.session, [Event(organization(1), contact(1), "email_sent", hours_ago(30))])
         run = claims.acquire(made.session, request(made.settings, day("2026-10-01"), "generate-daily-reports"), 1)
         claims.fail(made.session, run, "it broke")
+        made.session.execute(
+            b"INSERT INTO mauntic_jobs.backfills (job, range_start, range_end, reprocess, newest_first, parallel,"
+            b" stop_after_failures, host, pid) VALUES ('monthly-usage-summary', '2020-01-01', '2020-02-01',"
+            b" '{missing}', false, 1, 5, 'h', 1)"
+        )
         person = str(made.contact())
         own = {"jobId": str(made.campaign(9)), "contactId": person}
         made.add(

@@ -351,7 +351,7 @@ def test_nothing_is_coloured_off_a_terminal(used: Settings) -> None:
 def _on_terminal(*arguments: str, settings: Settings, **extra: str) -> str:
     """Run the program on a terminal and return what appears there."""
     ours, theirs = pty.openpty()
-    variables = environment(settings, TERM="xterm-256color", COLUMNS="200", **extra)
+    variables = environment(settings, **{"TERM": "xterm-256color", "COLUMNS": "200", **extra})
     with subprocess.Popen(command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=variables):
         os.close(theirs)
         shown = b""
@@ -375,6 +375,26 @@ def test_a_terminal_is_left_with_the_lines_of_the_runs_only(used: Settings) -> N
     shown = _on_terminal(JOB, *THREE_DAYS, settings=used)
     assert shown.count(" succeeded: ") == 3
     assert "\x1b[?25h" in shown  # the cursor, which the progress bar hid, is back
+
+
+def test_a_backfill_has_a_bar_on_a_terminal_and_leaves_its_table(used: Settings) -> None:
+    shown = _on_terminal("backfill", "run", JOB, "--window", "2026-10-03/2026-10-06", settings=used)
+    assert "3/3" in shown
+    assert "\x1b[?25h" in shown
+    # Lines of the log are for programs.
+    assert '"event"' not in shown
+    assert "2026-10-03/2026-10-06       3  done   3 days, 3 events, 3 inserted" in re.sub(r"\x1b\[[\d;]*m", "", shown)
+
+
+def test_a_calendar_fits_a_terminal_of_80_columns_without_colours(used: Settings) -> None:
+    asked = ("coverage", JOB, "--from", "2026-10-01", "--to", "2026-11-01")
+    shown = _on_terminal(*asked, settings=used, COLUMNS="80", NO_COLOR="1")
+    assert not COLOUR.search(shown)
+    # What is bold or dim is so without colours, too.
+    shown = re.sub(r"\x1b\[[\d;]*m", "", shown)
+    (line,) = [line for line in shown.splitlines() if line.startswith("2026-10  ")]
+    assert line.split() == ["2026-10", ".", ".", "M", "M", "M", *["."] * 26]
+    assert "mauntic-jobs backfill run aggregate-hourly --window 2026-10-03/2026-10-06" in shown
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

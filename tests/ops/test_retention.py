@@ -176,6 +176,31 @@ def test_runs_go_but_the_latest_hundred_of_each_job_and_those_under_way(
     assert left == {"busy": 100, "rare": 40, "stuck": 101}
 
 
+def test_backfills_go_when_they_are_over_and_old_and_their_runs_after_them(session: Session) -> None:
+    old, young = NOW - timedelta(days=10) - TICK, NOW - timedelta(days=10)
+    for ended in (old, young, None):
+        session.execute(
+            b"INSERT INTO mauntic_jobs.backfills (job, range_start, range_end, reprocess, newest_first, parallel,"
+            b" stop_after_failures, host, pid, state, ended_at)"
+            b" VALUES ('busy', '2026-01-01', '2026-02-01', '{missing}', false, 1, 1, 'h', 1, %(state)s, %(at)s)",
+            {"at": ended, "state": "ended" if ended else "active"},
+        )
+    session.execute(
+        b"INSERT INTO mauntic_jobs.backfill_windows (backfill_id, position, window_start, window_end, found)"
+        b" SELECT id, 1, range_start, range_end, 'missing' FROM mauntic_jobs.backfills"
+    )
+    run_rows(session, "busy", 3, timedelta(days=20))
+    session.execute(b"UPDATE mauntic_jobs.runs SET backfill_id = id")
+    run_rows(session, "busy", 100, timedelta(days=9))
+    assert pruned(session) == {"backfills": 1, "runs": 1}
+    assert ids(session, "backfills") == [2, 3]
+    assert [row["backfill_id"] for row in session.rows(b"SELECT backfill_id FROM mauntic_jobs.backfill_windows")] == [
+        2,
+        3,
+    ]
+    assert ids(session, "runs")[:2] == [2, 3]
+
+
 def test_more_rows_than_may_be_go_although_they_are_young(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     few = tuple(replace(part, most=3) if part.most else part for part in PARTS)
     monkeypatch.setattr(retention, "PARTS", few)

@@ -34,7 +34,9 @@ RUNNING_JOBS = (
     ),
     Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.withheld, mauntic_jobs.late_events"),
     Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.reported_days"),
-    Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.upkeep"),
+    Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.upkeep, mauntic_jobs.backfills"),
+    Grant("SELECT, INSERT", "TABLE", "mauntic_jobs.backfill_windows"),
+    Grant("SELECT", "TABLE", "mauntic_jobs.backfill_progress"),
     Grant("USAGE", "SEQUENCE", "mauntic_jobs.fencing_tokens"),
 )
 DELIVERING = (

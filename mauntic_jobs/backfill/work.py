@@ -1,0 +1,119 @@
+"""Work on a backfill: its windows, one after the other, by as many processes on as many hosts as join in.
+
+A window is claimed by the row of its run, which a unique index lets be there once; the run's success commits with what
+it writes. So a process that is killed loses no window, and none that succeeded is run again.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from mauntic_jobs.backfill.store import Backfill, pause
+from mauntic_jobs.errors import (
+    ConfigurationError,
+    FencedError,
+    MaunticJobsError,
+    RefusedError,
+    UnavailableError,
+    UsageError,
+)
+from mauntic_jobs.installation import Installation
+from mauntic_jobs.job import AnyJob, Overlap
+from mauntic_jobs.runner.claim import live_owner, release_dead
+from mauntic_jobs.runner.request import Launcher, Report, Request
+from mauntic_jobs.runner.run import run
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.sql import statements
+from mauntic_jobs.timekeeping.window import Window
+
+_POLL_SECONDS = 0.5
+
+_sql = statements("backfills")
+
+
+@dataclass(frozen=True)
+class BackfillWork:
+    """What one process needs to work on a backfill.
+
+    `now` reads the clock, `log` shows a sentence to the user, and `stopped` says whether this process is to begin no
+    further window. With `failed_only` windows that wait are left alone.
+    """
+
+    backfill: Backfill
+    job: AnyJob
+    settings: Settings
+    now: Callable[[], datetime]
+    log: Callable[[str], None]
+    failed_only: bool = False
+    stopped: Callable[[], bool] = lambda: False
+
+    def run(self) -> Iterator[Report]:
+        """Run windows until none is left for this process, and yield the report of each.
+
+        Raises UnavailableError where the database stays away, and the error that all windows would meet: then the
+        backfill is paused.
+        """
+        with Installation(self.settings, self.now()) as installation:
+            while (window := self._next(installation)) is not None:
+                report = run(self._request(window))
+                if report.answered:
+                    continue
+                self._note(installation, report)
+                yield report
+
+    def _next(self, installation: Installation) -> Window | None:
+        """Return the next window, once no live run of the job is under way; None if nothing is left to do."""
+        waits_for: int | None = None
+        while not self.stopped() and self._is_active(installation):
+            session = installation.session
+            asked = {"id": self.backfill.id, "failed_only": self.failed_only}
+            row = session.row(_sql["next"], asked)
+            if row["window_start"] is None and not row["running"]:
+                return None
+            release_dead(session, self.job.name, self.settings.takeover_after, self.log)
+            owner = live_owner(session, self.job.name)
+            if row["window_start"] is not None and owner is None:
+                return Window(row["window_start"], row["window_end"])
+            if owner is not None and owner != waits_for:
+                self.log(f"backfill {self.backfill.id}: waiting for run {owner} of {self.job.name}, which goes first")
+                waits_for = owner
+            time.sleep(_POLL_SECONDS)
+        return None
+
+    def _is_active(self, installation: Installation) -> bool:
+        me = {"id": self.backfill.id, "host": socket.gethostname(), "pid": os.getpid()}
+        rows = installation.session.rows(_sql["touch"], me)
+        return bool(rows) and rows[0]["state"] == "active"
+
+    def _request(self, window: Window) -> Request:
+        return Request(
+            job=self.job,
+            window=window,
+            coverage=window,
+            options=self.job.options.from_ledger(self.backfill.options),
+            settings=self.settings,
+            launcher=Launcher.BACKFILL,
+            now=self.now(),
+            overlap=Overlap.WAIT,
+            backfill=self.backfill.id,
+            log=self.log,
+        )
+
+    def _note(self, installation: Installation, report: Report) -> None:
+        """Count a failure, and pause the backfill where the windows to come would fail alike."""
+        error = report.error
+        if error is None or isinstance(error, RefusedError | FencedError):
+            return
+        if isinstance(error, UnavailableError):
+            raise error
+        if isinstance(error, UsageError | ConfigurationError):
+            pause(installation.session, self.backfill.id, f"all windows would fail: {error}")
+            raise error
+        self._count(installation, error)
+
+    def _count(self, installation: Installation, error: MaunticJobsError) -> None:
+        reason = f"as many runs failed as it may have failures, the last one with: {error}"
+        installation.session.execute(_sql["count_failure"], {"id": self.backfill.id, "reason": reason})

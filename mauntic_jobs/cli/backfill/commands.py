@@ -1,0 +1,145 @@
+"""`backfill`: windows of a job, rebuilt with a record of which are done."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from mauntic_jobs.backfill.coverage import buckets
+from mauntic_jobs.backfill.plan import BackfillRequest, PlannedWindow, Reprocess, make_plan
+from mauntic_jobs.backfill.store import WindowState, check_free, create, read_backfill, resume
+from mauntic_jobs.cli.backfill.options import (
+    From,
+    JobName,
+    Last,
+    Month,
+    Orgs,
+    RangeOptions,
+    To,
+    WindowRange,
+    options_of,
+    range_of,
+)
+from mauntic_jobs.cli.backfill.output import as_planned, print_windows, window_json
+from mauntic_jobs.cli.backfill.progress import OutputFlags, work_alone, work_on
+from mauntic_jobs.cli.backfill.records import register_records
+from mauntic_jobs.cli.documents.backfills import BackfillRunJson
+from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.framework.output import log, print_json
+from mauntic_jobs.cli.job.options import DryRun, Quiet
+from mauntic_jobs.cli.job.output import progress
+from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.jobs.registry import find_job
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.timekeeping.window import Window
+from mauntic_jobs.wording import plural
+
+app = new_app("Rebuild many windows of a job, with a record of which are done: it goes on where it was stopped.")
+
+Number = Annotated[int, typer.Argument(min=1, max=2**63 - 1, metavar="ID", help="Its number, from `backfill list`.")]
+
+
+@command(app, "run", example="mauntic-jobs backfill run aggregate-hourly --last 90d --dry-run", prints=BackfillRunJson)
+def run_backfill(
+    settings: Settings,
+    job: JobName,
+    *,
+    start: From = None,
+    end: To = None,
+    window: WindowRange = None,
+    last: Last = None,
+    month: Month = None,
+    reprocess: Annotated[
+        list[Reprocess] | None,
+        typer.Option(help="Which windows; may be repeated. Default: missing, which includes failed ones."),
+    ] = None,
+    newest_first: Annotated[bool, typer.Option("--newest-first", help="Begin with the latest window.")] = False,
+    parallel: Annotated[int, typer.Option(min=1, max=16, metavar="N", help="Run so many windows at a time.")] = 1,
+    stop_after_failures: Annotated[
+        int, typer.Option(min=1, max=1_000_000, metavar="N", help="Pause when so many runs have failed.")
+    ] = 5,
+    org: Orgs = None,
+    allow_shrink: Annotated[
+        bool, typer.Option("--allow-shrink", help="Let values go down, or away, where raw events are gone.")
+    ] = False,
+    dry_run: DryRun = False,
+    json: JsonOutput = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rebuild the windows of a range that are missing, or that --reprocess names."""
+    known, now = find_job(job).configured(settings), clock.now()
+    request = BackfillRequest(
+        job=known,
+        window=range_of(known, now, RangeOptions(start, end, window, last, month)),
+        options=options_of(known, {"org": org, "allow_shrink": allow_shrink}),
+        reprocess=reprocess or [Reprocess.MISSING],
+        newest_first=newest_first,
+        parallel=parallel,
+        stop_after_failures=stop_after_failures,
+    )
+    whole = buckets(known, request.window)
+    with connect(settings) as session:
+        if not dry_run:
+            check_free(session, job, Window(whole[0].start, whole[-1].end))
+        with progress(len(whole), f"look at {job}", quiet=quiet or json) as advance:
+            plan = make_plan(session, request, settings, now, advance)
+        chosen = sum(each.skipped is None for each in plan)
+        if dry_run or not chosen:
+            _show_plan(request, plan, chosen, dry_run=dry_run, json=json, quiet=quiet)
+            return
+        number = create(session, request, plan)
+        backfill = read_backfill(session, number)
+    raise typer.Exit(work_on(backfill, known, settings, OutputFlags(json=json, quiet=quiet), failed_only=False))
+
+
+@command(app, "resume", example="mauntic-jobs backfill resume 7 --failed-only", prints=BackfillRunJson)
+def resume_backfill(
+    settings: Settings,
+    number: Number,
+    *,
+    failed_only: Annotated[bool, typer.Option("--failed-only", help="Only windows that have failed.")] = False,
+    worker_of: Annotated[int | None, typer.Option("--worker-of", hidden=True)] = None,
+    json: JsonOutput = False,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a backfill that was paused, stopped or killed, or join one that is under way.
+
+    Its failed windows are tried again.
+    """
+    with connect(settings) as session:
+        backfill = read_backfill(session, number)
+        known = find_job(backfill.job).configured(settings)
+        if worker_of is None:
+            backfill = resume(session, number)
+    if worker_of is not None:
+        work_alone(backfill, known, settings, failed_only=failed_only, stopped=lambda: os.getppid() != worker_of)
+        return
+    raise typer.Exit(work_on(backfill, known, settings, OutputFlags(json=json, quiet=quiet), failed_only=failed_only))
+
+
+register_records(app)
+
+
+def _show_plan(
+    request: BackfillRequest, plan: list[PlannedWindow], chosen: int, *, dry_run: bool, json: bool, quiet: bool
+) -> None:
+    windows = as_planned(plan)
+    if json:
+        document: BackfillRunJson = {
+            "job": request.job.name,
+            "window": {"start": windows[0].window.start, "end": windows[-1].window.end},
+            "dry_run": dry_run,
+            "exit_code": ExitCode.DONE,
+            "backfill": None,
+            "each": [window_json(each) for each in windows],
+        }
+        print_json(document)
+    elif not quiet:
+        print_windows(windows)
+    if not chosen:
+        log(f"{request.job.name}: nothing to do in {plural(len(windows), 'window')}; --reprocess names others")
+    elif not quiet:
+        waiting = sum(each.state is WindowState.WAITING for each in windows)
+        log(f"{request.job.name}: {plural(waiting, 'window')} would be run; nothing was written")

@@ -1,0 +1,118 @@
+"""Progress of a backfill in this process: a bar on a terminal, a log line a window elsewhere, and the end."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mauntic_jobs.backfill.parallel import Workers
+from mauntic_jobs.backfill.store import Backfill, BackfillWindow, WindowState, finish, read_backfill, read_windows
+from mauntic_jobs.backfill.work import BackfillWork
+from mauntic_jobs.cli.backfill.output import (
+    backfill_json,
+    ended_window,
+    exit_code,
+    log_window,
+    print_windows,
+    summary,
+    window_json,
+)
+from mauntic_jobs.cli.documents.backfills import BackfillRunJson
+from mauntic_jobs.cli.framework.output import log, print_json
+from mauntic_jobs.cli.job.output import progress
+from mauntic_jobs.errors import ExitCode, Interrupted
+from mauntic_jobs.job import AnyJob
+from mauntic_jobs.runner.request import silent
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import connect
+from mauntic_jobs.telemetry.logs import stay
+from mauntic_jobs.timekeeping import clock
+
+
+@dataclass(frozen=True)
+class OutputFlags:
+    """How much of a backfill is shown, and how."""
+
+    json: bool
+    quiet: bool
+
+
+def work_on(backfill: Backfill, job: AnyJob, settings: Settings, shown: OutputFlags, *, failed_only: bool) -> ExitCode:
+    """Work on a backfill until nothing is left to do, and show it; return the command's exit code.
+
+    A signal ends it as well: then the message has the command that goes on.
+    """
+    settings = stay(settings)
+    log(f"backfill {backfill.id}: {_to_do(backfill, failed_only=failed_only)} of {backfill.job} {backfill.window}")
+    code: ExitCode | None = None
+    try:
+        code = _work(backfill, job, settings, shown, failed_only=failed_only)
+    except Interrupted as signal:
+        code = signal.exit_code
+        log(f"backfill {backfill.id}: {signal}", "warning")
+    with connect(settings) as session:
+        if code is None:
+            finish(session, backfill.id, failed_only=failed_only)
+        after, windows = read_backfill(session, backfill.id), read_windows(session, backfill.id)
+    code = exit_code(after) if code is None else code
+    if shown.json:
+        _print_document(after, windows, code)
+    elif not shown.quiet:
+        print_windows(windows)
+    log(summary(after), "info" if code is ExitCode.DONE else "warning")
+    return code
+
+
+def work_alone(
+    backfill: Backfill, job: AnyJob, settings: Settings, *, failed_only: bool, stopped: Callable[[], bool]
+) -> None:
+    """Work on a backfill as one of several processes, and say nothing but errors."""
+    for _ in BackfillWork(backfill, job, settings, clock.now, silent, failed_only=failed_only, stopped=stopped).run():
+        pass
+
+
+def _work(
+    backfill: Backfill, job: AnyJob, settings: Settings, shown: OutputFlags, *, failed_only: bool
+) -> ExitCode | None:
+    """Work until nothing is left to do; return the exit code of a process that ended before, if one did."""
+    workers: Workers | None = None
+    if backfill.parallel > 1:
+        workers = Workers(backfill.id, backfill.parallel, settings, failed_only=failed_only)
+        ends = workers.watch()
+    else:
+        ends = _alone(BackfillWork(backfill, job, settings, clock.now, log, failed_only=failed_only))
+    before = backfill.to_run - _left(backfill, failed_only=failed_only)
+    silently = shown.quiet or sys.stderr.isatty()
+    with progress(backfill.to_run, f"{backfill.job} {backfill.window}", quiet=shown.quiet) as advance:
+        for _ in range(before):
+            advance()
+        for ended, each in enumerate(ends, before + 1):
+            if not silently or each.state is WindowState.FAILED:
+                log_window(backfill, each, ended)
+            advance()
+    return workers.code if workers is not None and workers.code is not ExitCode.DONE else None
+
+
+def _alone(work: BackfillWork) -> Iterator[BackfillWindow]:
+    for report in work.run():
+        yield ended_window(report)
+
+
+def _left(backfill: Backfill, *, failed_only: bool) -> int:
+    failed = backfill.counts[WindowState.FAILED]
+    return failed if failed_only else backfill.left + failed
+
+
+def _to_do(backfill: Backfill, *, failed_only: bool) -> str:
+    return f"{_left(backfill, failed_only=failed_only):,} of {backfill.to_run:,} windows to run"
+
+
+def _print_document(backfill: Backfill, windows: list[BackfillWindow], code: ExitCode) -> None:
+    document: BackfillRunJson = {
+        "job": backfill.job,
+        "window": {"start": backfill.window.start, "end": backfill.window.end},
+        "dry_run": False,
+        "exit_code": code,
+        "backfill": backfill_json(backfill),
+        "each": [window_json(each) for each in windows],
+    }
+    print_json(document)
