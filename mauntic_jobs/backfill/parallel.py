@@ -22,7 +22,7 @@ class Workers:
         self.code = ExitCode.DONE
         self._number, self._settings = number, settings
         # They end where this process has: a person who sees no more of them would take them for ended.
-        words = ["backfill", "resume", str(number), "--worker-of", str(os.getpid())]
+        words = ["backfill", "work", str(number), "--parent", str(os.getpid())]
         words += ["--failed-only"] if failed_only else []
         with connect(settings) as session:
             self._known = {(each.window, each.run) for each in read_windows(session, number) if each.state in _ENDED}

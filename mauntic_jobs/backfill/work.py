@@ -64,6 +64,25 @@ class BackfillWork:
                 self._note(installation, report)
                 yield report
 
+    def run_window(self, window: Window) -> Report | None:
+        """Run one window, and return its report; None if it has been run, or the backfill is not active.
+
+        A window that another process is running is waited for: that process may be dead. Raises as `run` does.
+        """
+        with Installation(self.settings, self.now()) as installation:
+            while self._is_active(installation):
+                asked = {"id": self.backfill.id, "window_start": window.start}
+                if not installation.session.rows(_sql["running"], asked):
+                    report = run(self._request(window))
+                    if not report.answered:
+                        self._note(installation, report)
+                        return report
+                    if not installation.session.rows(_sql["running"], asked):
+                        return None
+                release_dead(installation.session, self.job.name, self.settings.takeover_after, self.log)
+                time.sleep(_POLL_SECONDS)
+        return None
+
     def _next(self, installation: Installation) -> Window | None:
         """Return the next window, once no live run of the job is under way; None if nothing is left to do."""
         waits_for: int | None = None

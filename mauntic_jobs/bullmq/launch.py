@@ -3,12 +3,14 @@
 import json
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
 from pydantic import ValidationError
 
+from mauntic_jobs.backfill.enqueue import BACKFILL
+from mauntic_jobs.bullmq.windows import ENDED, start_window
 from mauntic_jobs.errors import ClockSkewError, ExitCode, MaunticJobsError
 from mauntic_jobs.job import AnyJob, as_arguments
 from mauntic_jobs.runner.clock_skew import shared_time
@@ -69,6 +71,8 @@ class SlotLauncher:
         except ClockSkewError as error:
             # The worker takes no other before the clocks agree.
             raise GiveBackError from error
+        if BACKFILL in received.data:
+            return self._run_window(job, received.data)
         if self._stored is None:
             # By a line that the database does not set, the slot may be another one. Later the run says that it is away.
             raise RuntimeError(str(problem))
@@ -79,14 +83,28 @@ class SlotLauncher:
                 f"its slot {slot:%Y-%m-%dT%H:%M:%S}Z is yet to come: it was promoted, or a clock is wrong"
             )
         options = _options(job, received.data)
+        code, output = self._run(
+            lambda: start_slot(
+                job.name, slot, Launcher.BULLMQ, self._settings, "--json", *options, stdout=subprocess.PIPE
+            )
+        )
+        return self._outcome(job, code, output)
+
+    def _run_window(self, job: AnyJob, data: Mapping[str, object]) -> dict[str, object]:
+        """Run a window of a backfill. One that failed is done as far as the queue goes: the ledger has it."""
+        code, output = self._run(lambda: start_window(data, self._settings))
+        if code in ENDED:
+            return {**data, "status": ENDED[ExitCode(code)]}
+        return self._outcome(job, code, output)
+
+    def _run(self, start: Callable[[], subprocess.Popen[bytes]]) -> tuple[int, bytes]:
+        """Start a process unless the worker is to stop, wait for its end, and return its exit code and output."""
         with self._lock:
             if self._stopped:
                 raise GiveBackError
-            self._process = start_slot(
-                job.name, slot, Launcher.BULLMQ, self._settings, "--json", *options, stdout=subprocess.PIPE
-            )
+            self._process = start()
         output, _ = self._process.communicate()
-        return self._outcome(job, self._process.returncode, output)
+        return self._process.returncode, output
 
     def _job_called(self, name: str) -> AnyJob:
         """Return the queue's only job, or of several the one with this name."""

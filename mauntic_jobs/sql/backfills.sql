@@ -85,6 +85,11 @@ LEFT JOIN LATERAL (
 ) AS next ON true
 WHERE backfill.id = %(id)s
 
+-- running -- Name the run that has a window of a backfill under way.
+SELECT id
+FROM mauntic_jobs.runs
+WHERE backfill_id = %(id)s AND window_start = %(window_start)s AND status = 'running'
+
 -- count_failure -- Count a failed run, and pause the backfill if there are too many.
 UPDATE mauntic_jobs.backfills
 SET failures = failures + 1,

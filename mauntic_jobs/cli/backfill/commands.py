@@ -1,6 +1,5 @@
 """`backfill`: windows of a job, rebuilt with a record of which are done."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -9,10 +8,13 @@ from mauntic_jobs.backfill.coverage import buckets
 from mauntic_jobs.backfill.plan import BackfillRequest, PlannedWindow, Reprocess, make_plan
 from mauntic_jobs.backfill.store import WindowState, check_free, create, read_backfill, resume
 from mauntic_jobs.cli.backfill.options import (
+    Enqueued,
+    FailedOnly,
     From,
     JobName,
     Last,
     Month,
+    Number,
     Orgs,
     RangeOptions,
     To,
@@ -21,24 +23,23 @@ from mauntic_jobs.cli.backfill.options import (
     range_of,
 )
 from mauntic_jobs.cli.backfill.output import as_planned, print_windows, window_json
-from mauntic_jobs.cli.backfill.progress import OutputFlags, work_alone, work_on
+from mauntic_jobs.cli.backfill.progress import OutputFlags, put_on_queue, work_on
 from mauntic_jobs.cli.backfill.records import register_records
+from mauntic_jobs.cli.backfill.worker import register_worker
 from mauntic_jobs.cli.documents.backfills import BackfillRunJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.output import log, print_json
 from mauntic_jobs.cli.job.options import DryRun, Quiet
 from mauntic_jobs.cli.job.output import progress
 from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import Window
 from mauntic_jobs.wording import plural
 
 app = new_app("Rebuild many windows of a job, with a record of which are done: it goes on where it was stopped.")
-
-Number = Annotated[int, typer.Argument(min=1, max=2**63 - 1, metavar="ID", help="Its number, from `backfill list`.")]
 
 
 @command(app, "run", example="mauntic-jobs backfill run aggregate-hourly --last 90d --dry-run", prints=BackfillRunJson)
@@ -64,6 +65,7 @@ def run_backfill(
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="Let values go down, or away, where raw events are gone.")
     ] = False,
+    enqueued: Enqueued = False,
     dry_run: DryRun = False,
     json: JsonOutput = False,
     quiet: Quiet = False,
@@ -79,19 +81,25 @@ def run_backfill(
         parallel=parallel,
         stop_after_failures=stop_after_failures,
     )
-    whole = buckets(known, request.window)
-    with connect(settings) as session:
+    whole, flags = buckets(known, request.window), OutputFlags(json=json, quiet=quiet)
+    with Installation(settings, now) as installation:
+        session = installation.session
         if not dry_run:
             check_free(session, job, Window(whole[0].start, whole[-1].end))
         with progress(len(whole), f"look at {job}", quiet=quiet or json) as advance:
             plan = make_plan(session, request, settings, now, advance)
         chosen = sum(each.skipped is None for each in plan)
         if dry_run or not chosen:
-            _show_plan(request, plan, chosen, dry_run=dry_run, json=json, quiet=quiet)
+            _show_plan(request, plan, chosen, flags, dry_run=dry_run)
             return
-        number = create(session, request, plan)
-        backfill = read_backfill(session, number)
-    raise typer.Exit(work_on(backfill, known, settings, OutputFlags(json=json, quiet=quiet), failed_only=False))
+        if enqueued:
+            # Where Redis is away, nothing is recorded.
+            installation.connect()
+        backfill = read_backfill(session, create(session, request, plan))
+        if enqueued:
+            put_on_queue(installation, backfill, known, flags, failed_only=False)
+            return
+    raise typer.Exit(work_on(backfill, known, settings, flags, failed_only=False))
 
 
 @command(app, "resume", example="mauntic-jobs backfill resume 7 --failed-only", prints=BackfillRunJson)
@@ -99,8 +107,8 @@ def resume_backfill(
     settings: Settings,
     number: Number,
     *,
-    failed_only: Annotated[bool, typer.Option("--failed-only", help="Only windows that have failed.")] = False,
-    worker_of: Annotated[int | None, typer.Option("--worker-of", hidden=True)] = None,
+    failed_only: FailedOnly = False,
+    enqueued: Enqueued = False,
     json: JsonOutput = False,
     quiet: Quiet = False,
 ) -> None:
@@ -108,25 +116,27 @@ def resume_backfill(
 
     Its failed windows are tried again.
     """
-    with connect(settings) as session:
-        backfill = read_backfill(session, number)
-        known = find_job(backfill.job).configured(settings)
-        if worker_of is None:
-            backfill = resume(session, number)
-    if worker_of is not None:
-        work_alone(backfill, known, settings, failed_only=failed_only, stopped=lambda: os.getppid() != worker_of)
-        return
-    raise typer.Exit(work_on(backfill, known, settings, OutputFlags(json=json, quiet=quiet), failed_only=failed_only))
+    flags = OutputFlags(json=json, quiet=quiet)
+    with Installation(settings, clock.now()) as installation:
+        known = find_job(read_backfill(installation.session, number).job).configured(settings)
+        if enqueued:
+            installation.connect()
+        backfill = resume(installation.session, number)
+        if enqueued:
+            put_on_queue(installation, backfill, known, flags, failed_only=failed_only)
+            return
+    raise typer.Exit(work_on(backfill, known, settings, flags, failed_only=failed_only))
 
 
+register_worker(app)
 register_records(app)
 
 
 def _show_plan(
-    request: BackfillRequest, plan: list[PlannedWindow], chosen: int, *, dry_run: bool, json: bool, quiet: bool
+    request: BackfillRequest, plan: list[PlannedWindow], chosen: int, flags: OutputFlags, *, dry_run: bool
 ) -> None:
     windows = as_planned(plan)
-    if json:
+    if flags.json:
         document: BackfillRunJson = {
             "job": request.job.name,
             "window": {"start": windows[0].window.start, "end": windows[-1].window.end},
@@ -136,10 +146,10 @@ def _show_plan(
             "each": [window_json(each) for each in windows],
         }
         print_json(document)
-    elif not quiet:
+    elif not flags.quiet:
         print_windows(windows)
     if not chosen:
         log(f"{request.job.name}: nothing to do in {plural(len(windows), 'window')}; --reprocess names others")
-    elif not quiet:
+    elif not flags.quiet:
         waiting = sum(each.state is WindowState.WAITING for each in windows)
         log(f"{request.job.name}: {plural(waiting, 'window')} would be run; nothing was written")

@@ -36,6 +36,13 @@ Orgs = Annotated[
 ]
 
 
+Number = Annotated[int, typer.Argument(min=1, max=2**63 - 1, metavar="ID", help="Its number, from `backfill list`.")]
+FailedOnly = Annotated[bool, typer.Option("--failed-only", help="Only windows that have failed.")]
+Enqueued = Annotated[
+    bool, typer.Option("--enqueue", help="Put the windows on the job's BullMQ queue, for `work` processes of any host.")
+]
+
+
 class RangeOptions(NamedTuple):
     """What the command line says about the range: `start`, maybe with `end`, or one of the others."""
 

@@ -1,9 +1,10 @@
 """Progress of a backfill in this process: a bar on a terminal, a log line a window elsewhere, and the end."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mauntic_jobs.backfill.enqueue import enqueue
 from mauntic_jobs.backfill.parallel import Workers
 from mauntic_jobs.backfill.store import Backfill, BackfillWindow, WindowState, finish, read_backfill, read_windows
 from mauntic_jobs.backfill.work import BackfillWork
@@ -19,13 +20,14 @@ from mauntic_jobs.cli.backfill.output import (
 from mauntic_jobs.cli.documents.backfills import BackfillRunJson
 from mauntic_jobs.cli.framework.output import log, print_json
 from mauntic_jobs.cli.job.output import progress
-from mauntic_jobs.errors import ExitCode, Interrupted
+from mauntic_jobs.errors import ExitCode, Interrupted, MaunticJobsError
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob
-from mauntic_jobs.runner.request import silent
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.telemetry.logs import stay
 from mauntic_jobs.timekeeping import clock
+from mauntic_jobs.wording import plural
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class OutputFlags:
     quiet: bool
 
 
-def work_on(backfill: Backfill, job: AnyJob, settings: Settings, shown: OutputFlags, *, failed_only: bool) -> ExitCode:
+def work_on(backfill: Backfill, job: AnyJob, settings: Settings, flags: OutputFlags, *, failed_only: bool) -> ExitCode:
     """Work on a backfill until nothing is left to do, and show it; return the command's exit code.
 
     A signal ends it as well: then the message has the command that goes on.
@@ -45,33 +47,42 @@ def work_on(backfill: Backfill, job: AnyJob, settings: Settings, shown: OutputFl
     log(f"backfill {backfill.id}: {_to_do(backfill, failed_only=failed_only)} of {backfill.job} {backfill.window}")
     code: ExitCode | None = None
     try:
-        code = _work(backfill, job, settings, shown, failed_only=failed_only)
+        code = _work(backfill, job, settings, flags, failed_only=failed_only)
     except Interrupted as signal:
         code = signal.exit_code
         log(f"backfill {backfill.id}: {signal}", "warning")
+    except MaunticJobsError:
+        log(f"backfill {backfill.id}: ended early. To go on: mauntic-jobs backfill resume {backfill.id}", "warning")
+        raise
     with connect(settings) as session:
         if code is None:
             finish(session, backfill.id, failed_only=failed_only)
         after, windows = read_backfill(session, backfill.id), read_windows(session, backfill.id)
     code = exit_code(after) if code is None else code
-    if shown.json:
+    if flags.json:
         _print_document(after, windows, code)
-    elif not shown.quiet:
+    elif not flags.quiet:
         print_windows(windows)
     log(summary(after), "info" if code is ExitCode.DONE else "warning")
     return code
 
 
-def work_alone(
-    backfill: Backfill, job: AnyJob, settings: Settings, *, failed_only: bool, stopped: Callable[[], bool]
+def put_on_queue(
+    installation: Installation, backfill: Backfill, job: AnyJob, flags: OutputFlags, *, failed_only: bool
 ) -> None:
-    """Work on a backfill as one of several processes, and say nothing but errors."""
-    for _ in BackfillWork(backfill, job, settings, clock.now, silent, failed_only=failed_only, stopped=stopped).run():
-        pass
+    """Put the windows that are left on the job's queue, and show the backfill."""
+    number = enqueue(installation, job, backfill, failed_only=failed_only)
+    if flags.json:
+        _print_document(backfill, read_windows(installation.session, backfill.id), ExitCode.DONE)
+        return
+    log(
+        f"backfill {backfill.id}: {plural(number, 'window')} on the queue {job.queue}. To see how far it is: "
+        f"mauntic-jobs backfill show {backfill.id}"
+    )
 
 
 def _work(
-    backfill: Backfill, job: AnyJob, settings: Settings, shown: OutputFlags, *, failed_only: bool
+    backfill: Backfill, job: AnyJob, settings: Settings, flags: OutputFlags, *, failed_only: bool
 ) -> ExitCode | None:
     """Work until nothing is left to do; return the exit code of a process that ended before, if one did."""
     workers: Workers | None = None
@@ -81,8 +92,8 @@ def _work(
     else:
         ends = _alone(BackfillWork(backfill, job, settings, clock.now, log, failed_only=failed_only))
     before = backfill.to_run - _left(backfill, failed_only=failed_only)
-    silently = shown.quiet or sys.stderr.isatty()
-    with progress(backfill.to_run, f"{backfill.job} {backfill.window}", quiet=shown.quiet) as advance:
+    silently = flags.quiet or sys.stderr.isatty()
+    with progress(backfill.to_run, f"{backfill.job} {backfill.window}", quiet=flags.quiet) as advance:
         for _ in range(before):
             advance()
         for ended, each in enumerate(ends, before + 1):

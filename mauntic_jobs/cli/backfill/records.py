@@ -14,6 +14,7 @@ from mauntic_jobs.backfill.store import (
     read_backfill,
     read_windows,
 )
+from mauntic_jobs.cli.backfill.options import Number
 from mauntic_jobs.cli.backfill.output import backfill_json, backfill_line, details_json, print_windows, summary
 from mauntic_jobs.cli.documents.backfills import BackfillDetailsJson, BackfillJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
@@ -27,8 +28,6 @@ from mauntic_jobs.stores.postgres.session import Session, connect
 from mauntic_jobs.wording import plural
 
 _COLUMNS = ("id", "job", "windows", "state", "done", "failed", "skipped", "started")
-
-Number = Annotated[int, typer.Argument(min=1, max=2**63 - 1, metavar="ID", help="Its number, from `backfill list`.")]
 
 
 def register_records(app: typer.Typer) -> None:

@@ -16,7 +16,11 @@ import msgpack
 from mauntic_jobs.errors import ConfigurationError, JobFailedError
 from mauntic_jobs.job import Scripts
 
-_KEYS = ("wait", "paused", "meta", "id", "completed", "delayed", "active", "events", "marker")
+_STANDARD = "addStandardJob-9"
+_KEYS = {
+    _STANDARD: ("wait", "paused", "meta", "id", "completed", "delayed", "active", "events", "marker"),
+    "addPrioritizedJob-9": ("marker", "meta", "id", "prioritized", "delayed", "completed", "active", "events", "pc"),
+}
 
 # The platform's policy for every queue.
 JOB_OPTIONS: dict[str, object] = {
@@ -28,12 +32,16 @@ JOB_OPTIONS: dict[str, object] = {
 
 
 class QueueJob(NamedTuple):
-    """A job to add. `queue` is the queue's name without its prefix; BullMQ adds each `id` once."""
+    """A job to add. `queue` is the queue's name without its prefix; BullMQ adds each `id` once.
+
+    Jobs with a `priority` wait until no job without one does; 1 comes before 2.
+    """
 
     queue: str
     id: str
     name: str
     data: Mapping[str, Any]
+    priority: int = 0
 
 
 def add_jobs(redis: Scripts, prefix: str, jobs: Sequence[QueueJob], timestamp: int) -> None:
@@ -41,19 +49,24 @@ def add_jobs(redis: Scripts, prefix: str, jobs: Sequence[QueueJob], timestamp: i
 
     `timestamp` is the time of adding in milliseconds since 1970. Raises what the store raises.
     """
-    results = redis.run(official_script("addStandardJob-9"), [_call(prefix, job, timestamp) for job in jobs])
-    refused = [job.id for job, result in zip(jobs, results, strict=True) if isinstance(result, int) and result < 0]
+    refused: list[str] = []
+    for script in _KEYS:
+        chosen = [job for job in jobs if (script == _STANDARD) == (job.priority == 0)]
+        results = redis.run(official_script(script), [_call(prefix, job, timestamp, script) for job in chosen])
+        answered = zip(chosen, results, strict=True)
+        refused += [job.id for job, result in answered if isinstance(result, int) and result < 0]
     if refused:
         raise JobFailedError(f"BullMQ refused {len(refused)} jobs, the first of them {refused[0]}.")
 
 
-def _call(prefix: str, job: QueueJob, timestamp: int) -> tuple[list[str], list[Any]]:
+def _call(prefix: str, job: QueueJob, timestamp: int, script: str) -> tuple[list[str], list[Any]]:
     base = f"{prefix}:{job.queue}:"
     # Without a parent, a repeat key or a deduplication key.
     arguments = msgpack.packb([base, job.id, job.name, timestamp, None, None, None, None, None])
     data = json.dumps(job.data, separators=(",", ":"), allow_nan=False)
-    options = msgpack.packb({**JOB_OPTIONS, "timestamp": timestamp, "jobId": job.id})
-    return [base + key for key in _KEYS], [arguments, data, options]
+    own = {"priority": job.priority} if job.priority else {}
+    options = msgpack.packb({**JOB_OPTIONS, "timestamp": timestamp, "jobId": job.id, **own})
+    return [base + key for key in _KEYS[script]], [arguments, data, options]
 
 
 @cache
