@@ -85,7 +85,7 @@ def _show(job: AnyJob, judged: Sequence[BucketCoverage], org: Sequence[str]) -> 
         print_table(rows)
     behind = [each for each in judged if each.state in _BEHIND]
     if behind:
-        log(f"To rebuild what is to be rebuilt: {_command(job, behind, org)}")
+        log(f"To rebuild them: {_command(job, behind, org)}")
     print_line("")
 
 
