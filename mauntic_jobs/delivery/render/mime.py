@@ -120,7 +120,7 @@ def _body(email: Email, *, eight_bit: bool) -> tuple[bytes, bool]:
 def _part(kind: str, text: str, *, eight_bit: bool) -> tuple[bytes, bool]:
     """Return a part with its headers, and whether it has eight bits."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-    data = lines.replace("\n", "\r\n").encode(errors="replace")
+    data = lines.encode(errors="replace").replace(b"\n", b"\r\n")
     plain = _is_plain(data)
     if plain and data.isascii():
         encoding = b"7bit"

@@ -123,4 +123,7 @@ def tags_of(message: Message) -> Mapping[str, str]:
 
 def first(*texts: str | None) -> str | None:
     """Return the first that is neither absent nor empty."""
-    return next((text for text in texts if text), None)
+    for text in texts:
+        if text:
+            return text
+    return None

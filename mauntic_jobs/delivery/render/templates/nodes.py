@@ -19,6 +19,7 @@ LONGEST_UNKNOWN = 100
 # Of a field that neither the message nor the contact has; JSON's null is a value.
 MISSING: Final = object()
 
+_SPECIAL_IN_HTML = re.compile("[&<>\"']")
 _UNDERSCORE = re.compile(r"_([a-z0-9])")
 _CAPITAL = re.compile(r"(?<!^)[A-Z]")
 
@@ -68,47 +69,69 @@ class Run:
     parts: list[str] = field(default_factory=list)
     size: int = 0
     steps: int = 0
+    next_check: int = field(init=False)
+    max_size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Keep at hand what each step compares."""
+        self.max_size = self.budget.limits.template_output
+        self.next_check = min(STEPS_PER_CHECK, self.budget.limits.template_steps + 1)
+
+    def render(self, body: "Body", scope: Scope) -> None:
+        """Write a body, with the values of a scope. Raises TemplateError beyond the limits."""
+        parts, max_size = self.parts, self.max_size
+        for node in body:
+            # Here rather than in a call for each: a template has dozens of them.
+            text = node if isinstance(node, str) else node.render(self, scope)
+            self.size += len(text)
+            if self.size > max_size:
+                raise self._too_long()
+            parts.append(text)
 
     def step(self, position: int) -> None:
         """Count a step, taken at a place of the source. Raises TemplateError beyond the limits."""
         self.position = position
         self.steps += 1
-        if self.steps > self.budget.limits.template_steps:
-            limit = self.budget.limits.template_steps
-            raise self._error(f"it takes more than {limit} steps (setting message_limits.template_steps)")
-        if self.steps % STEPS_PER_CHECK == 0 and self.budget.is_used_up:
-            raise self._error(self.budget.excess)
+        if self.steps >= self.next_check:
+            self._check()
 
-    def write(self, text: str) -> None:
-        """Add text. Raises TemplateError beyond the limit."""
-        self.size += len(text)
-        limit = self.budget.limits.template_output
-        if self.size > limit:
-            raise self._error(f"it becomes longer than {limit} characters (setting message_limits.template_output)")
-        self.parts.append(text)
-
-    def write_value(self, value: Any, *, raw: bool) -> None:
-        """Add a JSON value as text, escaped unless `raw`. Raises TemplateError beyond the limits."""
+    def text_of(self, value: Any, *, raw: bool) -> str:
+        """Return a JSON value as text, escaped unless `raw`. Raises TemplateError beyond the limits."""
         if isinstance(value, list):
-            self._write_list(value, raw=raw)
-            return
+            return self._list_text(value, raw=raw)
         text = value if isinstance(value, str) else as_text(value)
-        # What is too long already is not made longer before it is refused.
-        self.write(text if raw or len(text) > self.budget.limits.template_output else escape_html(text))
+        # What is too long already is not made longer before it is refused; most values have nothing to escape.
+        is_final = raw or _SPECIAL_IN_HTML.search(text) is None or len(text) > self.max_size
+        return text if is_final else escape_html(text)
 
-    def _write_list(self, items: list[Any], *, raw: bool) -> None:
+    def _list_text(self, items: list[Any], *, raw: bool) -> str:
         # Nested lists are joined by the same commas, so their depth does not matter.
         pending: list[Any] = [items]
-        separator = ""
+        texts: list[str] = []
+        size = self.size
         while pending:
             item = pending.pop()
             self.step(self.position)
             if isinstance(item, list) and item:
                 pending.extend(reversed(item))
                 continue
-            self.write(separator)
-            self.write_value("" if isinstance(item, list) else item, raw=raw)
-            separator = ","
+            texts.append("" if isinstance(item, list) else self.text_of(item, raw=raw))
+            size += len(texts[-1]) + 1
+            if size > self.max_size + 1:
+                raise self._too_long()
+        return ",".join(texts)
+
+    def _too_long(self) -> TemplateError:
+        limit = self.max_size
+        return self._error(f"it becomes longer than {limit} characters (setting message_limits.template_output)")
+
+    def _check(self) -> None:
+        limit = self.budget.limits.template_steps
+        if self.steps > limit:
+            raise self._error(f"it takes more than {limit} steps (setting message_limits.template_steps)")
+        if self.steps % STEPS_PER_CHECK == 0 and self.budget.is_used_up:
+            raise self._error(self.budget.excess)
+        self.next_check = min(self.steps // STEPS_PER_CHECK * STEPS_PER_CHECK + STEPS_PER_CHECK, limit + 1)
 
     def _error(self, problem: str) -> TemplateError:
         return error_at(self.source, self.position, problem)
@@ -157,19 +180,13 @@ def _other_spelling(name: str) -> str:
 class Node(Protocol):
     """A piece of a template."""
 
-    def render(self, run: Run, scope: Scope) -> None:
-        """Write it, with the values of a scope."""
+    def render(self, run: Run, scope: Scope) -> str:
+        """Return its text, with the values of a scope; a block writes its body itself, and returns none."""
+        ...
 
 
-@dataclass(slots=True)
-class Literal:
-    """Text that stands for itself."""
-
-    text: str
-
-    def render(self, run: Run, scope: Scope) -> None:  # noqa: ARG002 - a node like the others
-        """Write it."""
-        run.write(self.text)
+# What a template, or a block of one, is made of; a text stands for itself.
+Body = tuple[Node | str, ...]
 
 
 @dataclass(slots=True)
@@ -181,18 +198,19 @@ class Value:
     raw: bool
     default: str | None = None
 
-    def render(self, run: Run, scope: Scope) -> None:
-        """Write it."""
+    def render(self, run: Run, scope: Scope) -> str:
+        """Return it as text."""
         run.step(self.position)
         value = self.path.find(scope)
         if self.default is not None and (
             value is MISSING or value is None or (isinstance(value, str) and not value.strip())
         ):
-            run.write(self.default)
-        elif value is not MISSING:
-            run.write_value(value, raw=self.raw or not run.escape)
-        elif len(run.unknown) < MOST_UNKNOWN:
+            return self.default
+        if value is not MISSING:
+            return run.text_of(value, raw=self.raw or not run.escape)
+        if len(run.unknown) < MOST_UNKNOWN:
             run.unknown[str(self.path)[:LONGEST_UNKNOWN]] = None
+        return ""
 
 
 @dataclass(slots=True)
@@ -201,16 +219,16 @@ class If:
 
     position: int
     path: Path
-    then: tuple[Node, ...]
-    otherwise: tuple[Node, ...]
+    then: Body
+    otherwise: Body
 
-    def render(self, run: Run, scope: Scope) -> None:
+    def render(self, run: Run, scope: Scope) -> str:
         """Write it."""
         run.step(self.position)
         value = self.path.find(scope)
         holds = value is not MISSING and (value or isinstance(value, dict))
-        for node in self.then if holds else self.otherwise:
-            node.render(run, scope)
+        run.render(self.then if holds else self.otherwise, scope)
+        return ""
 
 
 @dataclass(slots=True)
@@ -219,14 +237,14 @@ class Variant:
 
     position: int
     segment: str
-    then: tuple[Node, ...]
-    otherwise: tuple[Node, ...]
+    then: Body
+    otherwise: Body
 
-    def render(self, run: Run, scope: Scope) -> None:
+    def render(self, run: Run, scope: Scope) -> str:
         """Write it."""
         run.step(self.position)
-        for node in self.then if self.segment in run.segments else self.otherwise:
-            node.render(run, scope)
+        run.render(self.then if self.segment in run.segments else self.otherwise, scope)
+        return ""
 
 
 @dataclass(slots=True)
@@ -235,16 +253,15 @@ class Each:
 
     position: int
     path: Path
-    body: tuple[Node, ...]
+    body: Body
 
-    def render(self, run: Run, scope: Scope) -> None:
+    def render(self, run: Run, scope: Scope) -> str:
         """Write it."""
         run.step(self.position)
         items = self.path.find(scope)
         if not isinstance(items, list):
-            return
+            return ""
         for index, item in enumerate(items):
             run.step(self.position)
-            inner = Scope(item, index, scope)
-            for node in self.body:
-                node.render(run, inner)
+            run.render(self.body, Scope(item, index, scope))
+        return ""

@@ -13,9 +13,9 @@ from typing import Any
 
 from mauntic_jobs.delivery.render.templates.nodes import (
     STEPS_PER_CHECK,
+    Body,
     Each,
     If,
-    Literal,
     Node,
     Path,
     Run,
@@ -51,7 +51,7 @@ class Template:
     """
 
     _source: str
-    _nodes: tuple[Node, ...]
+    _nodes: Body
     paths: frozenset[str]
     names: frozenset[str]
     segments: frozenset[str]
@@ -71,8 +71,7 @@ class Template:
         """
         run = Run(self._source, escape, budget or TextBudget(), segments, {} if unknown is None else unknown)
         scope = Scope(data if isinstance(data, dict) else dict(data))
-        for node in self._nodes:
-            node.render(run, scope)
+        run.render(self._nodes, scope)
         return "".join(run.parts)
 
 
@@ -110,8 +109,8 @@ class _Block:
     position: int
     path: Path | None
     segment: str = ""
-    body: list[Node] = field(default_factory=list)
-    otherwise: list[Node] | None = None
+    body: list[Node | str] = field(default_factory=list)
+    otherwise: list[Node | str] | None = None
 
     def close(self) -> Node:
         if self.path is None:
@@ -126,14 +125,14 @@ class _Parser:
         self._source = source
         self._position = 0
         self._blocks: list[_Block] = []
-        self._top: list[Node] = []
+        self._top: list[Node | str] = []
         self.paths: set[str] = set()
         self.segments: set[str] = set()
         self._nodes = self._top  # of the innermost open block, where the next one goes
 
     def add_literal(self, text: str) -> None:
         if text:
-            self._nodes.append(Literal(text))
+            self._nodes.append(text)
 
     def add_tag(self, match: re.Match[str]) -> None:
         self._position = match.start()
@@ -152,7 +151,7 @@ class _Parser:
         elif not tag.startswith("!"):
             self._nodes.append(self._value(tag, raw=False))
 
-    def finish(self) -> tuple[Node, ...]:
+    def finish(self) -> Body:
         if self._blocks:
             self._position = self._blocks[-1].position
             raise self._error(f"{{{{#{self._blocks[-1].helper}}}}} is never closed")
