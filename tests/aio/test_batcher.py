@@ -26,6 +26,27 @@ def test_what_is_asked_during_a_call_is_one_call() -> None:
     assert len(calls) == 1
 
 
+def test_tasks_that_are_ready_ask_in_the_same_call() -> None:
+    calls: list[list[int]] = []
+
+    async def call(items: list[int]) -> Sequence[int | Exception]:
+        calls.append(items)
+        return items
+
+    async def run() -> None:
+        batcher: Batcher[int, int] = Batcher(call)
+
+        async def ask_after(turns: int) -> int:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return await batcher.ask(turns)
+
+        await asyncio.gather(*(ask_after(turns) for turns in range(6)))
+
+    asyncio.run(run())
+    assert calls == [[0, 1, 2, 3, 4, 5]]
+
+
 def test_a_call_that_fails_fails_for_all_and_the_next_goes_on() -> None:
     async def call(items: list[int]) -> Sequence[int | Exception]:
         if 0 in items:
