@@ -37,7 +37,7 @@ def key_of(delivery: str) -> str:
     return f"delivery:idem:{delivery}"
 
 
-def value_of(organization: UUID) -> str:
+def value_of(organization: UUID | str) -> str:
     """Return what this engine writes for a message that it has sent. The Node engine takes any value for processed."""
     return f"{_OWN}:{organization}"
 

@@ -35,7 +35,7 @@ class Attempts:
             return None, GiveBack()
         try:
             # The pipeline reads the data.
-            job = received(taken._replace(fields={**taken.fields, "data": "{}"}), self._work.policy)
+            job = received(taken, self._work.policy, with_data=False)
         except UnrecoverableError as error:
             return None, Fail(clean(str(error)))
         if job.retried_by_hand:

@@ -33,4 +33,4 @@ class Order:
     @property
     def mark(self) -> tuple[str, str]:
         """The key in Redis, and its value, that tell the Node engine that the message was sent."""
-        return key_of(self.message.key), value_of(self.message.organization_id)
+        return key_of(self.message.key), value_of(self.message.organization)

@@ -107,7 +107,7 @@ class Pipeline:
 
     async def _in_turn(self, order: Order) -> Decision:
         job, organization = order.job, order.message.organization_id
-        bind(organization=str(organization), delivery=order.message.key)
+        bind(organization=order.message.organization, delivery=order.message.key)
         if (held := await self._holding.decide(order)) is not None:
             return held
         if job.retried_by_hand and (decision := await self._manual_retries.reopen(order)) is not None:
@@ -294,4 +294,4 @@ def _claim(order: Order, draft: AnyDraft, first: ProviderConfig, allowance: Allo
 def _without_mark(decision: Decision, marked: Future[Any] | None) -> Decision:
     """Return the decision without a mark that Redis has confirmed: only another one is written with the job's end."""
     is_confirmed = marked is not None and marked.done() and not marked.cancelled() and marked.exception() is None
-    return replace(decision, mark=None) if isinstance(decision, Done) and is_confirmed else decision
+    return Done(decision.value, reason=decision.reason) if isinstance(decision, Done) and is_confirmed else decision

@@ -40,7 +40,7 @@ class EmailRenderer:
             sender=from_,
             recipient=to,
             subject=filler.fill(subject or ""),
-            message_id=message_id(message.key, message.organization_id, from_.domain),
+            message_id=message_id(message.key, message.organization, from_.domain),
             date=clock.now(),
             html=html,
             text=text,

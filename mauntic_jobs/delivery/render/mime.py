@@ -61,7 +61,7 @@ class Mime:
     needs_smtputf8: bool
 
 
-def message_id(delivery: str, organization: UUID, domain: str) -> str:
+def message_id(delivery: str, organization: UUID | str, domain: str) -> str:
     """Return the Message-ID of a delivery: the same each time."""
     return f"<{sha256(f'{organization}:{delivery}'.encode()).hexdigest()[:40]}@{domain}>"
 

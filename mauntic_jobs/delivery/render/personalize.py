@@ -113,7 +113,7 @@ def tags_of(message: Message) -> Mapping[str, str]:
     """Return what tells a provider, and later its events, which message it is."""
     named = {
         "deliveryId": message.key,
-        "organizationId": str(message.organization_id),
+        "organizationId": message.organization,
         "jobId": message.job_id,
         "contactId": message.contact_id,
         "campaignId": message.campaign_id,

@@ -78,7 +78,7 @@ class PushRenderer:
 
 
 def _collapse_id(message: Message) -> str:
-    return sha256(f"{message.organization_id}:{message.key}".encode()).hexdigest()[:_COLLAPSE_CHARACTERS]
+    return sha256(f"{message.organization}:{message.key}".encode()).hexdigest()[:_COLLAPSE_CHARACTERS]
 
 
 def _as_text(value: Any) -> str:

@@ -103,14 +103,18 @@ def integer_in(text: str | bytes | None) -> int | None:
     return int(number) if abs(number) < _MAX_SAFE_INTEGER else None
 
 
-def received(taken: Taken, policy: Mapping[str, Any] = JOB_OPTIONS) -> ReceivedJob:
-    """Return the job as what it says of itself. Raises UnrecoverableError that says what cannot be read."""
+def received(taken: Taken, policy: Mapping[str, Any] = JOB_OPTIONS, *, with_data: bool = True) -> ReceivedJob:
+    """Return the job as what it says of itself, its `data` empty unless `with_data`.
+
+    Raises UnrecoverableError that says what cannot be read.
+    """
     if "name" not in taken.fields and "timestamp" not in taken.fields:
         raise UnrecoverableError(
             "the job cannot be read: its hash was deleted from Redis while its id stood on the queue"
         )
     try:
-        data, options = json.loads(taken.fields["data"]), json.loads(taken.fields.get("opts") or "{}")
+        data = json.loads(taken.fields["data"]) if with_data else None
+        options = json.loads(taken.fields.get("opts") or "{}")
         name, made = taken.fields["name"], int(taken.fields.get("atm") or taken.fields.get("attemptsMade") or 0)
         added_for = _instant(taken, "timestamp", options.get("delay") if _is_object(options) else 0)
         retried_at = _instant(taken, "retriedOn") if taken.fields.get("retriedOn") else None
