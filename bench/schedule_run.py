@@ -1,4 +1,4 @@
-"""What `schedule run` costs when nothing is due, as cron calls it every minute, against what any start costs.
+"""What a start costs: of `schedule run` when nothing is due, as cron calls it every minute, and of what only answers.
 
 python bench/schedule_run.py
 """
@@ -20,9 +20,12 @@ from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 
+_BASE = "Python, Typer and psycopg imported"
 _WAYS = {
     "schedule run": ("-m", "mauntic_jobs", "schedule", "run", "--quiet"),
     "mauntic-jobs --version": ("-m", "mauntic_jobs", "--version"),
+    "mauntic-jobs --help": ("-m", "mauntic_jobs", "--help"),
+    _BASE: ("-c", "import typer, psycopg"),
     "Python, psycopg, one query": (
         "-c",
         "import os, psycopg; psycopg.connect(os.environ['DATABASE_URL']).execute('SELECT 1')",
@@ -44,11 +47,15 @@ def main() -> None:
             create_platform(session)
         upgrade(settings, lambda _: None)
         _measure(url, "schedule run")  # the first sees the jobs for the first time
-        found = {way: [_measure(url, way) for _ in range(given.rounds)] for way in _WAYS}
+        found: dict[str, list[tuple[float, float]]] = {way: [] for way in _WAYS}
+        for _ in range(given.rounds):
+            for way in _WAYS:
+                found[way].append(_measure(url, way))
         facts = machine(url)
     lines = [
         {
             "way": way,
+            "ratio": f"{_ratio(samples, found[_BASE]):.2f}",
             "cpu_seconds": f"{statistics.median(cpu for cpu, _ in samples):.3f}",
             "seconds": f"{statistics.median(wall for _, wall in samples):.3f}",
         }
@@ -57,6 +64,10 @@ def main() -> None:
     print_table(lines)
     if given.json:
         given.json.write_text(json.dumps({"machine": facts, "ways": found}, indent=2) + "\n")
+
+
+def _ratio(samples: list[tuple[float, float]], base: list[tuple[float, float]]) -> float:
+    return statistics.median(own / other for (own, _), (other, _) in zip(samples, base, strict=True))
 
 
 def _measure(url: str, way: str) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """Entry point of the program, also as `python -m mauntic_jobs`."""
 
+import gc
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ def main() -> None:
     if stays(sys.argv[1:]):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: os._exit(0))
+    # Until a command runs, nothing becomes garbage: to look for it would take a tenth of the time.
+    gc.disable()
     # It takes half a second.
     from mauntic_jobs.cli.main import main as run
 

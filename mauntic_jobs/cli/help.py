@@ -14,7 +14,7 @@ def show_help(
     ] = None,
 ) -> None:
     """Show the help of a command, as its --help does."""
-    from mauntic_jobs.cli.main import application
+    from mauntic_jobs.cli.main import program
 
     chosen = words or []
-    application(only=chosen[0] if chosen else None)([*chosen, "--help"], prog_name="mauntic-jobs")
+    program(chosen[0] if chosen else None)([*chosen, "--help"], prog_name="mauntic-jobs")

@@ -1,5 +1,6 @@
 """The command `mauntic-jobs`: cron calls it every minute, so that only what is called is imported."""
 
+import gc
 import io
 import os
 import sys
@@ -11,40 +12,39 @@ import typer
 from mauntic_jobs import __version__
 from mauntic_jobs.cli.framework.command import new_app, root
 from mauntic_jobs.cli.framework.output import print_line
+from mauntic_jobs.cli.outline import COMMANDS, JOBS, PANELS, RUN, Entry
 
 _HELP = (
     "Scheduled jobs and message delivery for the Mauntic marketing platform.\n\n"
     "Every option can be set in the environment: --limit of `runs list` is MAUNTIC_RUNS_LIST_LIMIT."
 )
 _COMPLETION = "_MAUNTIC_JOBS_COMPLETE"
+_HELP_OPTIONS = ("-h", "--help")
 
-# In the order in which help shows them; each is made in the module of its name. The jobs come before them.
-_COMMANDS = (
-    *("status", "metrics", "schedule", "work", "deliver", "enqueue", "deliveries", "dlq", "providers", "runs"),
-    *("backfill", "coverage", "recover"),
-    *("doctor", "db", "outbox", "monitor", "alerts", "config", "dev", "demo", "new-job", "help", "version"),
-)
-# The headings of the help, with the commands under each; the jobs stand under the first.
-_RUN = "Run jobs"
-_PANELS = {
-    _RUN: ("schedule", "work"),
-    "Send messages": ("deliver", "deliveries", "providers", "enqueue"),
-    "See how everything stands": ("status", "doctor", "runs", "coverage", "alerts", "monitor", "metrics"),
-    "Put things right": ("dlq", "backfill", "recover", "outbox"),
-    "Set up": ("db", "config", "dev", "demo", "new-job", "help", "version"),
-}
+
+def program(first: str | None) -> typer.Typer:
+    """Return the program as far as it is needed for a command line whose first word is this, None if it has none."""
+    if first == "--version":
+        return _empty()
+    if first in COMMANDS or first in JOBS:
+        return application(first)
+    if first is None or first in _HELP_OPTIONS:
+        return _outline()
+    from mauntic_jobs.jobs.plugin_names import plugin_names
+
+    # A word that is not known is refused, with the command that it may be meant to be.
+    return application(first) if first.startswith("-") or first in plugin_names() else _outline()
 
 
 def application(only: str | None = None) -> typer.Typer:
     """Return the program with all its commands, or with those of the kind that `only` names."""
-    app = new_app(_HELP, auto_envvar_prefix="MAUNTIC", completion=True)
-    app.callback(help=_HELP)(_root)
-    if only not in _COMMANDS:
+    app = _empty()
+    if only not in COMMANDS:
         import_module("mauntic_jobs.cli.job.commands").register_jobs(app)
     if any(each.name == only for each in app.registered_commands):
         return _in_panels(app)
-    for name in _COMMANDS:
-        if only not in _COMMANDS or name == only:
+    for name in COMMANDS:
+        if only not in COMMANDS or name == only:
             module = import_module(f"mauntic_jobs.cli.{name.replace('-', '_')}")
             if hasattr(module, "__path__"):
                 module = import_module(f"mauntic_jobs.cli.{name}.commands")
@@ -55,16 +55,40 @@ def application(only: str | None = None) -> typer.Typer:
     return _in_panels(app)
 
 
+def _empty() -> typer.Typer:
+    app = new_app(_HELP, auto_envvar_prefix="MAUNTIC", completion=True)
+    app.callback(help=_HELP)(_root)
+    return app
+
+
+def _outline() -> typer.Typer:
+    """Return the program with its commands in name only, for what does not run any."""
+    from mauntic_jobs.jobs.plugin_names import plugin_names
+
+    app = _empty()
+    entries: dict[str, Entry] = {**JOBS, **COMMANDS}
+    if plugin_names():
+        # What they are for stands in their packages.
+        import_module("mauntic_jobs.cli.job.commands").register_jobs(app)
+        entries = dict(COMMANDS)
+    for name, entry in entries.items():
+        app.command(name, help=entry.summary)(_no_command)
+    return _in_panels(app)
+
+
+def _no_command() -> None:
+    """Stand for a command whose name is all that is needed."""
+
+
 def _in_panels(app: typer.Typer) -> typer.Typer:
     """Let help list the commands under what they are for."""
-    panels = {name: panel for panel, names in _PANELS.items() for name in names}
+    panels = {name: entry.panel for name, entry in COMMANDS.items()}
     for one in app.registered_commands:
-        one.rich_help_panel = panels.get(one.name or "", _RUN)
+        one.rich_help_panel = panels.get(one.name or "", RUN)
     for group in app.registered_groups:
-        group.rich_help_panel = panels.get(group.name or "", _RUN)
+        group.rich_help_panel = panels.get(group.name or "", RUN)
     # A panel stands where its first command does.
-    order = list(_PANELS)
-    app.registered_commands.sort(key=lambda each: order.index(panels.get(each.name or "", _RUN)))
+    app.registered_commands.sort(key=lambda each: PANELS.index(panels.get(each.name or "", RUN)))
     return app
 
 
@@ -97,9 +121,13 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Ids of jobs may be any bytes.
         sys.stdout.reconfigure(errors="backslashreplace")
-    first = sys.argv[1] if len(sys.argv) > 1 and _COMPLETION not in os.environ else None
+    first = sys.argv[1] if len(sys.argv) > 1 else None
     try:
-        application(only=first)(prog_name="mauntic-jobs")
+        app = application() if _COMPLETION in os.environ else program(first)
+        # What was imported stays, and need not be looked through again.
+        gc.freeze()
+        gc.enable()
+        app(prog_name="mauntic-jobs")
     finally:
         _flush()
 

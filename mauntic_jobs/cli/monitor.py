@@ -12,7 +12,6 @@ from mauntic_jobs.cli.documents.alerts import FoundAlertJson, MonitorJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_table
 from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
-from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.cli.framework.signals import Signals
 from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
 from mauntic_jobs.installation import Installation
@@ -23,7 +22,6 @@ from mauntic_jobs.runner.clock_skew import compare_clocks
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
 from mauntic_jobs.telemetry import stderr
-from mauntic_jobs.telemetry.health import serve_health
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import parse_duration
 
@@ -116,6 +114,9 @@ def say_untold(notified: Notified) -> None:
 
 
 def _stay(settings: Settings, jobs: Sequence[AnyJob], seconds: float) -> None:
+    from mauntic_jobs.cli.framework.scraping import Scraper
+    from mauntic_jobs.telemetry.health import serve_health
+
     trouble: str | None = None
     health = serve_health(settings, lambda: (trouble is None, {"trouble": trouble}), metrics=Scraper(settings).numbers)
     with stderr.in_background(), Signals() as signals, health:

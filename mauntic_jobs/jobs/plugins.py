@@ -6,9 +6,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from mauntic_jobs.job import AnyJob, Job
+from mauntic_jobs.jobs.plugin_names import GROUP
 from mauntic_jobs.timekeeping.cron import check_cron
-
-GROUP = "mauntic_jobs.jobs"
 
 # Commands of another kind.
 RESERVED = frozenset(

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mauntic_jobs.redaction.text import scrub
-from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.telemetry.stderr import write_line
+
+if TYPE_CHECKING:
+    from mauntic_jobs.settings.settings import Settings
 
 _bound: ContextVar[Mapping[str, object]] = ContextVar("bound", default=MappingProxyType({}))
 
@@ -26,12 +28,12 @@ class _Format:
     structured = False
 
 
-def configure(settings: Settings) -> None:
+def configure(settings: "Settings") -> None:
     """Speak as the settings want it. A command that ends speaks in sentences unless told otherwise: cron mails them."""
     _speak(structured=settings.log_format == "json")
 
 
-def stay(settings: Settings) -> Settings:
+def stay(settings: "Settings") -> "Settings":
     """Speak as a process that stays does: in JSON, unless a person watches. Return settings for its children."""
     _speak(structured=settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty()))
     return settings.model_copy(update={"log_format": "json"}) if _Format.structured else settings

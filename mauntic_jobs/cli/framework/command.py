@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from mauntic_jobs.cli.framework.output import log
 from mauntic_jobs.cli.framework.signals import stays, stop_on_signals
 from mauntic_jobs.errors import Interrupted, MaunticJobsError
-from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.settings.sources import load
 from mauntic_jobs.telemetry import logs
+
+if TYPE_CHECKING:
+    from mauntic_jobs.settings.settings import Settings
 
 _CONNECTION = "Connection"
 
@@ -145,6 +146,8 @@ def _with_errors_printed(function: Callable[..., None]) -> Callable[..., None]:
 def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(*, config: Path | None, **values: Any) -> None:
+        from mauntic_jobs.settings.sources import load
+
         given = {name: values.pop(name) for name in _SETTING_FLAGS}
         remarks: list[str] = []
         settings, _ = load({name: value for name, value in given.items() if value}, config, remarks.append)
@@ -169,12 +172,13 @@ def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def _servers(settings: Settings) -> Iterator[Settings]:
+def _servers(settings: "Settings") -> "Iterator[Settings]":
     """Yield the settings, with the development servers' addresses where those were asked for."""
     if not settings.embedded:
         yield settings
         return
     from mauntic_jobs.embedded.dev import running_or_started
+    from mauntic_jobs.settings.settings import Settings
 
     with running_or_started() as servers:
         yield Settings(

@@ -15,13 +15,11 @@ from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.completion import job_names
 from mauntic_jobs.cli.framework.output import log, print_json, print_table
 from mauntic_jobs.cli.framework.scheduled_jobs import jobs_as_stored, name_broken_jobs, scheduled_jobs
-from mauntic_jobs.cli.framework.scraping import Scraper
 from mauntic_jobs.cli.job.output import Shown, as_json, show
 from mauntic_jobs.cli.monitor import watch_beside, watcher
 from mauntic_jobs.cli.schedule import export as schedule_export
 from mauntic_jobs.cli.schedule.bullmq import register_bullmq
 from mauntic_jobs.cli.schedule.settings import register_settings
-from mauntic_jobs.cli.schedule.table import as_json as standing_as_json, print_overview, print_tasks
 from mauntic_jobs.errors import ExitCode, Interrupted
 from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import Row
@@ -29,8 +27,6 @@ from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.backfill import exit_code
 from mauntic_jobs.runner.request import Launcher, Report
 from mauntic_jobs.scheduler.due import Round
-from mauntic_jobs.scheduler.loop import Loop
-from mauntic_jobs.scheduler.overview import read_overview, read_tasks, upcoming
 from mauntic_jobs.scheduler.plan import passed_lines
 from mauntic_jobs.scheduler.upkeep_runner import UpkeepRunner
 from mauntic_jobs.settings.settings import Settings
@@ -50,6 +46,9 @@ register_settings(app)
 @command(app, "list", example="mauntic-jobs schedule list", prints=list[StandingJson])
 def list_schedule(settings: Settings, *, json: JsonOutput = False) -> None:
     """Show each job's cron line, next slot and latest run, and what was missed."""
+    from mauntic_jobs.cli.schedule.table import as_json as standing_as_json, print_overview, print_tasks
+    from mauntic_jobs.scheduler.overview import read_overview, read_tasks
+
     scheduled = scheduled_jobs(settings)
     with connect(settings) as session:
         standings = read_overview(Installation(settings, clock.now(), list(scheduled.values()), session=session))
@@ -71,6 +70,8 @@ def next_slots(
     json: JsonOutput = False,
 ) -> None:
     """Show the coming slots. Needs no database: if one is configured, what it sets counts."""
+    from mauntic_jobs.scheduler.overview import upcoming
+
     scheduled = jobs_as_stored(settings)
     chosen = [scheduled[find_job(job).name]] if job else list(scheduled.values())
     rows: list[SlotJson] = [{"slot": slot, "job": each.name} for slot, each in upcoming(chosen, clock.now(), number)]
@@ -124,6 +125,9 @@ def run_due(
 
 
 def _run_loop(settings: Settings, drain_timeout: timedelta) -> ExitCode:
+    from mauntic_jobs.cli.framework.scraping import Scraper
+    from mauntic_jobs.scheduler.loop import Loop
+
     scheduled = scheduled_jobs(settings)
     settings = stay(settings)
     name_broken_jobs()

@@ -1,0 +1,95 @@
+"""Start of the program: each command imports what it uses, and the outline of the commands is what they say."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from mauntic_jobs.cli.main import application, program
+from mauntic_jobs.cli.outline import COMMANDS, JOBS
+from mauntic_jobs.jobs.plugins import RESERVED
+from mauntic_jobs.jobs.registry import JOBS as REGISTRY
+from tests.support import APP
+
+PLAIN = {"GITHUB_ACTIONS": "", "PY_COLORS": ""}
+WHOLE: Any = get_command(APP)
+
+_TYPER, _SETTINGS, _STORES, _ALL = "Typer", "and the settings", "and Postgres", "and Redis, delivery"
+# How many modules a command has imported when it begins, without those of Python, at most; and what most of them are.
+# A change that raises a number has to give a reason for it: cron starts the program every minute.
+MOST_MODULES = {
+    "--version": (52, _TYPER),
+    "--help": (54, _TYPER),
+    "unknown": (54, _TYPER),
+    "help": (54, _TYPER),
+    "version": (54, _TYPER),
+    "demo": (155, "and pydantic, whose models are the rows it shows"),
+    "config": (185, _SETTINGS),
+    "dev": (190, _SETTINGS),
+    "alerts": (245, _STORES),
+    "enqueue": (255, _STORES),
+    "new-job": (257, "and the registry of jobs, which checks the name"),
+    "runs": (271, _STORES),
+    "outbox": (272, _STORES),
+    "coverage": (282, _STORES),
+    "doctor": (286, _STORES),
+    "aggregate-hourly": (311, "and every job, for the slots that come before its own"),
+    "db": (315, _STORES),
+    "metrics": (327, "and what is counted: jobs, queues, deliveries"),
+    "monitor": (322, "and the conditions that it looks for"),
+    "backfill": (333, "and BullMQ's queues, on which it may put windows"),
+    "deliveries": (335, _ALL),
+    "work": (351, "and BullMQ's queues"),
+    "recover": (348, _ALL),
+    "status": (349, _ALL),
+    "providers": (328, _ALL),
+    "schedule": (369, "and the conditions that it watches beside the jobs"),
+    "dlq": (418, _ALL),
+    "deliver": (430, "and the writers of messages"),
+}
+_COUNT = """
+import sys
+from typer.main import get_command
+from mauntic_jobs.cli.main import program
+
+get_command(program(sys.argv[1]))
+print(*sorted(name for name in sys.modules if name.partition(".")[0] not in {*sys.stdlib_module_names, "__main__"}))
+"""
+
+
+@pytest.mark.parametrize("word", MOST_MODULES)
+def test_a_command_imports_no_more_than_it_did(word: str) -> None:
+    process = subprocess.run([sys.executable, "-c", _COUNT, word], capture_output=True, text=True, check=True)
+    loaded = process.stdout.split()
+    most, _ = MOST_MODULES[word]
+    assert len(loaded) <= most, loaded
+    assert "mauntic_jobs.cli.main" in loaded
+
+
+def test_every_command_has_a_number() -> None:
+    assert {*COMMANDS} <= {*MOST_MODULES}
+    assert {*COMMANDS} == RESERVED
+
+
+def test_the_outline_says_of_each_command_what_it_says_itself() -> None:
+    outline: Any = get_command(program(None))
+    assert {**JOBS, **COMMANDS}.keys() == {*WHOLE.commands} == {*outline.commands}
+    assert [*JOBS] == [*REGISTRY]
+    whole, named = (
+        CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", **PLAIN}) for app in (APP, program(None))
+    )
+    assert (named.exit_code, named.stdout) == (0, whole.stdout)
+
+
+@pytest.mark.parametrize("line", [[], ["-h"], ["shedule"], ["deliverr", "--help"], ["--nonsense"], ["--", "shedule"]])
+def test_what_is_answered_without_a_command_is_the_same(line: list[str]) -> None:
+    part, whole = (CliRunner().invoke(app, line, prog_name="mauntic-jobs", env=PLAIN) for app in _programs(line))
+    assert (part.exit_code, part.stdout, part.stderr) == (whole.exit_code, whole.stdout, whole.stderr)
+    assert part.stdout or part.stderr
+
+
+def _programs(line: list[str]) -> tuple[Any, Any]:
+    return program(line[0] if line else None), application()
