@@ -26,6 +26,7 @@ class Cause(StrEnum):
     DELIVERIES_EXPIRED = "deliveries expired"
     RECIPIENTS_REFUSED = "recipients refused"
     RECEIVERS_DEFERRING = "receivers deferring"
+    PROVIDER_FAILED_OVER = "provider failed over"
     REPUTATION = "reputation at risk"
     CONSUMER_STUCK = "consumer stuck"
     SECOND_CLOCK = "second clock"

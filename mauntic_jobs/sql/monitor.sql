@@ -98,3 +98,11 @@ FROM (
     WHERE state = 'sent' AND claimed_at >= %(settled)s AND organization_id = any(%(organizations)s::uuid[])
 ) AS sent
 GROUP BY organization_id, channel, provider_id
+
+-- refusing -- Providers that circuit breakers leave alone, those that refuse for longest first. A pause that has ended
+-- before an instant, and that nothing has renewed, is left out.
+SELECT organization_id, channel, provider_id, provider, reason, tries, since
+FROM mauntic_jobs.provider_pauses
+WHERE until > %(ended)s
+ORDER BY since, provider_id
+LIMIT %(most)s

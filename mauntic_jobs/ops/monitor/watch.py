@@ -16,6 +16,7 @@ from mauntic_jobs.ops.monitor.conditions.clocks import lines_taking_turns, secon
 from mauntic_jobs.ops.monitor.conditions.consumers import consumers_stuck
 from mauntic_jobs.ops.monitor.conditions.deliveries import deliveries_deferred, deliveries_expired, deliveries_held
 from mauntic_jobs.ops.monitor.conditions.durations import runs_too_long
+from mauntic_jobs.ops.monitor.conditions.failovers import providers_failed_over
 from mauntic_jobs.ops.monitor.conditions.receivers import receivers_deferring
 from mauntic_jobs.ops.monitor.conditions.recipients import recipients_refused
 from mauntic_jobs.ops.monitor.conditions.redis_loss import noticed_losses, redis_losses
@@ -105,6 +106,7 @@ def _looks(installation: Installation) -> dict[Cause, Callable[[], list[Alert]]]
         Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),
         Cause.RECIPIENTS_REFUSED: lambda: recipients_refused(session, now),
         Cause.RECEIVERS_DEFERRING: lambda: receivers_deferring(session, now),
+        Cause.PROVIDER_FAILED_OVER: lambda: providers_failed_over(session, now),
         Cause.REPUTATION: lambda: reputations(session, installation.settings, now),
         Cause.DELIVERIES_EXPIRED: lambda: deliveries_expired(session, now),
     }
