@@ -21,7 +21,7 @@ _MARKS = {
     BucketState.EMPTY: _Mark(".", "dim"),
     BucketState.MISSING: _Mark("M", "bold red"),
     BucketState.FAILED: _Mark("F", "bold red"),
-    BucketState.STALE: _Mark("S", "bold yellow"),
+    BucketState.STALE: _Mark("S", "bold magenta"),
     BucketState.SHRUNK: _Mark("v", "magenta"),
     BucketState.OPEN: _Mark("o", "cyan"),
 }

@@ -92,7 +92,8 @@ def test_the_alert_names_the_share_the_limit_the_provider_and_the_command(sessio
 
 
 def test_refused_recipients_are_compared_with_what_all_providers_sent(session: Session) -> None:
-    add_deliveries(session, "failed", 20, reject="bounced")
+    add_deliveries(session, "failed", 20, reject="unsubscribed")
+    add_deliveries(session, "failed", 200, reject="bounced")
     add_deliveries(session, "sent", 190)
     assert len(recipients_refused(session, NOW)) == 1
     add_deliveries(session, "sent", 190, provider=SECOND)

@@ -10,11 +10,12 @@ from mauntic_jobs.ops.monitor.sent import WITHIN, sent_messages
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
 
-# What large mailbox providers and email services begin to act on.
-MAX_SHARES = {"bounced": 0.05, "spam": 0.005, "unsubscribed": 0.05}
+# What large mailbox providers and email services begin to act on. Addresses that do not exist are looked at with the
+# bounces that come later.
+MAX_SHARES = {"spam": 0.005, "unsubscribed": 0.05}
 # A share of fewer says nothing.
 _MIN_REFUSED = 20
-_NAMES = {"bounced": "do not exist", "spam": "had complained", "unsubscribed": "had unsubscribed"}
+_NAMES = {"spam": "had complained", "unsubscribed": "had unsubscribed"}
 
 _sql = statements("monitor")
 
