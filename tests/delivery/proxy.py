@@ -113,6 +113,9 @@ class Proxy:
             await self._link(reader, writer, self._links[task])
         finally:
             try:
+                # All of them first: a wait for one that is cancelled leaves the others closed.
+                for each in self._links[task]:
+                    each.close()
                 for each in self._links[task]:
                     await close(each)
             finally:
