@@ -1,6 +1,6 @@
--- The end of a script that may take a job. Before it stand admission.lua and one of BullMQ's own scripts as the function
--- `bullmq`: the job whose turn it is is put where BullMQ takes it. The job gets a note that its next stall is this
--- program's; the note stands as soon as the job is taken, though the answer is lost.
+-- The end of a script that may take a job. Before it stand one of BullMQ's own scripts as the function `bullmq`,
+-- admission.lua and admission_turns.lua: the job whose turn it is is put where BullMQ takes it. The job gets a note that
+-- its next stall is this program's; the note stands as soon as the job is taken, though the answer is lost.
 --
 -- KEYS           those of BullMQ's script
 -- ARGV[#ARGV-1]  the place in ARGV of what tells BullMQ's script to take a job, 0 if that is all that it does

@@ -147,7 +147,8 @@ def consumer_script(name: str) -> bytes:
     text = official_script(name)
     if name not in TAKING:
         return text
-    return b"local function bullmq()\n" + text + b"\nend\n" + script("admission") + script("admission_take")
+    ours = b"".join(script(each) for each in ("admission", "admission_turns", "admission_take"))
+    return b"local function bullmq()\n" + text + b"\nend\n" + ours
 
 
 def now_milliseconds() -> int:
