@@ -45,14 +45,5 @@ FROM mauntic_jobs.restrictions
 WHERE rate = 0 AND ends > %(now)s AND provider_id IS NULL AND campaign_id IS NULL
 ORDER BY own DESC, id
 
--- pause -- Pause a channel of an organization, unless it is paused already.
-INSERT INTO mauntic_jobs.restrictions (organization_id, channel, rate, why, set_by, since, until)
-SELECT %(organization)s, %(channel)s, 0, %(why)s, %(by)s, %(now)s, %(until)s
-WHERE NOT EXISTS (
-    SELECT
-    FROM mauntic_jobs.restrictions
-    WHERE
-        organization_id = %(organization)s AND channel = %(channel)s AND rate = 0 AND ends > %(now)s
-        AND provider_id IS NULL AND campaign_id IS NULL
-)
-RETURNING id
+-- lock -- Let monitors on several hosts pause one after the other, until the transaction ends.
+SELECT pg_advisory_xact_lock(hashtextextended('mauntic-jobs/reputation', 0))

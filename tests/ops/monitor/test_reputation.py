@@ -1,6 +1,7 @@
 """Organizations with many hard bounces or complaints: warned of at half of a limit, paused above it, and no others."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,9 +12,10 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.ops.monitor.conditions.reputation import reputations
 from mauntic_jobs.ops.restrictions import RestrictedScope, end_restrictions, restrict
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.sql import statements
+from mauntic_jobs.stores.postgres.session import Session, connect
 from tests.ops.monitor.test_shares import add_deliveries
-from tests.support import organization, utc
+from tests.support import organization, utc, wait_until
 
 NOW = utc("2026-11-05T10:30:30")
 MINUTE = timedelta(minutes=1)
@@ -160,3 +162,26 @@ def test_nothing_is_paused_where_that_is_off(session: Session) -> None:
 def test_another_setting_is_refused(setting: str) -> None:
     with pytest.raises(ValueError, match="auto_pause"):
         Settings(auto_pause=setting)
+
+
+def test_monitors_on_two_hosts_pause_once(direct_settings: Settings, session: Session) -> None:
+    add_deliveries(session, "sent", 100)
+    add_events(session, "bounced", 50)
+
+    def other_host() -> list[Alert]:
+        with connect(direct_settings) as own:
+            return look(own)
+
+    with ThreadPoolExecutor() as pool:
+        with connect(direct_settings) as holder:
+            # As one monitor does that has paused, and has not committed.
+            holder.execute_alone(b"BEGIN")
+            holder.rows(statements("reputation")["lock"])
+            scope = RestrictedScope(organization(1), "email")
+            restrict(holder, scope, rate=0, why="50 of 100", by="monitor", now=NOW, until=None)
+            other = pool.submit(other_host)
+            waiting = b"SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            wait_until(lambda: session.rows(waiting) or other.done(), "the other monitor")
+            holder.execute_alone(b"COMMIT")
+        assert len(other.result()) == 1
+    assert len(pauses(session)) == 1

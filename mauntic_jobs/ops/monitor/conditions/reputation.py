@@ -1,6 +1,6 @@
 """Hard bounces and complaints of organizations: sending is paused before receivers block the sender."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -8,9 +8,10 @@ from uuid import UUID
 from mauntic_jobs.alerts.alert import Alert, Cause, Detail, Severity
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.monitor.sent import sent_messages
+from mauntic_jobs.ops.restrictions import RestrictedScope, restrict
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.stores.postgres.session import Limits, Session
 
 # Who has set such a pause; operators have a host in their names.
 BY = "monitor"
@@ -73,11 +74,12 @@ def reputations(session: Session, settings: Settings, now: datetime) -> list[Ale
     One that has reached half of a limit gets a warning. After a pause the windows begin with its end. Where the setting
     `auto_pause` is `off`, nothing is paused.
     """
-    rows = session.rows(_sql["held"], _asked(now))
-    held = {(row["organization_id"], row["channel"]): row for row in reversed(rows)}
+    held = _held(session, now)
     alerts: dict[tuple[UUID, str], Alert] = {
-        sender: _alert(sender, f"and paused: {row['why']}", Severity.ERROR, number=row["id"])
-        for sender, row in held.items()
+        (row["organization_id"], row["channel"]): _alert(
+            (row["organization_id"], row["channel"]), f"and paused: {row['why']}", Severity.ERROR, number=row["id"]
+        )
+        for row in held.values()
         if row["own"]
     }
     for row in session.rows(_sql["outcomes"], {**_asked(now), **_fewest()}):
@@ -94,6 +96,12 @@ def reputations(session: Session, settings: Settings, now: datetime) -> list[Ale
             number = _pause(session, settings, sender, worst.evidence, now)
             alerts[sender] = _alert(sender, f"and paused: {worst.evidence}", Severity.ERROR, worst=worst, number=number)
     return list(alerts.values())
+
+
+def _held(session: Session, now: datetime) -> dict[tuple[UUID | None, str | None], Row]:
+    """Return the pauses of channels and organizations, those of the monitor before the others."""
+    rows = session.rows(_sql["held"], {"by": BY, "now": now})
+    return {(row["organization_id"], row["channel"]): row for row in reversed(rows)}
 
 
 def _is_held(held: Mapping[tuple[UUID | None, str | None], Row], sender: tuple[UUID, str]) -> bool:
@@ -130,11 +138,13 @@ def _sent(session: Session, organization: UUID, channel: str, now: datetime, sin
 
 
 def _pause(session: Session, settings: Settings, sender: tuple[UUID, str], evidence: str, now: datetime) -> int | None:
-    organization, channel = sender
+    """Pause a sender, unless another monitor has done so since; return the pause."""
     until = now + settings.auto_pause if isinstance(settings.auto_pause, timedelta) else None
-    which = {"organization": organization, "channel": channel, "why": evidence, "until": until}
-    rows: Sequence[Row] = session.rows(_sql["pause"], {**_asked(now), **which})
-    return rows[0]["id"] if rows else None
+    with session.transaction(Limits("mauntic-jobs monitor")):
+        session.rows(_sql["lock"])
+        if _is_held(_held(session, now), sender):
+            return None
+        return restrict(session, RestrictedScope(*sender), rate=0, why=evidence, by=BY, now=now, until=until)
 
 
 def _alert(
