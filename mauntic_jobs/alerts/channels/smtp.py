@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from mauntic_jobs.alerts.channels.error import ChannelError
 from mauntic_jobs.alerts.notice import Notice
 from mauntic_jobs.settings.alert_channels import SmtpChannel
+from mauntic_jobs.settings.certificates import machine_trust
 
 _PORTS = {"smtp": 587, "smtps": 465}
 
@@ -37,7 +38,7 @@ def _connected(channel: SmtpChannel, seconds: float) -> smtplib.SMTP:
     url = urlsplit(channel.url.get_secret_value())
     host, port = url.hostname or "", url.port or _PORTS[url.scheme]
     if url.scheme == "smtps":
-        server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=seconds, context=ssl.create_default_context())
+        server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=seconds, context=machine_trust())
     else:
         server = smtplib.SMTP(host, port, timeout=seconds)
     try:
@@ -55,7 +56,7 @@ def _encrypt(server: smtplib.SMTP, *, needed: bool) -> None:
     """Encrypt where the server can; a password goes to a server only that shows who it is."""
     server.ehlo()
     if server.has_extn("starttls"):
-        context = ssl.create_default_context()
+        context = machine_trust()
         if not needed:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         server.starttls(context=context)

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mauntic_jobs.delivery.sending.providers.flags import flag
+from mauntic_jobs.settings.certificates import machine_trust
 
 # Numbers of OpenSSL's x509_vfy.h.
 _NOT_YET_VALID, _EXPIRED = 9, 10
@@ -58,7 +59,7 @@ def tls_of(values: Mapping[str, Any]) -> Tls:
 def context_of(tls: Tls) -> ssl.SSLContext:
     """Return the context of connections. Raises TlsError."""
     try:
-        context = ssl.create_default_context(cadata=tls.ca)
+        context = machine_trust() if tls.ca is None else ssl.create_default_context(cadata=tls.ca)
     except ssl.SSLError:
         raise TlsError("tls.ca is not a certificate in PEM") from None
     if tls.ca_file is not None:
