@@ -1,4 +1,4 @@
-"""What judging a recorded day costs beside the reading of its rebuild: processor time of the server's process.
+"""Cost of judging a recorded day, beside that of rebuilding it: processor time of the server's process.
 
 python bench/coverage.py --rows 2M
 """

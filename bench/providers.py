@@ -12,10 +12,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -25,17 +24,13 @@ from psycopg.types.json import Jsonb
 
 from bench import _node_sdks as node_sdks
 from bench._common import BENCH, connect, machine, say, spread, statements
-from mauntic_jobs.delivery.addresses import parse_address
+from bench._provider_messages import PROVIDERS
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import WorkerProcess
-from mauntic_jobs.delivery.render.mime import Email
-from mauntic_jobs.delivery.render.push import Push
-from mauntic_jobs.delivery.render.sms import Sms
 from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
 from mauntic_jobs.delivery.sending.providers.http import HttpClient, HttpRequest, Progress
 from mauntic_jobs.delivery.sending.providers.registry import factories
-from mauntic_jobs.demo.campaign import service_account
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
@@ -46,28 +41,6 @@ from mauntic_jobs.stores.redis.client import open_redis
 
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "512MB"}
 _LOOK_SECONDS = 0.005
-_WORDS = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor."
-_HTML = "<html><body>\n" + f"<p style='margin:0 0 16px'>{_WORDS}</p>\n" * 54 + "</body></html>\n"
-_EMAIL = Email(
-    sender=parse_address("News <news@acme.test>"),
-    recipient=parse_address("ann@example.com"),
-    subject="Hello",
-    message_id="<1@acme.test>",
-    date=datetime(2026, 10, 1, 12, tzinfo=UTC),
-    html=_HTML,
-    text=_WORDS,
-    tags={"deliveryId": str(UUID(int=1)), "organizationId": str(UUID(int=2))},
-)
-
-
-@dataclass(frozen=True)
-class _Provider:
-    """A provider's channel and configuration, what its adapter is given, and what is on the queue."""
-
-    channel: str
-    config: Mapping[str, str]
-    content: Any
-    message: Mapping[str, str]
 
 
 class _Spent(NamedTuple):
@@ -89,29 +62,6 @@ class _Now:
         return _Spent(messages, time.perf_counter() - self._clock, time.process_time() - self._cpu)
 
 
-_MAIL = {"emailAddress": "ann@example.com", "subject": "Hello", "html": _HTML, "text": _WORDS}
-_PROVIDERS = {
-    "postmark": _Provider("email", {"serverToken": "token", "from": "news@acme.test"}, _EMAIL, _MAIL),
-    "sendgrid": _Provider("email", {"apiKey": "SG.key", "from": "news@acme.test"}, _EMAIL, _MAIL),
-    "ses": _Provider(
-        "email",
-        {"region": "eu-west-1", "accessKeyId": "id", "secretAccessKey": "key", "from": "news@acme.test"},
-        _EMAIL,
-        _MAIL,
-    ),
-    "twilio": _Provider(
-        "sms",
-        {"accountSid": f"AC{0:032x}", "authToken": "token", "fromNumber": "+12025550199"},
-        Sms("+12025550100", _WORDS),
-        {"phoneNumber": "+12025550100", "body": _WORDS},
-    ),
-    "fcm": _Provider(
-        "push",
-        {"projectId": "bench-project", "serviceAccountKey": json.dumps(service_account())},
-        Push("token", "Hello", _WORDS, collapse_id="1"),
-        {"deviceToken": "token", "title": "Hello", "body": _WORDS},
-    ),
-}
 _WAYS = ("deliver", "exchange", "client")
 
 
@@ -143,7 +93,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement (default: 3)")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[3, 5, 10, 50], help="default: 3 5 10 50")
     parser.add_argument("--latency", type=int, nargs="+", default=[0, 50], help="milliseconds (default: 0 50)")
-    parser.add_argument("--providers", nargs="+", choices=list(_PROVIDERS), default=list(_PROVIDERS))
+    parser.add_argument("--providers", nargs="+", choices=list(PROVIDERS), default=list(PROVIDERS))
     parser.add_argument("--node", action="store_true", help="measure a Node engine as well; needs Node and npm")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
     return parser.parse_args()
@@ -200,7 +150,7 @@ def _node_takes(ours: list[_Spent], theirs: list[_Spent]) -> dict[str, Any]:
 
 def _deliver(settings: Settings, name: str, concurrency: int, messages: int) -> _Spent:
     """Let an engine deliver the messages of a queue."""
-    provider = _PROVIDERS[name]
+    provider = PROVIDERS[name]
     settings = settings.model_copy(update={"queue_prefix": f"bench-{uuid4().hex}"})
     _enqueue(settings, name, messages)
     plan = DeliveryPlan({provider.channel: concurrency}, timedelta(days=1), timedelta(seconds=5), until_empty=True)
@@ -213,13 +163,13 @@ def _node(settings: Settings, url: str, name: str, concurrency: int, messages: i
     """Let a Node engine send the messages of a queue."""
     settings = settings.model_copy(update={"queue_prefix": f"bench-{uuid4().hex}"})
     _enqueue(settings, name, messages)
-    figures = node_sdks.run(settings, url, _PROVIDERS[name].channel, concurrency, messages)
+    figures = node_sdks.run(settings, url, PROVIDERS[name].channel, concurrency, messages)
     return _Spent(figures["messages"], figures["seconds"], figures["cpu_seconds"])
 
 
 def _enqueue(settings: Settings, name: str, messages: int) -> None:
     """Give an organization the provider, and put its messages on the queue."""
-    provider, organization = _PROVIDERS[name], uuid4()
+    provider, organization = PROVIDERS[name], uuid4()
     assert settings.database_url is not None  # noqa: S101 - it is set above
     with connect(settings.database_url.get_secret_value()) as connection:
         connection.execute(
@@ -256,7 +206,7 @@ async def _watched(engine: WorkerProcess, settled: Counter[str], concurrency: in
 
 def _exchange(settings: Settings, name: str, concurrency: int, messages: int, *, alone: bool) -> _Spent:
     """Let the adapter send the messages, or the HTTP client alone."""
-    provider = _PROVIDERS[name]
+    provider = PROVIDERS[name]
 
     async def run() -> _Spent:
         client = HttpClient(timeout=30)

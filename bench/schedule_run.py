@@ -1,4 +1,4 @@
-"""What a start costs: of `schedule run` when nothing is due, as cron calls it every minute, and of what only answers.
+"""Cost of a start: of `schedule run` with nothing due, as cron calls it every minute, and of --version and --help.
 
 python bench/schedule_run.py
 """

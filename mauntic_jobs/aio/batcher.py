@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-# How many turns of the event loop a call waits, in which tasks that are ready ask as well. A turn of an idle loop takes
-# microseconds.
+# A call waits for so many turns of the event loop, so that tasks that are ready can join it. A turn of an idle loop
+# takes microseconds.
 _TURNS = 8
 
 _ItemT = TypeVar("_ItemT")

@@ -17,7 +17,7 @@ class HttpError(Exception):
 
 # An answer that begins later than with the first packet is not read.
 _ANSWER_BYTES = 200
-# What an address may hold as it is.
+# Characters of an address that are not percent-encoded.
 _LITERAL = "%/:=&?~+!$,;'@()*[]-._"
 
 
@@ -65,7 +65,7 @@ def _exchange(
 
 
 def _opener(scheme: str) -> "OpenerDirector":
-    """Return what opens addresses over HTTP alone, through the environment's proxy, whatever is answered."""
+    """Return what opens HTTP addresses, over the proxy that the environment names; it follows no redirect."""
     from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, UnknownHandler
 
     opener = OpenerDirector()

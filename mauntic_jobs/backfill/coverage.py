@@ -18,7 +18,7 @@ from mauntic_jobs.stores.postgres.session import Limits, Session
 from mauntic_jobs.timekeeping.window import Unit, Window
 from mauntic_jobs.wording import plural
 
-# How much later than a bucket the window of the run that covers it may begin: more than any lateness grace.
+# A run that covers a bucket may be for a window that begins so much later: more than any lateness grace.
 _MAX_COVER_DELAY = timedelta(days=7)
 # Options that change what a run shows or may lower, and not which groups it rebuilds.
 _HARMLESS = {"compare", "allow_shrink", "grace"}
@@ -27,7 +27,7 @@ _sql = statements("coverage")
 
 
 class BucketState(StrEnum):
-    """How a bucket stands."""
+    """State of a bucket."""
 
     DONE = "done"
     EMPTY = "empty"
@@ -40,7 +40,7 @@ class BucketState(StrEnum):
 
 @dataclass(frozen=True)
 class BucketCoverage:
-    """How one bucket stands, and why. `run` is the latest run that decides about it, if the ledger has one.
+    """State of one bucket, and the reason. `run` is the latest run that decides about it, if the ledger has one.
 
     `events` is how many raw events it has, None where the job counts none.
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from mauntic_jobs.errors import UsageError
@@ -29,6 +29,16 @@ class RestrictedScope:
         messages = f"the {self.channel} messages" if self.channel else "all messages"
         whose = f" of organization {self.organization}" if self.organization else ""
         return f"{messages} of campaign {self.campaign}{whose}" if self.campaign else f"{messages}{whose}"
+
+
+def effect_of(rate: float) -> str:
+    """Return what a rate of messages a second comes to: `paused` for none, else `at most 10/s`."""
+    return f"at most {rate:.3g}/s" if rate else "paused"
+
+
+def end_words(until: datetime | None) -> str:
+    """Return until when a restriction holds, as words."""
+    return f"until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if until else "until it is resumed"
 
 
 def scope_of(row: Row) -> RestrictedScope:

@@ -99,8 +99,7 @@ def plan(job: AnyJob, state: SlotState, settings: Settings, now: datetime) -> Pl
     start = state.settled if state.settled is not None else state.latest or now - ON_TIME
     struck = struck_slots({state.cron or job.cron, *state.former}, start, now)
     left = [slot for slot in struck if slot not in state.done and slot not in state.open]
-    chosen, passed = _choose(job, [slot for slot in left if slot not in state.held], struck, settings, now)
-    due = list(chosen)
+    due, passed = _choose(job, [slot for slot in left if slot not in state.held], struck, settings, now)
     stood_for = [each.slot for each in passed if each.status is Status.SUPERSEDED]
     changed = state.cron is not None and state.cron != job.cron
     # A new line counts from what was accounted for before this look, which is all that shows the old line in use.

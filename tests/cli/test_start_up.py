@@ -46,7 +46,7 @@ MOST_MODULES = {
     "recover": (348, _ALL),
     "status": (349, _ALL),
     "providers": (328, _ALL),
-    "schedule": (369, "and the conditions that it watches beside the jobs"),
+    "schedule": (371, "and the conditions that it watches beside the jobs"),
     "dlq": (418, _ALL),
     "deliver": (430, "and the writers of messages"),
 }

@@ -41,7 +41,7 @@ def a_dead_letter_is_left_lying(site: Site) -> Iterator[None]:
     site.deliver()
 
 
-@_incident(Cause.REPUTATION, status="paused until they are resumed")
+@_incident(Cause.REPUTATION, status="paused until it is resumed")
 def a_list_of_addresses_that_do_not_exist(site: Site) -> Iterator[None]:
     site.world.add(*(site.world.message(f"d{n}", emailAddress=f"reject-550-{n}@example.com") for n in range(25)))
     site.sink.behaviour.recipients |= {f"reject-550-{n}": "reject-550" for n in range(25)}

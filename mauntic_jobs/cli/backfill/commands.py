@@ -11,7 +11,6 @@ from mauntic_jobs.cli.backfill.options import (
     Enqueued,
     FailedOnly,
     From,
-    JobName,
     Last,
     Month,
     Number,
@@ -28,6 +27,7 @@ from mauntic_jobs.cli.backfill.records import register_records
 from mauntic_jobs.cli.backfill.worker import register_worker
 from mauntic_jobs.cli.documents.backfills import BackfillRunJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.framework.options import JobName
 from mauntic_jobs.cli.framework.output import log, print_json
 from mauntic_jobs.cli.job.options import DryRun, Quiet
 from mauntic_jobs.cli.job.output import progress

@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from mauntic_jobs.cli.framework.completion import job_names, organizations
+from mauntic_jobs.cli.framework.completion import organizations
 from mauntic_jobs.cli.job.options import validated
 from mauntic_jobs.cli.job.window import WindowOptions, window_of
 from mauntic_jobs.errors import UsageError
@@ -15,7 +15,6 @@ from mauntic_jobs.timekeeping.window import Window
 
 _PANEL = "Range (one of them)"
 
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job.", autocompletion=job_names)]
 From = Annotated[
     str | None, typer.Option("--from", metavar="TIME", help="From this UTC day or instant.", rich_help_panel=_PANEL)
 ]
@@ -34,8 +33,6 @@ Orgs = Annotated[
     list[str] | None,
     typer.Option("--org", metavar="ID", help="Only this organization; may be repeated.", autocompletion=organizations),
 ]
-
-
 Number = Annotated[int, typer.Argument(min=1, max=2**63 - 1, metavar="ID", help="Its number, from `backfill list`.")]
 FailedOnly = Annotated[bool, typer.Option("--failed-only", help="Only windows that have failed.")]
 Enqueued = Annotated[

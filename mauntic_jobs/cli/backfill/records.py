@@ -32,49 +32,53 @@ _COLUMNS = ("id", "job", "windows", "state", "done", "failed", "skipped", "start
 
 def register_records(app: typer.Typer) -> None:
     """Add the commands to the group `backfill`."""
+    command(app, "list", example="mauntic-jobs backfill list --open", prints=list[BackfillJson])(list_all)
+    command(app, "show", example="mauntic-jobs backfill show 7", prints=BackfillDetailsJson)(show)
+    command(app, "pause", example="mauntic-jobs backfill pause 7", prints=BackfillJson)(pause_one)
+    command(app, "cancel", example="mauntic-jobs backfill cancel 7", prints=BackfillJson)(cancel_one)
 
-    @command(app, "list", example="mauntic-jobs backfill list --open", prints=list[BackfillJson])
-    def list_all(
-        settings: Settings,
-        *,
-        job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.", autocompletion=job_names)] = None,
-        only_open: Annotated[bool, typer.Option("--open", help="Only those that are active or paused.")] = False,
-        limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
-        wide: Wide = False,
-        json: JsonOutput = False,
-    ) -> None:
-        """List backfills, latest first."""
-        if job is not None:
-            find_job(job)
-        with connect(settings) as session:
-            found = list_backfills(session, job=job, only_open=only_open, limit=limit)
-        if json:
-            print_json([backfill_json(each) for each in found])
-        else:
-            print_table([backfill_line(each) for each in found], columns=_COLUMNS, wide=wide)
 
-    @command(app, "show", example="mauntic-jobs backfill show 7", prints=BackfillDetailsJson)
-    def show(settings: Settings, number: Number, *, json: JsonOutput = False) -> None:
-        """Show a backfill with its windows."""
-        with connect(settings) as session:
-            backfill, windows = read_backfill(session, number), read_windows(session, number)
-        if json:
-            print_json(details_json(backfill, windows))
-            return
-        print_fields([(name, value) for name, value in _fields(backfill).items() if value not in (None, "")])
-        print_windows(windows)
-        if backfill.ended_at is None or backfill.counts[WindowState.FAILED]:
-            log(summary(backfill))
+def list_all(
+    settings: Settings,
+    *,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.", autocompletion=job_names)] = None,
+    only_open: Annotated[bool, typer.Option("--open", help="Only those that are active or paused.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
+    wide: Wide = False,
+    json: JsonOutput = False,
+) -> None:
+    """List backfills, latest first."""
+    if job is not None:
+        find_job(job)
+    with connect(settings) as session:
+        found = list_backfills(session, job=job, only_open=only_open, limit=limit)
+    if json:
+        print_json([backfill_json(each) for each in found])
+    else:
+        print_table([backfill_line(each) for each in found], columns=_COLUMNS, wide=wide)
 
-    @command(app, "pause", example="mauntic-jobs backfill pause 7", prints=BackfillJson)
-    def pause_one(settings: Settings, number: Number, *, json: JsonOutput = False) -> None:
-        """Let no further window of a backfill begin; what is being run ends first."""
-        _change(settings, number, lambda session: pause(session, number, f"by {operator_name()}"), json=json)
 
-    @command(app, "cancel", example="mauntic-jobs backfill cancel 7", prints=BackfillJson)
-    def cancel_one(settings: Settings, number: Number, *, json: JsonOutput = False) -> None:
-        """End a backfill for good: no further window begins, and what is done stays done."""
-        _change(settings, number, lambda session: cancel(session, number, f"by {operator_name()}"), json=json)
+def show(settings: Settings, number: Number, *, json: JsonOutput = False) -> None:
+    """Show a backfill with its windows."""
+    with connect(settings) as session:
+        backfill, windows = read_backfill(session, number), read_windows(session, number)
+    if json:
+        print_json(details_json(backfill, windows))
+        return
+    print_fields([(name, value) for name, value in _fields(backfill).items() if value not in (None, "")])
+    print_windows(windows)
+    if backfill.ended_at is None or backfill.counts[WindowState.FAILED]:
+        log(summary(backfill))
+
+
+def pause_one(settings: Settings, number: Number, *, json: JsonOutput = False) -> None:
+    """Let no further window of a backfill begin; what is being run ends first."""
+    _change(settings, number, lambda session: pause(session, number, f"by {operator_name()}"), json=json)
+
+
+def cancel_one(settings: Settings, number: Number, *, json: JsonOutput = False) -> None:
+    """End a backfill for good: no further window begins, and what is done stays done."""
+    _change(settings, number, lambda session: cancel(session, number, f"by {operator_name()}"), json=json)
 
 
 def _change(settings: Settings, number: int, change: Callable[[Session], Backfill], *, json: bool) -> None:

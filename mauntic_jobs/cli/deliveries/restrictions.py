@@ -26,7 +26,9 @@ from mauntic_jobs.ops.operator_name import operator_name
 from mauntic_jobs.ops.rate_limit import parse_rate
 from mauntic_jobs.ops.restrictions import (
     RestrictedScope,
+    effect_of,
     end_restrictions,
+    end_words,
     list_restrictions,
     restrict,
     scope_of,
@@ -139,11 +141,10 @@ def restrictions(
 
 
 def _row(row: Row) -> Row:
-    what = "paused" if row["rate"] == 0 else f"at most {row['rate']:.3g}/s"
     end = row["ended_at"] or row["until"]
     return {
         "id": row["id"],
-        "what": f"{scope_of(row)}: {what}",
+        "what": f"{scope_of(row)}: {effect_of(row['rate'])}",
         "since": row["since"],
         "until": end or "resumed",
         "by": row["set_by"],
@@ -179,7 +180,5 @@ def _restrict(settings: Settings, scope: RestrictedScope, rate: float, why: str,
         scope = with_organization(session, scope)
         by = operator_name()
         number = restrict(session, scope, rate=rate, why=checked_reason(why), by=by, now=clock.now(), until=until)
-    what = "paused" if rate == 0 else f"at most {rate:.3g}/s"
-    end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until it is resumed"
-    print_line(f"{scope}: {what} {end}")
+    print_line(f"{scope}: {effect_of(rate)} {end_words(until)}")
     print_line(f"to end it: mauntic-jobs deliveries resume {number}")

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import typer
 
-from mauntic_jobs.cli.framework.completion import channels, organizations
+from mauntic_jobs.cli.framework.completion import channels, job_names, organizations
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.timekeeping import clock
@@ -19,9 +19,8 @@ Channel = Annotated[
     str | None, typer.Option("--channel", metavar="CHANNEL", help="email, sms or push.", autocompletion=channels)
 ]
 
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job.", autocompletion=job_names)]
 Wide = Annotated[bool, typer.Option("--wide", help="Show ids and columns whole, however long the lines become.")]
-
-
 Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for those who find it in `status`.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="When it ends, such as 2026-10-01T09:00.")]
 For = Annotated[str | None, typer.Option("--for", metavar="TIME", help="How long it lasts, such as 2h.")]

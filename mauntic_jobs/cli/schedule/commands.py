@@ -19,6 +19,7 @@ from mauntic_jobs.cli.job.output import Shown, as_json, show
 from mauntic_jobs.cli.monitor import watch_beside, watcher
 from mauntic_jobs.cli.schedule import export as schedule_export
 from mauntic_jobs.cli.schedule.bullmq import register_bullmq
+from mauntic_jobs.cli.schedule.pause import register_pause
 from mauntic_jobs.cli.schedule.settings import register_settings
 from mauntic_jobs.errors import ExitCode, Interrupted
 from mauntic_jobs.installation import Installation
@@ -41,6 +42,7 @@ app = new_app("When the jobs run, and running what is due. Without a command: `s
 app.add_typer(schedule_export.app, name="export")
 register_bullmq(app)
 register_settings(app)
+register_pause(app)
 
 
 @command(app, "list", example="mauntic-jobs schedule list", prints=list[StandingJson])

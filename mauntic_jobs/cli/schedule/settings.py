@@ -1,4 +1,4 @@
-"""`schedule set`, `unset`, `pause` and `resume`: what the database says of a job's schedule, to every clock."""
+"""`schedule set` and `schedule unset`: a job's schedule in the database, the same for every clock."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -7,22 +7,16 @@ import typer
 
 from mauntic_jobs.cli.documents.schedule import ScheduleChangeJson, ScheduleJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
-from mauntic_jobs.cli.framework.completion import job_names
-from mauntic_jobs.cli.framework.options import For, Until, Why, checked_reason, end_of
+from mauntic_jobs.cli.framework.options import JobName
 from mauntic_jobs.cli.framework.output import log, print_json, print_line
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import AnyJob
 from mauntic_jobs.jobs.registry import find_job
-from mauntic_jobs.ops.operator_name import operator_name
-from mauntic_jobs.runner.job_pause import JobPause, pause_job, read_pause, resume_job
 from mauntic_jobs.runner.schedule_settings import StoredSchedule, as_stored, overruled, read_stored, store, unset
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
-from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.catch_up import parse_catch_up
 from mauntic_jobs.timekeeping.cron import check_cron
-
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job.", autocompletion=job_names)]
 
 
 def register_settings(app: typer.Typer) -> None:
@@ -51,29 +45,6 @@ def register_settings(app: typer.Typer) -> None:
         line = check_cron(cron) if cron is not None else None
         policy = parse_catch_up(catch_up) if catch_up is not None else None
         _change(settings, job, lambda session: store(session, job, line, policy, settings), json=json)
-
-    @command(app, "pause", example="mauntic-jobs schedule pause segment-trigger-eval --for 2h --why migration")
-    def pause_schedule(settings: Settings, job: JobName, *, why: Why, until: Until = None, lasts: For = None) -> None:
-        """Let the slots of a job wait until a time, whichever clock would run them; runs by hand go on as always.
-
-        A run that is under way ends by itself. Afterwards the slots are caught up with by the job's policy.
-        """
-        name, end = find_job(job).name, end_of(until, lasts)
-        if end is None:
-            raise UsageError("Say until when: --until 2026-10-01T09:00, or --for 2h.")
-        pause = JobPause(end, checked_reason(why), operator_name())
-        with connect(settings) as session:
-            pause_job(session, name, pause, clock.now())
-        print_line(f"{name}: {pause.sentence}")
-
-    @command(app, "resume", example="mauntic-jobs schedule resume segment-trigger-eval")
-    def resume_schedule(settings: Settings, job: JobName) -> None:
-        """End the pause of a job: a clock runs what is due within five minutes."""
-        name = find_job(job).name
-        with connect(settings) as session:
-            pause = read_pause(session, name, clock.now())
-            resume_job(session, name)
-        print_line(f"{name}: {f'was {pause.sentence}' if pause else 'was not paused'}")
 
     @command(app, "unset", example="mauntic-jobs schedule unset segment-trigger-eval", prints=ScheduleChangeJson)
     def unset_schedule(settings: Settings, job: JobName, *, json: JsonOutput = False) -> None:

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from mauntic_jobs.stores.bullmq.job import due_of
 from mauntic_jobs.stores.redis.async_link import RedisLink
 from mauntic_jobs.timekeeping import clock
-
-# BullMQ's scores of delayed jobs: milliseconds since 1970, shifted by twelve bits.
-_SCORES_A_MILLISECOND = 0x1000
 
 
 class Left(NamedTuple):
@@ -77,5 +75,5 @@ class Drain:
             ask("ZRANGE", "delayed", 0, 0, "WITHSCORES"),
         )
         ready = waiting + prioritized
-        due = float(first[1]) / _SCORES_A_MILLISECOND / 1000 if first else 0.0
+        due = due_of(float(first[1])) if first else 0.0
         return Left(0 if paused else ready, aside + (ready if paused else 0), active, delayed, due, limit > 0)

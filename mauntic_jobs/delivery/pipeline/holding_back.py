@@ -27,7 +27,7 @@ class HoldingBack:
             return None
         if order.admitted is not None and pause.campaign is not None:
             await order.admitted.wait_with(pause.campaign)
-        return self._later(order, f"paused: {pause.why}")
+        return self.later(order, f"paused: {pause.why}")
 
     async def is_misplaced(self, order: Order, chosen: Chosen) -> bool:
         """Return whether a message is to be given back, for its turn was by other limits than its providers'."""
@@ -36,17 +36,17 @@ class HoldingBack:
         is_restricted = self._restrictions.restricted(each.config.id for each in chosen.usable)
         return await order.admitted.is_misplaced(chosen, is_restricted=is_restricted)
 
-    def open_providers(self, order: Order, chosen: Chosen) -> Sequence[AnyProvider] | Decision:
-        """Return the providers that may send a message, from the one on whose turn it is, or what becomes of it."""
+    def open_providers(self, order: Order, chosen: Chosen) -> Sequence[AnyProvider]:
+        """Return the providers that are not paused, from the one on whose turn a message is."""
         candidates = order.admitted.providers(chosen.usable) if order.admitted is not None else chosen.usable
-        still_open = [each for each in candidates if not self._restrictions.is_paused(each.config.id)]
-        return still_open or self._later(order, "paused: its providers are")
+        return [each for each in candidates if not self._restrictions.is_paused(each.config.id)]
 
     async def unpaused_age(self, order: Order, age: timedelta, now: datetime) -> timedelta:
         """Return the age of a message without the time for which it was held back. Raises MaunticJobsError."""
         return age - await self._restrictions.paused_time(order.message, order.channel, now - age, now)
 
-    def _later(self, order: Order, reason: str) -> Decision:
+    def later(self, order: Order, reason: str) -> Decision:
+        """Return what becomes of a message until a pause is over."""
         if order.admitted is not None:
             # Its lane waits until the pause is over.
             return GiveBack()

@@ -204,8 +204,8 @@ class Pipeline:
             return await self._recorder.close(order, State.SUPPRESSED, NOT_ALLOWED)
         organization = order.message.organization_id
         candidates = self._holding.open_providers(order, chosen)
-        if not isinstance(candidates, Sequence):
-            return candidates
+        if not candidates:
+            return self._holding.later(order, "all its providers are paused")
         providers = self._sending.usable(organization, candidates)
         if not providers:
             wait = jittered(self._sending.wait(organization, chosen.usable))

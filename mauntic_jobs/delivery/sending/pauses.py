@@ -14,6 +14,8 @@ from mauntic_jobs.timekeeping import clock
 
 # Within it every process closes the breaker of a provider whose row was deleted.
 LOOK_SECONDS = 2.0
+# A provider that nothing has tried for so long after its pause is no longer known to fail.
+KNOWN_AFTER_PAUSE = timedelta(minutes=10)
 _Key = tuple[UUID, UUID]
 
 _sql = statements("pauses")

@@ -12,19 +12,17 @@ from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.explain.queued_job import MAX_SEARCHED, QueuedJob, find_job, search_job
 from mauntic_jobs.ops.providers.limits import ProviderLimit, read_limits
-from mauntic_jobs.ops.restrictions import list_restrictions, scope_of
+from mauntic_jobs.ops.restrictions import effect_of, end_words, list_restrictions, scope_of
 from mauntic_jobs.redaction.payloads import mask_text
 from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.bullmq.job import due_of
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.stores.redis.client import RedisScripts
-from mauntic_jobs.timekeeping.epoch import instant_of
 from mauntic_jobs.timekeeping.window import format_duration
 from mauntic_jobs.wording import plural
 
 _ENDED = (State.SENT, State.FAILED, State.SUPPRESSED, State.EXPIRED)
 _MAX_RESTRICTIONS = 100_000
-# BullMQ's scores of delayed jobs: milliseconds since 1970, shifted by twelve bits.
-_SCORES_A_MILLISECOND = 0x1000
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ class _QueuedDelivery:
             since = f" since {_time(self.job.taken_at)}" if self.job.taken_at else ""
             return self._answer(delivery, "in hand", f"a process has it in hand{since}")
         if delayed is not None:
-            until = instant_of(delayed / _SCORES_A_MILLISECOND)
+            until = datetime.fromtimestamp(due_of(delayed), UTC)
             reason = _reason(self.row) if self.row is not None else f": {self.job.error}" if self.job.error else ""
             return self._answer(delivery, "delayed", f"it is tried again at {_time(until)}{reason}", until=until)
         if paused:
@@ -153,13 +151,11 @@ class _QueuedDelivery:
         held_by = blocker.decode(errors="replace").removeprefix("!")
         row = self._restriction(held_by)
         if row is not None:
-            is_pause = row["rate"] == 0
-            what = "paused" if is_pause else f"limited to {row['rate']:.3g}/s"
-            end = f"until {_time(row['until'])}" if row["until"] else "until they are resumed"
+            held = f"{effect_of(row['rate'])} {end_words(row['until'])} ({scope_of(row)})"
             return self._answer(
-                *(delivery, "held", f"{what} {end} ({scope_of(row)}), by {row['set_by']}: {row['why']}"),
+                *(delivery, "held", f"{held}, by {row['set_by']}: {row['why']}"),
                 before=before,
-                seconds=None if is_pause else before / row["rate"],
+                seconds=before / row["rate"] if row["rate"] else None,
                 until=row["until"],
                 command=f"mauntic-jobs deliveries resume {row['id']}",
             )

@@ -9,7 +9,7 @@ from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
 from mauntic_jobs.ops.queues import QueueKind
-from mauntic_jobs.ops.restrictions import scope_of
+from mauntic_jobs.ops.restrictions import effect_of, end_words, scope_of
 from mauntic_jobs.ops.status.queues import QueueStatus
 from mauntic_jobs.ops.status.read import InstallationStatus, JobStatus, LateEvents
 from mauntic_jobs.redaction.payloads import mask_text
@@ -137,11 +137,9 @@ def _other_workers(queues: Sequence[QueueStatus]) -> Iterator[StatusFinding]:
 def _of_restrictions(restrictions: Sequence[Row]) -> Iterator[StatusFinding]:
     """Yield a finding for each pause and rate, of many for the latest ones: what is held back is easily forgotten."""
     for row in restrictions[:_RESTRICTIONS_SHOWN]:
-        is_pause = row["rate"] == 0
-        what = "paused" if is_pause else f"at most {row['rate']:.3g}/s"
-        end = f"until {row['until']:%Y-%m-%d %H:%M} UTC" if row["until"] else "until they are resumed"
-        text = f"{scope_of(row)}: {what} {end}, by {row['set_by']}: {row['why']}"
-        yield StatusFinding("deliver", text, f"mauntic-jobs deliveries resume {row['id']}", urgent=is_pause)
+        held = f"{effect_of(row['rate'])} {end_words(row['until'])}"
+        text = f"{scope_of(row)}: {held}, by {row['set_by']}: {row['why']}"
+        yield StatusFinding("deliver", text, f"mauntic-jobs deliveries resume {row['id']}", urgent=row["rate"] == 0)
     more = restrictions[_RESTRICTIONS_SHOWN:]
     if more:
         text = f"{plural(len(more), 'more pause or rate', 'more pauses and rates')}"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from mauntic_jobs.delivery.render.recipient_guard import guard_of
 from mauntic_jobs.delivery.sending.outcome import SUPPRESSING
+from mauntic_jobs.delivery.sending.pauses import KNOWN_AFTER_PAUSE
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob, Row
@@ -26,8 +27,6 @@ from mauntic_jobs.warmup.quota import daily_limit
 # Deliveries of a state are counted up to here, alerts and domains looked at up to there.
 MAX_DELIVERIES = 100_000
 _MAX_ALERTS, _MAX_DOMAINS, _MAX_LATE, _MAX_PAUSES = 100, 1000, 100, 1000
-# A provider that nothing has tried for so long after its pause is no longer known to fail.
-_PAUSE_ENDED = timedelta(minutes=10)
 _RUNS_OF_HISTORY = 20
 _NEAR_LIMIT = 0.8
 FAILED_WITHIN = timedelta(days=1)
@@ -155,7 +154,7 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
 
 
 def _pauses(session: Session, now: datetime) -> list[Row]:
-    asked = {"most": MAX_DELIVERIES, "most_pauses": _MAX_PAUSES, "ended": now - _PAUSE_ENDED}
+    asked = {"most": MAX_DELIVERIES, "most_pauses": _MAX_PAUSES, "ended": now - KNOWN_AFTER_PAUSE}
     return session.rows(_sql["pauses"], asked)
 
 

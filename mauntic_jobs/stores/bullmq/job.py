@@ -93,6 +93,11 @@ def slot_of(job: str) -> datetime | None:
     return instant_of(int(iteration[1])) if iteration else None
 
 
+def due_of(score: float) -> float:
+    """Return when a delayed job is due, in seconds since 1970, by its score: milliseconds, shifted by twelve bits."""
+    return score / 0x1000 / 1000
+
+
 def integer_in(text: str | bytes | None) -> int | None:
     """Return a number as BullMQ stores it, a time in milliseconds say, without its fraction; None for anything else."""
     try:

@@ -208,7 +208,7 @@ def test_status_shows_a_pause_in_red_with_its_end_and_how_to_end_it(world: World
     )
     assert pause["text"].endswith(": a bad list")
     assert pause["command"] == f"mauntic-jobs deliveries resume {number}"
-    assert (rate["urgent"], "at most 10/s until they are resumed" in rate["text"]) == (False, True)
+    assert (rate["urgent"], "at most 10/s until it is resumed" in rate["text"]) == (False, True)
     queue = next(each for each in shown["queues"] if each["queue"] == "delivery:send-email")
     assert (queue["is_limited"], queue["prioritized"]) == (True, 1)
 

@@ -60,7 +60,7 @@ def test_one_that_is_paused(world: World, sink: Sink) -> None:
     world.deliver(drain_timeout=SOON)
     found = explained(world, world.key("d2"))
     assert (found["state"], found["before"], found["until"]) == ("held", 1, "2099-01-01T00:00:00+00:00")
-    assert found["because"].startswith("paused until 2099-01-01 00:00:00 UTC (all messages of organization ")
+    assert found["because"].startswith("paused until 2099-01-01 00:00 UTC (all messages of organization ")
     assert found["because"].endswith(": bad list; 1 message of its organization before it")
     assert found["command"].startswith("mauntic-jobs deliveries resume ")
     shown = program(world, "deliveries", "explain", world.key("d2")).stdout

@@ -1,8 +1,9 @@
 """Providers that refuse while another one of their organization carries their messages."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.delivery.sending.pauses import KNOWN_AFTER_PAUSE
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.monitor.sent import WITHIN, Sender, sent_messages
 from mauntic_jobs.redaction.payloads import mask_text, shorten
@@ -10,8 +11,6 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.wording import plural
 
-# A provider that nothing has tried for so long after its pause is no longer known to fail.
-_PAUSE_ENDED = timedelta(minutes=10)
 _MAX_PROVIDERS = 1000
 _REASON_LENGTH = 300
 
@@ -20,7 +19,7 @@ _sql = statements("monitor")
 
 def providers_failed_over(session: Session, now: datetime) -> list[Alert]:
     """Return an alert for each paused provider whose organization has sent over another one since it refuses."""
-    rows = session.rows(_sql["refusing"], {"ended": now - _PAUSE_ENDED, "most": _MAX_PROVIDERS})
+    rows = session.rows(_sql["refusing"], {"ended": now - KNOWN_AFTER_PAUSE, "most": _MAX_PROVIDERS})
     counts: dict[datetime, dict[Sender, int]] = {}
     alerts = []
     for row in rows:
