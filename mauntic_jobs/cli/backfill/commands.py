@@ -54,7 +54,9 @@ def run_backfill(
     month: Month = None,
     reprocess: Annotated[
         list[Reprocess] | None,
-        typer.Option(help="Which windows; may be repeated. Default: missing, which includes failed ones."),
+        typer.Option(
+            metavar="STATE", help="missing (the default, with failed ones), failed, stale or all; repeatable."
+        ),
     ] = None,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="Begin with the latest window.")] = False,
     parallel: Annotated[int, typer.Option(min=1, max=16, metavar="N", help="Run so many windows at a time.")] = 1,
