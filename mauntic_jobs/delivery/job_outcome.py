@@ -1,7 +1,6 @@
 """Possible outcomes of one attempt at a job."""
 
 from dataclasses import dataclass
-from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +38,14 @@ class Defer:
 
 
 @dataclass(frozen=True, slots=True)
-class PutAside:
-    """Once more at `until`, in milliseconds since 1970, or as soon as its organization has a place for it.
-
-    That spends no attempt, is not logged, and leaves the job as it is.
-    """
-
-    organization: UUID
-    until: int
-
-
-@dataclass(frozen=True, slots=True)
 class GiveBack:
     """Not done, and nothing has failed: for the next consumer."""
 
 
-Decision = Done | Fail | Retry | Defer | PutAside | GiveBack
+Decision = Done | Fail | Retry | Defer | GiveBack
 
 
-_NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", PutAside: "deferred", GiveBack: "given back"}
+_NAMES = {Fail: "failed", Retry: "retried", Defer: "deferred", GiveBack: "given back"}
 
 
 def name_of(decision: Decision) -> str:
@@ -70,7 +58,7 @@ def logged_reason(decision: Decision) -> str | None:
     match decision:
         case Done(_, _, reason):
             return reason or None
-        case GiveBack() | PutAside():
+        case GiveBack():
             return None
         case Fail(reason) | Retry(reason) | Defer(_, reason):
             return reason

@@ -19,11 +19,12 @@
 --   limits         hash: organization -> its providers, first choice first, as `ID` or `ID@INTERVAL:BURST` in
 --                  microseconds where the configuration has a limit
 --   limit:ID       hash: what is known of a provider: `t` the theoretical arrival time of the next message (GCRA),
---                  `i` the learned interval, `p` until when it is paused; the other fields belong to admission_report.lua
+--                  `i` the learned interval, `p` until when it asks to be left alone, `b` until when it is not tried
+--                  because it fails; the other fields belong to admission_report.lua
 --   restrictions   hash: `*` for all, an organization, `ORGANIZATION CAMPAIGN` or a provider -> `END INTERVAL`: until when
 --                  it is paused, with an interval of 0, or gets a message each so many microseconds
---   asleep:ID      sorted set: lanes that wait for a provider, or for a restriction as `!` and its name, by their virtual
---                  time
+--   asleep:ID      sorted set: lanes that wait for a provider, for a restriction as `!` and its name, or for one of the
+--                  places of their organization as `~` and the organization, by their virtual time
 --   wake           sorted set: what lanes wait for, by the time of its next turn
 --   where          hash: a lane that waits -> what it waits for
 --
@@ -33,6 +34,8 @@ local LANE_SPAN, LOWEST_SCORE = 2 ^ 35, -2 ^ 53
 local BULK_OFFSET, MAX_LANES = 131072, 131071
 local EPOCH_MILLISECONDS, MAX_PRIORITY = 1767225600000, 1023
 local SECOND, KEPT_SECONDS = 1000000, 604800
+-- Start times are given out this far ahead, so that none is lost between two calls.
+local LOOKAHEAD = 250000
 
 local function time_now()
     local time = redis.call('TIME')
@@ -154,4 +157,18 @@ local function park(base, ids)
     for _, lane in pairs(touched) do
         make_ready(base, lane)
     end
+end
+
+-- Let a lane wait until a time at the latest, for what its next message waits for.
+local function let_sleep(base, lane, at, blocker, until_time)
+    redis.call('ZREM', base .. 'adm:ready' .. class_of(tonumber(lane)), lane)
+    redis.call('ZADD', base .. 'adm:asleep:' .. blocker, precise(at), lane)
+    redis.call('HSET', base .. 'adm:where', lane, blocker)
+    redis.call('ZADD', base .. 'adm:wake', 'LT', whole(until_time), blocker)
+end
+
+-- Have the lanes that wait for something judged anew, at once.
+local function judge_anew(base, blocker)
+    redis.call('ZADD', base .. 'adm:wake', 'XX', 0, blocker)
+    redis.call('ZADD', base .. 'marker', 0, '0')
 end

@@ -1,8 +1,6 @@
 -- Turns: which of the parked jobs goes next, over which provider and when; admission.lua stands before it, and
 -- admission_take.lua uses it.
 
--- Start times are given out this far ahead, so that none is lost between two calls.
-local LOOKAHEAD = 250000
 -- A second provider is used only while the first is refused for longer than this.
 local SHORT_WAIT = 10000000
 local MAX_SORTED, MAX_STEPS = 200, 32
@@ -110,14 +108,32 @@ local function lane_restricted_until(base, lane_name, now, paces)
     return latest, blocker
 end
 
--- Return the provider over which an organization may send, from when on, and when that would be at an even pace; or nil,
--- when a provider is free at the earliest, and which. The intervals of the provider go into `paces`.
+-- Return from when on a provider may be used by its failures and by a restriction, and the time between two messages, nil
+-- where they set none. One that failed is used slowly at first, as after a pause.
+local function provider_bound(base, provider, failing_until, now, is_restricted)
+    local values = {
+        failing_until and failing_until .. ' 0',
+        is_restricted and redis.call('HGET', base .. 'adm:restrictions', provider),
+    }
+    local from, interval = now, 0
+    for place = 1, 2 do
+        if values[place] then
+            local bound, pace = restricted_until(base, provider, values[place], now)
+            from, interval = math.max(from, bound), math.max(interval, pace or 0)
+        end
+    end
+    return from, interval > 0 and interval or nil
+end
+
+-- Return the provider over which an organization may send, empty where it is the first one and nothing limits it, from
+-- when on, and when that would be at an even pace; or nil, when a provider is free at the earliest, and which. The
+-- intervals of the provider go into `paces`.
 local function provider_of(base, limits, now, is_restricted, paces)
     local soonest, blocker
     for entry in string.gmatch(limits, '%S+') do
         local provider, interval, burst = string.match(entry, '^(.-)@(%d+):(%d+)$')
         provider, interval, burst = provider or entry, tonumber(interval), tonumber(burst) or 0
-        local known = redis.call('HMGET', base .. 'adm:limit:' .. provider, 't', 'i', 'p')
+        local known = redis.call('HMGET', base .. 'adm:limit:' .. provider, 't', 'i', 'p', 'b')
         local learned = tonumber(known[2])
         if learned and (not interval or learned > interval) then
             interval, burst = learned, 0
@@ -126,36 +142,25 @@ local function provider_of(base, limits, now, is_restricted, paces)
         if interval then
             from = math.max(from, expected - burst)
         end
-        local restriction = is_restricted and redis.call('HGET', base .. 'adm:restrictions', provider)
-        local pace
-        if restriction then
-            local restricted
-            restricted, pace = restricted_until(base, provider, restriction, now)
-            from = math.max(from, restricted)
-        end
+        local bound, pace = provider_bound(base, provider, known[4], now, is_restricted)
+        from = math.max(from, bound)
         if from <= now + LOOKAHEAD then
             paces[provider], paces['!' .. provider] = interval, pace
-            return provider, math.max(from, now), expected
+            local is_unlimited = not (interval or pace or soonest)
+            return is_unlimited and '' or provider, math.max(from, now), expected
         end
         if not soonest or from < soonest then
             soonest, blocker = from, provider
         end
-        if from <= now + SHORT_WAIT then
+        -- One that fails is not waited for.
+        if from <= now + SHORT_WAIT and (tonumber(known[4]) or 0) <= now then
             break
         end
     end
     return nil, soonest, blocker
 end
 
--- Let a lane wait until a time, for a provider or a restriction.
-local function let_sleep(base, lane, at, blocker, until_time)
-    redis.call('ZREM', base .. 'adm:ready' .. class_of(tonumber(lane)), lane)
-    redis.call('ZADD', base .. 'adm:asleep:' .. blocker, precise(at), lane)
-    redis.call('HSET', base .. 'adm:where', lane, blocker)
-    redis.call('ZADD', base .. 'adm:wake', 'LT', whole(until_time), blocker)
-end
-
--- Return the provider of a lane's next message, empty where nothing limits its organization, and from when on it may
+-- Return the provider of a lane's next message, empty where nothing limits it, and from when on it may
 -- go; or nil, until when nothing may, and what that is for. Where it may go, the time of the message after it is noted.
 local function turn_of(base, lane_name, limits, now, is_restricted)
     local paces, from = {}, now

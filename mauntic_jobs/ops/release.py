@@ -9,6 +9,7 @@ from uuid import UUID
 from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.delivery.sending.pauses import LOOK_SECONDS
 from mauntic_jobs.job import Row
+from mauntic_jobs.lua import script
 from mauntic_jobs.ops.providers.list import ConfiguredProvider
 from mauntic_jobs.ops.rate_limit import Pace
 from mauntic_jobs.settings.settings import Settings
@@ -51,8 +52,9 @@ def release(
     for provider in providers:
         session.rows(_sql["end"], _names(provider))
     if providers:
-        # A message that comes before would be deferred again.
+        # Processes that do not know of it yet would leave it alone again.
         sleep(2 * LOOK_SECONDS)
+        _use_again(redis, settings, providers)
     messages, again = {}, []
     for provider in providers:
         messages[provider.id] = 0
@@ -64,6 +66,15 @@ def release(
             pace.wait(len(page))
             messages[provider.id] += _release(session, redis, settings, provider, page)
     return Released(messages, tuple(again))
+
+
+def _use_again(redis: RedisScripts, settings: Settings, providers: Sequence[ConfiguredProvider]) -> None:
+    """Have turns given over the providers again, though no process of `deliver` runs that would see to it."""
+    calls: list[tuple[Sequence[str], Sequence[str | int]]] = []
+    for provider in providers:
+        base = base_of(settings, provider.channel)
+        calls.append(([f"{base}:adm:limit:{provider.id}"], [str(provider.id), 0, "", "", f"{base}:"]))
+    redis.run(script("admission") + script("admission_provider"), calls)
 
 
 def _waiting(session: Session, provider: ConfiguredProvider, page: int, before: datetime) -> Iterator[list[Row]]:

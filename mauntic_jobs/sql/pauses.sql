@@ -1,7 +1,7 @@
 -- Providers that are paused by the circuit breaker of a delivering process.
 
 -- list -- The paused providers, of all organizations.
-SELECT organization_id, provider_id FROM mauntic_jobs.provider_pauses
+SELECT organization_id, provider_id, provider, reason, tries, since, until FROM mauntic_jobs.provider_pauses
 
 -- publish -- Note that a provider is paused, and why.
 INSERT INTO mauntic_jobs.provider_pauses AS known (

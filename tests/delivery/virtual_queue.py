@@ -16,9 +16,7 @@ from random import Random
 from typing import Any
 
 from mauntic_jobs.delivery.consumer.queue_calls import consumer_script
-from mauntic_jobs.lua import script
 from mauntic_jobs.stores.bullmq import commands as scripts
-from mauntic_jobs.stores.bullmq.enqueue import official_script
 
 EPOCH = datetime(2026, 10, 1, tzinfo=UTC)
 _SLOWEST_SECONDS = 0.004
@@ -69,7 +67,6 @@ class VirtualQueue:
         self._loop = loop
         self._random = random
         self._names = {consumer_script(name): name for name in scripts.SCRIPTS}
-        self._names[script("as_it_was_delayed") + official_script("promote-9")] = "promote-9"
 
     @property
     def is_limited(self) -> bool:
@@ -111,8 +108,6 @@ class VirtualQueue:
     def call(self, text: bytes, arguments: Sequence[Any]) -> Any:
         """Do what a script does."""
         name = self._names[text]
-        if name.startswith("promote"):
-            return self._promote(arguments[1], arguments[2])
         if name.startswith("moveToActive"):
             return self._take()
         if name.startswith("moveToFinished"):
@@ -132,15 +127,6 @@ class VirtualQueue:
     def mark(self) -> None:
         """Say that jobs wait, by the command ZADD."""
         self._mark("0", 0.0)
-
-    def _promote(self, name: str, until: int) -> int:
-        for due, job in self.delayed:
-            if job == name and self._milliseconds(due) == until:
-                self.delayed.remove((due, job))
-                heapq.heapify(self.delayed)
-                self.add(name)
-                return 0
-        return -3
 
     def _take(self) -> list[Any]:
         now = self._loop.time()

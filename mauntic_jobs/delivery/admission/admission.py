@@ -1,7 +1,8 @@
 """Admission to one queue: what its scripts need to know of the organizations' providers, and of their answers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -37,9 +38,12 @@ class Admission:
         self._redis = redis
         self._refresh = refresh
         # Read now: later there may be no file left to open.
-        self._configure, self._report, self._audit = (
-            script("admission") + script(f"admission_{name}") for name in ("configure", "report", "audit")
+        self._configure, self._report, self._audit, self._hold, self._provider = (
+            script("admission") + script(f"admission_{name}")
+            for name in ("configure", "report", "audit", "hold", "provider")
         )
+        # Providers that are left alone, as the scripts know it from here, and until when by the monotonic clock.
+        self._left_alone: dict[UUID, float] = {}
 
     async def move(self, job: str, lane: str) -> None:
         """Set the lane of a job, which wins over what its data seems to say."""
@@ -58,6 +62,29 @@ class Admission:
         """
         arguments: list[Word] = [provider, outcome, int(seconds * 1_000_000), str(organization), limits]
         await self._call(self._report, f"adm:limit:{provider}", arguments)
+
+    async def hold(self, lane: str, seconds: float) -> None:
+        """Let a lane wait until `free` is called for its organization, for so long at most."""
+        await self._call(self._hold, "adm:lanes", [lane, int(seconds * 1_000_000)])
+
+    async def free(self, organization: UUID) -> None:
+        """Let the lanes of an organization that wait for a place have their turns."""
+        await self._call(self._hold, "adm:lanes", [lane_names(str(organization))[0], 0])
+
+    async def leave_alone(self, provider: UUID, seconds: float, organization: UUID, limits: str) -> None:
+        """Have turns given over the next provider, or none if there is no other, for as long as one fails."""
+        self._left_alone[provider] = time.monotonic() + seconds
+        arguments: list[Word] = [str(provider), int(seconds * 1_000_000), str(organization), limits]
+        await self._call(self._provider, f"adm:limit:{provider}", arguments)
+
+    def is_left_alone(self, provider: UUID) -> bool:
+        """Whether the scripts know from here that a provider is to be left alone."""
+        return self._left_alone.get(provider, 0.0) > time.monotonic()
+
+    async def use_again(self, provider: UUID) -> None:
+        """Have turns given over a provider that works again: slowly at first."""
+        self._left_alone.pop(provider, None)
+        await self._call(self._provider, f"adm:limit:{provider}", [str(provider), 0, "", ""])
 
     async def run(self) -> None:
         """Look for parked jobs that no lane would bring back, until cancelled; one process does at a time."""
@@ -86,11 +113,12 @@ class Admitted:
         self._is_urgent = message.is_urgent or bool(job.options.get("priority"))
         self.is_used = False
 
-    async def is_misplaced(self, chosen: Chosen, *, is_restricted: bool = False) -> bool:
+    async def is_misplaced(self, chosen: Chosen, failing: Mapping[UUID, float], *, is_restricted: bool) -> bool:
         """Return whether a job is to be given back, because its turn was another lane's or by other limits.
 
-        Its lane or its limits are corrected first, for its next turn. `chosen` are its organization's providers;
-        `is_restricted`: one of them is, so that the turns have to know them.
+        Its lane or its limits are corrected first, for its next turn. `chosen` are its organization's providers, of
+        which those that are `failing` are left alone for so many seconds; `is_restricted`: one of them is, so that the
+        turns have to know them.
         """
         urgent, bulk = lane_names(str(self._organization))
         # The campaign of a lane comes after both.
@@ -99,7 +127,10 @@ class Admitted:
         if lane not in (urgent, bulk) or (lane == urgent and not self._is_urgent):
             await self._admission.move(self._job.id, urgent if self._is_urgent else bulk)
             return True
-        if self._turn.limits == chosen.limits or not (self._turn.limits or chosen.is_limited or is_restricted):
+        news = {each: seconds for each, seconds in failing.items() if not self._admission.is_left_alone(each)}
+        await self.wait_for(news, chosen)
+        is_limited = chosen.is_limited or is_restricted or bool(failing)
+        if self._turn.limits == chosen.limits or not (self._turn.limits or is_limited):
             return False
         await self._admission.agree(self._organization, self._turn.limits)
         return True
@@ -108,6 +139,15 @@ class Admitted:
         """Have the job wait in the lane of its campaign, which is paused, once it is given back."""
         urgent, bulk = lane_names(str(self._organization))
         await self._admission.move(self._job.id, f"{urgent if self._is_urgent else bulk} {campaign}")
+
+    async def wait_for_place(self, seconds: float) -> None:
+        """Have the lane of the job wait for a place of its organization, for so long at most."""
+        await self._admission.hold(self._turn.lane, seconds)
+
+    async def wait_for(self, failing: Mapping[UUID, float], chosen: Chosen) -> None:
+        """Have turns given without providers that fail, each for so many seconds."""
+        for provider, seconds in failing.items():
+            await self._admission.leave_alone(provider, seconds, self._organization, chosen.limits)
 
     def providers(self, usable: Sequence[AnyProvider]) -> Sequence[AnyProvider]:
         """Return the providers from the one on whose turn it is."""
@@ -118,13 +158,17 @@ class Admitted:
         """Note which provider has taken the message, and which have refused it for their rate."""
         for provider, seconds in sent.throttled.items():
             await self._admission.report(str(provider), "refused", seconds or 0.0, self._organization, chosen.limits)
-        if self._turn.limits and sent.provider is not None and sent.outcome.verdict in _TAKEN:
-            provider = sent.provider.config.id
+        if sent.provider is None or sent.outcome.verdict not in _TAKEN:
+            return
+        provider = sent.provider.config.id
+        if self._admission.is_left_alone(provider):
+            await self._admission.use_again(provider)
+        if self._turn.provider:
             await self._admission.report(str(provider), "accepted", 0.0, self._organization, chosen.limits)
 
     async def release(self) -> None:
         """Give the turn back if it was not used."""
-        if self._turn.limits and self._turn.provider and not self.is_used:
+        if self._turn.provider and not self.is_used:
             with suppress(MaunticJobsError):  # the next message is the later for it, and nothing else
                 report = self._admission.report
                 await report(self._turn.provider, "unsent", 0.0, self._organization, self._turn.limits)

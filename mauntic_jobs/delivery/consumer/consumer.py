@@ -16,11 +16,10 @@ from mauntic_jobs.delivery.consumer.job_signal import JobSignal
 from mauntic_jobs.delivery.consumer.lost_answers import LostAnswers
 from mauntic_jobs.delivery.consumer.outage import Outage
 from mauntic_jobs.delivery.consumer.queue_calls import LogOutage, QueueCalls, now_milliseconds
-from mauntic_jobs.delivery.consumer.returning_jobs import ReturningJobs
 from mauntic_jobs.delivery.consumer.settlement import acknowledgement
 from mauntic_jobs.delivery.consumer.stalls import Stalls
 from mauntic_jobs.delivery.consumer.work import Work
-from mauntic_jobs.delivery.job_outcome import Decision, Done, Fail, GiveBack, PutAside, logged_reason, name_of
+from mauntic_jobs.delivery.job_outcome import Decision, Done, Fail, GiveBack, logged_reason, name_of
 from mauntic_jobs.delivery.node_marks import SECONDS_KEPT
 from mauntic_jobs.delivery.sending.failover import clean
 from mauntic_jobs.delivery.stats import ChannelStats
@@ -69,7 +68,6 @@ class Consumer:
         self._attempts = Attempts(work, self._calls, self._outage, self._stalls)
         self._drain = Drain(work.base, redis, work.drain_seconds)
         self._found_nothing = asyncio.Event()
-        self._returning = ReturningJobs(work.returning, self._calls)
 
     @property
     def left(self) -> list[str]:
@@ -84,7 +82,6 @@ class Consumer:
             "the renewal of locks": lambda: self._calls.renew(lambda: self._held),
             "the return of orphaned jobs": lambda: self._lost.run(lambda: self._held),
             "the recovery of jobs": lambda: self._calls.recover(interval),
-            "the return of jobs": self._returning.run,
             **({"the end of the drain": self._empty} if until_empty else {}),
         }
         helpers = [
@@ -110,7 +107,6 @@ class Consumer:
             for task in done:
                 task.result()
             self._limiter.widen(self._work.aside())
-            self._returning.look()
 
     def _fill_slots(self) -> None:
         for _ in range(0 if self._stopping else -self._surplus()):
@@ -256,9 +252,6 @@ class Consumer:
         answer = await self._settle(taken, job, decision, token)
         failpoints.reach("after-ack")
         self._release(taken, token)
-        if isinstance(decision, PutAside):
-            self._work.put_aside(decision.organization, taken.id, decision.until)
-        self._returning.look()
         what = name_of(decision)
         self._stats.settle(what, time.monotonic() - began)
         if (reason := logged_reason(decision)) is not None:

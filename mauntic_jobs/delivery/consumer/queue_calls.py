@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -36,7 +36,6 @@ class QueueCalls:
         for name in scripts.SCRIPTS:
             consumer_script(name)
         script("forget_job")
-        self._promote = script("as_it_was_delayed") + official_script("promote-9")
 
     async def run(self, call: ScriptCall) -> Any:
         """Make a call once; return its answer."""
@@ -105,14 +104,6 @@ class QueueCalls:
         key = f"{self._base}:{job}"
         await self._redis.command("HSET", key, STALLS, count)
         await self._redis.command("HDEL", key, "defa")
-
-    async def promote(self, jobs: Sequence[tuple[str, int]]) -> None:
-        """Let delayed jobs wait no longer, unless they are delayed until another time than given, in milliseconds."""
-        names = ("delayed", "wait", "paused", "meta", "prioritized", "active", "pc", "events", "marker")
-        keys = [f"{self._base}:{name}" for name in names]
-        calls = (self._redis.script(self._promote, keys, [f"{self._base}:", job, due]) for job, due in jobs)
-        # Those that are not reached come at their time.
-        await self._tolerantly(calls)
 
     async def renew(self, held: Callable[[], Mapping[str, str]]) -> None:
         """Renew the locks of the jobs that are held, by their ids with their tokens, until cancelled."""

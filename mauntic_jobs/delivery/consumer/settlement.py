@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Callable, Mapping
 
-from mauntic_jobs.delivery.job_outcome import Decision, Defer, Done, Fail, PutAside, Retry
+from mauntic_jobs.delivery.job_outcome import Decision, Defer, Done, Fail, Retry
 from mauntic_jobs.stores.bullmq import commands as scripts
 from mauntic_jobs.stores.bullmq.commands import ScriptCall
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
@@ -43,10 +43,6 @@ def acknowledgement(
             wait = int(seconds * 1000)
             return lambda now: scripts.delay(
                 base, token, name, now, wait, reason, spend_attempt=False, fields=fields, fetch_next=more
-            )
-        case PutAside(_, until):
-            return lambda now: scripts.delay(
-                base, token, name, now, max(1, until - now), None, spend_attempt=False, fields=fields, fetch_next=more
             )
         case _:
             return lambda _: scripts.give_back(base, token, name)

@@ -1,9 +1,8 @@
 """Description of the work on one queue: which jobs, how many at once, and what is done with each."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from mauntic_jobs.delivery.job_outcome import Decision
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
@@ -22,10 +21,8 @@ async def _note_nothing(_job: ReceivedJob, _data: str) -> None:
 class Work:
     """A queue, by its prefix and name, how many of its jobs are worked on at once, and how.
 
-    `aside` says how many of those in hand have others worked on beside them. `put_aside` hears of each job that was put
-    aside for its organization, with its id and until when, in milliseconds since 1970. `returning` is told the time and
-    names those that need not wait any more. With `until_empty`, jobs that cannot be taken yet are waited for as long as
-    others are settled, and then for `drain_seconds`.
+    `aside` says how many of those in hand have others worked on beside them. With `until_empty`, jobs that cannot be
+    taken yet are waited for as long as others are settled, and then for `drain_seconds`.
 
     As long as `is_held` says so, nothing is taken. `note_loss` is called before `process` for a job with which a worker
     of another program died.
@@ -38,8 +35,6 @@ class Work:
     policy: Mapping[str, Any]
     process: Process
     aside: Callable[[], int] = lambda: 0
-    put_aside: Callable[[UUID, str, int], None] = lambda *_: None
-    returning: Callable[[int], Sequence[tuple[str, int]]] = lambda _: ()
     is_held: Callable[[], bool] = lambda: False
     drain_seconds: float = 10.0
     note_loss: NoteLoss = _note_nothing

@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,14 +17,9 @@ _SHARE = 5
 # How long at least each of its messages takes its place: one that fails at once would be followed by the next at once.
 _PACE_SECONDS = 0.25
 _OTHERS_SECONDS = 60.0
-# Turns of an organization alone come more often than its places get free: a turn that finds no free place is lost.
-_TURNS_A_PLACE = 4
-_SHORTEST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 300.0
+# A lane that waits is judged again within these, though no place has become free here: another process may have one.
+_SHORTEST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.1, 5.0
 _MOST_KEPT = 10_000
-# How many jobs are called back at once, and how many are known to have been put aside: about 150 bytes each.
-_MOST_CALLED, _MOST_PUT_ASIDE = 500, 100_000
-# A job that was called and has not come by then was taken by another process.
-_COMING_SECONDS = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -45,12 +39,8 @@ class _Lane:
     seconds: float = _SLOW_SECONDS
     bad: float = 0.0
     free_at: float = 0.0
-    next_turn: float = 0.0
-    # Jobs that wait for a place, with the milliseconds since 1970 at which they come anyhow; how many of them were
-    # called and have not come yet, and when the last one was called.
-    aside: OrderedDict[str, int] = field(default_factory=OrderedDict)
-    called: int = 0
-    called_at: float = 0.0
+    # Whether messages may wait on the queue for a place of this process.
+    is_held: bool = False
 
     def is_in_trouble(self, now: float) -> bool:
         slow = self.slow(now)
@@ -69,75 +59,36 @@ class FairShare:
         self._lanes: dict[UUID, _Lane] = {}
         # By organization, the one that came last at the end.
         self._seen: dict[UUID, float] = {}
-        self._put_aside = 0
-        self._with_aside: dict[UUID, _Lane] = {}
 
     def admit(self, organization: UUID) -> float:
         """Take a message in hand, which `leave` must follow, and return 0; or return for how many seconds it waits.
 
-        Those that wait are given turns one after the other, as fast as the organization gets on.
+        A message that waits may be asked for again earlier, as soon as `leave` says so.
         """
         now = self._clock()
         self._seen.pop(organization, None)
         self._seen[organization] = now
         lane = self._lanes.setdefault(organization, _Lane())
-        lane.called = max(0, lane.called - 1)
         most = self._most(organization, lane, now)
-        if lane.busy < most and (most >= self._concurrency or now >= lane.free_at):
+        is_paced = most < self._concurrency and now < lane.free_at
+        if lane.busy < most and not is_paced:
             lane.busy += 1
             lane.free_at = now + _PACE_SECONDS / most
             return 0.0
-        pace = max(lane.seconds, _PACE_SECONDS) / most
-        if self._is_alone(organization, now):
-            pace /= _TURNS_A_PLACE
-        lane.next_turn = min(max(lane.next_turn, now) + pace, now + _LONGEST_WAIT_SECONDS)
-        return max(lane.next_turn - now, _SHORTEST_WAIT_SECONDS) * random.uniform(1.0, 1.1)  # noqa: S311 - to spread
+        lane.is_held = True
+        wait = lane.free_at - now if lane.busy < most else max(lane.seconds, _PACE_SECONDS) / most
+        wait = min(max(wait, _SHORTEST_WAIT_SECONDS), _LONGEST_WAIT_SECONDS)
+        return wait * random.uniform(1.0, 1.1)  # noqa: S311 - to spread
 
-    def leave(self, organization: UUID) -> None:
-        """Give up a message that was taken in hand."""
-        self._lanes[organization].busy -= 1
+    def leave(self, organization: UUID) -> bool:
+        """Give up a message that was taken in hand; return whether others, which wait for a place, have one now."""
+        lane = self._lanes[organization]
+        lane.busy -= 1
+        is_free = lane.is_held and lane.busy < self._most(organization, lane, self._clock())
+        lane.is_held = lane.is_held and not is_free
         if len(self._lanes) > _MOST_KEPT:
             self._forget()
-
-    def put_aside(self, organization: UUID, job: str, until: int) -> None:
-        """Note that a job was put aside until then, in milliseconds since 1970, unless too many are noted."""
-        if self._put_aside < _MOST_PUT_ASIDE:
-            lane = self._lanes.setdefault(organization, _Lane())
-            self._put_aside += job not in lane.aside
-            lane.aside[job] = until
-            self._with_aside[organization] = lane
-
-    def returning(self, at: int) -> list[tuple[str, int]]:
-        """Return jobs that were put aside and have a place now, with until when they were; each is named once.
-
-        `at` is the time in milliseconds since 1970: those whose time has come need not be called. Of an organization
-        that is in trouble no longer those are all, in several calls if they are many.
-        """
-        if not self._with_aside:
-            return []
-        now, jobs = self._clock(), list[tuple[str, int]]()
-        for organization, lane in list(self._with_aside.items()):
-            jobs += self._called(organization, lane, now, at)
-            if not lane.aside:
-                del self._with_aside[organization]
-        return jobs
-
-    def _called(self, organization: UUID, lane: _Lane, now: float, at: int) -> list[tuple[str, int]]:
-        if now - lane.called_at > _COMING_SECONDS:
-            lane.called = 0
-        most = self._most(organization, lane, now)
-        free = _MOST_CALLED if most > self._concurrency else most - lane.busy - lane.called
-        if most < self._concurrency and now < lane.free_at:
-            free = 0
-        jobs: list[tuple[str, int]] = []
-        while lane.aside and len(jobs) < free:
-            job, until = lane.aside.popitem(last=False)
-            self._put_aside -= 1
-            if until > at:
-                jobs.append((job, until))
-        if jobs:
-            lane.called, lane.called_at = lane.called + len(jobs), now
-        return jobs
+        return is_free
 
     def aside(self) -> int:
         """Return how many messages in hand have others worked on beside them, the concurrency at most.
@@ -179,7 +130,5 @@ class FairShare:
 
     def _forget(self) -> None:
         now = self._clock()
-        self._lanes = {
-            key: lane for key, lane in self._lanes.items() if lane.busy or lane.aside or lane.bad > _MOST_BAD
-        }
+        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.busy or lane.bad > _MOST_BAD}
         self._seen = {key: seen for key, seen in self._seen.items() if now - seen < _OTHERS_SECONDS}

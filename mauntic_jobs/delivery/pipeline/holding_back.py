@@ -1,4 +1,4 @@
-"""Messages that are held back: what becomes of one while it, or all its providers, are paused."""
+"""Messages that are held back: what becomes of one while it or all its providers are paused, fail or are slow."""
 
 import random
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from mauntic_jobs.delivery.admission.restrictions import Restrictions
 from mauntic_jobs.delivery.job_outcome import Decision, Defer, GiveBack
 from mauntic_jobs.delivery.pipeline.order import Order
+from mauntic_jobs.delivery.sending.failover import Sending
 from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.pool import Chosen
 
@@ -15,10 +16,11 @@ _ASIDE_SECONDS = 30.0
 
 
 class HoldingBack:
-    """Applies the restrictions to messages in hand; most are held back before they are taken."""
+    """Applies restrictions and the state of providers to messages in hand; most are held back before they are taken."""
 
-    def __init__(self, restrictions: Restrictions) -> None:
+    def __init__(self, restrictions: Restrictions, sending: Sending) -> None:
         self._restrictions = restrictions
+        self._sending = sending
 
     async def decide(self, order: Order) -> Decision | None:
         """Return what becomes of a message that is paused, or None for one that is not."""
@@ -34,7 +36,8 @@ class HoldingBack:
         if order.admitted is None:
             return False
         is_restricted = self._restrictions.restricted(each.config.id for each in chosen.usable)
-        return await order.admitted.is_misplaced(chosen, is_restricted=is_restricted)
+        failing = self._sending.failing(order.message.organization_id, chosen.usable)
+        return await order.admitted.is_misplaced(chosen, failing, is_restricted=is_restricted)
 
     def open_providers(self, order: Order, chosen: Chosen) -> Sequence[AnyProvider]:
         """Return the providers that are not paused, from the one on whose turn a message is."""
@@ -44,6 +47,22 @@ class HoldingBack:
     async def unpaused_age(self, order: Order, age: timedelta, now: datetime) -> timedelta:
         """Return the age of a message without the time for which it was held back. Raises MaunticJobsError."""
         return age - await self._restrictions.paused_time(order.message, order.channel, now - age, now)
+
+    async def until_place(self, order: Order, seconds: float) -> Decision:
+        """Return what becomes of a message whose organization has all its places in use."""
+        if order.admitted is None:
+            return Defer(seconds, "the messages of its organization are slow or fail: others go first")
+        await order.admitted.wait_for_place(seconds)
+        return GiveBack()
+
+    async def until_provider_works(self, order: Order, chosen: Chosen) -> Decision | None:
+        """Return what becomes of a message whose providers all fail, or None where no turns are given."""
+        if order.admitted is None:
+            return None
+        failing = self._sending.failing(order.message.organization_id, chosen.usable)
+        # Once more, for Redis may have lost it.
+        await order.admitted.wait_for(failing, chosen)
+        return GiveBack()
 
     def later(self, order: Order, reason: str) -> Decision:
         """Return what becomes of a message until a pause is over."""

@@ -12,8 +12,7 @@ from typing import Any
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.admission.admission import Admission, Admitted
 from mauntic_jobs.delivery.admission.restrictions import Restrictions
-from mauntic_jobs.delivery.consumer.queue_calls import now_milliseconds
-from mauntic_jobs.delivery.job_outcome import Decision, Done, GiveBack, PutAside, Retry
+from mauntic_jobs.delivery.job_outcome import Decision, Done, GiveBack, Retry
 from mauntic_jobs.delivery.ledger.ledger import Ledger
 from mauntic_jobs.delivery.ledger.records import Claim, Claimed, State
 from mauntic_jobs.delivery.node_marks import SECONDS_KEPT, Mark, key_of, read_mark
@@ -83,7 +82,7 @@ class Pipeline:
         self._limits = limits
         self._admissions = admissions
         self._guard = guard
-        self._holding = HoldingBack(restrictions)
+        self._holding = HoldingBack(restrictions, sending)
 
     def stop(self) -> None:
         """Give back from now on what has not been sent."""
@@ -100,12 +99,12 @@ class Pipeline:
             admitted = Admitted(self._admissions[channel], job, job.turn, message)
         order = Order(job, message, name, payload, self._fairness[channel], admitted=admitted)
         try:
-            return await self._in_turn(order)
+            return await self._in_turn(order, self._admissions[channel])
         finally:
             if admitted is not None:
                 await admitted.release()
 
-    async def _in_turn(self, order: Order) -> Decision:
+    async def _in_turn(self, order: Order, admission: Admission) -> Decision:
         job, organization = order.job, order.message.organization_id
         bind(organization=order.message.organization, delivery=order.message.key)
         if (held := await self._holding.decide(order)) is not None:
@@ -114,11 +113,13 @@ class Pipeline:
             return decision
         wait = order.fairness.admit(organization)
         if wait:
-            return PutAside(organization, now_milliseconds() + int(wait * 1000))
+            return await self._holding.until_place(order, wait)
         try:
             return await self._process(order)
         finally:
-            order.fairness.leave(organization)
+            if order.fairness.leave(organization):
+                with suppress(MaunticJobsError):  # they have their turns a moment later
+                    await admission.free(organization)
 
     async def _process(self, order: Order) -> Decision:
         # Asked for at once, and needed only when there is something to send.
@@ -183,7 +184,7 @@ class Pipeline:
                 return await self._recorder.close(order, State.AMBIGUOUS, reason, hold=True)
 
     async def _expire(self, order: Order, age: timedelta) -> Decision | None:
-        """Give up a message that is too old, unless it was tried in time or only waited for its domain's warm-up.
+        """Give up a message that is too old, unless it was tried in time, or only waited for its domain's warm-up.
 
         A receiver that asks to wait is not waited for any longer.
         """
@@ -208,6 +209,8 @@ class Pipeline:
             return self._holding.later(order, "all its providers are paused")
         providers = self._sending.usable(organization, candidates)
         if not providers:
+            if (held := await self._holding.until_provider_works(order, chosen)) is not None:
+                return held
             wait = jittered(self._sending.wait(organization, chosen.usable))
             problem = self._sending.problem(organization, chosen.usable)
             return await self._recorder.close(order, State.DEFERRED, problem, wait=wait)

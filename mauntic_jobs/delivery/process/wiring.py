@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from uuid import UUID
 
 from mauntic_jobs.delivery.admission.admission import Admission
 from mauntic_jobs.delivery.admission.restrictions import Restrictions
@@ -152,7 +153,12 @@ async def connected(
             Consumer(work, shared, links.redis(worker_name(work.base)), own, log_outage, report)
             for work, own in zip(works, stats.values(), strict=True)
         ]
-        pauses = Pauses(found, breaker, directory.describe, log_outage, log)
+
+        async def use_again(provider: UUID) -> None:
+            for admission in admissions.values():
+                await admission.use_again(provider)
+
+        pauses = Pauses(found, breaker, directory.describe, log_outage, log, use_again)
         yield DeliveryParts(
             *(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses),
             *(list(admissions.values()), restrictions),
@@ -177,7 +183,7 @@ def _work(
     base, policy = base_of(settings, channel), policy_of(settings, channel)
     return Work(
         *(base, plan.concurrency[channel], policy, process),
-        *(fairness.aside, fairness.put_aside, fairness.returning, lambda: clocks.is_wrong),
+        *(fairness.aside, lambda: clocks.is_wrong),
         drain_seconds=plan.drain_timeout.total_seconds(),
         note_loss=note_loss,
     )

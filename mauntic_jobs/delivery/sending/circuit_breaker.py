@@ -26,7 +26,6 @@ class Refusal:
 @dataclass(slots=True)
 class _Circuit:
     refusal: Refusal
-    pause: float = 0.0
     open_until: float = 0.0
 
 
@@ -53,7 +52,15 @@ class CircuitBreaker:
 
     def opened(self) -> dict[Hashable, tuple[Refusal, float]]:
         """Return the circuits that have opened and that no success has closed, with the seconds until the next try."""
-        return {key: (circuit.refusal, self.remaining(key)) for key, circuit in self._circuits.items() if circuit.pause}
+        return {
+            key: (circuit.refusal, self.remaining(key)) for key, circuit in self._circuits.items() if circuit.open_until
+        }
+
+    def adopt(self, key: Hashable, refusal: Refusal, seconds: float) -> None:
+        """Know of a circuit that another process has opened, and that is tried in so many seconds."""
+        own = self._circuits.get(key)
+        if own is None or own.refusal.tries < refusal.tries:
+            self._circuits[key] = _Circuit(refusal, self._clock() + max(seconds, 0.0))
 
     def watch(self, keys: frozenset[Hashable]) -> None:
         """Note successes of these keys from now on."""
@@ -79,6 +86,7 @@ class CircuitBreaker:
         if circuit.open_until > self._clock():
             return
         circuit.refusal = Refusal(reason, circuit.refusal.since, circuit.refusal.tries + 1)
-        if circuit.refusal.tries >= _FAILURES:
-            circuit.pause = min(max(circuit.pause * 2, _SHORTEST_SECONDS), _LONGEST_SECONDS)
-            circuit.open_until = self._clock() + circuit.pause
+        further = circuit.refusal.tries - _FAILURES
+        if further >= 0:
+            # The bound keeps the power of two finite.
+            circuit.open_until = self._clock() + min(_SHORTEST_SECONDS * 2 ** min(further, 10), _LONGEST_SECONDS)

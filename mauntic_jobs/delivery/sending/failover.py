@@ -63,6 +63,11 @@ class Sending:
         """Return the providers to be tried now."""
         return [each for each in providers if not self.breaker.remaining((organization, each.config.id))]
 
+    def failing(self, organization: UUID, providers: Sequence[AnyProvider]) -> dict[UUID, float]:
+        """Return the providers to be left alone, with the seconds until each is tried again."""
+        waits = {each.config.id: self.breaker.remaining((organization, each.config.id)) for each in providers}
+        return {each: seconds for each, seconds in waits.items() if seconds}
+
     def wait(self, organization: UUID, providers: Sequence[AnyProvider]) -> float:
         """Return in how many seconds the first of them may be tried again."""
         waits = [self.breaker.remaining((organization, each.config.id)) for each in providers]

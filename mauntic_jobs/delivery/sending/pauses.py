@@ -1,13 +1,14 @@
 """Paused providers of all processes, in Postgres: written from this process's circuit breaker, and read back."""
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.delivery.sending.circuit_breaker import CircuitBreaker, Refusal
 from mauntic_jobs.errors import MaunticJobsError
+from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.async_link import PostgresLink
 from mauntic_jobs.timekeeping import clock
@@ -16,7 +17,6 @@ from mauntic_jobs.timekeeping import clock
 LOOK_SECONDS = 2.0
 # A provider that nothing has tried for so long after its pause is no longer known to fail.
 KNOWN_AFTER_PAUSE = timedelta(minutes=10)
-_Key = tuple[UUID, UUID]
 
 _sql = statements("pauses")
 
@@ -24,7 +24,8 @@ _sql = statements("pauses")
 class Pauses:
     """Publishes which providers the breaker has paused, and closes it where another process or an operator says so.
 
-    `log_outage` hears of errors of Postgres, `log` once of each pause. Keys are organization and provider.
+    `log_outage` hears of errors of Postgres, `log` once of each pause, and `use_again` of each provider whose pause a
+    success or an operator has ended. Keys are organization and provider.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Pauses:
         describe: Callable[[UUID], tuple[str, str] | None],
         log_outage: Callable[[str, Exception | None], None],
         log: Callable[[str], None],
+        use_again: Callable[[UUID], Awaitable[None]],
     ) -> None:
         self._postgres = postgres
         self._breaker = breaker
         self._describe = describe
         self._log_outage = log_outage
         self._log = log
+        self._use_again = use_again
         self._published: dict[Hashable, Refusal] = {}
 
     async def run(self) -> None:
@@ -56,19 +59,31 @@ class Pauses:
     async def look(self) -> None:
         """Bring the breaker and the rows in line, once."""
         rows = await self._postgres.rows(_sql["list"], {})
-        known: set[_Key] = {(row["organization_id"], row["provider_id"]) for row in rows}
+        known: dict[Hashable, Row] = {(row["organization_id"], row["provider_id"]): row for row in rows}
         self._breaker.watch(frozenset(known))
         for key in [key for key in self._published if key not in known]:
             del self._published[key]
             self._breaker.close(key)
+            await self._use_again(_names(key)["provider"])
         for key in list(self._breaker.recovered):
             self._breaker.recovered.discard(key)
             self._published.pop(key, None)
-            if key in known:
+            if known.pop(key, None) is not None:
                 await self._postgres.rows(_sql["end"], _names(key))
+                await self._use_again(_names(key)["provider"])
+        for key, row in known.items():
+            self._adopt(key, row)
         for key, (refusal, seconds) in self._breaker.opened().items():
             if self._published.get(key) != refusal:
                 await self._publish(key, refusal, seconds)
+
+    def _adopt(self, key: Hashable, row: Row) -> None:
+        """Know of a pause of another process, so that one more failure here goes on with it."""
+        published = self._published.get(key)
+        if published is None or published.tries < row["tries"]:
+            refusal = Refusal(row["reason"], row["since"], row["tries"])
+            self._breaker.adopt(key, refusal, (row["until"] - clock.now()).total_seconds())
+            self._published[key] = refusal
 
     async def _publish(self, key: Hashable, refusal: Refusal, seconds: float) -> None:
         names = _names(key)

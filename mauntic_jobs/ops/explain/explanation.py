@@ -15,11 +15,14 @@ from mauntic_jobs.ops.providers.limits import ProviderLimit, read_limits
 from mauntic_jobs.ops.restrictions import effect_of, end_words, list_restrictions, scope_of
 from mauntic_jobs.redaction.payloads import mask_text
 from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.bullmq.job import due_of
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.stores.redis.client import RedisScripts
 from mauntic_jobs.timekeeping.window import format_duration
 from mauntic_jobs.wording import plural
+
+_pauses_sql = statements("pauses")
 
 _ENDED = (State.SENT, State.FAILED, State.SUPPRESSED, State.EXPIRED)
 _MAX_RESTRICTIONS = 100_000
@@ -148,6 +151,9 @@ class _QueuedDelivery:
         if blocker is None:
             because = "its turn comes with those of the other organizations"
             return self._answer(delivery, "waiting", because, before=before, command=deliver)
+        if blocker.startswith(b"~"):
+            because = "messages of its organization take long or fail: as many of them as may be at once are in hand"
+            return self._answer(delivery, "waiting", because, before=before)
         held_by = blocker.decode(errors="replace").removeprefix("!")
         row = self._restriction(held_by)
         if row is not None:
@@ -165,6 +171,18 @@ class _QueuedDelivery:
         return self._limited(delivery, held_by, before)
 
     def _limited(self, delivery: str, provider: str, before: int) -> Explanation:
+        if (pause := self._failing(provider)) is not None:
+            tries = plural(pause["tries"], "try", "tries")
+            return self._answer(
+                *(
+                    delivery,
+                    "held",
+                    f"{pause['provider']} fails since {_time(pause['since'])} ({tries}){_reason(pause)}",
+                ),
+                before=before,
+                until=pause["until"],
+                command=f"mauntic-jobs providers check --org {self.job.organization} --retry-now",
+            )
         limits = read_limits(self.redis, self.settings, self.now, self.job.organization)
         mine = (each for each in limits if each.channel == self.job.channel and str(each.provider) == provider)
         limit: ProviderLimit | None = next(mine, None)
@@ -177,6 +195,11 @@ class _QueuedDelivery:
             because, seconds = f"provider {provider} takes {limit.rate:.3g}/s ({how})", before / limit.rate
         command = f"mauntic-jobs providers limits --org {self.job.organization}"
         return self._answer(delivery, "held", because, before=before, seconds=seconds, until=until, command=command)
+
+    def _failing(self, provider: str) -> Row | None:
+        """Return the pause of a provider that fails, if it is one and has not ended."""
+        rows = self.session.rows(_pauses_sql["list"])
+        return next((row for row in rows if str(row["provider_id"]) == provider and row["until"] > self.now), None)
 
     def _restriction(self, name: str) -> Row | None:
         """Return the restriction that admission knows by a name; of several about the same the strictest."""

@@ -17,8 +17,8 @@ _MICROSECONDS = 1_000_000
 class ProviderLimit(NamedTuple):
     """A provider that is limited, configured or learned, in messages a second; `rate` is what holds, None for no limit.
 
-    `paused_until` is until when it asks to be left alone. `waiting` are the messages of its organization that wait for
-    their turn, whichever provider sends them.
+    `paused_until` is until when it asks to be left alone, or is left alone because it fails. `waiting` are the messages
+    of its organization that wait for their turn, whichever provider sends them.
     """
 
     organization: UUID
@@ -49,11 +49,13 @@ def read_limits(
         limits = _limits(redis, base, organization)
         for owner, entries in limits.items():
             providers = entries_of(entries)
-            states = redis.commands([("HMGET", f"{base}:limit:{each.provider}", "r", "p", "i") for each in providers])
+            states = redis.commands(
+                [("HMGET", f"{base}:limit:{each.provider}", "r", "p", "i", "b") for each in providers]
+            )
             known = [_known(state) for state in states]
             if not any(each.rate for each in providers) and not any(any(each) for each in known):
                 continue
-            waiting = _waiting(redis, base_of(settings, channel), owner)
+            waiting = waiting_messages(redis, base_of(settings, channel), owner)
             for entry, (learned, paused) in zip(providers, known, strict=True):
                 until = paused if paused and paused > now else None
                 if entry.rate or learned or until:
@@ -70,13 +72,15 @@ def _limits(redis: RedisScripts, base: str, organization: UUID | None) -> Mappin
 
 
 def _known(state: list[bytes | None]) -> tuple[float | None, datetime | None]:
-    """Return the learned rate, and until when a provider asks to be left alone."""
-    rate, paused, interval = (float(each) if each else None for each in state)
-    until = datetime.fromtimestamp(paused / _MICROSECONDS, UTC) if paused else None
+    """Return the learned rate, and until when a provider is left alone."""
+    rate, paused, interval, failing = (float(each) if each else None for each in state)
+    latest = max(paused or 0.0, failing or 0.0)
+    until = datetime.fromtimestamp(latest / _MICROSECONDS, UTC) if latest else None
     return rate if interval else None, until
 
 
-def _waiting(redis: RedisScripts, base: str, organization: str) -> int:
+def waiting_messages(redis: RedisScripts, base: str, organization: str) -> int:
+    """Return how many messages of an organization wait for their turn on a queue, by its prefix and name."""
     lanes = redis.command("HMGET", f"{base}:adm:lanes", *lane_names(organization))
     counts = [("ZCOUNT", f"{base}:prioritized", *scores_of(int(lane))) for lane in lanes if lane]
     return sum(redis.commands(counts)) if counts else 0

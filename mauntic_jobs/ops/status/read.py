@@ -5,12 +5,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.delivery.render.recipient_guard import guard_of
 from mauntic_jobs.delivery.sending.outcome import SUPPRESSING
 from mauntic_jobs.delivery.sending.pauses import KNOWN_AFTER_PAUSE
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob, Row
+from mauntic_jobs.ops.providers.limits import waiting_messages
 from mauntic_jobs.ops.queues import platform_queues
 from mauntic_jobs.ops.restrictions import list_restrictions
 from mauntic_jobs.ops.status.queues import QueueStatus, read_queues
@@ -19,7 +21,7 @@ from mauntic_jobs.scheduler.overview import Standing, read_overview
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Limits, Session, connect
-from mauntic_jobs.stores.redis.client import open_redis
+from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
 from mauntic_jobs.timekeeping.window import Unit, naive
 from mauntic_jobs.warmup.keys import WARMUP
 from mauntic_jobs.warmup.quota import daily_limit
@@ -149,6 +151,7 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
         with closing(open_redis(settings)) as redis:
             status.loss = look(marker, redis, settings, now)
             status.queues = read_queues(redis, platform_queues(settings, jobs), now)
+            status.pauses = [_with_waiting(row, redis, settings) for row in status.pauses or ()]
     except MaunticJobsError as error:
         status.problems["redis"] = error
 
@@ -156,6 +159,12 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
 def _pauses(session: Session, now: datetime) -> list[Row]:
     asked = {"most": MAX_DELIVERIES, "most_pauses": _MAX_PAUSES, "ended": now - KNOWN_AFTER_PAUSE}
     return session.rows(_sql["pauses"], asked)
+
+
+def _with_waiting(pause: Row, redis: RedisScripts, settings: Settings) -> Row:
+    """Return a paused provider, with those of its organization's messages `held` that wait on the queue."""
+    waiting = waiting_messages(redis, base_of(settings, pause["channel"]), str(pause["organization_id"]))
+    return {**pause, "held": pause["held"] + waiting}
 
 
 def _jobs(session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime) -> list[JobStatus]:

@@ -130,7 +130,7 @@ def delay(
     job: str,
     now: int,
     milliseconds: int,
-    reason: str | None,
+    reason: str,
     *,
     spend_attempt: bool = True,
     fields: Mapping[str, str | int] = MappingProxyType({}),
@@ -138,11 +138,10 @@ def delay(
 ) -> ScriptCall:
     """Try the job again after a delay, and spend an attempt or not; with `fetch_next`, take the next one.
 
-    The reason becomes the job's; None leaves it as it is. `fields` are written into its hash.
+    The reason becomes the job's. `fields` are written into its hash.
     """
     keys = ["marker", "active", "prioritized", "delayed", job, "events", "meta", "stalled", "wait", "limiter", "pc"]
-    if reason is not None:
-        fields = {**fields, "failedReason": reason, "stacktrace": json.dumps([reason])}
+    fields = {**fields, "failedReason": reason, "stacktrace": json.dumps([reason])}
     skip, fetch = "0" if spend_attempt else "1", "1" if fetch_next else "0"
     arguments = [f"{base}:", now, job, token, milliseconds, skip, _packed_fields(fields), fetch, _lock_options(token)]
     return _call("moveToDelayed-11", base, keys, arguments)

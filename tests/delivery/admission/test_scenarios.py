@@ -32,6 +32,8 @@ class Scenario:
         self.changed: dict[UUID, float] = {}
         self.starts: dict[UUID, list[float]] = {each: [] for each in self.organizations}
         self.paused: dict[UUID, float] = {}
+        self.failing: dict[UUID, float] = {}
+        self.without_place: dict[UUID, float] = {}
         self.last: dict[UUID, float] = {}
         self.open: set[str] = set()
         self.held: set[str] = set()
@@ -42,15 +44,19 @@ class Scenario:
         self.intervals[organization] = self.random.choice([0.02, 0.3, 2.0])
         self.changed[organization] = self.queue.now
         self.starts[organization] = []
-        entry = f"p{organization}@{round(self.intervals[organization] * 1_000_000)}:0"
         # A limit from now on: what was allowed before is no matter.
         self.queue.lose(f"limit:p{organization}")
-        self.queue.configure(organization, entry)
+        self.failing.pop(organization, None)
+        self.queue.configure(organization, self.entry(organization))
+
+    def entry(self, organization: UUID) -> str:
+        interval = self.intervals.get(organization)
+        return f"p{organization}" + (f"@{round(interval * 1_000_000)}:0" if interval else "")
 
     def run(self) -> None:
         steps: list[tuple[Callable[[], None], int]] = [
             *((self.add, 6), (self.take, 10), (self.settle, 6), (self.wait, 4), (self.lose, 1), (self.change, 1)),
-            (self.pause, 1),
+            *((self.pause, 1), (self.fail, 1), (self.work, 1), (self.hold, 1), (self.free, 1)),
         ]
         acts, weights = zip(*steps, strict=True)
         for _ in range(120):
@@ -77,6 +83,7 @@ class Scenario:
         self.starts[organization].append(self.queue.now + taken.turn.seconds)
         self.last[organization] = self.starts[organization][-1]
         assert self.last[organization] >= self.paused.get(organization, 0) - 0.001
+        assert self.last[organization] >= self.failing.get(organization, 0) - 0.001
         if organization in self.intervals and len(self.starts[organization]) > 1:
             before, last = self.starts[organization][-2:]
             assert last - before >= self.intervals[organization] - 0.001, organization
@@ -113,15 +120,43 @@ class Scenario:
         self.paused[organization] = self.queue.now + self.random.choice([0, 0, 0.4, 3, 20])
         self.queue.restrict({str(each): (end, 0) for each, end in self.paused.items()})
 
+    def fail(self) -> None:
+        """Let the provider of an organization fail for a while."""
+        organization, seconds = self.random.choice(self.organizations), self.random.choice([0.4, 3, 20])
+        self.failing[organization] = max(self.failing.get(organization, 0), self.queue.now + seconds)
+        self.queue.leave_alone(f"p{organization}", seconds, organization, self.entry(organization))
+
+    def work(self) -> None:
+        """Let it work again."""
+        if self.failing:
+            organization = self.random.choice(sorted(self.failing))
+            self.failing[organization] = min(self.failing[organization], self.queue.now)
+            self.queue.use_again(f"p{organization}")
+
+    def hold(self) -> None:
+        """Let an organization wait for a place."""
+        organization, seconds = self.random.choice(self.organizations), self.random.choice([0.4, 3])
+        self.without_place[organization] = max(
+            self.without_place.get(organization, 0), self.queue.now + LOOKAHEAD + seconds
+        )
+        for place in (0, 1):
+            self.queue.hold(f"{place} {organization}", seconds)
+
+    def free(self) -> None:
+        """Let places become free."""
+        organization = self.random.choice(self.organizations)
+        self.without_place.pop(organization, None)
+        self.queue.free(organization)
+
     def check(self) -> None:
         places = Counter(self.queue.places())
         assert set(places) == self.open
         assert max(places.values(), default=1) == 1
 
-    def after_pause(self, organization: UUID) -> float:
-        """Return when the next message may go out at the rate that rises after a pause."""
+    def after(self, organization: UUID, end: float) -> float:
+        """Return when the next message may go out at the rate that rises after a pause or a failure."""
         last = self.last[organization]
-        seconds = math.floor(last - self.paused[organization])
+        seconds = math.floor(last - end)
         return last + 1 / (20 * 2**seconds) if 0 <= seconds < 7 else 0.0
 
     def check_idle(self, wait: float) -> None:
@@ -130,11 +165,13 @@ class Scenario:
         assert sum(self.queue.waiting(each) for each in owners) == len(self.queue.parked())
         free = []
         for organization in owners:
-            at = self.paused.get(organization, 0.0)
+            held = (self.paused, self.failing, self.without_place)
+            at = max(each.get(organization, 0.0) for each in held)
             if self.starts[organization] and organization in self.intervals:
                 at = max(at, self.starts[organization][-1] + self.intervals[organization])
-            if organization in self.last and organization in self.paused:
-                at = max(at, self.after_pause(organization))
+            ends = [each[organization] for each in (self.paused, self.failing) if organization in each]
+            if organization in self.last:
+                at = max([at, *(self.after(organization, end) for end in ends)])
             assert at > self.queue.now + LOOKAHEAD - 0.001, "an organization without a limit waits"
             free.append(at - LOOKAHEAD - self.queue.now)
         if free:

@@ -81,7 +81,9 @@ class VirtualAdmission:
     def delay(self, job: str, seconds: float, token: str = TOKEN) -> None:
         """Let a job be tried again later."""
         milliseconds = int(seconds * 1000)
-        self._run(scripts.delay(self.base, token, job, self._milliseconds(), milliseconds, None, spend_attempt=False))
+        self._run(
+            scripts.delay(self.base, token, job, self._milliseconds(), milliseconds, "later", spend_attempt=False)
+        )
 
     def die(self, job: str) -> None:
         """Let the process that has a job die, and the job be found by those that look for such jobs."""
@@ -101,6 +103,23 @@ class VirtualAdmission:
         """Report what became of a message."""
         arguments = [provider, outcome, int(seconds * 1_000_000), str(organization), limits]
         self._own("report", f"adm:limit:{provider}", arguments)
+
+    def leave_alone(self, provider: str, seconds: float, organization: UUID, limits: str) -> None:
+        """Say that a provider fails."""
+        arguments = [provider, int(seconds * 1_000_000), str(organization), limits]
+        self._own("provider", f"adm:limit:{provider}", arguments)
+
+    def use_again(self, provider: str) -> None:
+        """Say that a provider works."""
+        self._own("provider", f"adm:limit:{provider}", [provider, 0, "", ""])
+
+    def hold(self, lane: str, seconds: float) -> None:
+        """Let a lane wait for a place of its organization."""
+        self._own("hold", "adm:lanes", [lane, int(seconds * 1_000_000)])
+
+    def free(self, organization: UUID) -> None:
+        """End the wait of an organization for a place."""
+        self._own("hold", "adm:lanes", [lane_names(str(organization))[0], 0])
 
     def restrict(self, values: dict[str, tuple[float, float]]) -> None:
         """Say what is restricted, by name: until when, and the least seconds between two messages, 0 for a pause."""
@@ -226,14 +245,15 @@ class Processes:
 
     def run(self, until: float) -> None:
         """Let time pass."""
-        self.at(self.queue.now, self._fill)
+        self.at(self.queue.now, self.fill)
         while self._events and self._events[0][0] <= until:
             when, _, act = heapq.heappop(self._events)
             self.queue.set_time(max(when, self.queue.now))
             act()
         self.queue.set_time(until)
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Take as many messages as there are slots and turns."""
         while self._free > 0:
             taken, wait = self.queue.take()
             if taken is None:
@@ -247,7 +267,7 @@ class Processes:
         if when < self._wake or self._wake <= self.queue.now:
             self._wake = when
             if when < math.inf:
-                self.at(when, self._fill)
+                self.at(when, self.fill)
 
     def _start(self, taken: Taken, wait: float) -> None:
         # A job whose turn has not come takes no place.
@@ -270,13 +290,13 @@ class Processes:
             self._free += 1
             limits = self.limits.get(organization, "p")
             if is_taken:
-                if taken.turn is not None and taken.turn.limits:
+                if taken.turn is not None and taken.turn.provider:
                     self.queue.report(provider, "accepted", organization, limits)
                 self.queue.finish(taken.id)
                 self.done.add(taken.id)
             else:
                 self.queue.report(provider, "refused", organization, limits)
                 self.queue.give_back(taken.id)
-            self._fill()
+            self.fill()
 
         self.at(self.queue.now + self.random.uniform(self.seconds, 2 * self.seconds), end)

@@ -1,9 +1,10 @@
 """Paused providers: the refusal stands beside the messages, `status` shows it, and one command ends it everywhere."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -13,13 +14,15 @@ from mauntic_jobs.delivery.sending.circuit_breaker import CircuitBreaker
 from mauntic_jobs.delivery.sending.pauses import Pauses
 from mauntic_jobs.job import Row
 from mauntic_jobs.stores.postgres.async_link import PostgresLink
+from mauntic_jobs.timekeeping import clock
 from tests.delivery.ledger.test_operator_commands import program
 from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World
-from tests.support import run_on_loop
+from tests.support import run_on_loop, wait_until
 
-NOW = datetime(2026, 11, 26, 11, 42, tzinfo=UTC)
 MESSAGES = 9
+# These have tried it; the others wait on the queue.
+TRIED = 5
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def paused(world: World, strict_sink: Sink) -> World:
     """Return a world whose only provider refuses the login, with messages that wait for it."""
     world.provider(strict_sink.host, strict_sink.port, auth={"user": "news", "pass": "wrong"})
     world.add(*(world.message(f"d{n}") for n in range(MESSAGES)))
-    world.deliver(concurrency={"email": 1})
+    world.deliver(concurrency={"email": 1}, drain_timeout=timedelta(seconds=1))
     return world
 
 
@@ -54,15 +57,25 @@ def finding(world: World) -> Row | None:
     return found[0] if found else None
 
 
-def test_the_refusal_stands_beside_every_message_that_waits(paused: World) -> None:
+def test_the_refusal_stands_beside_every_message_that_tried_it_and_the_others_are_not_touched(paused: World) -> None:
     reasons = [row["reason"] for row in paused.ledger()]
-    assert len([each for each in reasons if "535" in each]) == MESSAGES
-    closed = [each for each in reasons if "5 tries" in each]
-    assert len(closed) == MESSAGES - 5
-    assert all("custom_smtp" in each and "since 20" in each for each in closed)
+    assert len([each for each in reasons if "535" in each]) == len(reasons) == TRIED
+    assert len(paused.jobs_in("wait")) == MESSAGES - TRIED
     (row,) = pauses_of(paused)
     assert (row["tries"], row["channel"], "535" in row["reason"], "wrong" in row["reason"]) == (5, "email", True, False)
     assert [text for text in paused.said if "is paused" in text and "535" in text]
+
+
+def test_a_message_that_waits_says_for_what_since_when_and_what_to_do(paused: World) -> None:
+    tried = {row["delivery_id"] for row in paused.ledger()}
+    waiting = {paused.key(f"d{n}") for n in range(MESSAGES)} - tried
+    explained = [program(paused, "deliveries", "explain", each, "--json").stdout for each in waiting]
+    shown = max((json.loads(each) for each in explained), key=lambda each: each["before"])
+    assert (shown["state"], shown["before"]) == ("held", MESSAGES - TRIED - 1)
+    for part in ("custom_smtp", "fails since 20", "5 tries", "535"):
+        assert part in shown["because"]
+    assert shown["until"] == pauses_of(paused)[0]["until"].isoformat()
+    assert shown["command"] == f"mauntic-jobs providers check --org {paused.organization} --retry-now"
 
 
 def test_status_is_red_with_who_since_when_how_many_and_what_to_do(paused: World) -> None:
@@ -100,7 +113,7 @@ def test_what_works_again_is_released_and_sent_once(paused: World, strict_sink: 
         paused,
         *("providers", "check", "--org", str(paused.organization), "--retry-now", "--rate", "1000/s"),
     )
-    assert (done.returncode, f"{MESSAGES} messages released" in done.stdout) == (0, True), done.stderr
+    assert (done.returncode, f"{TRIED} messages released" in done.stdout) == (0, True), done.stderr
     assert (pauses_of(paused), finding(paused)) == ([], None)
     assert len(paused.jobs_in("wait")) == MESSAGES
     paused.deliver()
@@ -109,30 +122,48 @@ def test_what_works_again_is_released_and_sent_once(paused: World, strict_sink: 
 
 
 def test_messages_of_others_and_of_the_warm_up_go_on_waiting(paused: World) -> None:
+    warming, others = (row["delivery_id"] for row in paused.ledger()[:2])
     paused.write(
-        "UPDATE mauntic_jobs.deliveries SET reason = 'warm-up: 50 sent' WHERE delivery_id = %(key)s",
-        key=paused.key("d0"),
+        "UPDATE mauntic_jobs.deliveries SET reason = 'warm-up: 50 sent' WHERE delivery_id = %(key)s", key=warming
     )
     paused.write(
         "UPDATE mauntic_jobs.deliveries SET organization_id = gen_random_uuid() WHERE delivery_id = %(key)s",
-        key=paused.key("d1"),
+        key=others,
     )
     put_right(paused)
     done = program(paused, "providers", "check", "--retry-now", "--rate", "1000/s", "--json")
     (row,) = json.loads(done.stdout)
-    assert row["released"] == MESSAGES - 2
+    assert row["released"] == TRIED - 2
     waiting = [row["delivery_id"] for row in paused.ledger() if row["until"] > datetime.now(UTC)]
-    assert sorted(waiting) == sorted([paused.key("d0"), paused.key("d1")])
+    assert sorted(waiting) == sorted([warming, others])
+
+
+def test_what_waits_goes_out_as_soon_as_an_operator_says_that_it_works(paused: World, strict_sink: Sink) -> None:
+    put_right(paused)
+    engine = paused.engine(until_empty=False)
+
+    async def run() -> None:
+        running = asyncio.ensure_future(engine.run())
+        retry = ("providers", "check", "--org", str(paused.organization), "--retry-now", "--rate", "1000/s")
+        done = await asyncio.to_thread(program, paused, *retry)
+        assert done.returncode == 0, done.stderr
+        await asyncio.to_thread(wait_until, lambda: len(strict_sink.messages()) == MESSAGES, "the messages")
+        engine.stop()
+        await running
+
+    run_on_loop(asyncio.wait_for(run(), 120))
+    assert set(paused.states().values()) == {"sent"}
 
 
 @asynccontextmanager
-async def process(world: World, provider: UUID) -> AsyncIterator[tuple[CircuitBreaker, Pauses]]:
+async def process(world: World) -> AsyncIterator[tuple[CircuitBreaker, Pauses]]:
     """Yield the breaker of a process, and what brings it in line with the others."""
     link, breaker = PostgresLink(world.settings), CircuitBreaker()
-    yield (
-        breaker,
-        Pauses(link, breaker, lambda _: ("email", f"ses {provider}"), lambda _what, _error: None, world.said.append),
-    )
+
+    async def use_again(used: UUID) -> None:
+        world.said.append(f"{used} is used again")
+
+    yield breaker, Pauses(link, breaker, lambda _: ("email", "ses news"), lambda *_: None, world.said.append, use_again)
     await link.close()
 
 
@@ -141,13 +172,15 @@ def test_a_success_in_one_process_closes_the_breakers_of_all(world: World) -> No
     key = world.organization, provider
 
     async def run() -> None:
-        async with process(world, provider) as (one, ones), process(world, provider) as (other, others):
+        async with process(world) as (one, ones), process(world) as (other, others):
             for breaker in (one, other):
                 for _ in range(5):
-                    breaker.failed(key, "421 busy", NOW)
+                    breaker.failed(key, "421 busy", clock.now())
             for each in (ones, others, ones):
                 await each.look()
-            assert len(world.said) == 2
+            assert [text.partition(":")[0] for text in world.said] == [
+                f"ses news of organization {world.organization} is paused"
+            ]
             assert one.remaining(key) > 0
             one.succeeded(key)
             await ones.look()
@@ -155,6 +188,7 @@ def test_a_success_in_one_process_closes_the_breakers_of_all(world: World) -> No
             assert other.remaining(key) > 0
             await others.look()
             assert other.remaining(key) == 0
+            assert world.said[1:] == [f"{provider} is used again"] * 2
 
     run_on_loop(run())
 
@@ -164,15 +198,37 @@ def test_a_process_that_never_failed_ends_a_pause_that_was_left_behind(world: Wo
     key = world.organization, provider
 
     async def run() -> None:
-        async with process(world, provider) as (dead, deads):
+        async with process(world) as (dead, deads):
             for _ in range(5):
-                dead.failed(key, "421 busy", NOW)
+                dead.failed(key, "421 busy", clock.now())
             await deads.look()
-        async with process(world, provider) as (fresh, freshs):
+        async with process(world) as (fresh, freshs):
             await freshs.look()
             assert len(pauses_of(world)) == 1
             fresh.succeeded(key)
             await freshs.look()
             assert pauses_of(world) == []
+
+    run_on_loop(run())
+
+
+def test_one_more_failure_in_another_process_goes_on_with_the_pause(world: World) -> None:
+    provider = UUID(int=7)
+    key = world.organization, provider
+
+    async def run() -> None:
+        async with process(world) as (one, ones), process(world) as (other, others):
+            for _ in range(5):
+                one.failed(key, "421 busy", clock.now())
+            await ones.look()
+            await others.look()
+            assert other.remaining(key) == pytest.approx(30, abs=5)
+            world.write("UPDATE mauntic_jobs.provider_pauses SET until = now() - interval '1 second', tries = 6")
+            await others.look()
+            assert other.remaining(key) == 0
+            other.failed(key, "421 busy", clock.now())
+            assert other.remaining(key) == pytest.approx(120, abs=5)
+            await others.look()
+            assert pauses_of(world)[0]["tries"] == 7
 
     run_on_loop(run())

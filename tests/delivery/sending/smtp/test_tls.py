@@ -185,7 +185,7 @@ def test_the_setting_must_be_a_file_with_certificates(authority: Authority, tmp_
     assert Settings(smtp_ca_file=file).smtp_ca_file == file
 
 
-def test_the_cause_stays_beside_the_messages_when_the_provider_is_left_alone(
+def test_the_cause_stays_beside_the_messages_that_have_tried_it(
     world: World, authority: Authority, tmp_path: Path
 ) -> None:
     expired = authority.issue(since=-3 * DAY, until=-DAY)
@@ -196,5 +196,5 @@ def test_the_cause_stays_beside_the_messages_when_the_provider_is_left_alone(
     rows = world.ledger()
     assert {row["state"] for row in rows} == {"deferred"}
     assert all("the server's certificate has expired. Renew it there" in row["reason"] for row in rows)
-    # After five failures it was left alone.
-    assert sum(not row["attempts"] for row in rows) == 7
+    # After five failures it was left alone, and the others wait on the queue.
+    assert (len(rows), len(world.jobs_in("wait"))) == (5, 7)
