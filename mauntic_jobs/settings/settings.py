@@ -102,8 +102,9 @@ class Settings(BaseSettings):
         "`schedule set` writes to the database wins over the first two",
     )
     channels: dict[Literal["email", "sms", "push"], ChannelSettings] = Field(
-        {}, description="queue, prefix, concurrency, attempts and retry_delay by channel"
+        {}, description="queue, prefix, concurrency, attempts, retry_delay and quiet_hours by channel"
     )
+    contacts_timezone: ZoneName = Field("UTC", description="zone of contacts that have none, for quiet_hours")
     encryption_key: SecretStr | None = Field(
         None,
         validation_alias="ENCRYPTION_KEY",

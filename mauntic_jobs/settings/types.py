@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.settings.alert_channels import HttpAddress
+from mauntic_jobs.settings.quiet_hours import QuietHours
 from mauntic_jobs.timekeeping.catch_up import CatchUp, parse_catch_up
 from mauntic_jobs.timekeeping.cron import check_cron
 from mauntic_jobs.timekeeping.window import parse_duration
@@ -82,6 +83,11 @@ class JobSettings(BaseModel):
     sentry_monitor: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
 
 
+def _quiet_hours(text: str) -> str:
+    QuietHours.read(text)
+    return text
+
+
 class ChannelSettings(BaseModel):
     """How one delivery channel is worked on; what is absent follows the channel, or the platform's policy."""
 
@@ -92,6 +98,7 @@ class ChannelSettings(BaseModel):
     concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
     attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
+    quiet_hours: Annotated[str, AfterValidator(_quiet_hours)] | None = None
 
 
 class MessageLimits(BaseModel):

@@ -288,12 +288,12 @@ WITH wanted AS (
 SELECT organization_id, delivery_id FROM changed
 
 -- waiting -- Messages of an organization and a channel that wait for a provider, a page after the last one given; those that
--- wait for their domain's warm-up, or because the receiver asks to wait, do not.
+-- wait for their domain's warm-up, for the end of quiet hours, or because the receiver asks to wait, do not.
 SELECT organization_id, delivery_id, fence, queue_job, until
 FROM mauntic_jobs.deliveries
 WHERE
     unsent_state = 'deferred' AND organization_id = %(organization)s AND channel = %(channel)s
-    AND reason NOT LIKE 'warm-up:%%' AND reason NOT LIKE 'the receiver asks to wait:%%' AND unsent_at > %(before)s
+    AND reason NOT LIKE 'warm-up:%%' AND reason NOT LIKE 'quiet hours:%%' AND reason NOT LIKE 'the receiver asks to wait:%%' AND unsent_at > %(before)s
     AND (unsent_at, delivery_id) > (%(after)s::timestamptz, %(delivery)s)
 ORDER BY unsent_at, delivery_id
 LIMIT %(page)s

@@ -15,8 +15,8 @@ GROUP BY channel
 ORDER BY channel
 
 -- deferred -- Deliveries that were asked for long ago and wait for a provider that works, by channel, with the most common
--- reason. Those that wait for their domain's warm-up are well; they are due last, at the next midnight. So are those whose
--- receiver asks to wait.
+-- reason. Those that wait for their domain's warm-up are well; they are due last, at the next midnight. So are those that
+-- wait for the end of quiet hours, and those whose receiver asks to wait.
 SELECT
     channel, count(*) AS deliveries, count(DISTINCT organization_id) AS organizations, min(created_at) AS since,
     mode() WITHIN GROUP (ORDER BY reason) AS reason
@@ -27,7 +27,7 @@ FROM (
     ORDER BY unsent_at
     LIMIT %(most)s
 ) AS waiting
-WHERE reason NOT LIKE 'warm-up:%%' AND reason NOT LIKE 'the receiver asks to wait:%%' AND created_at <= %(before)s
+WHERE reason NOT LIKE 'warm-up:%%' AND reason NOT LIKE 'quiet hours:%%' AND reason NOT LIKE 'the receiver asks to wait:%%' AND created_at <= %(before)s
 GROUP BY channel
 ORDER BY channel
 

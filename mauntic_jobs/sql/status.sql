@@ -26,8 +26,8 @@ LEFT JOIN LATERAL (
 ) AS recent ON true
 
 -- deliveries -- How many deliveries wait, by channel and state, and since when; of each state at most `most` are counted.
--- `held` is what a human must decide, `warming_up` what waits for a domain's next day, `asked_to_wait` what its receiver
--- wants later; `failed` and `expired` are those since `since`, `refused` those of them that failed because of their
+-- `held` is what a human must decide, `warming_up` what waits for a domain's next day, `quiet_hours` for the end of those
+-- of its recipient, `asked_to_wait` what its receiver wants later; `failed` and `expired` are those since `since`, `refused` those of them that failed because of their
 -- recipients.
 SELECT channel, state, count(*) AS deliveries, min(updated_at) AS oldest, min(until) AS next
 FROM (
@@ -42,6 +42,7 @@ FROM (
             channel,
             CASE
                 WHEN reason LIKE 'warm-up:%%' THEN 'warming_up'
+                WHEN reason LIKE 'quiet hours:%%' THEN 'quiet_hours'
                 WHEN reason LIKE 'the receiver asks to wait:%%' THEN 'asked_to_wait'
                 ELSE 'deferred'
             END AS state,
@@ -111,7 +112,7 @@ WITH waiting AS MATERIALIZED (
         SELECT organization_id, channel
         FROM mauntic_jobs.deliveries
         WHERE
-            unsent_state = 'deferred' AND reason NOT LIKE 'warm-up:%%'
+            unsent_state = 'deferred' AND reason NOT LIKE 'warm-up:%%' AND reason NOT LIKE 'quiet hours:%%'
             AND reason NOT LIKE 'the receiver asks to wait:%%'
             AND EXISTS (SELECT FROM mauntic_jobs.provider_pauses)
         LIMIT %(most)s

@@ -33,6 +33,7 @@ _STATES = {
     "claimed": "claimed",
     "deferred": "deferred",
     "warming_up": "waiting for warm-up",
+    "quiet_hours": "waiting for the end of quiet hours",
     "asked_to_wait": "deferred by receivers",
     "failed": f"failed within {FAILED_WITHIN // timedelta(hours=1)}h",
     "refused": f"refused for their recipients within {FAILED_WITHIN // timedelta(hours=1)}h",

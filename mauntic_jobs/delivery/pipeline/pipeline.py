@@ -23,6 +23,7 @@ from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from mauntic_jobs.delivery.pipeline.holding_back import HoldingBack
 from mauntic_jobs.delivery.pipeline.manual_retries import ManualRetries
 from mauntic_jobs.delivery.pipeline.order import Order
+from mauntic_jobs.delivery.pipeline.quiet_hours import REASON as QUIET, QuietTimes
 from mauntic_jobs.delivery.pipeline.recorder import OutcomeRecorder
 from mauntic_jobs.delivery.render.lookups import Lookups
 from mauntic_jobs.delivery.render.recipient_guard import REASON as NOT_ALLOWED, RecipientGuard
@@ -43,6 +44,8 @@ from mauntic_jobs.warmup.quota import Allowance, Warmup, allowance_of
 
 _NO_PROVIDER_SECONDS, _WARMUP_JITTER_SECONDS = 300.0, 1800.0
 _WARMUP_REASON = "warm-up"
+# A message that waited for one of these does not expire by it.
+_GOOD_REASONS = (_WARMUP_REASON, QUIET)
 _HOUR = timedelta(hours=1)
 _FAILURES = (Verdict.TEMPORARY, Verdict.PROVIDER, Verdict.UNKNOWN)
 _UNSENT = (Verdict.TEMPORARY, Verdict.DEFERRED, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
@@ -67,6 +70,7 @@ class Pipeline:
         admissions: Mapping[str, Admission],
         guard: RecipientGuard,
         restrictions: Restrictions,
+        quiet_times: QuietTimes,
     ) -> None:
         self._ledger = ledger
         self._recorder = OutcomeRecorder(ledger)
@@ -83,6 +87,7 @@ class Pipeline:
         self._admissions = admissions
         self._guard = guard
         self._holding = HoldingBack(restrictions, sending)
+        self._quiet_times = quiet_times
 
     def stop(self) -> None:
         """Give back from now on what has not been sent."""
@@ -184,7 +189,7 @@ class Pipeline:
                 return await self._recorder.close(order, State.AMBIGUOUS, reason, hold=True)
 
     async def _expire(self, order: Order, age: timedelta) -> Decision | None:
-        """Give up a message that is too old, unless it was tried in time, or only waited for its domain's warm-up.
+        """Give up a message that is too old, unless it was tried in time, or only waited as it was to.
 
         A receiver that asks to wait is not waited for any longer.
         """
@@ -195,7 +200,7 @@ class Pipeline:
         reason = f"it was {hours:,} h old when its turn came (limit {most})"
         if is_deferral(claimed.reason):
             return await self._recorder.record(order, claimed.fence, State.EXPIRED, f"{reason}; {claimed.reason}")
-        if order.job.attempts_made or (claimed.reason or "").startswith(_WARMUP_REASON):
+        if order.job.attempts_made or (claimed.reason or "").startswith(_GOOD_REASONS):
             return None
         return await self._recorder.record(order, claimed.fence, State.EXPIRED, reason)
 
@@ -203,6 +208,9 @@ class Pipeline:
         draft = self._guard.passed(written)
         if draft is None:
             return await self._recorder.close(order, State.SUPPRESSED, NOT_ALLOWED)
+        if (quiet := await self._quiet_times.wait_of(order.message, order.channel, clock.now())) is not None:
+            seconds, reason = quiet
+            return await self._recorder.close(order, State.DEFERRED, reason, wait=seconds)
         organization = order.message.organization_id
         candidates = self._holding.open_providers(order, chosen)
         if not candidates:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from mauntic_jobs.delivery.admission.admission import Admission
 from mauntic_jobs.delivery.admission.restrictions import Restrictions
@@ -18,6 +19,7 @@ from mauntic_jobs.delivery.ledger.ledger import Ledger
 from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from mauntic_jobs.delivery.pipeline.foreign_losses import ForeignLosses
 from mauntic_jobs.delivery.pipeline.pipeline import Pipeline
+from mauntic_jobs.delivery.pipeline.quiet_hours import QuietTimes
 from mauntic_jobs.delivery.process.clock_watch import ClockWatch
 from mauntic_jobs.delivery.process.schema_check import check_schema
 from mauntic_jobs.delivery.queues import base_of, policy_of
@@ -35,6 +37,7 @@ from mauntic_jobs.delivery.sending.providers.idle import IdleConnections
 from mauntic_jobs.delivery.sending.providers.pool import ProviderPool
 from mauntic_jobs.delivery.sending.providers.registry import factories
 from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.settings.quiet_hours import QuietHours
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import MessageLimits
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
@@ -146,6 +149,7 @@ async def connected(
             admissions=admissions,
             guard=guard_of(settings),
             restrictions=restrictions,
+            quiet_times=_quiet_times(settings, lookups),
         )
         losses = ForeignLosses(ledger, shared, limits)
         works = [_work(settings, plan, name, pipeline, losses, fairness[name], clocks) for name in stats]
@@ -163,6 +167,12 @@ async def connected(
             *(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses),
             *(list(admissions.values()), restrictions),
         )
+
+
+def _quiet_times(settings: Settings, lookups: Lookups) -> QuietTimes:
+    given = {name: own.quiet_hours for name, own in settings.channels.items() if own.quiet_hours}
+    hours: dict[str, QuietHours] = {name: QuietHours.read(text) for name, text in given.items()}
+    return QuietTimes(lookups, hours, ZoneInfo(settings.contacts_timezone))
 
 
 def _work(
