@@ -53,6 +53,7 @@ _PLATFORM_WIDE = {
     "sending_domains": "a job lists the domains of all organizations, each with its own",
     "platform_indexes": "indexes and duplicates are of whole tables",
     "retention": "rows are removed by their age, whose they are does not matter",
+    "warmup_domains": "an operator's view of the whole platform, grouped by organization",
     "status": "an operator's view of the whole platform",
     "reputation": "an operator's view of the whole platform, grouped by organization",
     "monitor": "an operator's view of the whole platform",

@@ -53,7 +53,7 @@ def daily_limit(created: datetime, now: datetime) -> int | None:
 
     Between two days of the table it is interpolated and rounded down.
     """
-    day = max(1, math.ceil((now.astimezone(UTC) - created.astimezone(UTC)) / timedelta(days=1)))
+    day = day_of(created, now)
     if day > _DAYS[-1]:
         return None
     place = bisect_right(_DAYS, day) - 1
@@ -62,6 +62,11 @@ def daily_limit(created: datetime, now: datetime) -> int | None:
         return allowed
     following, more = _TABLE[place + 1]
     return allowed + (more - allowed) * (day - first) // (following - first)
+
+
+def day_of(created: datetime, now: datetime) -> int:
+    """Return which day of a domain it is, the first being 1; it begins at the time of day at which it was created."""
+    return max(1, math.ceil((now.astimezone(UTC) - created.astimezone(UTC)) / timedelta(days=1)))
 
 
 class Warmup:

@@ -40,6 +40,7 @@ db prune --older-than runs=1000d
 db status
 deliveries list --reveal
 deliveries explain {ambiguous}
+deliveries warm-up
 deliveries list --count
 deliveries restrictions
 deliveries list --state failed --org {organization}

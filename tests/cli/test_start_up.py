@@ -44,9 +44,9 @@ MOST_MODULES = {
     "deliveries": (335, _ALL),
     "work": (351, "and BullMQ's queues"),
     "recover": (348, _ALL),
-    "status": (349, _ALL),
+    "status": (352, "and the lanes in which messages wait for a provider"),
     "providers": (328, _ALL),
-    "schedule": (371, "and the conditions that it watches beside the jobs"),
+    "schedule": (372, "and the conditions that it watches beside the jobs"),
     "dlq": (418, _ALL),
     "deliver": (430, "and the writers of messages"),
 }

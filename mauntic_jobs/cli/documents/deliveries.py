@@ -1,5 +1,6 @@
 """JSON of the delivery ledger."""
 
+from datetime import date
 from typing import Any, NotRequired
 from uuid import UUID
 
@@ -217,3 +218,29 @@ class ExplanationJson(TypedDict):
     seconds: float | None
     until: AwareDatetime | None
     command: str | None
+
+
+class PlannedDayJson(TypedDict):
+    """A day of a warm-up, by UTC, the domain's `number`th: its limit at first, and how much of what waits goes out."""
+
+    day: date
+    number: int
+    limit: int
+    goes_out: int
+
+
+class WarmupPlanJson(TypedDict):
+    """A sending domain that is being warmed up: messages sent today, and how many it may send at present.
+
+    `waiting` messages wait for its next day; the last of them goes out on the day `ends`, null where none waits. `days`
+    are from today to the last one with a limit.
+    """
+
+    domain: str
+    organization: UUID
+    created: AwareDatetime
+    sent: int
+    limit: int
+    waiting: int
+    ends: date | None
+    days: list[PlannedDayJson]

@@ -6,7 +6,8 @@ from typing import Any
 from mauntic_jobs.cli.schedule.table import as_json as standing_as_json
 from mauntic_jobs.ops.status.findings import findings
 from mauntic_jobs.ops.status.queues import QueueStatus
-from mauntic_jobs.ops.status.read import Domain, InstallationStatus, JobStatus
+from mauntic_jobs.ops.status.read import InstallationStatus, JobStatus
+from mauntic_jobs.ops.warmup import WarmingDomain
 
 # Raised when a field is removed or changes its meaning; fields may be added at any time.
 _SCHEMA = 1
@@ -45,5 +46,5 @@ def _queue(status: QueueStatus) -> dict[str, object]:
     return {**queue, **{name: value for name, value in vars(status).items() if name != "queue"}}
 
 
-def _domain(domain: Domain) -> dict[str, object]:
+def _domain(domain: WarmingDomain) -> dict[str, object]:
     return {"organization": domain.organization, "domain": domain.name, "sent": domain.sent, "limit": domain.limit}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.delivery.render.recipient_guard import guard_of
@@ -16,19 +16,17 @@ from mauntic_jobs.ops.providers.limits import waiting_messages
 from mauntic_jobs.ops.queues import platform_queues
 from mauntic_jobs.ops.restrictions import list_restrictions
 from mauntic_jobs.ops.status.queues import QueueStatus, read_queues
+from mauntic_jobs.ops.warmup import WarmingDomain, warming_domains
 from mauntic_jobs.recovery.marker import Loss, look, read_marker
 from mauntic_jobs.scheduler.overview import Standing, read_overview
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Limits, Session, connect
 from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
-from mauntic_jobs.timekeeping.window import Unit, naive
-from mauntic_jobs.warmup.keys import WARMUP
-from mauntic_jobs.warmup.quota import daily_limit
 
 # Deliveries of a state are counted up to here, alerts and domains looked at up to there.
 MAX_DELIVERIES = 100_000
-_MAX_ALERTS, _MAX_DOMAINS, _MAX_LATE, _MAX_PAUSES = 100, 1000, 100, 1000
+_MAX_ALERTS, _MAX_LATE, _MAX_PAUSES = 100, 100, 1000
 _RUNS_OF_HISTORY = 20
 _NEAR_LIMIT = 0.8
 FAILED_WITHIN = timedelta(days=1)
@@ -59,16 +57,6 @@ class JobStatus:
         if last is None:
             return None
         return "partial" if last["status"] == "succeeded" and last["error"] else str(last["status"])
-
-
-@dataclass(frozen=True)
-class Domain:
-    """A sending domain that is being warmed up, with what it has sent today and may send."""
-
-    organization: str
-    name: str
-    sent: int
-    limit: int
 
 
 @dataclass(frozen=True)
@@ -104,7 +92,7 @@ class InstallationStatus:
     jobs: list[JobStatus] | None = None
     queues: list[QueueStatus] | None = None
     deliveries: list[Row] | None = None
-    domains: list[Domain] | None = None
+    domains: list[WarmingDomain] | None = None
     alerts: list[Row] | None = None
     loss: Loss | None = None
     pauses: list[Row] | None = None
@@ -137,7 +125,7 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
             status.deliveries = session.rows(_sql["deliveries"], parameters)
             status.pauses = _pauses(session, now)
             status.restrictions = list_restrictions(session, now)
-            status.domains = [each for each in _domains(session, now) if each.sent >= _NEAR_LIMIT * each.limit]
+            status.domains = [each for each in warming_domains(session, now) if each.sent >= _NEAR_LIMIT * each.limit]
             status.alerts = session.rows(_sql["alerts"], {"most": _MAX_ALERTS})
             marker = read_marker(session, settings)
             status.loss = marker.loss if marker else None
@@ -186,14 +174,3 @@ def _late(session: Session, settings: Settings, now: datetime) -> list[LateEvent
     rows = session.rows(_late_sql["share"], asked)
     late = [LateEvents(str(row["organization_id"]), row["events"], row["recorded"], row["hours"]) for row in rows]
     return sorted(late, key=lambda each: -each.share)
-
-
-def _domains(session: Session, now: datetime) -> list[Domain]:
-    """Return the domains that are being warmed up, with what they have sent today, those near their limit first."""
-    asked = {"created": naive(now - WARMUP), "day": Unit.DAY.floor(now), "most": _MAX_DOMAINS}
-    domains = []
-    for row in session.rows(_sql["domains"], asked):
-        limit = daily_limit(row["created_at"].replace(tzinfo=UTC), now)
-        if limit is not None:
-            domains.append(Domain(str(row["organization_id"]), row["domain"], row["sent"], limit))
-    return sorted(domains, key=lambda each: each.limit - each.sent)
