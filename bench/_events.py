@@ -41,13 +41,13 @@ class Events:
         return {"rows": self.rows, "rows_a_day": self.rows_a_day, "days": len(self.days), **self.facts}
 
 
-def load(url: str, rows: int) -> Events:
+def load(url: str, rows: int, most_a_day: int = _ROWS_A_DAY) -> Events:
     """Create the platform's tables, bring the database up to date, and fill it with `rows` events."""
     settings, _ = load_settings({"database_url": url})
     with open_store(settings) as session:
         create_platform(session)
     upgrade(settings, lambda _: None)
-    rows_a_day = min(rows, _ROWS_A_DAY)
+    rows_a_day = min(rows, most_a_day)
     window = Window(_FIRST_DAY, _FIRST_DAY + timedelta(days=rows // rows_a_day))
     events = Events(window, rows_a_day, {})
     own = statements("events")

@@ -61,14 +61,15 @@ def _measure(url: str, events: Events, job: AnyJob, rounds: int) -> list[float]:
                 job.run(replace(context), bucket)
 
         for _ in range(rounds):
-            cheap, dear = _cost(session, judged), _cost(session, rehearsed)
+            cheap, dear = server_cost(session, judged), server_cost(session, rehearsed)
             found.append(round(dear / cheap, 2))
             say(f"{job.name}: {cheap:.2f} s and {dear:.2f} s")
     say(f"{job.name}: {median(found)}")
     return found
 
 
-def _cost(session: Session, work: Callable[[], None]) -> float:
+def server_cost(session: Session, work: Callable[[], None]) -> float:
+    """Return the processor seconds of the session's server process for some work."""
     with _server_seconds(session) as seconds:
         work()
     return seconds()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
@@ -121,6 +122,46 @@ class BucketCounts(NamedTuple):
     withheld: int
 
 
+class Draw(NamedTuple):
+    """Organizations drawn for a look at one bucket: about `share` of them (0 to 1), always the same by `seed`."""
+
+    share: float
+    seed: int
+
+
+class FigureLook(NamedTuple):
+    """How the figures of a bucket are verified: of all organizations or of a `draw`, with a list of up to `limit`.
+
+    `ids_known`: the ids that the options name are not to be looked for again.
+    """
+
+    limit: int
+    draw: Draw | None = None
+    ids_known: bool = False
+
+
+class BucketFigures(NamedTuple):
+    """One bucket's recorded groups beside what a rebuild would record, figure by figure.
+
+    `groups` were compared; `differing` of them differ, `late` of those only lack events that came after the bucket was
+    recorded, and `known` are withheld already. `organizations` are those that differ, None for more than a run can be
+    limited to. `differences` are the first figures that differ: `organization_id`, `kind`, `figure`, `stands`,
+    `should_be`, `withheld`.
+    """
+
+    groups: int
+    differing: int
+    late: int
+    known: int
+    organizations: Sequence[UUID] | None
+    differences: Sequence[Row]
+
+    @property
+    def unexplained(self) -> int:
+        """How many groups differ for no reason that is known."""
+        return self.differing - self.late - self.known
+
+
 _LATEST_OF_A_DAY = CatchUp(Which.LATEST, timedelta(days=1))
 
 
@@ -142,7 +183,8 @@ class Job(Generic[OptionsT]):
     the window before. `queue` is the BullMQ queue that may launch the job, without its prefix; by default `jobs:` and
     the name. `measure` names the counter that tells whether a result is plausible: what is usual is known from other
     weeks. `audit` compares the raw events of a bucket with what is recorded, and writes nothing; without it the ledger
-    of runs alone tells which buckets are recorded.
+    of runs alone tells which buckets are recorded. `verify` compares every figure of a bucket with what a rebuild would
+    record; what it writes is rolled back.
     """
 
     name: str
@@ -162,6 +204,7 @@ class Job(Generic[OptionsT]):
     queue: str = ""
     measure: str | None = None
     audit: Callable[[Transaction, OptionsT, Settings, Window], BucketCounts] | None = None
+    verify: Callable[[Transaction, OptionsT, Settings, Window, FigureLook], BucketFigures] | None = None
 
     def __post_init__(self) -> None:
         if not self.queue:

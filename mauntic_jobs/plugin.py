@@ -5,7 +5,18 @@ modules may change with any release.
 """
 
 from mauntic_jobs.errors import JobFailedError
-from mauntic_jobs.job import BucketCounts, Context, Job, JobOptions, JobResult, Row, Transaction
+from mauntic_jobs.job import (
+    BucketCounts,
+    BucketFigures,
+    Context,
+    Draw,
+    FigureLook,
+    Job,
+    JobOptions,
+    JobResult,
+    Row,
+    Transaction,
+)
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import Duration
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
@@ -13,9 +24,12 @@ from mauntic_jobs.timekeeping.window import Unit, Window, naive
 
 __all__ = [
     "BucketCounts",
+    "BucketFigures",
     "CatchUp",
     "Context",
+    "Draw",
     "Duration",
+    "FigureLook",
     "Job",
     "JobFailedError",
     "JobOptions",

@@ -17,6 +17,7 @@ class Cause(StrEnum):
     JOB_FAILED = "job failed"
     JOB_PARTIAL = "job partial"
     GROUPS_WITHHELD = "groups withheld"
+    FIGURES_DIFFER = "figures differ"
     SLOT_MISSED = "slot missed"
     RUN_TOO_LONG = "run too long"
     RESULT_IMPLAUSIBLE = "result implausible"

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, Entry] = {
     "status": Entry(SEE, "Show how jobs, queues, deliveries and alerts stand. Red is where an operator must act."),
     "metrics": Entry(SEE, "Print the numbers of jobs, queues and deliveries in Prometheus's text format."),
     "coverage": Entry(SEE, "Show which days or months of a job are done, missing, failed, stale, empty or shrunk."),
+    "verify": Entry(SEE, "Compare each recorded figure with the raw events, and list those that differ."),
     "doctor": Entry(SEE, "Check the whole installation, and say for each finding what to do. Changes nothing."),
     "recover": Entry(
         MEND,

@@ -9,10 +9,20 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mauntic_jobs.job import BucketCounts, Context, Job, JobOptions, JobResult, Transaction
+from mauntic_jobs.job import (
+    BucketCounts,
+    BucketFigures,
+    Context,
+    Draw,
+    FigureLook,
+    Job,
+    JobOptions,
+    JobResult,
+    Transaction,
+)
 from mauntic_jobs.jobs.options import RollupOptions, check_known
-from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, rebuild
-from mauntic_jobs.jobs.second_writer import SecondWriter
+from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, drawn, rebuild, verify_bucket
+from mauntic_jobs.jobs.second_writer import SecondWriter, is_as_recorded
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import Duration
 from mauntic_jobs.sql import statements
@@ -73,7 +83,23 @@ def audit(transaction: Transaction, options: AggregateHourlyOptions, settings: S
     return audit_bucket(transaction, _rebuild(options, day, settings.platform_zone, allow_shrink=False))
 
 
-def _rebuild(options: AggregateHourlyOptions, day: Window, zone: tzinfo, *, allow_shrink: bool) -> Rebuild:
+def verify(
+    transaction: Transaction,
+    options: AggregateHourlyOptions,
+    settings: Settings,
+    day: Window,
+    look: FigureLook,
+) -> BucketFigures:
+    """Compare each rollup of one UTC day with its events. Raises UsageError for an unknown organization."""
+    if options.org and not look.ids_known:
+        check_known(transaction, _sql["unknown_organizations"], {"organizations": options.org}, UNKNOWN)
+    work = _rebuild(options, day, settings.platform_zone, allow_shrink=False, draw=look.draw)
+    return verify_bucket(transaction, work, look.limit, lambda: is_as_recorded(transaction, day))
+
+
+def _rebuild(
+    options: AggregateHourlyOptions, day: Window, zone: tzinfo, *, allow_shrink: bool, draw: Draw | None = None
+) -> Rebuild:
     return Rebuild(
         job=AGGREGATE_HOURLY.name,
         statements=_sql,
@@ -84,6 +110,7 @@ def _rebuild(options: AggregateHourlyOptions, day: Window, zone: tzinfo, *, allo
             "end": naive(day.end, zone),
             "date": day.start.date(),
             "organizations": options.org or None,
+            **drawn(draw),
         },
         bucket=str(day.start.date()),
         compare=options.compare,
@@ -108,4 +135,5 @@ AGGREGATE_HOURLY = Job(
     queue="analytics:aggregate-hourly",
     measure="events",
     audit=audit,
+    verify=verify,
 )

@@ -10,19 +10,17 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from uuid import UUID
 
 from mauntic_jobs.errors import JobFailedError, StatementTimeoutError
-from mauntic_jobs.job import Context, JobOptions, JobResult, Row
+from mauntic_jobs.job import Context, JobOptions, JobResult, Row, Transaction
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions, rebuild_day
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY, MonthlyUsageSummaryOptions, rebuild_month
-from mauntic_jobs.jobs.rollup import Rebuilt
+from mauntic_jobs.jobs.rollup import MAX_NAMED, Rebuilt
 from mauntic_jobs.settings.types import CampaignChannels
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
 from mauntic_jobs.wording import plural
 
 _DAY = timedelta(days=1)
-# More organizations than these are rebuilt with all the others of their day.
-_MAX_NAMED = 1000
 _KEPT = timedelta(days=90)
 _DAYS_NAMED = 7
 
@@ -93,7 +91,7 @@ def _look(context: Context[JobOptions], days: Sequence[Window], report: Report) 
         "starts": [naive(day.start, zone) for day in days],
         "start": naive(days[0].start, zone),
         "end": naive(days[-1].end, zone),
-        "most": _MAX_NAMED,
+        "most": MAX_NAMED,
         "all_channels": context.settings.campaign_channels is CampaignChannels.ALL,
     }
     found = {date: transaction.row(_sql["checksum"], _range(day, zone)) for date, day in by_date.items()}
@@ -138,12 +136,18 @@ def record_reported(context: Context[JobOptions], messages: Mapping[date, int]) 
     context.transaction.execute(_sql["report"], asked)
 
 
+def reported_messages(transaction: Transaction, day: date) -> int | None:
+    """Return from how many message events the figures of a day were counted, None if that is not known."""
+    messages: int | None = transaction.row(_sql["reported"], {"date": day})["messages"]
+    return messages
+
+
 def _rebuild_month(context: Context[JobOptions], month: Window, late: Late, *, over: bool) -> None:
     asked = {"first": month.start.date(), "after": month.end.date(), "over": over}
     lacking = [row["organization_id"] for row in context.transaction.rows(_sql["late_month"], asked)]
     if lacking:
         lock_bucket(context.transaction, MONTHLY_USAGE_SUMMARY.name, month)
-        options = MonthlyUsageSummaryOptions(org=lacking if len(lacking) <= _MAX_NAMED else [])
+        options = MonthlyUsageSummaryOptions(org=lacking if len(lacking) <= MAX_NAMED else [])
         late.written.add(rebuild_month(context, options, month))
 
 

@@ -5,10 +5,20 @@ Distinct contacts of days cannot be added up, so that the month is counted as a 
 
 from datetime import timedelta, tzinfo
 
-from mauntic_jobs.job import BucketCounts, Context, Job, JobOptions, JobResult, Transaction
+from mauntic_jobs.job import (
+    BucketCounts,
+    BucketFigures,
+    Context,
+    Draw,
+    FigureLook,
+    Job,
+    JobOptions,
+    JobResult,
+    Transaction,
+)
 from mauntic_jobs.jobs.aggregate_hourly import UNKNOWN
 from mauntic_jobs.jobs.options import RollupOptions, check_known
-from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, rebuild
+from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, drawn, rebuild, verify_bucket
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
@@ -58,6 +68,22 @@ def audit(
     return audit_bucket(transaction, _work(options, month, settings.platform_zone))
 
 
+def verify(
+    transaction: Transaction,
+    options: MonthlyUsageSummaryOptions,
+    settings: Settings,
+    month: Window,
+    look: FigureLook,
+) -> BucketFigures:
+    """Compare the usage of one UTC month with its events. Raises UsageError for an unknown organization."""
+    if not look.ids_known:
+        _check_known(transaction, options)
+    work = _work(options, month, settings.platform_zone, look.draw)
+    transaction.rows(_sql["whole_scans"])
+    transaction.execute(_sql["count"], work.parameters)
+    return verify_bucket(transaction, work, look.limit, lambda: True)
+
+
 def _check_known(transaction: Transaction, options: MonthlyUsageSummaryOptions) -> None:
     if options.org:
         wanted = {"organizations": options.org}
@@ -75,7 +101,7 @@ def _log(context: Context[JobOptions], progress: str) -> None:
     context.warn(f"{MONTHLY_USAGE_SUMMARY.name}: {progress}")
 
 
-def _work(options: MonthlyUsageSummaryOptions, month: Window, zone: tzinfo) -> Rebuild:
+def _work(options: MonthlyUsageSummaryOptions, month: Window, zone: tzinfo, draw: Draw | None = None) -> Rebuild:
     return Rebuild(
         job=MONTHLY_USAGE_SUMMARY.name,
         statements={**_rollups_sql, **_sql},
@@ -85,7 +111,9 @@ def _work(options: MonthlyUsageSummaryOptions, month: Window, zone: tzinfo) -> R
             "start": naive(month.start, zone),
             "end": naive(month.end, zone),
             "date": month.start.date(),
+            "after": month.end.date(),
             "organizations": options.org or None,
+            **drawn(draw),
         },
         bucket=f"{month.start:%Y-%m}",
         compare=options.compare,
@@ -110,4 +138,5 @@ MONTHLY_USAGE_SUMMARY = Job(
     queue="analytics:monthly-usage-summary",
     measure="events",
     audit=audit,
+    verify=verify,
 )

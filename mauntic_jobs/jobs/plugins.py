@@ -35,6 +35,7 @@ RESERVED = frozenset(
         "runs",
         "schedule",
         "status",
+        "verify",
         "work",
     }
 )

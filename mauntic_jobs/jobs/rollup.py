@@ -2,24 +2,37 @@
 
 A job's .sql file supplies the statements: `compare` makes the temporary table of old and new values of one bucket that
 `rebuild.sql` describes; `summary` counts its groups as inserted, updated, removed, unchanged and withheld; `changes`
-lists those that change; `replace` writes them; `remove` deletes the groups without events; `audit` compares a bucket
-by counts alone, and needs no table.
+lists those that change; `differences` puts the figures that differ in another temporary table; `replace` writes them;
+`remove` deletes the groups without events; `audit` compares a bucket by counts alone, and needs no table.
 
 A group is withheld if a recorded value of it would fall, or if it does not fit into its columns. It keeps what is
 recorded, and everything else is written.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mauntic_jobs.errors import RefusedError
-from mauntic_jobs.job import BucketCounts, Context, JobOptions, JobResult, Row, Transaction
+from mauntic_jobs.job import (
+    BucketCounts,
+    BucketFigures,
+    Context,
+    Draw,
+    JobOptions,
+    JobResult,
+    Row,
+    Transaction,
+)
 from mauntic_jobs.jobs.shrink_guard import describe
 from mauntic_jobs.settings.types import ScheduledShrink
 from mauntic_jobs.sql import statements
 
 _SHOWN = 20
+# More organizations than these are rebuilt with all the others of their bucket.
+MAX_NAMED = 1000
+# Of the hash by which organizations are drawn, so many bits count.
+_DRAWN_BITS = 31
 
 _sql = statements("rebuild")
 
@@ -115,6 +128,31 @@ def rebuild(context: Context[JobOptions], work: Rebuild) -> Rebuilt:
         _record(context, work)
     transaction.execute(_sql["forget"])
     return done
+
+
+def drawn(draw: Draw | None) -> Row:
+    """Return the parameters by which a statement looks at the organizations of a draw, or at all."""
+    if draw is None:
+        return {"share": None, "seed": None}
+    return {"share": round(draw.share * 2**_DRAWN_BITS), "seed": draw.seed}
+
+
+def verify_bucket(transaction: Transaction, work: Rebuild, limit: int, came_late: Callable[[], bool]) -> BucketFigures:
+    """Compare each figure of a bucket with what a rebuild would record, for a transaction that is rolled back.
+
+    `came_late`, asked once the groups are compared, tells whether groups that only lack events are explained by events
+    that came after the bucket was recorded.
+    """
+    asked = {"job": work.job, "bucket": work.bucket, "most": MAX_NAMED}
+    transaction.execute(
+        work.statements["compare"], {**work.parameters, **_capacity(transaction, work), "allow_shrink": False}
+    )
+    transaction.execute(work.statements["differences"], work.parameters)
+    found = transaction.row(_sql["differing"], asked)
+    gaining = found.pop("gaining")
+    late = gaining if gaining and came_late() else 0
+    rows = transaction.rows(_sql["list_differences"], {"limit": limit}) if found["differing"] else []
+    return BucketFigures(**found, late=late, differences=rows)
 
 
 def audit_bucket(transaction: Transaction, work: Rebuild) -> BucketCounts:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
 
-from mauntic_jobs.job import Context, JobOptions, Row
+from mauntic_jobs.job import Context, JobOptions, Row, Transaction
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
 from mauntic_jobs.wording import plural
@@ -68,6 +68,12 @@ class SecondWriter:
             if total == self._growth:
                 return hours[number::-1]
         return []
+
+
+def is_as_recorded(transaction: Transaction, day: Window) -> bool:
+    """Return whether a day's rollups add up to what they added up to after the last rebuild."""
+    row = transaction.row(_sql["read"], {"date": day.start.date()})
+    return bool(row["events"] == row["recorded_events"])
 
 
 def _events(count: int) -> str:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import NamedTuple
 
+from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.settings.settings import Settings
 
 
@@ -15,7 +16,10 @@ class Process(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A task of upkeep: its slots are `every` so often, `at` after midnight in UTC. A run is ended after `limit`."""
+    """A task of upkeep: its slots are `every` so often, `at` after midnight in UTC. A run is ended after `limit`.
+
+    `finds` is the exit code of one that has done its work and found something.
+    """
 
     name: str
     purpose: str
@@ -24,6 +28,7 @@ class Task(NamedTuple):
     limit: timedelta
     at: timedelta = timedelta()
     needs_redis: bool = False
+    finds: ExitCode = ExitCode.FAILED
 
     @property
     def cron(self) -> str:
@@ -53,6 +58,13 @@ TASKS = (
         *("prune", "removes what is older than the settings retain it", "db prune --quiet"),
         *(timedelta(days=1), timedelta(hours=1)),
         at=timedelta(hours=4, minutes=30),
+    ),
+    # After the reports of the night, which count what came late.
+    Task(
+        *("verify", "compares the figures of the last week with the raw events", "verify --last 7d --alert --quiet"),
+        *(timedelta(days=1), timedelta(hours=2)),
+        at=timedelta(hours=5),
+        finds=ExitCode.PARTIAL,
     ),
 )
 

@@ -60,8 +60,8 @@ class _Child:
         lines = _last_lines(self.messages)
         if code < 0 and time.monotonic() - self.began >= self.task.limit.total_seconds():
             lines.append(f"ended after {format_duration(self.task.limit)}, its time limit")
-        # A watch that finds something exits with 1 as well, but then it has printed its report.
-        found = code == ExitCode.FAILED and self.report.seek(0, 2) > 0
+        # A failure may have the same exit code, but a watch that finds something has printed its report.
+        found = code == self.task.finds and self.report.seek(0, 2) > 0
         failed = code not in (ExitCode.DONE, ExitCode.ALERT_UNDELIVERABLE) and not found
         if failed and not lines:
             lines.append(f"ended with exit code {code}")

@@ -1,7 +1,8 @@
 -- The daily figures of campaigns in analytics.campaign_daily_stats: one row for each campaign, organization and UTC day.
 -- Parameters: start, end (timestamp, UTC, half-open, one day), date (the day), organizations, campaigns (uuid[], null
--- for all), largest (what the columns can hold, null for no limit), allow_shrink, all_channels. The arrays `old` and `new` hold the
--- nine figures in the order of the table's columns; distinct contacts, which are the fourth and the sixth, are no events.
+-- for all), largest (what the columns can hold, null for no limit), allow_shrink, all_channels, share and seed (to look
+-- at this share of the organizations in 2^31, drawn by the seed; null for all). The arrays `old` and `new` hold the nine
+-- figures in the order of the table's columns; distinct contacts, which are the fourth and the sixth, are no events.
 
 -- compare -- Put what the day's events say beside what the table says now, in a temporary table.
 -- It is made by CREATE TABLE AS because Postgres scans in parallel for that, but not for INSERT ... SELECT. Contacts
@@ -57,6 +58,8 @@ FROM (
                     FROM analytics.contact_activity
                     WHERE created_at >= %(start)s AND created_at < %(end)s
                       AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+                      AND (%(share)s::bigint IS NULL
+                           OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)
                       AND event_type IN (
                           'email_sent', 'email_delivered', 'email_opened', 'email_clicked', 'email_bounced',
                           'email_complained', 'email_unsubscribed',
@@ -82,6 +85,8 @@ FULL JOIN (
     FROM analytics.campaign_daily_stats
     WHERE date = %(date)s
       AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+      AND (%(share)s::bigint IS NULL
+           OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)
       AND (%(campaigns)s::uuid[] IS NULL OR campaign_id = ANY (%(campaigns)s::uuid[]))
 ) AS recorded USING (organization_id, campaign_id)
 
@@ -171,6 +176,23 @@ WHERE campaign_id IS NOT NULL
   AND (coalesce(figure.old, 0) <> coalesce(figure.new, 0)
        OR (figure.name = 'sent' AND (campaign.old IS NULL OR campaign.new IS NULL)))
 ORDER BY organization_id, campaign_id, figure.position
+
+-- differences -- Put the figures that differ in a temporary table. `gains`: the campaign only lacks events, which is what
+-- events that came late look like. Of a row that comes or goes `sent` is there even if that is zero.
+CREATE TEMPORARY TABLE mauntic_jobs_differences ON COMMIT DROP AS
+SELECT organization_id, kind, figure.position, figure.name AS figure, figure.stands, figure.should_be, withheld,
+       campaign.new_total > campaign.old_total AND NOT EXISTS (
+           SELECT FROM unnest(campaign.old, campaign.new) AS each (old, new) WHERE each.new < each.old
+       ) AS gains
+FROM pg_temp.mauntic_jobs_groups AS campaign,
+     unnest(
+         ARRAY['sent', 'delivered', 'opened', 'unique_opened', 'clicked', 'unique_clicked',
+               'bounced', 'complained', 'unsubscribed'],
+         campaign.old, campaign.new
+     ) WITH ORDINALITY AS figure (name, stands, should_be, position)
+WHERE campaign_id IS NOT NULL
+  AND (coalesce(figure.stands, 0) <> coalesce(figure.should_be, 0)
+       OR (figure.name = 'sent' AND (campaign.old IS NULL OR campaign.new IS NULL)))
 
 -- replace -- Write the rows that are new or differ.
 INSERT INTO analytics.campaign_daily_stats

@@ -1,7 +1,8 @@
 -- The daily rollups in analytics.event_aggregates: one row for each organization, UTC day and event type, with a null
 -- channel. Rows of other channels, and rows whose type starts with `monthly:`, belong to the monthly summary.
 -- Parameters: start, end (timestamp, UTC, half-open, one day), date (the day), organizations (uuid[], null for all),
--- longest and largest (what the columns can hold, null for no limit), allow_shrink.
+-- longest and largest (what the columns can hold, null for no limit), allow_shrink, share and seed (to look at this
+-- share of the organizations in 2^31, drawn by the seed; null for all).
 
 -- compare -- Put what the day's events say beside what the rollup says now, in a temporary table.
 -- It is made by CREATE TABLE AS because Postgres scans in parallel for that, but not for INSERT ... SELECT.
@@ -23,6 +24,8 @@ FROM (
         FROM analytics.contact_activity
         WHERE created_at >= %(start)s AND created_at < %(end)s
           AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+          AND (%(share)s::bigint IS NULL
+               OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)
         GROUP BY organization_id, event_type, contact_id
     ) AS by_contact
     WHERE NOT starts_with(event_type, 'monthly:')
@@ -33,6 +36,8 @@ FULL JOIN (
     FROM analytics.event_aggregates
     WHERE date = %(date)s AND channel IS NULL AND NOT starts_with(event_type, 'monthly:')
       AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+      AND (%(share)s::bigint IS NULL
+           OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)
 ) AS recorded USING (organization_id, event_type)
 
 -- audit -- Compare the day's events with the rollup by counts alone, and write nothing: the events, the groups that are
@@ -77,6 +82,19 @@ SELECT %(date)s::date AS date, organization_id, kind AS event_type, old_count, n
 FROM pg_temp.mauntic_jobs_groups
 WHERE (old_count, old_unique_count) IS DISTINCT FROM (new_count, new_unique_count)
 ORDER BY organization_id, kind
+
+-- differences -- Put the figures that differ in a temporary table. `gains`: the group only lacks events, which is what
+-- events that came late look like.
+CREATE TEMPORARY TABLE mauntic_jobs_differences ON COMMIT DROP AS
+SELECT organization_id, kind, figure.position, figure.name AS figure, figure.stands, figure.should_be, withheld,
+       coalesce(new_count > coalesce(old_count, 0) AND new_unique_count >= coalesce(old_unique_count, 0), false)
+           AS gains
+FROM pg_temp.mauntic_jobs_groups
+CROSS JOIN LATERAL (
+    VALUES (1, 'count', old_count::bigint, new_count),
+           (2, 'unique_count', old_unique_count::bigint, new_unique_count)
+) AS figure (position, name, stands, should_be)
+WHERE figure.stands IS DISTINCT FROM figure.should_be
 
 -- replace -- Write the groups that are new or differ.
 INSERT INTO analytics.event_aggregates AS recorded (organization_id, date, event_type, channel, count, unique_count)

@@ -169,6 +169,9 @@ INSERT INTO mauntic_jobs.reported_days (day, messages)
 SELECT day, messages FROM unnest(%(days)s::date[], %(messages)s::bigint[]) AS counted (day, messages)
 ON CONFLICT (day) DO UPDATE SET messages = excluded.messages
 
+-- reported -- Tell from how many message events the figures of a day were counted, null if that is not known.
+SELECT (SELECT messages FROM mauntic_jobs.reported_days WHERE day = %(date)s) AS messages
+
 -- prune -- Forget what was found before that instant.
 DELETE FROM mauntic_jobs.late_events WHERE found_at < %(before)s
 

@@ -1,7 +1,8 @@
 -- The monthly usage in analytics.event_aggregates: one row for each organization, UTC month and event type, on the first
 -- of the month, with the type `monthly:` + type and the channel `monthly_summary`.
 -- Parameters: start, end (timestamp, UTC, half-open, one month), date (its first day), organizations (uuid[], null for
--- all), longest and largest (what the columns can hold, null for no limit), allow_shrink.
+-- all), longest and largest (what the columns can hold, null for no limit), allow_shrink, share and seed (to look at
+-- this share of the organizations in 2^31, drawn by the seed; null for all).
 
 -- expected -- Tell how many events the table holds by its statistics; -1 if it has none.
 SELECT reltuples::bigint AS events FROM pg_class WHERE oid = 'analytics.contact_activity'::regclass
@@ -23,6 +24,8 @@ FROM (
             FROM analytics.contact_activity
             WHERE created_at >= %(start)s AND created_at < %(end)s AND uuid_hash(contact_id) & 1 = 0
               AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+              AND (%(share)s::bigint IS NULL
+                   OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)
             GROUP BY organization_id, event_type, contact_id
         ) AS by_contact
         GROUP BY organization_id, event_type
@@ -35,6 +38,8 @@ FROM (
             FROM analytics.contact_activity
             WHERE created_at >= %(start)s AND created_at < %(end)s AND uuid_hash(contact_id) & 1 = 1
               AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+              AND (%(share)s::bigint IS NULL
+                   OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)
             GROUP BY organization_id, event_type, contact_id
         ) AS by_contact
         GROUP BY organization_id, event_type
@@ -63,6 +68,8 @@ FULL JOIN (
     FROM analytics.event_aggregates
     WHERE date = %(date)s AND channel = 'monthly_summary' AND starts_with(event_type, 'monthly:')
       AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+      AND (%(share)s::bigint IS NULL
+           OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)
 ) AS recorded USING (organization_id, event_type)
 
 -- audit -- Compare the month's events with the rollup by counts alone, and write nothing: the events, the groups that are
@@ -90,6 +97,24 @@ CROSS JOIN LATERAL (
            OR coalesce(counted.count > %(largest)s::int, false)
            OR coalesce(char_length(event_type) > %(longest)s::int, false) AS withheld
 ) AS judged
+
+-- differences -- Put the figures that differ in a temporary table. `gains`: the group only lacks events that its daily
+-- rollups (`date` to before `after`) lack as well, which is what events that came late look like.
+CREATE TEMPORARY TABLE mauntic_jobs_differences ON COMMIT DROP AS
+SELECT organization_id, kind, figure.position, figure.name AS figure, figure.stands, figure.should_be, withheld,
+       coalesce(new_count > coalesce(old_count, 0) AND new_unique_count >= coalesce(old_unique_count, 0), false)
+           AND coalesce((
+               SELECT sum(daily.count)
+               FROM analytics.event_aggregates AS daily
+               WHERE daily.organization_id = month.organization_id AND daily.event_type = substr(month.kind, 9)
+                 AND daily.date >= %(date)s AND daily.date < %(after)s AND daily.channel IS NULL
+           ), 0) <= coalesce(old_count, 0) AS gains
+FROM pg_temp.mauntic_jobs_groups AS month
+CROSS JOIN LATERAL (
+    VALUES (1, 'count', old_count::bigint, new_count),
+           (2, 'unique_count', old_unique_count::bigint, new_unique_count)
+) AS figure (position, name, stands, should_be)
+WHERE figure.stands IS DISTINCT FROM figure.should_be
 
 -- replace -- Write the groups that are new or differ.
 INSERT INTO analytics.event_aggregates (organization_id, date, event_type, channel, count, unique_count)

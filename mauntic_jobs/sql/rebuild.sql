@@ -67,5 +67,29 @@ WHERE withheld IS NOT NULL
 ON CONFLICT (job, bucket, organization_id, kind) DO UPDATE
 SET reason = excluded.reason, old_total = excluded.old_total, new_total = excluded.new_total
 
+-- differing -- Count the groups that were compared, and those of which a figure differs, by the table that `differences`
+-- has made; name their organizations if they are at most `most`. `known` are withheld by an earlier run already.
+SELECT (SELECT count(*) FROM pg_temp.mauntic_jobs_groups WHERE kind IS NOT NULL) AS groups,
+       count(*) AS differing, count(*) FILTER (WHERE gains AND NOT known) AS gaining,
+       count(*) FILTER (WHERE known) AS known,
+       CASE WHEN count(DISTINCT organization_id) <= %(most)s
+           THEN coalesce(array_agg(DISTINCT organization_id), ARRAY[]::uuid[]) END AS organizations
+FROM (
+    SELECT organization_id, kind, bool_or(gains) AS gains,
+           EXISTS (
+               SELECT FROM mauntic_jobs.withheld AS held
+               WHERE held.job = %(job)s AND held.bucket = %(bucket)s
+                 AND held.organization_id = figures.organization_id AND held.kind = figures.kind
+           ) AS known
+    FROM pg_temp.mauntic_jobs_differences AS figures
+    GROUP BY organization_id, kind
+) AS differing
+
+-- list_differences -- List the first figures that differ, at most `limit`.
+SELECT organization_id, kind, figure, stands, should_be, withheld
+FROM pg_temp.mauntic_jobs_differences
+ORDER BY organization_id, kind, position
+LIMIT %(limit)s
+
 -- forget -- Drop the comparison, so that the next bucket can be compared in the same transaction.
 DROP TABLE pg_temp.mauntic_jobs_groups

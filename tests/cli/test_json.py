@@ -81,6 +81,9 @@ schedule unregister
 schedule run --dry-run
 schedule run
 status
+verify
+verify aggregate-hourly --last 2d --repair
+verify monthly-usage-summary --last 90d --sample 50% --seed 7
 """
 
 

@@ -73,7 +73,7 @@ def test_a_due_task_runs_once_with_several_clocks_at_once(on: Settings, session:
     assert [clock.returncode for clock in clocks] == [0, 0, 0], ended
     claims = [(row["task"], row["slot"]) for row in session.rows(b"SELECT task, slot FROM mauntic_jobs.claims")]
     # Without a Redis there are no dead letters to watch.
-    assert {task for task, _ in claims} == {"monitor", "prune"}
+    assert {task for task, _ in claims} == {"monitor", "prune", "verify"}
     assert len(claims) == len(set(claims))
     rows = _rows(session)
     assert {(row["exit_code"], row["failures"], row["error"]) for row in rows.values()} == {(0, 0, None)}
@@ -214,6 +214,7 @@ def test_dead_letters_are_watched_where_there_is_a_redis(on: Settings, session: 
         "monitor": 0,
         "dead-letters": 0,
         "prune": 0,
+        "verify": 0,
     }
     assert [task.name for task in tasks_of(own)] == [task.name for task in TASKS]
 

@@ -162,6 +162,20 @@ class Session:
             yield
             raise psycopg.Rollback
 
+    @contextmanager
+    def look(self, limits: Limits = Limits()) -> Iterator[None]:
+        """Roll back what the body does, whatever happens; all its statements see the database at one instant."""
+        usual, self._connection.isolation_level = (
+            self._connection.isolation_level,
+            psycopg.IsolationLevel.REPEATABLE_READ,
+        )
+        try:
+            with self.rehearsal(limits):
+                yield
+        finally:
+            if not self.broken:
+                self._connection.isolation_level = usual
+
     def cancel(self) -> None:
         """Ask the server to stop the running statement; safe to call from another thread."""
         with self._translated():

@@ -166,7 +166,7 @@ def test_without_upkeep_a_unit_or_a_clock_elsewhere_has_to_watch_and_prune(
     monkeypatch.setattr(crontab, "_UNITS", (rig.directory,))
     rig.variables["MAUNTIC_UPKEEP"] = "false"
     assert _unwatched(rig) == [3]
-    units = [rig.directory / f"mauntic-jobs-{name}.service" for name in ("monitor", "dead-letters", "prune")]
+    units = [rig.directory / f"mauntic-jobs-{name}.service" for name in ("monitor", "dead-letters", "prune", "verify")]
     for unit in units:
         unit.write_text("[Unit]")
     assert _unwatched(rig) == []
