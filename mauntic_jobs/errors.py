@@ -100,6 +100,10 @@ class RefusedError(MaunticJobsError):
         self.summary = summary
 
 
+class PlanOutdatedError(RefusedError):
+    """What a plan was made for has changed since."""
+
+
 class LockedError(MaunticJobsError):
     """Another process is doing this now."""
 

@@ -66,6 +66,19 @@ class Scripts(Protocol):
         """Run a script once for each pair of keys and arguments, in batches, and return the results in order."""
 
 
+class Fingerprint(NamedTuple):
+    """Checksums of a bucket: of the figures that are to be recorded, `input`, and of those that are, `target`."""
+
+    input: str
+    target: str
+
+    def difference(self, found: "Fingerprint") -> str:
+        """Say what has changed since, as the beginning of a sentence; nothing if nothing has."""
+        changed = {"the raw events": found.input != self.input, "the recorded rows": found.target != self.target}
+        what = " and ".join(name for name, differs in changed.items() if differs)
+        return what and f"{what} have changed"
+
+
 @dataclass(frozen=True)
 class Context(Generic[OptionsT_co]):
     """What the runner hands to a job's function.
@@ -73,7 +86,7 @@ class Context(Generic[OptionsT_co]):
     `now` is the instant the run was asked for, aware, in UTC. With `dry_run` the transaction is rolled back, and the
     job should only find out what it would do. `warn` tells the person at the terminal something that is no failure.
     `redis` is there for jobs that ask for it. `slot` is the cron slot that the run answers, if it was not asked for
-    otherwise.
+    otherwise. `expects` is how the one bucket of the run must be found: it is part of a plan.
     """
 
     transaction: Transaction
@@ -84,6 +97,7 @@ class Context(Generic[OptionsT_co]):
     warn: Callable[[str], None]
     redis: Scripts | None = None
     slot: datetime | None = None
+    expects: Fingerprint | None = None
 
 
 @dataclass(frozen=True)
@@ -132,12 +146,32 @@ class Draw(NamedTuple):
 class FigureLook(NamedTuple):
     """How the figures of a bucket are verified: of all organizations or of a `draw`, with a list of up to `limit`.
 
-    `ids_known`: the ids that the options name are not to be looked for again.
+    `ids_known`: the ids that the options name are not to be looked for again. With `preview`, what a rebuild with the
+    same options would do is told as well.
     """
 
     limit: int
     draw: Draw | None = None
     ids_known: bool = False
+    preview: bool = False
+
+
+class BucketPreview(NamedTuple):
+    """What a rebuild of a bucket would do.
+
+    `events` were counted. `present` are the events that all recorded groups add up to, `future` what they would add up
+    to. `withheld` groups would stay as they are: they have `withheld_old` events, and `withheld_new` were counted.
+    `largest` are the groups that change most: `organization_id`, `kind`, `old_total`, `new_total`, `withheld`.
+    """
+
+    events: int
+    present: int
+    future: int
+    withheld: int
+    withheld_old: int
+    withheld_new: int
+    fingerprint: Fingerprint
+    largest: Sequence[Row]
 
 
 class BucketFigures(NamedTuple):
@@ -155,6 +189,7 @@ class BucketFigures(NamedTuple):
     known: int
     organizations: Sequence[UUID] | None
     differences: Sequence[Row]
+    preview: BucketPreview | None = None
 
     @property
     def unexplained(self) -> int:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from mauntic_jobs.backfill.coverage import BucketCoverage, BucketState, buckets, judge
-from mauntic_jobs.job import AnyJob, JobOptions
+from mauntic_jobs.job import AnyJob, Fingerprint, JobOptions
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.window import Window
@@ -31,12 +31,16 @@ _CHOSEN: dict[Reprocess, set[BucketState]] = {
 
 @dataclass(frozen=True)
 class PlannedWindow:
-    """A window of a backfill: how it was found to stand, and why it is left out, if it is."""
+    """A window of a backfill: how it was found to stand, and why it is left out, if it is.
+
+    With `expects` it is rebuilt only as long as it looks like that.
+    """
 
     window: Window
     found: BucketState
     reason: str
     skipped: str | None
+    expects: Fingerprint | None = None
 
 
 @dataclass(frozen=True)

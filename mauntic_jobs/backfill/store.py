@@ -113,6 +113,8 @@ def create(session: Session, request: BackfillRequest, plan: Sequence[PlannedWin
             "ends": [each.window.end for each in plan],
             "found": [each.found.value for each in plan],
             "skipped": [each.skipped for each in plan],
+            "inputs": [each.expects.input if each.expects else None for each in plan],
+            "targets": [each.expects.target if each.expects else None for each in plan],
         }
         session.execute(_sql["add_windows"], windows)
     return number

@@ -16,12 +16,13 @@ from mauntic_jobs.errors import (
     ConfigurationError,
     FencedError,
     MaunticJobsError,
+    PlanOutdatedError,
     RefusedError,
     UnavailableError,
     UsageError,
 )
 from mauntic_jobs.installation import Installation
-from mauntic_jobs.job import AnyJob, Overlap
+from mauntic_jobs.job import AnyJob, Fingerprint, Overlap
 from mauntic_jobs.runner.claim import live_owner, release_dead
 from mauntic_jobs.runner.request import Launcher, Report, Request
 from mauntic_jobs.runner.run import run
@@ -58,7 +59,7 @@ class BackfillWork:
         """
         with Installation(self.settings, self.now()) as installation:
             while (window := self._next(installation)) is not None:
-                report = run(self._request(window))
+                report = run(self._request(installation, window))
                 if report.answered:
                     continue
                 self._note(installation, report)
@@ -73,7 +74,7 @@ class BackfillWork:
             while self._is_active(installation):
                 asked = {"id": self.backfill.id, "window_start": window.start}
                 if not installation.session.rows(_sql["running"], asked):
-                    report = run(self._request(window))
+                    report = run(self._request(installation, window))
                     if not report.answered:
                         self._note(installation, report)
                         return report
@@ -107,7 +108,9 @@ class BackfillWork:
         rows = installation.session.rows(_sql["touch"], me)
         return bool(rows) and rows[0]["state"] == "active"
 
-    def _request(self, window: Window) -> Request:
+    def _request(self, installation: Installation, window: Window) -> Request:
+        asked = {"id": self.backfill.id, "window_start": window.start}
+        planned = installation.session.rows(_sql["planned"], asked)
         return Request(
             job=self.job,
             window=window,
@@ -118,12 +121,18 @@ class BackfillWork:
             now=self.now(),
             overlap=Overlap.WAIT,
             backfill=self.backfill.id,
+            expects=Fingerprint(**planned[0]) if planned else None,
             log=self.log,
         )
 
     def _note(self, installation: Installation, report: Report) -> None:
         """Count a failure, and pause the backfill where the windows to come would fail alike."""
         error = report.error
+        if isinstance(error, PlanOutdatedError):
+            number = self.backfill.id
+            pause(installation.session, number, f"its plan is outdated: {error}")
+            advice = f"End the backfill with `mauntic-jobs backfill cancel {number}`, and make another plan."
+            raise PlanOutdatedError(f"{error} {advice}")
         if error is None or isinstance(error, RefusedError | FencedError):
             return
         if isinstance(error, UnavailableError):

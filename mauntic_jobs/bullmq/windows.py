@@ -10,7 +10,13 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.bullmq.job import UnrecoverableError
 
 # How a window has ended that is in the ledger: the backfill, and not the queue, has it run again.
-ENDED = {ExitCode.DONE: "done", ExitCode.PARTIAL: "done in part", ExitCode.FAILED: "failed"}
+ENDED = {
+    ExitCode.DONE: "done",
+    ExitCode.PARTIAL: "done in part",
+    ExitCode.FAILED: "failed",
+    # Its plan is outdated, and the backfill is paused.
+    ExitCode.REFUSED: "failed",
+}
 
 
 def start_window(data: Mapping[str, object], settings: Settings) -> subprocess.Popen[bytes]:

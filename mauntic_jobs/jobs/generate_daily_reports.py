@@ -121,7 +121,7 @@ def verify(
             return False
         return _messages(transaction.row(_sql["summary"])) > reported
 
-    return verify_bucket(transaction, _day_rebuild(options, settings, day, look.draw), look.limit, came_late)
+    return verify_bucket(transaction, _day_rebuild(options, settings, day, look.draw), look, came_late)
 
 
 def _messages(totals: Row) -> int:

@@ -81,7 +81,7 @@ def verify(
     work = _work(options, month, settings.platform_zone, look.draw)
     transaction.rows(_sql["whole_scans"])
     transaction.execute(_sql["count"], work.parameters)
-    return verify_bucket(transaction, work, look.limit, lambda: True)
+    return verify_bucket(transaction, work, look, lambda: True)
 
 
 def _check_known(transaction: Transaction, options: MonthlyUsageSummaryOptions) -> None:

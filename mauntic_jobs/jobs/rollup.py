@@ -2,7 +2,8 @@
 
 A job's .sql file supplies the statements: `compare` makes the temporary table of old and new values of one bucket that
 `rebuild.sql` describes; `summary` counts its groups as inserted, updated, removed, unchanged and withheld; `changes`
-lists those that change; `differences` puts the figures that differ in another temporary table; `replace` writes them;
+lists those that change; `differences` puts the figures that differ in another temporary table; `fingerprint` sums up
+what is recorded and what is to be; `replace` writes them;
 `remove` deletes the groups without events; `audit` compares a bucket by counts alone, and needs no table.
 
 A group is withheld if a recorded value of it would fall, or if it does not fit into its columns. It keeps what is
@@ -13,12 +14,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mauntic_jobs.errors import RefusedError
+from mauntic_jobs.errors import PlanOutdatedError, RefusedError
 from mauntic_jobs.job import (
     BucketCounts,
     BucketFigures,
+    BucketPreview,
     Context,
     Draw,
+    FigureLook,
+    Fingerprint,
     JobOptions,
     JobResult,
     Row,
@@ -29,6 +33,7 @@ from mauntic_jobs.settings.types import ScheduledShrink
 from mauntic_jobs.sql import statements
 
 _SHOWN = 20
+_MOST_CHANGED = 10
 # More organizations than these are rebuilt with all the others of their bucket.
 MAX_NAMED = 1000
 # Of the hash by which organizations are drawn, so many bits count.
@@ -112,6 +117,7 @@ def rebuild(context: Context[JobOptions], work: Rebuild) -> Rebuilt:
     capacity = _capacity(transaction, work)
     parameters = {**work.parameters, **capacity, "allow_shrink": work.allow_shrink}
     transaction.execute(sql["compare"], parameters)
+    _check_expected(context, work)
     if context.slot is not None and context.settings.scheduled_shrink is ScheduledShrink.GONE_ORGANIZATIONS:
         transaction.execute(_sql["release_gone"])
     summary = transaction.row(sql["summary"])
@@ -137,22 +143,44 @@ def drawn(draw: Draw | None) -> Row:
     return {"share": round(draw.share * 2**_DRAWN_BITS), "seed": draw.seed}
 
 
-def verify_bucket(transaction: Transaction, work: Rebuild, limit: int, came_late: Callable[[], bool]) -> BucketFigures:
+def verify_bucket(
+    transaction: Transaction, work: Rebuild, look: FigureLook, came_late: Callable[[], bool]
+) -> BucketFigures:
     """Compare each figure of a bucket with what a rebuild would record, for a transaction that is rolled back.
 
     `came_late`, asked once the groups are compared, tells whether groups that only lack events are explained by events
     that came after the bucket was recorded.
     """
     asked = {"job": work.job, "bucket": work.bucket, "most": MAX_NAMED}
-    transaction.execute(
-        work.statements["compare"], {**work.parameters, **_capacity(transaction, work), "allow_shrink": False}
-    )
+    parameters = {**work.parameters, **_capacity(transaction, work), "allow_shrink": work.allow_shrink}
+    transaction.execute(work.statements["compare"], parameters)
     transaction.execute(work.statements["differences"], work.parameters)
     found = transaction.row(_sql["differing"], asked)
     gaining = found.pop("gaining")
     late = gaining if gaining and came_late() else 0
-    rows = transaction.rows(_sql["list_differences"], {"limit": limit}) if found["differing"] else []
-    return BucketFigures(**found, late=late, differences=rows)
+    rows = transaction.rows(_sql["list_differences"], {"limit": look.limit}) if found["differing"] else []
+    preview = _preview(transaction, work) if look.preview else None
+    return BucketFigures(**found, late=late, differences=rows, preview=preview)
+
+
+def _preview(transaction: Transaction, work: Rebuild) -> BucketPreview:
+    return BucketPreview(
+        **transaction.row(_sql["preview"]),
+        events=transaction.row(work.statements["summary"])["events"],
+        fingerprint=_fingerprint(transaction, work),
+        largest=transaction.rows(_sql["largest"], {"most": _MOST_CHANGED}),
+    )
+
+
+def _fingerprint(transaction: Transaction, work: Rebuild) -> Fingerprint:
+    return Fingerprint(**transaction.row(work.statements["fingerprint"]))
+
+
+def _check_expected(context: Context[JobOptions], work: Rebuild) -> None:
+    """Raise PlanOutdatedError if the groups, which are compared, are not what a plan was made for."""
+    what = context.expects.difference(_fingerprint(context.transaction, work)) if context.expects else ""
+    if what:
+        raise PlanOutdatedError(f"{what} in {work.bucket} since the plan was made: nothing of it was written.")
 
 
 def audit_bucket(transaction: Transaction, work: Rebuild) -> BucketCounts:

@@ -97,6 +97,7 @@ def _run_job(session: Session, redis: RedisScripts | None, request: Request) -> 
         warn=request.log,
         redis=redis,
         slot=request.slot,
+        expects=request.expects,
     )
     return request.job.run(context, request.coverage)
 

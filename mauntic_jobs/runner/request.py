@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from mauntic_jobs.errors import ExitCode, LockedError, MaunticJobsError, SlotClaimedError
-from mauntic_jobs.job import AnyJob, JobOptions, Overlap, Row
+from mauntic_jobs.job import AnyJob, Fingerprint, JobOptions, Overlap, Row
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.timekeeping.window import Window
 
@@ -48,10 +48,11 @@ def silent(_message: str) -> None:
 class Request:
     """One run to be made: `job` for `window`, with `coverage` the whole buckets that it rebuilds.
 
-    `now` is the instant of asking. `slot` is the cron slot, if the run answers one; with `claim_slot` only if it
-    is not claimed yet. With `host_clock` that is compared with the database's clock first. `befores` are the jobs that
-    should have covered the window before: what they have not covered goes into the ledger. `log` shows a sentence to
-    the user. `backfill` numbers the backfill whose window it is. `host` and `pid` name the owner in the ledger.
+    `now` is the instant of asking. `slot` is the cron slot, if the run answers one; with `claim_slot` only if it is not
+    claimed yet. With `host_clock` that is compared with the database's clock first. `befores` are the jobs that should
+    have covered the window before: what they have not covered goes into the ledger. `log` shows a sentence to the user.
+    `backfill` numbers the backfill whose window it is, and `expects` is how its plan has found it. `host` and `pid`
+    name the owner in the ledger.
     """
 
     job: AnyJob
@@ -67,6 +68,7 @@ class Request:
     befores: Sequence[AnyJob] = ()
     overlap: Overlap = Overlap.SKIP
     backfill: int | None = None
+    expects: Fingerprint | None = None
     dry_run: bool = False
     log: Callable[[str], None] = silent
     host: str = field(default_factory=socket.gethostname)

@@ -19,11 +19,33 @@ VALUES (%(job)s, %(start)s, %(end)s, %(options)s, %(reprocess)s::text[], %(newes
 RETURNING id
 
 -- add_windows -- Record the windows of a backfill, in the order in which they are to be run.
-INSERT INTO mauntic_jobs.backfill_windows (backfill_id, position, window_start, window_end, found, skipped)
-SELECT %(id)s, position, window_start, window_end, found, skipped
+INSERT INTO mauntic_jobs.backfill_windows
+    (backfill_id, position, window_start, window_end, found, skipped, planned_input, planned_target)
+SELECT %(id)s, position, window_start, window_end, found, skipped, input, target
 FROM unnest(
-    %(starts)s::timestamptz[], %(ends)s::timestamptz[], %(found)s::text[], %(skipped)s::text[]
-) WITH ORDINALITY AS planned (window_start, window_end, found, skipped, position)
+    %(starts)s::timestamptz[], %(ends)s::timestamptz[], %(found)s::text[], %(skipped)s::text[], %(inputs)s::text[],
+    %(targets)s::text[]
+) WITH ORDINALITY AS planned (window_start, window_end, found, skipped, input, target, position)
+
+-- planned -- Tell what a window must look like to be run, null if it may look anyhow.
+SELECT planned_input AS input, planned_target AS target
+FROM mauntic_jobs.backfill_windows
+WHERE backfill_id = %(id)s AND window_start = %(window_start)s AND planned_input IS NOT NULL
+
+-- database -- Name the database, so that a plan is not taken to another one.
+SELECT (SELECT system_identifier FROM pg_control_system())::text AS system, current_database()::text AS name
+
+-- speed -- Tell how long the latest successful runs of a job took: on average, and as a line over their events, null
+-- where there are too few, or all had as many.
+SELECT avg(seconds) AS average, regr_slope(seconds, events) AS for_each, regr_intercept(seconds, events) AS for_all
+FROM (
+    SELECT extract(epoch FROM finished_at - started_at)::float8 AS seconds,
+           (counters ->> %(measure)s)::float8 AS events
+    FROM mauntic_jobs.runs
+    WHERE job = %(job)s AND status = 'succeeded'
+    ORDER BY started_at DESC
+    LIMIT %(history)s
+) AS latest
 
 -- list -- List backfills, latest first, with how many of their windows stand how. Every filter may be null.
 -- `silent_seconds` is how long no process has worked on it.

@@ -194,6 +194,14 @@ WHERE campaign_id IS NOT NULL
   AND (coalesce(figure.stands, 0) <> coalesce(figure.should_be, 0)
        OR (figure.name = 'sent' AND (campaign.old IS NULL OR campaign.new IS NULL)))
 
+-- fingerprint -- Sum up what is to be recorded, and what is.
+SELECT coalesce(sum(hashtextextended(ROW(organization_id, kind, new)::text, 0)::numeric)
+           FILTER (WHERE new IS NOT NULL), 0)::text AS input,
+       coalesce(sum(hashtextextended(ROW(organization_id, kind, old)::text, 0)::numeric)
+           FILTER (WHERE old IS NOT NULL), 0)::text AS target
+FROM pg_temp.mauntic_jobs_groups
+WHERE campaign_id IS NOT NULL
+
 -- replace -- Write the rows that are new or differ.
 INSERT INTO analytics.campaign_daily_stats
     (campaign_id, organization_id, date, sent, delivered, opened, unique_opened, clicked, unique_clicked, bounced,

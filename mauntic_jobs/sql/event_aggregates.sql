@@ -96,6 +96,13 @@ CROSS JOIN LATERAL (
 ) AS figure (position, name, stands, should_be)
 WHERE figure.stands IS DISTINCT FROM figure.should_be
 
+-- fingerprint -- Sum up what is to be recorded, and what is.
+SELECT coalesce(sum(hashtextextended(ROW(organization_id, kind, new_count, new_unique_count)::text, 0)::numeric)
+           FILTER (WHERE new_count IS NOT NULL), 0)::text AS input,
+       coalesce(sum(hashtextextended(ROW(organization_id, kind, old_count, old_unique_count)::text, 0)::numeric)
+           FILTER (WHERE old_count IS NOT NULL), 0)::text AS target
+FROM pg_temp.mauntic_jobs_groups
+
 -- replace -- Write the groups that are new or differ.
 INSERT INTO analytics.event_aggregates AS recorded (organization_id, date, event_type, channel, count, unique_count)
 SELECT organization_id, %(date)s, kind, NULL, new_count, new_unique_count

@@ -91,5 +91,21 @@ FROM pg_temp.mauntic_jobs_differences
 ORDER BY organization_id, kind, position
 LIMIT %(limit)s
 
+-- preview -- Sum up the events that are recorded and those that would be, and those of the groups that stay as they are.
+SELECT coalesce(sum(old_total), 0)::bigint AS present,
+       coalesce(sum(CASE WHEN withheld IS NULL THEN new_total ELSE old_total END), 0)::bigint AS future,
+       count(*) FILTER (WHERE withheld IS NOT NULL) AS withheld,
+       coalesce(sum(old_total) FILTER (WHERE withheld IS NOT NULL), 0)::bigint AS withheld_old,
+       coalesce(sum(new_total) FILTER (WHERE withheld IS NOT NULL), 0)::bigint AS withheld_new
+FROM pg_temp.mauntic_jobs_groups
+WHERE kind IS NOT NULL
+
+-- largest -- List the groups whose events change most, at most `most`.
+SELECT organization_id, kind, old_total, new_total, withheld
+FROM pg_temp.mauntic_jobs_groups
+WHERE kind IS NOT NULL AND old_total <> new_total
+ORDER BY abs(new_total - old_total) DESC, organization_id, kind
+LIMIT %(most)s
+
 -- forget -- Drop the comparison, so that the next bucket can be compared in the same transaction.
 DROP TABLE pg_temp.mauntic_jobs_groups

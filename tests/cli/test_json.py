@@ -28,6 +28,7 @@ alerts list
 alerts test
 backfill run aggregate-hourly --last 2d --dry-run
 backfill run generate-daily-reports --last 3d --reprocess all
+backfill plan generate-daily-reports --last 3d --reprocess all --out {plan}
 backfill resume 2
 backfill list
 backfill show 2
@@ -80,6 +81,8 @@ schedule register
 schedule unregister
 schedule run --dry-run
 schedule run
+backfill plan aggregate-hourly --last 9d --reprocess all --out {plan}
+backfill apply {plan}
 status
 verify
 verify aggregate-hourly --last 2d --repair
@@ -168,7 +171,7 @@ def world(direct_settings: Settings, servers: Servers, sink: Sink) -> Iterator[W
 def _run(world: World, line: str, tmp_path: Path) -> None:
     campaign = world.session.row(b"SELECT id FROM delivery.delivery_jobs")["id"]
     names = {"ambiguous": world.key("ambiguous"), "failed": world.key("failed"), "campaign": campaign}
-    names["organization"] = world.organization
+    names |= {"organization": world.organization, "plan": tmp_path / "plan.json"}
     unreachable = json.dumps([{"type": "slack", "url": "http://127.0.0.1:1/x"}])
     variables = {
         "MAUNTIC_ALERTS": unreachable,

@@ -35,7 +35,7 @@ MOST_MODULES = {
     "runs": (271, _STORES),
     "outbox": (272, _STORES),
     "coverage": (282, _STORES),
-    "verify": (311, "and what runs jobs, for the repair"),
+    "verify": (314, "and what runs jobs, for the repair"),
     "doctor": (286, _STORES),
     "aggregate-hourly": (311, "and every job, for the slots that come before its own"),
     "db": (315, _STORES),

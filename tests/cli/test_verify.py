@@ -145,6 +145,8 @@ def test_it_writes_nothing(direct_settings: Settings, session: Session) -> None:
     session.execute(b"UPDATE analytics.event_aggregates SET count = 0")
     with role(direct_settings, *grants) as reader:
         _verify(reader, "--last", "3d", code=ExitCode.PARTIAL)
+        planned = run_program("backfill", "plan", JOB, "--last", "3d", settings=reader)
+        assert planned.returncode == ExitCode.DONE, planned.stderr
 
 
 def _open(session: Session) -> list[tuple[str, str, str]]:

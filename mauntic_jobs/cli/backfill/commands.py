@@ -1,27 +1,31 @@
 """`backfill`: windows of a job, rebuilt with a record of which are done."""
 
-from typing import Annotated
-
 import typer
 
 from mauntic_jobs.backfill.coverage import buckets
 from mauntic_jobs.backfill.plan import BackfillRequest, PlannedWindow, Reprocess, make_plan
 from mauntic_jobs.backfill.store import WindowState, check_free, create, read_backfill, resume
 from mauntic_jobs.cli.backfill.options import (
+    AllowShrink,
     Enqueued,
     FailedOnly,
     From,
     Last,
     Month,
+    NewestFirst,
     Number,
     Orgs,
+    Parallel,
     RangeOptions,
+    Reprocessed,
+    StopAfterFailures,
     To,
     WindowRange,
     options_of,
     range_of,
 )
 from mauntic_jobs.cli.backfill.output import as_planned, print_windows, window_json
+from mauntic_jobs.cli.backfill.plans import register_plans
 from mauntic_jobs.cli.backfill.progress import OutputFlags, put_on_queue, work_on
 from mauntic_jobs.cli.backfill.records import register_records
 from mauntic_jobs.cli.backfill.worker import register_worker
@@ -52,21 +56,12 @@ def run_backfill(
     window: WindowRange = None,
     last: Last = None,
     month: Month = None,
-    reprocess: Annotated[
-        list[Reprocess] | None,
-        typer.Option(
-            metavar="STATE", help="missing (the default, with failed ones), failed, stale or all; repeatable."
-        ),
-    ] = None,
-    newest_first: Annotated[bool, typer.Option("--newest-first", help="Begin with the latest window.")] = False,
-    parallel: Annotated[int, typer.Option(min=1, max=16, metavar="N", help="Run so many windows at a time.")] = 1,
-    stop_after_failures: Annotated[
-        int, typer.Option(min=1, max=1_000_000, metavar="N", help="Pause when so many runs have failed.")
-    ] = 5,
+    reprocess: Reprocessed = None,
+    newest_first: NewestFirst = False,
+    parallel: Parallel = 1,
+    stop_after_failures: StopAfterFailures = 5,
     org: Orgs = None,
-    allow_shrink: Annotated[
-        bool, typer.Option("--allow-shrink", help="Let values go down, or away, where raw events are gone.")
-    ] = False,
+    allow_shrink: AllowShrink = False,
     enqueued: Enqueued = False,
     dry_run: DryRun = False,
     json: JsonOutput = False,
@@ -130,6 +125,7 @@ def resume_backfill(
     raise typer.Exit(work_on(backfill, known, settings, flags, failed_only=failed_only))
 
 
+register_plans(app)
 register_worker(app)
 register_records(app)
 

@@ -6,6 +6,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from mauntic_jobs.backfill.plan import Reprocess
 from mauntic_jobs.cli.framework.completion import organizations
 from mauntic_jobs.cli.job.options import validated
 from mauntic_jobs.cli.job.window import WindowOptions, window_of
@@ -32,6 +33,22 @@ Month = Annotated[str | None, typer.Option(metavar="YYYY-MM", help="A UTC month.
 Orgs = Annotated[
     list[str] | None,
     typer.Option("--org", metavar="ID", help="Only this organization; may be repeated.", autocompletion=organizations),
+]
+Reprocessed = Annotated[
+    list[Reprocess] | None,
+    typer.Option(
+        "--reprocess",
+        metavar="STATE",
+        help="missing (the default, with failed ones), failed, stale or all; repeatable.",
+    ),
+]
+NewestFirst = Annotated[bool, typer.Option("--newest-first", help="Begin with the latest window.")]
+Parallel = Annotated[int, typer.Option(min=1, max=16, metavar="N", help="Run so many windows at a time.")]
+StopAfterFailures = Annotated[
+    int, typer.Option(min=1, max=1_000_000, metavar="N", help="Pause when so many runs have failed.")
+]
+AllowShrink = Annotated[
+    bool, typer.Option("--allow-shrink", help="Let values go down, or away, where raw events are gone.")
 ]
 Number = Annotated[int, typer.Argument(min=1, max=2**63 - 1, metavar="ID", help="Its number, from `backfill list`.")]
 FailedOnly = Annotated[bool, typer.Option("--failed-only", help="Only windows that have failed.")]
