@@ -87,6 +87,8 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
         {"id": None, "since": NOW - timedelta(days=1), "until": NOW, "present": ["segment-trigger-eval"]},
     ),
     ("coverage", "runs", {"job": "aggregate-hourly", "start": NOW - timedelta(days=90), "until": NOW}),
+    ("figures", "runs", {"job": "aggregate-hourly", "start": NOW - timedelta(days=90), "until": NOW}),
+    ("figures", "latest_runs", {"job": "segment-trigger-eval", "limit": 1500}),
     ("runs", "window_claim", {"backfill": 1, "window_start": NOW}),
     ("backfills", "list", {"id": None, "job": None, "open": True, "limit": 20}),
     ("backfills", "windows", {"id": 1}),

@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, Entry] = {
     "dlq": Entry(MEND, "Dead letters: failed jobs of the queues and failed runs, as one list."),
     "providers": Entry(SEND, "The providers that messages go out by, and how organizations have configured them."),
     "runs": Entry(SEE, "The ledger: which job ran when, for which window, and how it ended."),
+    "show": Entry(SEE, "The figures that the jobs recorded, and which run wrote them."),
     "backfill": Entry(
         MEND, "Rebuild many windows of a job, with a record of which are done: it goes on where it was stopped."
     ),

@@ -16,13 +16,18 @@ from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY
 from mauntic_jobs.jobs.segment_trigger_eval import SEGMENT_TRIGGER_EVAL
 from mauntic_jobs.jobs.stale_execution_cleanup import STALE_EXECUTION_CLEANUP
 from mauntic_jobs.jobs.warmup_daily_reset import WARMUP_DAILY_RESET
+from mauntic_jobs.ops.figures.campaigns import campaigns_table, read_campaigns
+from mauntic_jobs.ops.figures.journeys import journeys_table, read_journeys
+from mauntic_jobs.ops.figures.usage import organizations_table, read_usage
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.redis.client import open_redis
-from mauntic_jobs.timekeeping.window import Unit, Window
+from mauntic_jobs.timekeeping.window import Unit, Window, parse_date
 from mauntic_jobs.warmup.keys import keys
 from mauntic_jobs.wording import counted
 
 _CAMPAIGNS = 5
+_ORGANIZATIONS = 10
+_JOURNEYS = 5
 _SHOWN = 2
 _QUEUE = "journey:execute-step"
 
@@ -32,8 +37,8 @@ _sql = statements("demo_audience")
 def play_others(stage: Stage, summary: SampleSummary) -> None:
     """Show the other five jobs at work. Raises JobFailedError if a run does not end as it should."""
     names = {str(organization.id): organization.name for organization in summary.organizations}
-    _reports(stage, names)
-    _usage(stage, summary, names)
+    _reports(stage)
+    _usage(stage, summary)
     _segments(stage)
     _stale(stage)
     _warm_up(stage, names)
@@ -81,38 +86,30 @@ def _month(now: datetime, summary: SampleSummary) -> Window:
     return last if summary.start < last.end else Window(last.end, Unit.DAY.after(now))
 
 
-def _reports(stage: Stage, names: dict[str, str]) -> None:
+def _reports(stage: Stage) -> None:
     stage.show.step("Report on the campaigns of yesterday", "mauntic-jobs generate-daily-reports")
-    outcome = perform(stage, GENERATE_DAILY_REPORTS, Window.before(stage.now, Unit.DAY))
-    rows = stage.session.rows(_sql["campaigns"], {"date": stage.yesterday, "limit": _CAMPAIGNS})
+    day = Window.before(stage.now, Unit.DAY)
+    outcome = perform(stage, GENERATE_DAILY_REPORTS, day)
     stage.show.done(
         f"{outcome.counters['events']:,} events became {outcome.counters['inserted']} rows; "
         f"{outcome.counters['unattributed']:,} events belong to no campaign."
     )
     stage.show.blank()
-    stage.show.table(
-        ["campaign", "organization", "sent", "delivered", "readers", "clickers"],
-        [
-            [str(row["campaign_id"])[:8], names[str(row["organization_id"])]]
-            + [row[name] for name in ("sent", "delivered", "unique_opened", "unique_clicked")]
-            for row in rows
-        ],
-    )
+    stage.show.command(f"mauntic-jobs show campaign --date yesterday --limit {_CAMPAIGNS}")
+    rows = read_campaigns(stage.session, GENERATE_DAILY_REPORTS, stage.settings, day)
+    stage.show.draw(campaigns_table(rows, stage.show.canvas, _CAMPAIGNS))
 
 
-def _usage(stage: Stage, summary: SampleSummary, names: dict[str, str]) -> None:
-    month = _month(stage.now, summary)
-    stage.show.step("Sum up a month's usage", f"mauntic-jobs monthly-usage-summary --month {month.start:%Y-%m}")
-    outcome = perform(stage, MONTHLY_USAGE_SUMMARY, month)
+def _usage(stage: Stage, summary: SampleSummary) -> None:
+    window = _month(stage.now, summary)
+    month = f"--month {window.start:%Y-%m}"
+    stage.show.step("Sum up a month's usage", f"mauntic-jobs monthly-usage-summary {month}")
+    outcome = perform(stage, MONTHLY_USAGE_SUMMARY, window)
     stage.show.done(f"{outcome.counters['events']:,} events became {outcome.counters['inserted']} rows.")
     stage.show.blank()
-    stage.show.table(
-        ["organization", "events", "event types", "contacts mailed"],
-        [
-            [names[str(row["organization_id"])], row["events"], row["types"], row["mailed"] or 0]
-            for row in stage.session.rows(_sql["usage"], {"date": month.start.date()})
-        ],
-    )
+    stage.show.command(f"mauntic-jobs show usage {month} --limit {_ORGANIZATIONS}")
+    rows = read_usage(stage.session, MONTHLY_USAGE_SUMMARY, stage.settings, window.aligned(Unit.MONTH))
+    stage.show.draw(organizations_table(rows, stage.show.canvas, _ORGANIZATIONS))
 
 
 def _segments(stage: Stage) -> None:
@@ -129,8 +126,9 @@ def _segments(stage: Stage) -> None:
     demand(waiting == entered > 0, f"{entered} executions were started, and {waiting} jobs wait on {_QUEUE}.")
     stage.show.done(f"{entered:,} contacts entered; {waiting:,} jobs wait on the BullMQ queue {_QUEUE}.")
     stage.show.blank()
-    rows = stage.session.rows(_sql["entered"], {"now": stage.now.replace(tzinfo=None)})
-    stage.show.table(["journey", "entered"], [[row["journey"], row["entered"]] for row in rows])
+    stage.show.command(f"mauntic-jobs show journey --date today --limit {_JOURNEYS}")
+    rows = read_journeys(stage.session, SEGMENT_TRIGGER_EVAL, stage.settings, parse_date("today", stage.now))
+    stage.show.draw(journeys_table(rows, stage.show.canvas, _JOURNEYS))
 
 
 def _stale(stage: Stage) -> None:

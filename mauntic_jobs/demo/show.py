@@ -3,32 +3,18 @@
 import textwrap
 import time
 from collections.abc import Sequence
-from datetime import date
-from uuid import UUID
 
 from rich.console import Console
 from rich.text import Text
 
-from mauntic_jobs.demo import chart
-from mauntic_jobs.demo.rollups import Rollups
+from mauntic_jobs.ops.figures.canvas import Canvas, table
+from mauntic_jobs.ops.figures.chart import ramp
+from mauntic_jobs.ops.figures.table import Cell
 
 _INDENT = 3
 _GAP = 2
 _WIDEST_TEXT = 100
-_WIDE = 112
-_LABEL = 14
-_BAR_HEIGHT = 4
-_WIDEST_BAR = 4
-_NARROWEST_CHART = 7
-
-# Heading by event type; the second set where there is room for it.
-_SUMS = {"email_sent": "sent", "email_opened": "opened", "email_clicked": "clicked"}
-_MORE_SUMS = (
-    {"email_sent": "sent", "email_delivered": "delivered", "email_bounced": "bounced"}
-    | _SUMS
-    | {"page_viewed": "pages"}
-)
-_SERIES = {"email_sent": "cyan", "email_opened": "green", "email_clicked": "magenta"}
+_CONTINUATION = " \\"
 
 
 class Show:
@@ -36,9 +22,14 @@ class Show:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._characters = chart.ramp(console.encoding)
+        self._characters = ramp(console.encoding)
         self._steps = 0
         self._started = time.monotonic()
+
+    @property
+    def canvas(self) -> Canvas:
+        """What figures are drawn on."""
+        return Canvas(self._console.width - _INDENT, self._characters)
 
     def title(self, text: str) -> None:
         """Print the headline."""
@@ -55,7 +46,8 @@ class Show:
     def command(self, command: str) -> None:
         """Print what one would type, and start the clock."""
         self._started = time.monotonic()
-        self._line(f"{'':{_INDENT}}$ {command}", "cyan")
+        for line in _continued(command, self._console.width):
+            self._line(line, "cyan")
 
     def text(self, text: str) -> None:
         """Print a paragraph."""
@@ -68,17 +60,14 @@ class Show:
         """Print a paragraph, with the time since the latest command was printed."""
         self.text(f"{text} ({time.monotonic() - self._started:.1f} s)")
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str | int]]) -> None:
-        """Print rows; a column of integers is aligned to the right. Nothing is cut to fit, since half a number lies."""
-        lines = [list(headings), *([_cell(value) for value in row] for row in rows)]
-        for column in range(len(headings)):
-            width = max(len(line[column]) for line in lines)
-            right = all(isinstance(row[column], int) for row in rows)
-            for line in lines:
-                line[column] = f"{line[column]:{'>' if right else '<'}{width}}"
-        for number, line in enumerate(lines):
-            text = (" " * _GAP).join(line).rstrip()
-            self._line(f"{'':{_INDENT}}{text}", "" if number else "bold")
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Print a table."""
+        self.draw(table(headings, rows))
+
+    def draw(self, lines: Sequence[Text]) -> None:
+        """Print lines that were drawn on the canvas."""
+        for line in lines:
+            self._console.print(Text(" " * _INDENT) + line if line else line, soft_wrap=True)
 
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Print commands, each with what it does."""
@@ -88,43 +77,6 @@ class Show:
                 Text(f"{'':{_INDENT}}$ {command:{width}}", "cyan") + Text(purpose, "default"), soft_wrap=True
             )
 
-    def overview(self, rollups: Rollups, names: dict[UUID, str], yesterday: date) -> None:
-        """Print for each organization its sums, yesterday's distinct readers, and all of its events by day."""
-        sums = _MORE_SUMS if self._console.width >= _WIDE else _SUMS
-        rows: list[list[str | int]] = [
-            [
-                name,
-                *(sum(rollups.by_day(organization, event_type)) for event_type in sums),
-                rollups.distinct.get((organization, "email_opened", yesterday), 0),
-            ]
-            for organization, name in names.items()
-        ]
-        headings = ["organization", *sums.values(), "readers"]
-        taken = sum(
-            max(len(heading), *(len(_cell(row[number])) for row in rows)) + _GAP
-            for number, heading in enumerate(headings)
-        )
-        shown = min(len(rollups.days), self._console.width - _INDENT - taken)
-        heading = f"events, last {shown} days"
-        if self._console.width - _INDENT - taken >= len(heading):
-            headings.append(heading)
-            for row, organization in zip(rows, names, strict=True):
-                row.append(chart.sparkline(rollups.all_by_day(organization)[-shown:], self._characters))
-        self.table(headings, rows)
-
-    def plot(self, rollups: Rollups, organization: UUID) -> None:
-        """Print one organization's main event types, as bars by day."""
-        room = max(_NARROWEST_CHART, self._console.width - _INDENT - _LABEL)
-        width = max(1, min(_WIDEST_BAR, room // len(rollups.days)))
-        shown = rollups.days[-(room // width) :]
-        for event_type, style in _SERIES.items():
-            values = rollups.by_day(organization, event_type)[-len(shown) :]
-            labels = [event_type, f"up to {max(values):,}", *[""] * _BAR_HEIGHT]
-            lines = chart.bars(values, self._characters, height=_BAR_HEIGHT, width=width)
-            for label, line in zip(labels, lines, strict=False):
-                self._console.print(Text(f"{'':{_INDENT}}{label:{_LABEL}}") + Text(line, style), soft_wrap=True)
-        self._line(f"{'':{_INDENT + _LABEL}}{_mondays(shown, width)}", "dim")
-
     def blank(self) -> None:
         """Print an empty line."""
         self._console.print()
@@ -133,15 +85,17 @@ class Show:
         self._console.print(Text(text, style), soft_wrap=True)
 
 
-def _cell(value: str | int) -> str:
-    return f"{value:,}" if isinstance(value, int) else value
-
-
-def _mondays(days: Sequence[date], width: int) -> str:
-    """Return an axis that names each Monday under its bar, where it fits."""
-    axis = ""
-    for number, day in enumerate(days):
-        name, position = f"Mo {day:%m-%d}", number * width
-        if day.weekday() == 0 and len(axis) <= position and position + len(name) <= len(days) * width:
-            axis = f"{axis:{position}}{name} "
-    return axis.rstrip()
+def _continued(command: str, width: int) -> list[str]:
+    """Return a command behind its prompt; one that is longer than the width as lines that a shell reads as one."""
+    prompt = f"{'':{_INDENT}}$ "
+    if len(prompt + command) <= width:
+        return [prompt + command]
+    lines = textwrap.wrap(
+        command,
+        width - len(_CONTINUATION),
+        initial_indent=prompt,
+        subsequent_indent=" " * (len(prompt) + _GAP),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [*(line + _CONTINUATION for line in lines[:-1]), lines[-1]]

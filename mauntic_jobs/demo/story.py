@@ -14,7 +14,6 @@ from rich.console import Console
 from mauntic_jobs.demo.database import prepare
 from mauntic_jobs.demo.delivering import play_delivery
 from mauntic_jobs.demo.organizations import PROFILES, QUICK_PROFILES
-from mauntic_jobs.demo.rollups import read_rollups
 from mauntic_jobs.demo.sample import DAYS, SampleSummary, late_events, load_sample
 from mauntic_jobs.demo.scenes import demand, play_all_again, play_others
 from mauntic_jobs.demo.show import Show
@@ -22,12 +21,16 @@ from mauntic_jobs.demo.stage import CHANGING, Progress, RunOutcome, Stage, perfo
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY
+from mauntic_jobs.ops.figures.rollup_drawing import overview, plot
+from mauntic_jobs.ops.figures.rollups import read_rollups, whole_days
 from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
-from mauntic_jobs.timekeeping.window import Unit, parse_date
+from mauntic_jobs.timekeeping.window import parse_date
 
 _QUICK_DAYS = 7
+# Of the tables of figures, as of the commands that print the same.
+MAX_LINES = 100
 _LEDGER_ROWS = 7
 _NEXT = (
     ('eval "$(mauntic-jobs dev up --sample)"', "servers that stay, for this shell"),
@@ -89,6 +92,10 @@ def _load(stage: Stage) -> SampleSummary:
         f"to {summary.end:%Y-%m-%d %H:%M} UTC: mail, SMS, push and web; repeated opens, clicks that come days later, "
         "events a tenth of a second before midnight."
     )
+    stage.show.blank()
+    stage.show.table(
+        ["organization", "id", "events"], [[each.name, str(each.id), each.events] for each in summary.organizations]
+    )
     return summary
 
 
@@ -100,14 +107,16 @@ def _aggregate(stage: Stage, summary: SampleSummary) -> None:
         f"{outcome.runs} runs, one a day: {outcome.counters['events']:,} events became "
         f"{outcome.counters['inserted']:,} rows."
     )
-    rollups = read_rollups(stage.session, stage.window.aligned(Unit.DAY))
-    names = {organization.id: organization.name for organization in summary.organizations}
+    days = whole_days(stage.window)
     show.blank()
-    show.overview(rollups, names, stage.yesterday)
-    show.text(f"sent, opened, clicked: email events. readers: distinct contacts that opened one on {stage.yesterday}.")
+    show.command(f"mauntic-jobs show rollups {stage.last}")
+    rollups = read_rollups(stage.session, AGGREGATE_HOURLY, stage.settings, days)
+    show.draw(overview(rollups, show.canvas, stage.now.date(), MAX_LINES))
+    largest = summary.organizations[0]
     show.blank()
-    show.text(f"{summary.organizations[0].name}, by day:")
-    show.plot(rollups, summary.organizations[0].id)
+    show.command(f"mauntic-jobs show rollups --org {largest.id} {stage.last} --plot")
+    rollups = read_rollups(stage.session, AGGREGATE_HOURLY, stage.settings, days, largest.id)
+    show.draw(plot(rollups, show.canvas))
 
 
 def _again(stage: Stage) -> None:

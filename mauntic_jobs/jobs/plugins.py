@@ -34,6 +34,7 @@ RESERVED = frozenset(
         "recover",
         "runs",
         "schedule",
+        "show",
         "status",
         "verify",
         "work",

@@ -1,4 +1,4 @@
--- The demo's sample activity, and what its story reads of the rollups.
+-- The demo's sample activity.
 
 -- lock -- Keep others from preparing this database until the transaction ends, or tell that another process prepares it.
 SELECT pg_try_advisory_xact_lock(hashtextextended('mauntic-jobs/development database', 0)) AS locked
@@ -16,10 +16,3 @@ FROM STDIN
 
 -- settle -- Do now what autovacuum would do within minutes: statistics, and the summary of the BRIN index.
 VACUUM (ANALYZE) analytics.contact_activity
-
--- rollups -- List the daily rollups of the days from `start`, included, to `end`, excluded.
-SELECT organization_id, date, event_type, count, unique_count
-FROM analytics.event_aggregates
-WHERE date >= %(start)s::date AND date < %(end)s::date
-  AND channel IS NULL AND NOT starts_with(event_type, 'monthly:')
-ORDER BY organization_id, date, event_type

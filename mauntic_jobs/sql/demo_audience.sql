@@ -93,29 +93,6 @@ RETURNING organization_id, domain
 -- all_domains -- List the sending domains.
 SELECT organization_id::text AS organization_id, domain FROM delivery.sending_domains ORDER BY domain
 
--- campaigns -- List a day's busiest campaigns, at most `limit`.
-SELECT campaign_id, organization_id, sent, delivered, unique_opened, unique_clicked
-FROM analytics.campaign_daily_stats
-WHERE date = %(date)s
-ORDER BY sent DESC, campaign_id
-LIMIT %(limit)s
-
--- usage -- Sum up a month's usage by organization.
-SELECT organization_id, sum(count)::int AS events, count(*)::int AS types,
-       max(unique_count) FILTER (WHERE event_type = 'monthly:email_sent') AS mailed
-FROM analytics.event_aggregates
-WHERE date = %(date)s AND channel = 'monthly_summary'
-GROUP BY organization_id
-ORDER BY events DESC
-
--- entered -- Count by journey the executions that were started now.
-SELECT journey.name AS journey, count(*)::int AS entered
-FROM journey.journey_executions AS execution
-JOIN journey.journeys AS journey ON journey.id = execution.journey_id
-WHERE execution.started_at = %(now)s
-GROUP BY journey.name
-ORDER BY journey.name
-
 -- outcomes -- Count the executions of the long-running journey by status.
 SELECT execution.status, count(*)::int AS executions
 FROM journey.journey_executions AS execution

@@ -72,6 +72,10 @@ recover
 recover --yes
 runs list
 runs show 1
+show campaign --last 3d
+show journey
+show rollups --last 3d
+show usage
 schedule list
 schedule next
 schedule set warmup-daily-reset --cron '30 0 * * *'

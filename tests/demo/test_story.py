@@ -2,22 +2,28 @@
 
 import io
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.main import get_command
+from typer.testing import CliRunner
 
-from mauntic_jobs.demo import chart
+from mauntic_jobs.demo.show import Show
 from mauntic_jobs.demo.stage import Progress
 from mauntic_jobs.demo.story import play
+from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.jobs.registry import JOBS
-from tests.support import command, environment, run_program, utc
+from mauntic_jobs.ops.figures import chart
+from tests.support import APP, command, environment, run_program, utc
 
 
 def _quietly(_parts: int, _label: str) -> nullcontext[object]:
@@ -31,6 +37,10 @@ def _played(now: str, *, width: int = 80, quick: bool = True) -> str:
     output = io.StringIO()
     play(utc(now), Console(file=output, width=width, markup=False, highlight=False), _NO_PROGRESS, quick=quick)
     return output.getvalue()
+
+
+_PROGRAM: Any = get_command(APP)
+_GROUPS = ("dev", "db", "runs", "schedule", "show")
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +111,38 @@ def test_off_a_terminal_it_prints_plain_lines(finished: subprocess.CompletedProc
     assert [line for line in finished.stdout.splitlines() if line != line.rstrip() or len(line) > 100] == []
 
 
-def test_the_programs_it_recommends_are_all_there(finished: subprocess.CompletedProcess[str]) -> None:
-    commands = set(
-        re.findall(r"\$.* mauntic-jobs ((?:dev|db|runs|schedule)? ?[a-z-]+[a-z])", finished.stdout.replace("(", " "))
-    )
-    assert commands == {"dev up", "dev down", "dev psql", "runs list", "db upgrade", "schedule list", "deliver", *JOBS}
+def _commands(output: str) -> list[str]:
+    """Return the commands that stand behind a $, those of several lines as one, without what is said of them."""
+    joined = re.sub(r" \\\n +", " ", output)
+    lines = re.findall(r"^   \$ (.+)$", joined, re.MULTILINE)
+    return [found[1] for line in lines if (found := re.search(r"mauntic-jobs ((?:[^ )\"]+ ?)+)", line))]
+
+
+def test_every_command_that_it_shows_is_one(finished: subprocess.CompletedProcess[str]) -> None:
+    commands = [shlex.split(command) for command in _commands(finished.stdout)]
+    named = {tuple(words[:2]) if words[0] in _GROUPS else words[0] for words in commands}
+    shown = {("show", what) for what in ("rollups", "campaign", "usage", "journey")}
+    others = {("dev", "up"), ("dev", "down"), ("dev", "psql"), ("runs", "list"), ("db", "upgrade"), "deliver"}
+    assert named == {*shown, *others, ("schedule", "list"), *JOBS}
     for words in commands:
-        assert run_program(*words.split(), "--help").returncode == 0, words
+        assert parse(words) is not None
+
+
+@pytest.mark.parametrize(
+    "words", [["shwo"], ["show", "rollup"], ["show", "rollups", "--no"], ["runs", "list", "--limit", "x"]]
+)
+def test_a_command_that_is_none_is_noticed(words: list[str]) -> None:
+    with pytest.raises(Exception, match=r"No such|valid integer"):
+        parse(words)
+
+
+def parse(words: Sequence[str]) -> Any:
+    """Return the values of a command line's options. Raises Typer's error about one that is not valid."""
+    node, context = _PROGRAM, _PROGRAM.make_context("mauntic-jobs", list(words))
+    while hasattr(node, "commands"):
+        name, node, rest = node.resolve_command(context, [*context._protected_args, *context.args])
+        context = node.make_context(name, rest, parent=context)
+    return context.params
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -138,6 +173,41 @@ def test_a_month_fits_a_terminal_of_80_columns() -> None:
     assert [line for line in shown.splitlines() if len(line) > 80] == []
     assert "Driftmoor" in shown
     assert "31 runs, one a day" in shown
+
+
+def _printed(line: str, url: str, width: int) -> list[str]:
+    """Return what a command prints on a terminal of that width, without its styles."""
+    environment = {"DATABASE_URL": url, "COLUMNS": str(width), "FORCE_COLOR": "1", "NO_COLOR": "1"}
+    done = CliRunner().invoke(APP, shlex.split(line)[1:], env=environment)
+    assert (done.exit_code, done.stderr) == (0, "")
+    return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).splitlines()
+
+
+def test_each_command_of_figures_prints_what_the_demo_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, width, urls, printed = utc("2026-10-20T09:30"), 80, [], {}
+    print_command = Show.command
+
+    @contextmanager
+    def kept() -> Iterator[Servers]:
+        with throwaway() as servers:
+            urls.append(servers.database_url)
+            yield servers
+
+    def typed(self: Show, line: str) -> None:
+        print_command(self, line)
+        if line.startswith("mauntic-jobs show "):
+            with monkeypatch.context() as patch:
+                patch.setattr("mauntic_jobs.timekeeping.clock.now", lambda: now)
+                printed[line.removeprefix("mauntic-jobs ")] = _printed(line, urls[0], self.canvas.width)
+
+    monkeypatch.setattr("mauntic_jobs.demo.story.throwaway", kept)
+    monkeypatch.setattr(Show, "command", typed)
+    shown = re.sub(r" \\\n +", " ", _played("2026-10-20T09:30", width=width))
+    assert [line for line in printed if "--plot" in line]
+    assert len(printed) == 5
+    for line, lines in printed.items():
+        table = shown.partition(f"$ mauntic-jobs {line}\n")[2].partition("\n\n")[0]
+        assert [each.removeprefix("   ") for each in table.splitlines()] == lines, line
 
 
 def test_a_wider_terminal_shows_more() -> None:

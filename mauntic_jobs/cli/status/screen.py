@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mauntic_jobs import __version__
 from mauntic_jobs.cli.framework.table_layout import wrapped
-from mauntic_jobs.demo.chart import ramp, sparkline
+from mauntic_jobs.ops.figures.chart import ramp, sparkline
 from mauntic_jobs.ops.queues import QueueKind
 from mauntic_jobs.ops.status.findings import StatusFinding, findings, late_text, rough
 from mauntic_jobs.ops.status.queues import QueueStatus

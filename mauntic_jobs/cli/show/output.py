@@ -1,0 +1,91 @@
+"""Output of figures: a table on a terminal, CSV, or JSON."""
+
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+
+from mauntic_jobs.cli.documents.figures import WrittenJson
+from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_rich, terminal_width
+from mauntic_jobs.errors import UsageError
+from mauntic_jobs.ops.figures.canvas import Canvas
+from mauntic_jobs.ops.figures.chart import ramp
+from mauntic_jobs.ops.figures.lineage import Provenance
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+class FigureFormat(NamedTuple):
+    """How figures are printed: as a table unless `csv` or `json` says otherwise."""
+
+    csv: bool
+    json: bool
+
+    @property
+    def for_programs(self) -> bool:
+        """Whether a program reads them."""
+        return self.csv or self.json
+
+    def check(self) -> None:
+        """Raise UsageError if both are asked for."""
+        if self.csv and self.json:
+            raise UsageError("Say either --csv or --json.")
+
+
+def canvas(*, wide: bool) -> Canvas:
+    """Return what the terminal can show; a program that reads gets whole ids."""
+    return Canvas(terminal_width(), ramp(sys.stdout.encoding), whole_ids=wide)
+
+
+def print_records(records: Sequence[Mapping[str, Any]], document: Any, wanted: FigureFormat) -> bool:
+    """Print records as CSV or as JSON if that is wanted, and return whether it was; `document` declares the fields."""
+    if wanted.json:
+        print_json(records)
+    elif wanted.csv:
+        print_csv(fields(document), records)
+    return wanted.for_programs
+
+
+def print_drawing(lines: "Sequence[Text]") -> None:
+    """Print what was drawn."""
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ignore"
+        print_rich(line)
+
+
+def say_empty(what: str, command: str) -> None:
+    """Say that there are no figures, and which command makes them."""
+    log(f"No {what}. To record them from the raw events: {command}")
+
+
+def record(row: Any, document: Any) -> dict[str, Any]:
+    """Return a row with its provenance as flat fields, those of `document`."""
+    values = {**row._asdict(), **written(row.written)}
+    return {name: values[name] for name in fields(document)}
+
+
+def written(provenance: Provenance) -> dict[str, Any]:
+    """Return who wrote a figure as fields."""
+    return provenance._asdict()
+
+
+def fields(document: Any) -> Sequence[str]:
+    """Return the fields of a document in the order of CSV: its own first, and then who wrote it."""
+    names = get_type_hints(document)
+    return [*(name for name in names if name not in WrittenJson.__annotations__), *WrittenJson.__annotations__]
+
+
+def print_csv(names: Sequence[str], records: Sequence[Mapping[str, Any]]) -> None:
+    """Print records as RFC 4180 has it, but with plain line ends; a field without a value is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_cell(each[name]) for name in names] for each in records)
+    print_line(text.getvalue().removesuffix("\n"))
+
+
+def _cell(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime | date) else value
