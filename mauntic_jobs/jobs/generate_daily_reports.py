@@ -22,14 +22,15 @@ from mauntic_jobs.job import (
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.jobs.late_events import record_reported, reported_messages, with_late_events
 from mauntic_jobs.jobs.options import check_known, only
-from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, drawn, rebuild, verify_bucket
+from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, drawn, rebuild, recount, verify_bucket
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import CampaignChannels
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
 
-_FIGURES = [
+# The figures of a campaign, in the order of the table's columns.
+FIGURES = [
     "sent",
     "delivered",
     "opened",
@@ -124,6 +125,21 @@ def verify(
     return verify_bucket(transaction, _day_rebuild(options, settings, day, look.draw), look, came_late)
 
 
+def recount_campaign(
+    transaction: Transaction, settings: Settings, day: Window, organization: UUID, campaign: UUID
+) -> Row | None:
+    """Count a campaign's events of one UTC day as a run would; None if it has neither events nor figures.
+
+    `old` is recorded and `new` was counted, both as figures by name, or None. `left_out` are its events on other
+    channels, `withheld` is why a run would not write it. For use in a rehearsal.
+    """
+    options = GenerateDailyReportsOptions(org=[organization], campaign=[campaign])
+    for row in recount(transaction, _day_rebuild(options, settings, day)):
+        named = {name: row[name] and dict(zip(FIGURES, row[name], strict=True)) for name in ("old", "new")}
+        return {**row, **named}
+    return None
+
+
 def _messages(totals: Row) -> int:
     return sum(totals[name] for name in ("events", "other_channels", "unattributed"))
 
@@ -135,7 +151,7 @@ def _day_rebuild(
         job=GENERATE_DAILY_REPORTS.name,
         statements=_sql,
         table="analytics.campaign_daily_stats",
-        columns=_FIGURES,
+        columns=FIGURES,
         parameters={
             **_parameters(options, day, settings.platform_zone),
             "date": day.start.date(),

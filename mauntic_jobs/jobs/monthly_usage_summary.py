@@ -4,6 +4,7 @@ Distinct contacts of days cannot be added up, so that the month is counted as a 
 """
 
 from datetime import timedelta, tzinfo
+from uuid import UUID
 
 from mauntic_jobs.job import (
     BucketCounts,
@@ -14,11 +15,12 @@ from mauntic_jobs.job import (
     Job,
     JobOptions,
     JobResult,
+    Row,
     Transaction,
 )
 from mauntic_jobs.jobs.aggregate_hourly import UNKNOWN
 from mauntic_jobs.jobs.options import RollupOptions, check_known
-from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, drawn, rebuild, verify_bucket
+from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, drawn, rebuild, recount, verify_bucket
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
@@ -82,6 +84,20 @@ def verify(
     transaction.rows(_sql["whole_scans"])
     transaction.execute(_sql["count"], work.parameters)
     return verify_bucket(transaction, work, look, lambda: True)
+
+
+def recount_usage(transaction: Transaction, settings: Settings, month: Window, organization: UUID) -> list[Row]:
+    """Count an organization's events of one UTC month as a run would; for use in a rehearsal.
+
+    Each row has a `kind`, the type as it is recorded, with `old_count` and `old_unique_count` as recorded and
+    `new_count` and `new_unique_count` as counted, None for none; `withheld` is why a run would not write it.
+    """
+    work = _work(MonthlyUsageSummaryOptions(org=[organization]), month, settings.platform_zone)
+    transaction.rows(_sql["whole_scans"])
+    transaction.execute(_sql["count"], work.parameters)
+    groups = recount(transaction, work)
+    transaction.execute(_sql["forget_count"])
+    return groups
 
 
 def _check_known(transaction: Transaction, options: MonthlyUsageSummaryOptions) -> None:

@@ -16,6 +16,7 @@ RESERVED = frozenset(
         "backfill",
         "config",
         "coverage",
+        "explain",
         "help",
         "version",
         "db",

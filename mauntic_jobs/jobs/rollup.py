@@ -183,6 +183,18 @@ def _check_expected(context: Context[JobOptions], work: Rebuild) -> None:
         raise PlanOutdatedError(f"{what} in {work.bucket} since the plan was made: nothing of it was written.")
 
 
+def recount(transaction: Transaction, work: Rebuild) -> list[Row]:
+    """Count one bucket as a rebuild would, and return its groups beside what is recorded; for use in a rehearsal.
+
+    The columns are those of the job's `compare`.
+    """
+    capacity = _capacity(transaction, work)
+    transaction.execute(work.statements["compare"], {**work.parameters, **capacity, "allow_shrink": work.allow_shrink})
+    groups = transaction.rows(_sql["groups"])
+    transaction.execute(_sql["forget"])
+    return groups
+
+
 def audit_bucket(transaction: Transaction, work: Rebuild) -> BucketCounts:
     """Compare the events of one bucket with what is recorded, by counts alone; distinct contacts are not counted."""
     row = transaction.row(work.statements["audit"], {**work.parameters, **_capacity(transaction, work)})

@@ -8,6 +8,9 @@ SELECT min(CASE atttypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype TH
 FROM pg_attribute
 WHERE attrelid = %(table)s::regclass AND attname = ANY (%(columns)s::name[]) AND NOT attisdropped
 
+-- groups -- List all groups of the bucket, with what is recorded and what was counted.
+SELECT * FROM pg_temp.mauntic_jobs_groups ORDER BY organization_id, kind
+
 -- release_gone -- Let the groups of organizations shrink that no longer exist: that have no event left in the bucket, and
 -- no contact, segment, journey, template, provider or sending domain at all.
 UPDATE pg_temp.mauntic_jobs_groups AS gone

@@ -61,6 +61,8 @@ dlq retry --where error~421 --dry-run
 dlq discard delivery:send-email/dead
 dlq watch --once --depth 0
 doctor
+explain campaign {counted} --org {owner}
+explain usage --org {owner}
 monitor check
 monitor run --once
 outbox publish
@@ -147,6 +149,11 @@ def world(direct_settings: Settings, servers: Servers, sink: Sink) -> Iterator[W
         made.provider(sink.host, sink.port)
         made.provider_of("sms", "twilio", {"accountSid": "AC"})
         add_events(made.session, [Event(organization(1), contact(1), "email_sent", hours_ago(30))])
+        made.session.execute(
+            b"INSERT INTO analytics.campaign_daily_stats (campaign_id, organization_id, date, sent)"
+            b" VALUES (%(campaign)s, %(owner)s, '2026-10-01', 1)",
+            {"campaign": organization(7), "owner": organization(1)},
+        )
         run = claims.acquire(made.session, request(made.settings, day("2026-10-01"), "generate-daily-reports"), 1)
         claims.fail(made.session, run, "it broke")
         made.session.execute(
@@ -176,6 +183,7 @@ def _run(world: World, line: str, tmp_path: Path) -> None:
     campaign = world.session.row(b"SELECT id FROM delivery.delivery_jobs")["id"]
     names = {"ambiguous": world.key("ambiguous"), "failed": world.key("failed"), "campaign": campaign}
     names |= {"organization": world.organization, "plan": tmp_path / "plan.json"}
+    names |= {"owner": organization(1), "counted": organization(7)}
     unreachable = json.dumps([{"type": "slack", "url": "http://127.0.0.1:1/x"}])
     variables = {
         "MAUNTIC_ALERTS": unreachable,
