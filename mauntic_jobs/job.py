@@ -86,7 +86,8 @@ class Context(Generic[OptionsT_co]):
     `now` is the instant the run was asked for, aware, in UTC. With `dry_run` the transaction is rolled back, and the
     job should only find out what it would do. `warn` tells the person at the terminal something that is no failure.
     `redis` is there for jobs that ask for it. `slot` is the cron slot that the run answers, if it was not asked for
-    otherwise. `expects` is how the one bucket of the run must be found: it is part of a plan.
+    otherwise. `expects` is how the one bucket of the run must be found: it is part of a plan. `run` is its number in
+    the ledger, None for a rehearsal.
     """
 
     transaction: Transaction
@@ -98,6 +99,7 @@ class Context(Generic[OptionsT_co]):
     redis: Scripts | None = None
     slot: datetime | None = None
     expects: Fingerprint | None = None
+    run: int | None = None
 
 
 @dataclass(frozen=True)

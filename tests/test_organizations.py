@@ -17,6 +17,7 @@ _TABLES = {
     *("journey.journeys", "journey.journey_versions", "journey.journey_steps", "journey.journey_triggers"),
     *("journey.journey_executions", "journey.step_executions", "mauntic_jobs.deliveries"),
     "mauntic_jobs.provider_pauses",
+    "mauntic_jobs.figure_changes",
 }
 _REFERENCE = re.compile(
     rf"\b(?:FROM|JOIN|UPDATE|USING|,)\s+({'|'.join(re.escape(each) for each in sorted(_TABLES))})\b(?:\s+AS\s+(\w+))?"

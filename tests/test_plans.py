@@ -17,6 +17,7 @@ LARGE = (
     "mauntic_jobs.deliveries",
     "mauntic_jobs.runs",
     "mauntic_jobs.sent_minutes",
+    "mauntic_jobs.figure_changes",
     "delivery.delivery_events",
     "delivery.delivery_jobs",
     "delivery.provider_configs",
@@ -36,6 +37,14 @@ FAILED = {
 }
 EXPIRED = {**FAILED, "state": "expired", "campaign": None}
 ALL = {"organization": None, "channel": None, "limit": 20}
+
+CHANGES = {
+    "job": "aggregate-hourly",
+    "first": NOW.date() - timedelta(days=30),
+    "after": NOW.date(),
+    "organization": organization(1),
+    "kind": None,
+}
 
 STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("deliveries", "providers", {"organization": organization(1), "channel": "email"}),
@@ -88,6 +97,10 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("coverage", "runs", {"job": "aggregate-hourly", "start": NOW - timedelta(days=90), "until": NOW}),
     ("figures", "runs", {"job": "aggregate-hourly", "start": NOW - timedelta(days=90), "until": NOW}),
+    ("figures", "changes", {**CHANGES, "limit": 100}),
+    ("figures", "changes", {**CHANGES, "organization": None, "kind": "k", "limit": 100}),
+    ("figures", "last_changes", CHANGES),
+    ("retention", "figure_changes_old", {"after": 0, "before": NOW, "batch": 1000}),
     ("figures", "latest_runs", {"job": "segment-trigger-eval", "limit": 1500}),
     ("runs", "window_claim", {"backfill": 1, "window_start": NOW}),
     ("backfills", "list", {"id": None, "job": None, "open": True, "limit": 20}),
@@ -120,6 +133,14 @@ ROW_OF_EACH = (
     SELECT %(at)s - n * interval '1 minute', %(org)s, 'email', 1 FROM generate_series(1, 1000) AS n
     """,
     "ANALYZE mauntic_jobs.sent_minutes",
+    """
+    INSERT INTO mauntic_jobs.figure_changes
+        (changed_at, run_id, job, bucket, organization_id, reason, kinds, old, new)
+    SELECT %(at)s - n * interval '1 hour', 1, 'aggregate-hourly', (%(at)s - n * interval '1 hour')::date, %(org)s,
+           'rebuild', ARRAY['k'], ARRAY[ARRAY[1, 1]], ARRAY[ARRAY[2, 1]]
+    FROM generate_series(1, 2000) AS n
+    """,
+    "ANALYZE mauntic_jobs.figure_changes",
     """
     INSERT INTO delivery.delivery_events (job_id, organization_id, contact_id, channel, event_type, created_at)
     VALUES (gen_random_uuid(), %(org)s, %(contact)s, 'email', 'sent', '2026-11-05')

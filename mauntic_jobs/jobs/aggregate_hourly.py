@@ -4,6 +4,7 @@ The job runs every hour but a rollup is a day, and distinct contacts of hours ca
 the whole day. The day before is rebuilt as well while events of it may still be coming in.
 """
 
+from dataclasses import replace
 from datetime import timedelta, tzinfo
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from mauntic_jobs.job import (
     Transaction,
 )
 from mauntic_jobs.jobs.options import RollupOptions, check_known
-from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, drawn, rebuild, verify_bucket
+from mauntic_jobs.jobs.rollup import ChangeReason, Rebuild, Rebuilt, audit_bucket, drawn, rebuild, verify_bucket
 from mauntic_jobs.jobs.second_writer import SecondWriter, is_as_recorded
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import Duration
@@ -64,14 +65,20 @@ def run(context: Context[AggregateHourlyOptions], days: Window) -> JobResult:
     return done.result(("days", "events", "inserted", "updated", "removed", "unchanged"))
 
 
-def rebuild_day(context: Context[JobOptions], options: AggregateHourlyOptions, day: Window) -> Rebuilt:
+def rebuild_day(
+    context: Context[JobOptions],
+    options: AggregateHourlyOptions,
+    day: Window,
+    reason: ChangeReason = ChangeReason.REBUILD,
+) -> Rebuilt:
     """Rebuild the rollups of one UTC day, and name another program that has changed them since the last time."""
     others = SecondWriter(context, day)
     zone = context.settings.platform_zone
     # What a plan says is done, and no more: the next run without one finds the other program's hours.
     by_plan = context.expects is not None and others.adds_hours
     allow_shrink = options.allow_shrink or (others.adds_hours and not by_plan)
-    done = rebuild(context, _rebuild(options, day, zone, allow_shrink=allow_shrink))
+    work = _rebuild(options, day, zone, allow_shrink=allow_shrink)
+    done = rebuild(context, replace(work, reason=ChangeReason.OTHER_WRITER if others.problem else reason))
     if others.problem:
         done.problems.append(others.problem)
     if not (context.dry_run or by_plan):

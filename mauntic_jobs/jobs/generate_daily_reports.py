@@ -1,6 +1,7 @@
 """`generate-daily-reports`: each campaign's figures of a day, rebuilt from the raw events."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta, tzinfo
 from functools import partial
 from uuid import UUID
@@ -22,7 +23,16 @@ from mauntic_jobs.job import (
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.jobs.late_events import record_reported, reported_messages, with_late_events
 from mauntic_jobs.jobs.options import check_known, only
-from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, drawn, rebuild, recount, verify_bucket
+from mauntic_jobs.jobs.rollup import (
+    ChangeReason,
+    Rebuild,
+    Rebuilt,
+    audit_bucket,
+    drawn,
+    rebuild,
+    recount,
+    verify_bucket,
+)
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import CampaignChannels
 from mauntic_jobs.sql import statements
@@ -85,7 +95,7 @@ def run(context: Context[GenerateDailyReportsOptions], days: Window) -> JobResul
 def _rebuild_late(context: Context[GenerateDailyReportsOptions], organizations: Sequence[UUID], day: Window) -> Rebuilt:
     lock_bucket(context.transaction, GENERATE_DAILY_REPORTS.name, day)
     options = GenerateDailyReportsOptions(org=list(organizations))
-    return rebuild(context, _day_rebuild(options, context.settings, day))
+    return rebuild(context, replace(_day_rebuild(options, context.settings, day), reason=ChangeReason.LATE_EVENTS))
 
 
 def _channels(context: Context[JobOptions], done: Rebuilt) -> Sequence[str]:

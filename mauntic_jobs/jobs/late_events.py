@@ -14,7 +14,7 @@ from mauntic_jobs.job import Context, JobOptions, JobResult, Row, Transaction
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions, rebuild_day
 from mauntic_jobs.jobs.buckets import lock_bucket
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY, MonthlyUsageSummaryOptions, rebuild_month
-from mauntic_jobs.jobs.rollup import MAX_NAMED, Rebuilt
+from mauntic_jobs.jobs.rollup import MAX_NAMED, ChangeReason, Rebuilt
 from mauntic_jobs.settings.types import CampaignChannels
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
@@ -104,7 +104,8 @@ def _look(context: Context[JobOptions], days: Sequence[Window], report: Report) 
     for row in late.days:
         day = by_date[row["day"]]
         lock_bucket(transaction, AGGREGATE_HOURLY.name, day)
-        late.written.add(rebuild_day(context, AggregateHourlyOptions(org=row["ids"] or []), day))
+        options = AggregateHourlyOptions(org=row["ids"] or [])
+        late.written.add(rebuild_day(context, options, day, ChangeReason.LATE_EVENTS))
         late.rebuilt.add(day.start)
     for row in transaction.rows(_sql["late_campaigns"], asked):
         day = by_date[row["day"]]
@@ -148,7 +149,7 @@ def _rebuild_month(context: Context[JobOptions], month: Window, late: Late, *, o
     if lacking:
         lock_bucket(context.transaction, MONTHLY_USAGE_SUMMARY.name, month)
         options = MonthlyUsageSummaryOptions(org=lacking if len(lacking) <= MAX_NAMED else [])
-        late.written.add(rebuild_month(context, options, month))
+        late.written.add(rebuild_month(context, options, month, ChangeReason.LATE_EVENTS))
 
 
 def _sentence(context: Context[JobOptions], late: Late) -> str:

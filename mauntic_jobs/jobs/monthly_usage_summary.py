@@ -3,6 +3,7 @@
 Distinct contacts of days cannot be added up, so that the month is counted as a whole.
 """
 
+from dataclasses import replace
 from datetime import timedelta, tzinfo
 from uuid import UUID
 
@@ -20,7 +21,16 @@ from mauntic_jobs.job import (
 )
 from mauntic_jobs.jobs.aggregate_hourly import UNKNOWN
 from mauntic_jobs.jobs.options import RollupOptions, check_known
-from mauntic_jobs.jobs.rollup import Rebuild, Rebuilt, audit_bucket, drawn, rebuild, recount, verify_bucket
+from mauntic_jobs.jobs.rollup import (
+    ChangeReason,
+    Rebuild,
+    Rebuilt,
+    audit_bucket,
+    drawn,
+    rebuild,
+    recount,
+    verify_bucket,
+)
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
@@ -50,9 +60,14 @@ def run(context: Context[MonthlyUsageSummaryOptions], months: Window) -> JobResu
     return done.result(("months", "events", "inserted", "updated", "removed", "unchanged"))
 
 
-def rebuild_month(context: Context[JobOptions], options: MonthlyUsageSummaryOptions, month: Window) -> Rebuilt:
+def rebuild_month(
+    context: Context[JobOptions],
+    options: MonthlyUsageSummaryOptions,
+    month: Window,
+    reason: ChangeReason = ChangeReason.REBUILD,
+) -> Rebuilt:
     """Count one UTC month and rebuild it."""
-    work = _work(options, month, context.settings.platform_zone)
+    work = replace(_work(options, month, context.settings.platform_zone), reason=reason)
     _announce(context, work)
     context.transaction.rows(_sql["whole_scans"])
     groups = context.transaction.execute(_sql["count"], work.parameters)

@@ -3,8 +3,8 @@
 A job's .sql file supplies the statements: `compare` makes the temporary table of old and new values of one bucket that
 `rebuild.sql` describes; `summary` counts its groups as inserted, updated, removed, unchanged and withheld; `changes`
 lists those that change; `differences` puts the figures that differ in another temporary table; `fingerprint` sums up
-what is recorded and what is to be; `replace` writes them;
-`remove` deletes the groups without events; `audit` compares a bucket by counts alone, and needs no table.
+what is recorded and what is to be; `replace` writes them; `remove` deletes the groups without events; both note in the
+same statement what they changed. `audit` compares a bucket by counts alone, and needs no table.
 
 A group is withheld if a recorded value of it would fall, or if it does not fit into its columns. It keeps what is
 recorded, and everything else is written.
@@ -13,6 +13,7 @@ recorded, and everything else is written.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from mauntic_jobs.errors import PlanOutdatedError, RefusedError
 from mauntic_jobs.job import (
@@ -42,6 +43,14 @@ _DRAWN_BITS = 31
 _sql = statements("rebuild")
 
 
+class ChangeReason(StrEnum):
+    """Why a run wrote figures: it rebuilt its window, found late events of another day, or another program's values."""
+
+    REBUILD = "rebuild"
+    LATE_EVENTS = "late events"
+    OTHER_WRITER = "another writer"
+
+
 @dataclass(frozen=True)
 class Rebuild:
     """One bucket to rebuild for a job: the statements, their parameters, and the bucket's name in messages.
@@ -58,6 +67,7 @@ class Rebuild:
     compare: bool
     allow_shrink: bool
     kinds: list[str] | None = None
+    reason: ChangeReason = ChangeReason.REBUILD
 
 
 @dataclass
@@ -128,9 +138,10 @@ def rebuild(context: Context[JobOptions], work: Rebuild) -> Rebuilt:
     if work.compare:
         done.changes = transaction.rows(sql["changes"], parameters)
     if not context.dry_run:
-        transaction.execute(sql["replace"], parameters)
+        noted = {"now": context.now, "run": context.run, "job": work.job, "reason": work.reason.value}
+        transaction.execute(sql["replace"], {**parameters, **noted})
         if summary["removed"]:
-            transaction.execute(sql["remove"], parameters)
+            transaction.execute(sql["remove"], {**parameters, **noted})
         _record(context, work)
     transaction.execute(_sql["forget"])
     return done

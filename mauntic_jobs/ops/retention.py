@@ -52,6 +52,7 @@ PARTS = (
     # Before their runs, which tell how far they have come.
     Part("backfills", "retain_runs"),
     Part("runs", "retain_runs", most=1_000_000),
+    Part("figure_changes", "retain_figure_changes"),
     Part("outbox", "retain_outbox", most=1_000_000),
     Part("alerts", "retain_alerts", most=100_000),
     Part("discarded", "retain_discarded", most=1_000_000),

@@ -51,7 +51,7 @@ class Commit:
         return written if status is ended else None
 
     def _write(self, session: Session, redis: RedisScripts | None, remarks: list[str]) -> JobResult:
-        result = _run_job(session, redis, self._request)
+        result = _run_job(session, redis, self._request, self._claim.id)
         if result.refusal is None:
             result = check_plausibility(session, self._request, result)
         self._written = result
@@ -66,7 +66,7 @@ def rehearse(installation: Installation, request: Request) -> JobResult:
     """Run the job and roll back what it writes."""
     session, redis = installation.session, _redis(installation, request)
     with session.rehearsal(_limits(request, "mauntic-jobs dry run")):
-        return _accepted(_run_job(session, redis, request))
+        return _accepted(_run_job(session, redis, request, None))
 
 
 def _redis(installation: Installation, request: Request) -> RedisScripts | None:
@@ -87,7 +87,7 @@ def _lock_buckets(session: Session, request: Request) -> None:
         lock_bucket(session, request.job.name, window if bucket else None)
 
 
-def _run_job(session: Session, redis: RedisScripts | None, request: Request) -> JobResult:
+def _run_job(session: Session, redis: RedisScripts | None, request: Request, run: int | None) -> JobResult:
     context = Context[JobOptions](
         transaction=session,
         options=request.options,
@@ -98,6 +98,7 @@ def _run_job(session: Session, redis: RedisScripts | None, request: Request) -> 
         redis=redis,
         slot=request.slot,
         expects=request.expects,
+        run=run,
     )
     return request.job.run(context, request.coverage)
 

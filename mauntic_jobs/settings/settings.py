@@ -164,6 +164,9 @@ class Settings(BaseSettings):
     )
     retain_runs: Retention = Field(timedelta(days=400), description="how long runs are kept")
     retain_outbox: Retention = Field(timedelta(days=30), description="how long published jobs of the outbox are kept")
+    retain_figure_changes: Retention = Field(
+        timedelta(days=90), description="how long is kept what runs changed in figures"
+    )
     retain_alerts: Retention = Field(timedelta(days=90), description="how long alerts that are over are kept")
     retain_discarded: Retention = Field(
         timedelta(days=90), description="how long copies of discarded dead letters are kept"

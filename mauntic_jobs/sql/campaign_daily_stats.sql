@@ -3,6 +3,7 @@
 -- for all), largest (what the columns can hold, null for no limit), allow_shrink, all_channels, share and seed (to look
 -- at this share of the organizations in 2^31, drawn by the seed; null for all). The arrays `old` and `new` hold the nine
 -- figures in the order of the table's columns; distinct contacts, which are the fourth and the sixth, are no events.
+-- What is written is noted as with the daily rollups: now, run, job, reason.
 
 -- compare -- Put what the day's events say beside what the table says now, in a temporary table.
 -- It is made by CREATE TABLE AS because Postgres scans in parallel for that, but not for INSERT ... SELECT. Contacts
@@ -202,26 +203,56 @@ SELECT coalesce(sum(hashtextextended(ROW(organization_id, kind, new)::text, 0)::
 FROM pg_temp.mauntic_jobs_groups
 WHERE campaign_id IS NOT NULL
 
--- replace -- Write the rows that are new or differ.
+-- replace -- Write the rows that are new or differ, and note what they were. They are sorted once, for both.
+WITH changed AS MATERIALIZED (
+    SELECT organization_id, campaign_id, kind, old, new
+    FROM pg_temp.mauntic_jobs_groups
+    WHERE campaign_id IS NOT NULL AND withheld IS NULL AND new IS NOT NULL AND old IS DISTINCT FROM new
+    ORDER BY organization_id, campaign_id
+), noted AS (
+    INSERT INTO mauntic_jobs.figure_changes
+        (changed_at, run_id, job, bucket, organization_id, reason, kinds, old, new)
+    SELECT %(now)s, %(run)s, %(job)s, %(date)s, organization_id, %(reason)s, array_agg(kind),
+           array_agg(old[1]) || array_agg(old[2]) || array_agg(old[3]) || array_agg(old[4]) || array_agg(old[5])
+               || array_agg(old[6]) || array_agg(old[7]) || array_agg(old[8]) || array_agg(old[9]),
+           array_agg(new[1]) || array_agg(new[2]) || array_agg(new[3]) || array_agg(new[4]) || array_agg(new[5])
+               || array_agg(new[6]) || array_agg(new[7]) || array_agg(new[8]) || array_agg(new[9])
+    FROM changed
+    WHERE %(run)s::bigint IS NOT NULL
+    GROUP BY organization_id
+)
 INSERT INTO analytics.campaign_daily_stats
     (campaign_id, organization_id, date, sent, delivered, opened, unique_opened, clicked, unique_clicked, bounced,
      complained, unsubscribed)
 SELECT campaign_id, organization_id, %(date)s, new[1], new[2], new[3], new[4], new[5], new[6], new[7], new[8], new[9]
-FROM pg_temp.mauntic_jobs_groups
-WHERE campaign_id IS NOT NULL AND withheld IS NULL AND new IS NOT NULL AND old IS DISTINCT FROM new
-ORDER BY campaign_id, organization_id
+FROM changed
 ON CONFLICT (campaign_id, organization_id, date)
 DO UPDATE SET sent = excluded.sent, delivered = excluded.delivered,
               opened = excluded.opened, unique_opened = excluded.unique_opened,
               clicked = excluded.clicked, unique_clicked = excluded.unique_clicked,
               bounced = excluded.bounced, complained = excluded.complained, unsubscribed = excluded.unsubscribed
 
--- remove -- Delete the rows whose events are gone.
+-- remove -- Delete the rows whose events are gone, and note what they were.
+WITH gone AS MATERIALIZED (
+    SELECT organization_id, campaign_id, kind, old, new
+    FROM pg_temp.mauntic_jobs_groups
+    WHERE campaign_id IS NOT NULL AND new IS NULL AND withheld IS NULL
+), noted AS (
+    INSERT INTO mauntic_jobs.figure_changes
+        (changed_at, run_id, job, bucket, organization_id, reason, kinds, old, new)
+    SELECT %(now)s, %(run)s, %(job)s, %(date)s, organization_id, %(reason)s, array_agg(kind),
+           array_agg(old[1]) || array_agg(old[2]) || array_agg(old[3]) || array_agg(old[4]) || array_agg(old[5])
+               || array_agg(old[6]) || array_agg(old[7]) || array_agg(old[8]) || array_agg(old[9]),
+           array_agg(new[1]) || array_agg(new[2]) || array_agg(new[3]) || array_agg(new[4]) || array_agg(new[5])
+               || array_agg(new[6]) || array_agg(new[7]) || array_agg(new[8]) || array_agg(new[9])
+    FROM gone
+    WHERE %(run)s::bigint IS NOT NULL
+    GROUP BY organization_id
+)
 DELETE FROM analytics.campaign_daily_stats AS recorded
-USING pg_temp.mauntic_jobs_groups AS campaign
-WHERE campaign.new IS NULL AND campaign.withheld IS NULL
-  AND recorded.campaign_id = campaign.campaign_id
-  AND recorded.organization_id = campaign.organization_id
+USING gone
+WHERE recorded.campaign_id = gone.campaign_id
+  AND recorded.organization_id = gone.organization_id
   AND recorded.date = %(date)s
 
 -- unknown_organizations -- Name the given organizations that have neither figures nor an event on any day.

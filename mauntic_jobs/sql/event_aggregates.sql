@@ -2,7 +2,8 @@
 -- channel. Rows of other channels, and rows whose type starts with `monthly:`, belong to the monthly summary.
 -- Parameters: start, end (timestamp, UTC, half-open, one day), date (the day), organizations (uuid[], null for all),
 -- longest and largest (what the columns can hold, null for no limit), allow_shrink, share and seed (to look at this
--- share of the organizations in 2^31, drawn by the seed; null for all).
+-- share of the organizations in 2^31, drawn by the seed; null for all). What is written is noted in the same
+-- statement: now, run (null for none, and then nothing is noted), job and reason.
 
 -- compare -- Put what the day's events say beside what the rollup says now, in a temporary table.
 -- It is made by CREATE TABLE AS because Postgres scans in parallel for that, but not for INSERT ... SELECT.
@@ -103,24 +104,50 @@ SELECT coalesce(sum(hashtextextended(ROW(organization_id, kind, new_count, new_u
            FILTER (WHERE old_count IS NOT NULL), 0)::text AS target
 FROM pg_temp.mauntic_jobs_groups
 
--- replace -- Write the groups that are new or differ.
+-- replace -- Write the groups that are new or differ, and note what they were. They are sorted once, for both.
+WITH changed AS MATERIALIZED (
+    SELECT organization_id, kind, old_count, old_unique_count, new_count, new_unique_count
+    FROM pg_temp.mauntic_jobs_groups
+    WHERE new_count IS NOT NULL AND withheld IS NULL
+      AND (old_count, old_unique_count) IS DISTINCT FROM (new_count, new_unique_count)
+    ORDER BY organization_id, kind
+), noted AS (
+    INSERT INTO mauntic_jobs.figure_changes
+        (changed_at, run_id, job, bucket, organization_id, reason, kinds, old, new)
+    SELECT %(now)s, %(run)s, %(job)s, %(date)s, organization_id, %(reason)s, array_agg(kind),
+           array_agg(old_count)::bigint[] || array_agg(old_unique_count)::bigint[],
+           array_agg(new_count) || array_agg(new_unique_count)
+    FROM changed
+    WHERE %(run)s::bigint IS NOT NULL
+    GROUP BY organization_id
+)
 INSERT INTO analytics.event_aggregates AS recorded (organization_id, date, event_type, channel, count, unique_count)
 SELECT organization_id, %(date)s, kind, NULL, new_count, new_unique_count
-FROM pg_temp.mauntic_jobs_groups
-WHERE new_count IS NOT NULL AND withheld IS NULL
-  AND (old_count, old_unique_count) IS DISTINCT FROM (new_count, new_unique_count)
-ORDER BY organization_id, kind
+FROM changed
 ON CONFLICT (organization_id, date, event_type, channel)
 DO UPDATE SET count = excluded.count, unique_count = excluded.unique_count
 WHERE (recorded.count, recorded.unique_count) IS DISTINCT FROM (excluded.count, excluded.unique_count)
 
--- remove -- Delete the groups whose events are gone.
+-- remove -- Delete the groups whose events are gone, and note what they were.
+WITH gone AS MATERIALIZED (
+    SELECT organization_id, kind, old_count, old_unique_count, new_count, new_unique_count
+    FROM pg_temp.mauntic_jobs_groups
+    WHERE new_count IS NULL AND withheld IS NULL
+), noted AS (
+    INSERT INTO mauntic_jobs.figure_changes
+        (changed_at, run_id, job, bucket, organization_id, reason, kinds, old, new)
+    SELECT %(now)s, %(run)s, %(job)s, %(date)s, organization_id, %(reason)s, array_agg(kind),
+           array_agg(old_count)::bigint[] || array_agg(old_unique_count)::bigint[],
+           array_agg(new_count) || array_agg(new_unique_count)
+    FROM gone
+    WHERE %(run)s::bigint IS NOT NULL
+    GROUP BY organization_id
+)
 DELETE FROM analytics.event_aggregates AS recorded
-USING pg_temp.mauntic_jobs_groups AS day
-WHERE day.new_count IS NULL AND day.withheld IS NULL
-  AND recorded.organization_id = day.organization_id
+USING gone
+WHERE recorded.organization_id = gone.organization_id
   AND recorded.date = %(date)s
-  AND recorded.event_type = day.kind
+  AND recorded.event_type = gone.kind
   AND recorded.channel IS NULL
 
 -- unknown_organizations -- Name the given organizations that have neither a rollup nor an event on any day.

@@ -64,3 +64,37 @@ SELECT NOT EXISTS (
 -- unknown_organization -- Tell whether an organization has neither a journey nor a contact.
 SELECT NOT EXISTS (SELECT FROM journey.journeys WHERE organization_id = %(organization)s)
        AND NOT EXISTS (SELECT FROM crm.contacts WHERE organization_id = %(organization)s) AS unknown
+
+-- changes -- List what runs changed in figures of a job, latest first, at most `limit` rows: a row for each group, with its
+-- figures before and after. Of organization and kind one may be null for all.
+SELECT coalesce(run.finished_at, change.changed_at) AS changed_at, change.run_id AS run, change.reason,
+       change.organization_id, change.bucket, each.kind,
+       ARRAY(
+           SELECT change.old[place] FROM generate_series(each.number, cardinality(change.old), size) AS place
+           ORDER BY place
+       ) AS old,
+       ARRAY(
+           SELECT change.new[place] FROM generate_series(each.number, cardinality(change.new), size) AS place
+           ORDER BY place
+       ) AS new
+FROM mauntic_jobs.figure_changes AS change
+CROSS JOIN LATERAL cardinality(change.kinds) AS size
+CROSS JOIN LATERAL unnest(change.kinds) WITH ORDINALITY AS each (kind, number)
+LEFT JOIN mauntic_jobs.runs AS run ON run.id = change.run_id
+WHERE change.job = %(job)s AND change.bucket >= %(first)s AND change.bucket < %(after)s
+  AND (%(organization)s::uuid IS NULL OR change.organization_id = %(organization)s)
+  AND (%(kind)s::text IS NULL OR each.kind = %(kind)s)
+ORDER BY change.id DESC, each.kind
+LIMIT %(limit)s
+
+-- last_changes -- Name for each group the run that changed it last.
+SELECT DISTINCT ON (change.organization_id, change.bucket, each.kind)
+       change.organization_id, change.bucket, each.kind, change.run_id AS run,
+       coalesce(run.finished_at, change.changed_at) AS changed_at
+FROM mauntic_jobs.figure_changes AS change
+CROSS JOIN LATERAL unnest(change.kinds) AS each (kind)
+LEFT JOIN mauntic_jobs.runs AS run ON run.id = change.run_id
+WHERE change.job = %(job)s AND change.bucket >= %(first)s AND change.bucket < %(after)s
+  AND (%(organization)s::uuid IS NULL OR change.organization_id = %(organization)s)
+  AND (%(kind)s::text IS NULL OR each.kind = %(kind)s)
+ORDER BY change.organization_id, change.bucket, each.kind, change.id DESC

@@ -129,6 +129,25 @@ LIMIT %(batch)s
 -- runs_delete -- Delete runs.
 DELETE FROM mauntic_jobs.runs WHERE id = any(%(ids)s) AND status <> 'running'
 
+-- figure_changes_old -- Name changes of figures that are old. Their ids rise with their times, so that those before the
+-- first young one are read, and no others.
+SELECT id
+FROM mauntic_jobs.figure_changes
+WHERE
+    id > %(after)s AND changed_at < %(before)s
+    AND id < coalesce(
+        (
+            SELECT id FROM mauntic_jobs.figure_changes
+            WHERE id > %(after)s AND changed_at >= %(before)s ORDER BY id LIMIT 1
+        ),
+        9223372036854775807
+    )
+ORDER BY id
+LIMIT %(batch)s
+
+-- figure_changes_delete -- Delete changes of figures.
+DELETE FROM mauntic_jobs.figure_changes WHERE id = any(%(ids)s) AND changed_at < %(before)s
+
 -- outbox_old -- Name jobs that were published, or were no longer wanted, and are old.
 SELECT id
 FROM mauntic_jobs.outbox

@@ -91,6 +91,11 @@ def test_each_event_counts_for_a_campaign_or_it_is_said_why_not(direct_settings:
     counts = {name: count for name, count in found["counted"].items() if count}
     assert counts == {"sent": 1, "opened": 2, "unique_opened": 1}
     assert (found["recorded"], found["run"], found["changed_run"]) == (found["counted"], 1, 1)
+    assert [(each["figure"], each["new"]) for each in found["changes"]][:3] == [
+        ("sent", 1),
+        ("delivered", 0),
+        ("opened", 2),
+    ]
     text = explained(direct_settings, f"campaign {CAMPAIGN}").stdout
     assert "The figures are what a recount of the events says. They count email events." in text
     assert "6 events not counted: has the campaign's id, but is neither ID nor campaign:ID" in text
@@ -183,6 +188,8 @@ def test_usage_is_proved_by_its_events_the_same_each_time(direct_settings: Setti
         assert (sent["contacts"], sent["last_at"]) == (6, "2026-11-03T23:59:59.999999+00:00")
         assert (found["agrees"], found["over"], found["run"], found["runs"][0]["changed"]) == (True, False, 2, True)
         assert explained(direct_settings, line).stdout == explained(direct_settings, line).stdout
+        changes = {(each["kind"], each["figure"]): each["new"] for each in found["changes"]}
+        assert changes["monthly:email_sent", "events"] == sent["events"]
         assert "a recount agrees. The month is not over." in " ".join(explained(direct_settings, line).stdout.split())
         add(session, "email_sent", None, utc("2026-11-30T23:59"), who=1)
         add(session, "email_sent", None, utc("2026-12-01T00:00"), who=1)

@@ -78,6 +78,7 @@ show campaign --last 3d
 show journey
 show rollups --last 3d
 show usage
+show usage --org {owner} --history
 schedule list
 schedule next
 schedule set warmup-daily-reset --cron '30 0 * * *'

@@ -174,7 +174,36 @@ def test_tables_fit_80_columns_and_say_who_wrote_them(world: Settings) -> None:
     assert f"{organization(1)}" in shown(world, "rollups --wide").stdout
 
 
+def test_the_history_names_the_run_of_each_figure(world: Settings) -> None:
+    with connect(world) as session:
+        add(session, 1, "page_viewed", 2, None)
+    record(world, "aggregate-hourly")
+    line = f"rollups --date 2026-11-05 --org {organization(1)}"
+    found = {row["event_type"]: (row["run"], row["changed_run"]) for row in rows(world, line)}
+    # The ledger knows that run 4 changed something; the history, what it was.
+    assert found == {"email_opened": (4, 1), "email_sent": (4, 1), "page_viewed": (4, 4)}
+    history = rows(world, f"{line} --history")
+    assert [(each["run"], each["kind"], each["figure"], each["old"], each["new"]) for each in history[:2]] == [
+        (4, "page_viewed", "events", 1, 2),
+        (4, "page_viewed", "contacts", 1, 2),
+    ]
+    assert {(each["run"], each["reason"], each["old"]) for each in history[2:]} == {(1, "rebuild", None)}
+    (first, *_) = shown(world, f"{line} --history --csv").stdout.splitlines()
+    assert first == "changed_at,run,reason,organization_id,bucket,kind,figure,old,new"
+    campaign = rows(world, f"campaign --date 2026-11-05 --org {organization(1)} --campaign {CAMPAIGN} --history")
+    assert [(each["figure"], each["new"]) for each in campaign] == [
+        ("sent", 2), ("delivered", 0), ("opened", 2), ("unique_opened", 1), ("clicked", 0), ("unique_clicked", 0),
+        ("bounced", 0), ("complained", 0), ("unsubscribed", 0),
+    ]  # fmt: skip
+    usage = rows(world, f"usage --month 2026-11 --org {organization(2)} --history")
+    assert [(each["kind"], each["bucket"], each["run"]) for each in usage] == [
+        ("monthly:sms_sent", "2026-11-01", 3)
+    ] * 2
+    assert "No changes are retained." in shown(world, f"usage --org {organization(1)} --history").stdout
+
+
 REFUSED = {
+    "rollups --history": "say of which organization",
     f"rollups --org {organization(9)}": "neither events nor rollups. Check --org.",
     f"campaign --campaign {UUID(int=5)}": "neither events nor figures. Check its id.",
     f"usage --org {organization(9)}": "neither events nor rollups. Check --org.",

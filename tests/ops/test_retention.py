@@ -266,6 +266,19 @@ def test_pauses_go_of_providers_that_nothing_has_tried_for_long(session: Session
     assert session.row(b"SELECT count(*) FROM mauntic_jobs.provider_pauses")["count"] == 1
 
 
+def test_changes_of_figures_go_in_the_order_of_their_time_and_no_young_one_is_read(session: Session) -> None:
+    change = (
+        b"INSERT INTO mauntic_jobs.figure_changes"
+        b" (changed_at, run_id, job, bucket, organization_id, reason, kinds, old, new) VALUES"
+        b" (%(at)s, 1, 'aggregate-hourly', '2026-10-05', %(org)s, 'rebuild', '{a}', '{1,1}', '{2,1}')"
+    )
+    for age in (timedelta(days=20), timedelta(days=10) + TICK, timedelta(days=10), timedelta()):
+        session.execute(change, {"at": NOW - age, "org": organization(1)})
+    assert pruned(session, dry_run=True) == {"figure_changes": 2}
+    assert pruned(session) == {"figure_changes": 2}
+    assert (ids(session, "figure_changes"), pruned(session)) == ([3, 4], {})
+
+
 def test_a_rehearsal_counts_and_writes_nothing(direct_settings: Settings, session: Session) -> None:
     delivery(session, "d1", "sent", timedelta(days=100))
     run_rows(session, "a", 101, timedelta(days=500))

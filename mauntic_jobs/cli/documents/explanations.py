@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime
 from typing_extensions import TypedDict
 
-from mauntic_jobs.cli.documents.figures import WrittenJson
+from mauntic_jobs.cli.documents.figures import FigureChangeJson, WrittenJson
 from mauntic_jobs.cli.documents.runs import WindowJson
 from mauntic_jobs.ops.figures.campaign_proof import Attribution
 
@@ -60,6 +60,7 @@ class CampaignExplanationJson(WrittenJson):
     groups: list[EventGroupJson]
     late: list[FoundLateJson]
     runs: list[RebuildingRunJson]
+    changes: list[FigureChangeJson]
 
 
 class UsageTypeJson(TypedDict):
@@ -105,3 +106,4 @@ class UsageExplanationJson(WrittenJson):
     types: list[UsageTypeJson]
     days: list[UsageDayJson]
     runs: list[RebuildingRunJson]
+    changes: list[FigureChangeJson]

@@ -6,6 +6,8 @@ from uuid import UUID
 from pydantic import AwareDatetime
 from typing_extensions import TypedDict
 
+from mauntic_jobs.jobs.rollup import ChangeReason
+
 
 class WrittenJson(TypedDict):
     """Who wrote a figure: `run` rebuilt it last, at `run_at`; `changed_run` changed it last, at `changed_at`.
@@ -17,6 +19,23 @@ class WrittenJson(TypedDict):
     run_at: AwareDatetime | None
     changed_run: int | None
     changed_at: AwareDatetime | None
+
+
+class FigureChangeJson(TypedDict):
+    """A figure that a run changed, and why; `old` is null for a row that was new, `new` for one that was removed.
+
+    `bucket` is the day, or the first of the month; `kind` the event type as it is recorded, or the campaign's id.
+    """
+
+    changed_at: AwareDatetime
+    run: int
+    reason: ChangeReason
+    organization_id: UUID
+    bucket: date
+    kind: str
+    figure: str
+    old: int | None
+    new: int | None
 
 
 class RollupFigureJson(WrittenJson):

@@ -12,7 +12,7 @@ from mauntic_jobs.cli.framework.options import Wide
 from mauntic_jobs.cli.framework.output import print_json
 from mauntic_jobs.cli.job.window import WindowOptions, window_of
 from mauntic_jobs.cli.show.options import Date, Limit, Month, Org, month_of
-from mauntic_jobs.cli.show.output import canvas, print_drawing, written
+from mauntic_jobs.cli.show.output import canvas, change_record, print_drawing, written
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.generate_daily_reports import GENERATE_DAILY_REPORTS
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY
@@ -115,6 +115,7 @@ def _campaign(found: CampaignExplanation) -> CampaignExplanationJson:
         ],
         "late": [{"found_at": each.found_at, "events": each.events} for each in found.late],
         "runs": [_run(each) for each in found.runs],
+        "changes": [change_record(each) for each in found.changes],
         **written(found.written),  # type: ignore[typeddict-item]
     }
 
@@ -156,6 +157,7 @@ def _usage(found: UsageExplanation) -> UsageExplanationJson:
             for each in found.days
         ],
         "runs": [_run(each) for each in found.runs],
+        "changes": [change_record(each) for each in found.changes],
         **written(found.written),  # type: ignore[typeddict-item]
     }
 

@@ -9,6 +9,7 @@ import typer
 
 from mauntic_jobs.cli.documents.figures import (
     CampaignFigureJson,
+    FigureChangeJson,
     JourneyFigureJson,
     RollupFigureJson,
     UsageFigureJson,
@@ -16,10 +17,11 @@ from mauntic_jobs.cli.documents.figures import (
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.options import Wide
 from mauntic_jobs.cli.job.window import WindowOptions
-from mauntic_jobs.cli.show.options import Csv, Date, Last, Limit, Month, Org, days_of, month_of
+from mauntic_jobs.cli.show.options import Csv, Date, History, Last, Limit, Month, Org, check_history, days_of, month_of
 from mauntic_jobs.cli.show.output import (
     FigureFormat,
     canvas,
+    print_changes,
     print_drawing,
     print_records,
     record,
@@ -31,6 +33,7 @@ from mauntic_jobs.jobs.generate_daily_reports import GENERATE_DAILY_REPORTS
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY
 from mauntic_jobs.jobs.segment_trigger_eval import SEGMENT_TRIGGER_EVAL
 from mauntic_jobs.ops.figures.campaigns import campaigns_table, read_campaigns
+from mauntic_jobs.ops.figures.history import read_changes
 from mauntic_jobs.ops.figures.journeys import journeys_table, read_journeys
 from mauntic_jobs.ops.figures.known import check_campaign, check_journey, check_organization
 from mauntic_jobs.ops.figures.rollup_drawing import overview, plot, sums_table
@@ -49,7 +52,12 @@ ByOption = Annotated[
 ]
 
 
-@command(app, "rollups", example="mauntic-jobs show rollups --last 7d --by channel", prints=list[RollupFigureJson])
+@command(
+    app,
+    "rollups",
+    example="mauntic-jobs show rollups --last 7d --by channel",
+    prints=list[RollupFigureJson] | list[FigureChangeJson],
+)
 def show_rollups(
     settings: Settings,
     *,
@@ -59,6 +67,7 @@ def show_rollups(
     month: Month = None,
     by: ByOption = None,
     plot_days: Plot = False,
+    history: History = False,
     limit: Limit = 100,
     wide: Wide = False,
     as_csv: Csv = False,
@@ -70,12 +79,16 @@ def show_rollups(
     """
     wanted = FigureFormat(as_csv, json)
     wanted.check()
+    check_history(org, history=history)
     if plot_days and (by not in (None, By.DAY) or wanted.for_programs):
         raise UsageError("--plot draws bars by day: leave out --by, --csv and --json.")
     now = clock.now()
     given = WindowOptions(date=date, last=last, month=month)
     days = days_of(AGGREGATE_HOURLY, now, given, WindowOptions(last="30d"))
     with connect(settings) as session:
+        if history:
+            print_changes(read_changes(session, AGGREGATE_HOURLY, days, org), wanted, limit)
+            return
         rollups = read_rollups(session, AGGREGATE_HOURLY, settings, days, org)
         if not rollups.rows:
             check_organization(session, org)
@@ -93,7 +106,10 @@ def show_rollups(
 
 
 @command(
-    app, "campaign", example="mauntic-jobs show campaign --date yesterday --limit 5", prints=list[CampaignFigureJson]
+    app,
+    "campaign",
+    example="mauntic-jobs show campaign --date yesterday --limit 5",
+    prints=list[CampaignFigureJson] | list[FigureChangeJson],
 )
 def show_campaign(
     settings: Settings,
@@ -103,6 +119,7 @@ def show_campaign(
     date: Date = None,
     last: Last = None,
     month: Month = None,
+    history: History = False,
     limit: Limit = 100,
     wide: Wide = False,
     as_csv: Csv = False,
@@ -114,10 +131,15 @@ def show_campaign(
     """
     wanted = FigureFormat(as_csv, json)
     wanted.check()
+    check_history(org, history=history)
     default = WindowOptions(date="yesterday") if campaign is None else WindowOptions(last="30d")
     given = WindowOptions(date=date, last=last, month=month)
     days = days_of(GENERATE_DAILY_REPORTS, clock.now(), given, default)
     with connect(settings) as session:
+        if history:
+            kind = None if campaign is None else str(campaign)
+            print_changes(read_changes(session, GENERATE_DAILY_REPORTS, days, org, kind), wanted, limit)
+            return
         rows = read_campaigns(session, GENERATE_DAILY_REPORTS, settings, days, org, campaign)
         if not rows:
             check_organization(session, org)
@@ -128,12 +150,18 @@ def show_campaign(
         print_drawing(campaigns_table(rows, canvas(wide=wide), limit))
 
 
-@command(app, "usage", example="mauntic-jobs show usage --month 2026-10 --csv", prints=list[UsageFigureJson])
+@command(
+    app,
+    "usage",
+    example="mauntic-jobs show usage --month 2026-10 --csv",
+    prints=list[UsageFigureJson] | list[FigureChangeJson],
+)
 def show_usage(
     settings: Settings,
     *,
     org: Org = None,
     month: Month = None,
+    history: History = False,
     limit: Limit = 100,
     wide: Wide = False,
     as_csv: Csv = False,
@@ -142,8 +170,12 @@ def show_usage(
     """Show the monthly usage of organizations, or of one by event type. The default is the last month."""
     wanted = FigureFormat(as_csv, json)
     wanted.check()
+    check_history(org, history=history)
     chosen = month_of(MONTHLY_USAGE_SUMMARY, clock.now(), month)
     with connect(settings) as session:
+        if history:
+            print_changes(read_changes(session, MONTHLY_USAGE_SUMMARY, chosen, org), wanted, limit)
+            return
         rows = read_usage(session, MONTHLY_USAGE_SUMMARY, settings, chosen, org)
         if not rows:
             check_organization(session, org)

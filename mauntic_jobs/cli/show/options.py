@@ -20,6 +20,9 @@ Last = Annotated[str | None, typer.Option(metavar="TIME", help="Such as 30d, up 
 Month = Annotated[str | None, typer.Option(metavar="YYYY-MM", help="A UTC month.")]
 Limit = Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="Lines of a table at most.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+History = Annotated[
+    bool, typer.Option("--history", help="What runs changed in them, the latest first, instead. Needs --org.")
+]
 
 
 def days_of(job: AnyJob, now: datetime, given: WindowOptions, default: WindowOptions) -> Window:
@@ -28,6 +31,12 @@ def days_of(job: AnyJob, now: datetime, given: WindowOptions, default: WindowOpt
     if len(names) > 1:
         raise UsageError(f"Give only one of {', '.join(f'--{name}' for name in names)}.")
     return window_of(job, now, given if names else default)[0].aligned(Unit.DAY)
+
+
+def check_history(org: UUID | None, *, history: bool) -> None:
+    """Raise UsageError for a history of all organizations, which would be millions of rows."""
+    if history and org is None:
+        raise UsageError("--history needs --org: say of which organization.")
 
 
 def month_of(job: AnyJob, now: datetime, month: str | None) -> Window:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
-from mauntic_jobs.cli.documents.figures import WrittenJson
+from mauntic_jobs.cli.documents.figures import FigureChangeJson, WrittenJson
 from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_rich, terminal_width
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops.figures.canvas import Canvas
 from mauntic_jobs.ops.figures.chart import ramp
+from mauntic_jobs.ops.figures.history import FigureChange, changes_table
 from mauntic_jobs.ops.figures.lineage import Provenance
 
 if TYPE_CHECKING:
@@ -67,6 +68,27 @@ def record(row: Any, document: Any) -> dict[str, Any]:
     return {name: values[name] for name in fields(document)}
 
 
+def change_record(change: FigureChange) -> FigureChangeJson:
+    """Return a change as a record."""
+    return {
+        "changed_at": change.changed_at,
+        "run": change.run,
+        "reason": change.reason,
+        "organization_id": change.organization_id,
+        "bucket": change.bucket,
+        "kind": change.kind,
+        "figure": change.figure,
+        "old": change.old,
+        "new": change.new,
+    }
+
+
+def print_changes(changes: Sequence[FigureChange], wanted: FigureFormat, limit: int) -> None:
+    """Print what runs changed in figures."""
+    if not print_records([change_record(each) for each in changes], FigureChangeJson, wanted):
+        print_drawing(changes_table(changes, limit))
+
+
 def written(provenance: Provenance) -> dict[str, Any]:
     """Return who wrote a figure as fields."""
     return provenance._asdict()
@@ -75,7 +97,8 @@ def written(provenance: Provenance) -> dict[str, Any]:
 def fields(document: Any) -> Sequence[str]:
     """Return the fields of a document in the order of CSV: its own first, and then who wrote it."""
     names = get_type_hints(document)
-    return [*(name for name in names if name not in WrittenJson.__annotations__), *WrittenJson.__annotations__]
+    last = WrittenJson.__annotations__ if "run_at" in names else {}
+    return [*(name for name in names if name not in last), *last]
 
 
 def print_csv(names: Sequence[str], records: Sequence[Mapping[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.generate_daily_reports import FIGURES, GENERATE_DAILY_REPORTS, recount_campaign
+from mauntic_jobs.ops.figures.history import FigureChange, read_changes
 from mauntic_jobs.ops.figures.known import check_campaign
 from mauntic_jobs.ops.figures.lineage import Lineage, Provenance, RebuildingRun
 from mauntic_jobs.ops.figures.rollups import MESSAGE_CHANNELS, channel_of
@@ -87,6 +88,7 @@ class CampaignExplanation:
     late: Sequence[FoundLate]
     runs: Sequence[RebuildingRun]
     written: Provenance
+    changes: Sequence[FigureChange]
 
     @property
     def agrees(self) -> bool:
@@ -126,7 +128,7 @@ def explain_campaign(
         row = recount_campaign(session, settings, day, owner, campaign) or {}
         sources = session.rows(_sql["sources"], asked)
         late = session.rows(_sql["late"], asked)
-    lineage = Lineage(session, GENERATE_DAILY_REPORTS, settings, day)
+    lineage = Lineage(session, GENERATE_DAILY_REPORTS, settings, day, owner, campaign)
     channel = _counted_channel(sources, settings)
     return CampaignExplanation(
         campaign_id=campaign,
@@ -140,7 +142,8 @@ def explain_campaign(
         groups=[_group(each, channel) for each in sources],
         late=[FoundLate(**each) for each in late],
         runs=lineage.runs(day.start.date(), owner, campaign),
-        written=lineage.of(day.start.date(), owner, campaign),
+        written=lineage.of(day.start.date(), owner, str(campaign), campaign),
+        changes=read_changes(session, GENERATE_DAILY_REPORTS, day, owner, str(campaign)),
     )
 
 

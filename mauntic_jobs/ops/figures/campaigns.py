@@ -5,7 +5,7 @@ from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from mauntic_jobs.job import AnyJob
+from mauntic_jobs.job import AnyJob, Row
 from mauntic_jobs.ops.figures.canvas import Canvas, left_out, table, written_by
 from mauntic_jobs.ops.figures.lineage import Lineage, Provenance, latest
 from mauntic_jobs.ops.figures.table import Cell, date_text, id_text, time_text
@@ -55,10 +55,8 @@ def read_campaigns(
     }
     with session.transaction(Limits("mauntic-jobs show", settings.statement_timeout)):
         found = session.rows(_sql["campaigns"], asked)
-        lineage = Lineage(session, job, settings, days)
-    return [
-        CampaignDay(**row, written=lineage.of(row["date"], row["organization_id"], row["campaign_id"])) for row in found
-    ]
+        lineage = Lineage(session, job, settings, days, organization, campaign)
+    return [CampaignDay(**row, written=_written(lineage, row)) for row in found]
 
 
 def campaigns_table(rows: Sequence[CampaignDay], canvas: Canvas, limit: int) -> "list[Text]":
@@ -72,6 +70,11 @@ def campaigns_table(rows: Sequence[CampaignDay], canvas: Canvas, limit: int) -> 
     ]
     lines = [_line(row, canvas, several=several) for row in rows[:limit]]
     return [*table(headings, lines), *left_out(len(rows), limit), *written_by(latest(row.written for row in rows))]
+
+
+def _written(lineage: Lineage, row: Row) -> Provenance:
+    campaign = row["campaign_id"]
+    return lineage.of(row["date"], row["organization_id"], str(campaign), campaign)
 
 
 def _line(row: CampaignDay, canvas: Canvas, *, several: bool) -> list[Cell]:

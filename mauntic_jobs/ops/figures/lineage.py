@@ -1,4 +1,4 @@
-"""Lineage of figures: the runs that rebuilt and changed a day or month of a job last, by the ledger of runs."""
+"""Lineage of figures: the runs that rebuilt and changed them last, by the ledger of runs and the history of changes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,31 +48,56 @@ class RebuildingRun:
 
 
 class Lineage:
-    """The runs that rebuilt the days or months of a job in a range, latest first."""
+    """The runs that rebuilt the days or months of a job in a range, latest first.
 
-    def __init__(self, session: Session, job: AnyJob, settings: Settings, window: Window) -> None:
+    Limited to an organization or a campaign, it also knows the run that changed each figure last, from the history of
+    changes; for all of them that would be millions of rows, and the ledger tells what a run changed in all.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        job: AnyJob,
+        settings: Settings,
+        window: Window,
+        organization: UUID | None = None,
+        campaign: UUID | None = None,
+    ) -> None:
         self._runs: dict[date, list[RebuildingRun]] = {}
         asked = {"job": job.name, "start": window.start, "until": window.end + _MAX_COVER_DELAY}
         for row in session.rows(_sql["runs"], asked):
             covered = _covered(job, row, settings)
             for bucket in [] if covered is None else covered.aligned(job.bucket or job.unit).split(job.bucket):
                 self._runs.setdefault(bucket.start.date(), []).append(_run(row))
+        changes = {
+            "job": job.name,
+            "first": window.start.date(),
+            "after": window.end.date(),
+            "organization": organization,
+            "kind": None if campaign is None else str(campaign),
+        }
+        limited = organization is not None or campaign is not None
+        self._changes = {
+            (row["bucket"], row["organization_id"], row["kind"]): row
+            for row in (session.rows(_sql["last_changes"], changes) if limited else ())
+        }
 
     def runs(self, bucket: date, organization: UUID | None, campaign: UUID | None = None) -> list[RebuildingRun]:
         """Return the runs that rebuilt a figure of the day or month that begins on `bucket`, latest first."""
         return [run for run in self._runs.get(bucket, []) if run.reaches((organization, campaign))]
 
-    def of(self, bucket: date, organization: UUID | None, campaign: UUID | None = None) -> Provenance:
-        """Return who wrote a figure of the day or month that begins on `bucket`.
-
-        The ledger counts what a run changed in all: the run that changed the figure may be an earlier one.
-        """
+    def of(self, bucket: date, organization: UUID, kind: str, campaign: UUID | None = None) -> Provenance:
+        """Return who wrote a figure of the day or month that begins on `bucket`; `kind` is as it is recorded."""
         runs = self.runs(bucket, organization, campaign)
-        changed = next((run for run in runs if run.changed), None)
-        return Provenance(
-            *((runs[0].id, runs[0].at) if runs else (None, None)),
-            *((changed.id, changed.at) if changed else (None, None)),
-        )
+        run, run_at = (runs[0].id, runs[0].at) if runs else (None, None)
+        change = self._changes.get((bucket, organization, kind))
+        if change is None:
+            changed = next((run for run in runs if run.changed), None)
+            return Provenance(run, run_at, *((changed.id, changed.at) if changed else ()))
+        # A run that found late events rebuilt other days than those of its window.
+        if run_at is None or run_at < change["changed_at"]:
+            run, run_at = change["run"], change["changed_at"]
+        return Provenance(run, run_at, change["run"], change["changed_at"])
 
 
 def latest(found: Iterable[Provenance]) -> Provenance:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mauntic_jobs.jobs.generate_daily_reports import FIGURES
 from mauntic_jobs.ops.figures.campaign_proof import Attribution, CampaignExplanation, EventGroup
 from mauntic_jobs.ops.figures.canvas import Canvas, left_out, table, written_by
+from mauntic_jobs.ops.figures.history import FigureChange, changes_table
 from mauntic_jobs.ops.figures.lineage import RebuildingRun
 from mauntic_jobs.ops.figures.table import Cell, date_text, id_text, time_text
 from mauntic_jobs.ops.figures.usage_proof import UsageDay, UsageExplanation
@@ -57,7 +58,7 @@ def campaign_lines(found: CampaignExplanation, canvas: Canvas, limit: int) -> "l
     for late in found.late:
         whose = f"{plural(late.events, 'event')} of the organization's day came late"
         lines += [*_blank(), *_paragraph(f"{whose}, found at {time_text(late.found_at)} UTC.")]
-    return [*lines, *_runs(found.runs)]
+    return [*lines, *_runs(found.runs), *_history(found.changes, limit)]
 
 
 def usage_lines(found: UsageExplanation, canvas: Canvas, limit: int) -> "list[Text]":
@@ -78,6 +79,7 @@ def usage_lines(found: UsageExplanation, canvas: Canvas, limit: int) -> "list[Te
         *_section("Events by day, all types"),
         *table(_DAY_HEADINGS, [_usage_day(each, canvas) for each in days]),
         *_runs(found.runs),
+        *_history(found.changes, limit),
     ]
 
 
@@ -176,6 +178,10 @@ def _runs(runs: Sequence[RebuildingRun]) -> "list[Text]":
     rows: list[list[Cell]] = [[run.id, time_text(run.at), "yes" if run.changed else "no"] for run in runs[:_RUNS_SHOWN]]
     heading = _section("Runs that rebuilt it, the latest first")
     return [*heading, *table(["run", "ended at", "changed figures"], rows)]
+
+
+def _history(changes: Sequence[FigureChange], limit: int) -> "list[Text]":
+    return [*_section("Changes, the latest first"), *changes_table(changes, limit)] if changes else []
 
 
 def _section(text: str) -> "list[Text]":

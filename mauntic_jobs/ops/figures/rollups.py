@@ -105,7 +105,7 @@ def read_rollups(
     first, after = days.start.date(), days.end.date()
     with session.transaction(Limits("mauntic-jobs show", settings.statement_timeout)):
         found = session.rows(_sql["rollups"], {"first": first, "after": after, "organization": organization})
-        lineage = Lineage(session, job, settings, days)
+        lineage = Lineage(session, job, settings, days, organization)
     return Rollups(
         days=[first + timedelta(days=number) for number in range((after - first).days)],
         rows=[
@@ -116,7 +116,7 @@ def read_rollups(
                 event_type=row["event_type"],
                 events=row["events"],
                 contacts=row["contacts"],
-                written=lineage.of(row["date"], row["organization_id"]),
+                written=lineage.of(row["date"], row["organization_id"], row["event_type"]),
             )
             for row in found
         ],

@@ -19,6 +19,9 @@ from mauntic_jobs.timekeeping.window import Window
 if TYPE_CHECKING:
     from rich.text import Text
 
+# What types of events are recorded with.
+MONTHLY = "monthly:"
+
 _sql = statements("figures")
 
 
@@ -51,7 +54,7 @@ def read_usage(
     asked = {"first": month.start.date(), "organization": organization}
     with session.transaction(Limits("mauntic-jobs show", settings.statement_timeout)):
         found = session.rows(_sql["usage"], asked)
-        lineage = Lineage(session, job, settings, month)
+        lineage = Lineage(session, job, settings, month, organization)
     return [
         UsageRow(
             organization_id=row["organization_id"],
@@ -60,7 +63,7 @@ def read_usage(
             event_type=row["event_type"],
             events=row["events"],
             contacts=row["contacts"],
-            written=lineage.of(row["date"], row["organization_id"]),
+            written=lineage.of(row["date"], row["organization_id"], f"{MONTHLY}{row['event_type']}"),
         )
         for row in found
     ]

@@ -7,13 +7,13 @@ from uuid import UUID
 
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY, recount_usage
-from mauntic_jobs.ops.figures.lineage import Lineage, Provenance, RebuildingRun
+from mauntic_jobs.ops.figures.history import FigureChange, read_changes
+from mauntic_jobs.ops.figures.lineage import Lineage, Provenance, RebuildingRun, latest
+from mauntic_jobs.ops.figures.usage import MONTHLY
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Limits, Session
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
-
-_PREFIX = "monthly:"
 
 _sql = statements("figure_proof")
 _figures_sql = statements("figures")
@@ -70,6 +70,7 @@ class UsageExplanation:
     days: Sequence[UsageDay]
     runs: Sequence[RebuildingRun]
     written: Provenance
+    changes: Sequence[FigureChange]
 
     @property
     def agrees(self) -> bool:
@@ -90,7 +91,7 @@ def explain_usage(
         found = [_in_utc(row, settings) for row in session.rows(_sql["days"], _range(settings, organization, month))]
         rollups = _rollups(session, organization, month)
     first = month.start.date()
-    lineage = Lineage(session, MONTHLY_USAGE_SUMMARY, settings, month)
+    lineage = Lineage(session, MONTHLY_USAGE_SUMMARY, settings, month, organization)
     return UsageExplanation(
         organization_id=organization,
         month=month,
@@ -98,7 +99,8 @@ def explain_usage(
         types=_types(groups, found, rollups),
         days=_days(found, rollups),
         runs=lineage.runs(first, organization),
-        written=lineage.of(first, organization),
+        written=latest(lineage.of(first, organization, group["kind"]) for group in groups),
+        changes=read_changes(session, MONTHLY_USAGE_SUMMARY, month, organization),
     )
 
 
@@ -128,7 +130,7 @@ def _rollups(session: Session, organization: UUID, month: Window) -> dict[tuple[
 def _types(groups: Iterable[Row], found: Sequence[Row], rollups: dict[tuple[str, date], int]) -> list[UsageProof]:
     proofs = []
     for group in groups:
-        event_type = group["kind"].removeprefix(_PREFIX)
+        event_type = group["kind"].removeprefix(MONTHLY)
         # In the order of their days.
         mine = [row for row in found if row["event_type"] == event_type]
         first, last = (mine[0], mine[-1]) if mine else ({}, {})

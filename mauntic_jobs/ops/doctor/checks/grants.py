@@ -37,6 +37,7 @@ RUNNING_JOBS = (
     Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.upkeep, mauntic_jobs.backfills"),
     Grant("SELECT, INSERT", "TABLE", "mauntic_jobs.backfill_windows"),
     Grant("SELECT", "TABLE", "mauntic_jobs.backfill_progress"),
+    Grant("SELECT, INSERT", "TABLE", "mauntic_jobs.figure_changes"),
     Grant("USAGE", "SEQUENCE", "mauntic_jobs.fencing_tokens"),
 )
 DELIVERING = (
