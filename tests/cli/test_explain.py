@@ -99,7 +99,7 @@ def test_each_event_counts_for_a_campaign_or_it_is_said_why_not(direct_settings:
     text = explained(direct_settings, f"campaign {CAMPAIGN}").stdout
     assert "The figures are what a recount of the events says. They count email events." in text
     assert "6 events not counted: has the campaign's id, but is neither ID nor campaign:ID" in text
-    assert "1 event of that day: names another campaign." in text
+    assert "Events of that day that name another campaign: 1." in text
 
 
 def test_a_campaign_that_differs_names_the_command_or_why_it_is_withheld(direct_settings: Settings) -> None:

@@ -163,7 +163,16 @@ def test_csv_has_the_rows_of_json_below_a_header_that_stays(world: Settings) -> 
 
 def test_tables_fit_80_columns_and_say_who_wrote_them(world: Settings) -> None:
     screen = {"COLUMNS": "80", "FORCE_COLOR": "1", "NO_COLOR": "1"}
-    for line in ("rollups", "rollups --plot", "rollups --by day", "campaign", "usage --month 2026-11", "journey"):
+    history = f"rollups --org {organization(1)} --history"
+    for line in (
+        history,
+        "rollups",
+        "rollups --plot",
+        "rollups --by day",
+        "campaign",
+        "usage --month 2026-11",
+        "journey",
+    ):
         assert world.database_url
         url = {"DATABASE_URL": world.database_url.get_secret_value()}
         done = CliRunner().invoke(APP, ["show", *line.split()], env={**url, **screen})

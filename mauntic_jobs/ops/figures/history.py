@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from mauntic_jobs.job import AnyJob, Row
 from mauntic_jobs.jobs.generate_daily_reports import FIGURES, GENERATE_DAILY_REPORTS
 from mauntic_jobs.jobs.rollup import ChangeReason
 from mauntic_jobs.ops.figures.canvas import left_out, table
-from mauntic_jobs.ops.figures.table import Cell, date_text, time_text
+from mauntic_jobs.ops.figures.table import Cell, time_text
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.window import Window
@@ -61,21 +62,21 @@ def read_changes(
 
 
 def changes_table(changes: Sequence[FigureChange], limit: int) -> "list[Text]":
-    """Return a table of changes, latest first."""
+    """Return the changes below the run that made them, the latest first."""
+    from rich.text import Text
+
     if not changes:
-        return table(["No changes are retained."], [])
-    several = len({change.kind for change in changes}) > 1
-    headings = ["changed at", "run", "reason", "of", *(["kind"] if several else []), "figure", "old", "new"]
-    lines = [_line(change, several=several) for change in changes[:limit]]
-    return [*table(headings, lines), *left_out(len(changes), limit)]
+        return [Text("No changes are retained.")]
+    lines: list[Text] = []
+    for (at, run, reason, bucket), group in groupby(changes[:limit], _writer):
+        lines.append(Text(f"{time_text(at)} UTC, run {run}, {reason}, {bucket}", "bold"))
+        rows: list[list[Cell]] = [[each.kind, each.figure, each.old, each.new] for each in group]
+        lines += table(["kind", "figure", "old", "new"], rows)
+    return [*lines, *left_out(len(changes), limit)]
 
 
-def _line(change: FigureChange, *, several: bool) -> list[Cell]:
-    return [
-        *(time_text(change.changed_at), change.run, change.reason.value, date_text(change.bucket)),
-        *([change.kind] if several else []),
-        *(change.figure, change.old, change.new),
-    ]
+def _writer(change: FigureChange) -> tuple[datetime, int, str, date]:
+    return change.changed_at, change.run, change.reason.value, change.bucket
 
 
 def _changes(row: Row, names: Sequence[str]) -> list[FigureChange]:

@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 _WIDTH = 76
 _RUNS_SHOWN = 10
 _DAY_HEADINGS = ("date", "events", "daily rollups", "first event", "last event")
+# Why events do not count; those of other campaigns are their own.
 _REASONS = {
     Attribution.OTHER_CHANNEL: "another channel than the one that the row counts",
     Attribution.NO_MESSAGE: "not an event of a message",
     Attribution.OTHER_FORM: "has the campaign's id, but is neither ID nor campaign:ID",
     Attribution.NO_SOURCE: "has no source",
     Attribution.NO_CAMPAIGN: "names no campaign",
-    Attribution.OTHER_CAMPAIGN: "names another campaign",
 }
-# Of whom it is worth seeing events: those of other campaigns are their own.
-_UNATTRIBUTED = tuple(each for each in _REASONS if each is not Attribution.OTHER_CAMPAIGN)
 _SOURCE_LENGTH = 48
 
 
@@ -45,16 +43,15 @@ def campaign_lines(found: CampaignExplanation, canvas: Canvas, limit: int) -> "l
     ]
     counted = [each for each in found.groups if each.attribution is Attribution.COUNTED]
     lines += [*_section("Events that it counts"), *_groups(counted, limit, canvas)]
-    for reason in _UNATTRIBUTED:
+    for reason, why in _REASONS.items():
         groups = [each for each in found.groups if each.attribution is reason]
         if groups:
             number = sum(each.events for each in groups)
-            lines += [*_section(f"{plural(number, 'event')} not counted: {_REASONS[reason]}")]
+            lines += [*_section(f"{plural(number, 'event')} not counted: {why}")]
             lines += _groups(groups, limit, canvas, examples=True)
     others = sum(each.events for each in found.groups if each.attribution is Attribution.OTHER_CAMPAIGN)
     if others:
-        why = _REASONS[Attribution.OTHER_CAMPAIGN]
-        lines += [*_blank(), *_paragraph(f"{plural(others, 'event')} of that day: {why}.")]
+        lines += [*_blank(), *_paragraph(f"Events of that day that name another campaign: {others:,}.")]
     for late in found.late:
         whose = f"{plural(late.events, 'event')} of the organization's day came late"
         lines += [*_blank(), *_paragraph(f"{whose}, found at {time_text(late.found_at)} UTC.")]
