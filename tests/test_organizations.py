@@ -50,6 +50,7 @@ _PLATFORM_WIDE = {
     "monthly_usage": "a job rebuilds months of all organizations, grouped by organization",
     "rollup_days": "the sum of a day's rollups is one number, of all organizations",
     "segment_triggers": "a job lists the triggers of all organizations, each with its own",
+    "segment_marks": "a job keeps a mark of each trigger, and finds what changed in all organizations in one scan",
     "stale_executions": "a job ends executions one by one, by their ids",
     "sending_domains": "a job lists the domains of all organizations, each with its own",
     "platform_indexes": "indexes and duplicates are of whole tables",

@@ -22,6 +22,7 @@ LARGE = (
     "delivery.delivery_jobs",
     "delivery.provider_configs",
     "delivery.sending_domains",
+    "journey.journey_executions",
 )
 ROWS = 50_000_000
 NOW = datetime(2026, 11, 5, 10, tzinfo=UTC)
@@ -107,6 +108,21 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("backfills", "windows", {"id": 1}),
     ("backfills", "next", {"id": 1, "failed_only": False}),
     ("retention", "backfills_old", {"after": 0, "before": NOW, "batch": 1000}),
+    # It reads the contacts whole, once for all triggers: docs/segments.md says why.
+    (
+        "segment_marks",
+        "changed",
+        {
+            "horizon": "7",
+            "organizations": [organization(1)],
+            "segments": [],
+            "segment_organizations": [],
+            "journeys": [UUID(int=7)],
+            "journey_organizations": [organization(1)],
+            "waited_after": [NOW - timedelta(hours=1)],
+            "waited_until": [NOW],
+        },
+    ),
     ("dead_letters", "later_windows", {"ids": [1], "starts": [NOW - timedelta(days=1)], "ends": [NOW]}),
 ]
 
@@ -158,6 +174,11 @@ ROW_OF_EACH = (
     INSERT INTO delivery.sending_domains (organization_id, domain, created_at)
     VALUES (%(org)s, 'acme.test', '2026-11-05')
     """,
+    """
+    INSERT INTO journey.journey_executions (journey_id, journey_version_id, organization_id, contact_id, status)
+    SELECT gen_random_uuid(), %(contact)s, %(org)s, %(contact)s, 'completed' FROM generate_series(1, 1000)
+    """,
+    "ANALYZE journey.journey_executions",
 )
 
 

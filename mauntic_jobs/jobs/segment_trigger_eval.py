@@ -1,10 +1,12 @@
 """`segment-trigger-eval`: contacts of a segment enter the journeys that it triggers.
 
-Everything is decided in SQL, set by set; no list of contacts travels through this process. One trigger that cannot be
-evaluated is reported and undone by itself, and the others go on.
+Everything is decided in SQL, set by set; no list of contacts travels through this process. The triggers of an
+organization are evaluated together, in one scan of the contacts that changed since, or of all where a mark does not
+vouch for the rest. One trigger that cannot be evaluated is reported and undone by itself, and the others go on.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
@@ -14,15 +16,15 @@ from pydantic import Field
 from mauntic_jobs.errors import JobFailedError, StatementTimeoutError, UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
 from mauntic_jobs.jobs.options import only
-from mauntic_jobs.segments.members import members_statement, readings_agree, readings_statement
-from mauntic_jobs.segments.trigger import SegmentTrigger, parse_trigger
-from mauntic_jobs.settings.types import Duration, SegmentReading
+from mauntic_jobs.segments import marks
+from mauntic_jobs.segments.evaluation_pass import EvaluationPass, TriggerOutcome, TriggerState
+from mauntic_jobs.segments.marks import Horizon, TriggerMark
+from mauntic_jobs.segments.members import members_statement, readings_statement
+from mauntic_jobs.segments.trigger_evaluation import TriggerEvaluation, UnpublishedError, prepare
+from mauntic_jobs.settings.types import Duration
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres.values import unreadable
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
-
-_BATCH = 10_000
 
 _sql = statements("segment_triggers")
 
@@ -33,114 +35,143 @@ class SegmentTriggerEvalOptions(JobOptions):
     org: list[UUID] = only("organization")
     journey: list[UUID] = only("journey")
     trigger: list[UUID] = only("trigger")
+    full: bool = Field(False, description="Evaluate all contacts, not only those that changed.")
     explain: bool = Field(
         False, description="Show each segment's SQL, its plan, and where the platform would count other members."
     )
     time_limit: Annotated[Duration, Field(gt=timedelta())] = Field(
-        timedelta(minutes=1), json_schema_extra={"metavar": "TIME"}, description="For each statement. Default: 1m."
+        timedelta(minutes=1), json_schema_extra={"metavar": "TIME"}, description="For each trigger. Default: 1m."
     )
 
 
-def run(context: Context[SegmentTriggerEvalOptions], _window: Window) -> JobResult:
+def run(context: Context[SegmentTriggerEvalOptions], window: Window) -> JobResult:
     """Evaluate every trigger now. The result is partial if one of them failed."""
-    options = context.options
-    context.transaction.row(_sql["limit_time"], {"timeout": f"{options.time_limit // timedelta(milliseconds=1)}"})
-    triggers = context.transaction.rows(
-        _sql["triggers"],
-        {
-            "organizations": options.org or None,
-            "journeys": options.journey or None,
-            "triggers": options.trigger or None,
-        },
+    transaction, options = context.transaction, context.options
+    evaluation_pass = EvaluationPass(
+        transaction,
+        context.settings.segments_compatibility,
+        context.now,
+        options.time_limit,
+        context.warn,
+        writes=not context.dry_run,
     )
+    evaluation_pass.limit_time()
+    triggers = _triggers(context)
+    if not triggers:
+        return _result(context, triggers, {}, 0)
+    # Before anything that decides who enters is read.
+    horizon = marks.read_horizon(transaction)
+    outcomes = {trigger["id"]: TriggerOutcome() for trigger in triggers}
+    ready = _prepare(context, triggers, horizon, outcomes)
+    # A run for another hour than the last is asked for by hand, and is not the next of the hourly ones.
+    moves = not context.dry_run and window == Window.before(context.now, Unit.HOUR)
+    usable = _usable_marks(context, ready, horizon) if moves and not options.full else {}
+    outcomes |= evaluation_pass.run(ready, usable)
+    if moves:
+        _move_marks(context, horizon, ready, usable, outcomes)
+    return _result(context, triggers, outcomes, evaluation_pass.entered)
+
+
+def _triggers(context: Context[SegmentTriggerEvalOptions]) -> list[Row]:
+    options = context.options
+    limits = {"organizations": options.org or None, "journeys": options.journey or None}
+    triggers = context.transaction.rows(_sql["triggers"], limits | {"triggers": options.trigger or None})
     if not triggers and (options.org or options.journey or options.trigger):
         raise UsageError("No segment trigger of an active journey fits these options.")
-    lines = [_evaluate_apart(context, trigger) for trigger in triggers]
-    problems = [f"trigger {line['trigger']}: {line['problem']}" for line in lines if line["problem"]]
-    counters = Counter(line["outcome"] for line in lines)
+    return triggers
+
+
+def _prepare(
+    context: Context[SegmentTriggerEvalOptions],
+    triggers: Sequence[Row],
+    horizon: Horizon,
+    outcomes: dict[UUID, TriggerOutcome],
+) -> list[TriggerEvaluation]:
+    """Return the triggers that can be evaluated, and note of the others why they cannot."""
+    reading, ready = context.settings.segments_compatibility, list[TriggerEvaluation]()
+    for trigger in triggers:
+        try:
+            with context.transaction.savepoint():
+                evaluation = prepare(context.transaction, trigger, reading, context.now, horizon.collation)
+                if context.options.explain:
+                    _explain(context, evaluation)
+            ready.append(evaluation)
+        except UnpublishedError as error:
+            outcomes[trigger["id"]] = TriggerOutcome(TriggerState.UNPUBLISHED, problem=str(error))
+        except (JobFailedError, StatementTimeoutError) as error:
+            outcomes[trigger["id"]] = TriggerOutcome(TriggerState.FAILED, problem=str(error))
+    return ready
+
+
+def _usable_marks(
+    context: Context[SegmentTriggerEvalOptions], ready: Sequence[TriggerEvaluation], horizon: Horizon
+) -> dict[UUID, TriggerMark]:
+    """Return the marks of the triggers for which only what changed since has to be evaluated."""
+    found = marks.read_marks(context.transaction, [each.trigger for each in ready])
+    now = naive(context.now)
+    return {
+        each.trigger: found[each.trigger]
+        for each in ready
+        if each.trigger in found
+        and not each.depends_on_time
+        and marks.is_usable(found[each.trigger], horizon, each.fingerprint, each.organization, now)
+    }
+
+
+def _move_marks(
+    context: Context[SegmentTriggerEvalOptions],
+    horizon: Horizon,
+    ready: Sequence[TriggerEvaluation],
+    usable: dict[UUID, TriggerMark],
+    outcomes: dict[UUID, TriggerOutcome],
+) -> None:
+    """Note up to where the triggers were evaluated; one that failed is evaluated for all contacts the next time."""
+    transaction, now = context.transaction, naive(context.now)
+    evaluated = [each for each in ready if outcomes[each.trigger].state is TriggerState.EVALUATED]
+    full_at = [now if outcomes[each.trigger].full else usable[each.trigger].full_at for each in evaluated]
+    marks.write_marks(transaction, horizon, now, evaluated, full_at)
+    others = [trigger for trigger, outcome in outcomes.items() if outcome.state is not TriggerState.EVALUATED]
+    marks.forget_marks(transaction, others)
+
+
+def _result(
+    context: Context[SegmentTriggerEvalOptions],
+    triggers: Sequence[Row],
+    outcomes: dict[UUID, TriggerOutcome],
+    entered: int,
+) -> JobResult:
+    states = Counter(outcome.state for outcome in outcomes.values())
+    lines = [(trigger, outcomes[trigger["id"]]) for trigger in triggers]
     return JobResult(
         counters={
-            "triggers": len(lines),
-            "entered": sum(line["entering"] for line in lines),
-            "unpublished": counters["unpublished"],
-            "failed": counters["failed"],
+            "triggers": len(triggers),
+            "full": sum(outcome.full for outcome in outcomes.values()),
+            "entered": entered,
+            "unpublished": states[TriggerState.UNPUBLISHED],
+            "failed": states[TriggerState.FAILED],
         },
-        changes=[_shown(line) for line in lines] if context.dry_run else (),
-        partial=counters["failed"] > 0,
-        problems=problems,
+        changes=[_shown(trigger, outcome) for trigger, outcome in lines] if context.dry_run else (),
+        partial=states[TriggerState.FAILED] > 0,
+        problems=[f"trigger {trigger['id']}: {outcome.problem}" for trigger, outcome in lines if outcome.problem],
     )
 
 
-def _evaluate_apart(context: Context[SegmentTriggerEvalOptions], trigger: Row) -> Row:
-    line: Row = {"trigger": trigger["id"], "journey": trigger["journey"], "members": 0, "entering": 0, "problem": None}
-    try:
-        with context.transaction.savepoint():
-            line |= _evaluate(context, trigger)
-    except (JobFailedError, StatementTimeoutError) as error:
-        line |= {"outcome": "failed", "problem": str(error)}
-    return line
-
-
-def _evaluate(context: Context[SegmentTriggerEvalOptions], trigger: Row) -> Row:
-    transaction, now = context.transaction, naive(context.now)
-    _check_readable("the trigger", trigger)
-    config = parse_trigger(trigger["config"])
-    segment = _segment(context, trigger, config)
-    version = next(iter(transaction.rows(_sql["version"], {"journey": trigger["journey_id"], "now": now})), None)
-    if version is None:
-        return {"outcome": "unpublished", "problem": "its journey is active, but no version of it is published"}
-    if version["entry_step_id"] is None:
-        problem = "it has no step to begin with"
-        if version["has_trigger_step"]:
-            problem = "its trigger step leads to no other step"
-        raise JobFailedError(f"the published version of the journey cannot be entered: {problem}")
-    common = {
-        "segment": segment["id"],
-        "organization": trigger["organization_id"],
-        "journey": trigger["journey_id"],
-        "version": version["id"],
-        "entry_step": version["entry_step_id"],
-        "now": now,
+def _shown(trigger: Row, outcome: TriggerOutcome) -> Row:
+    return {
+        "journey": trigger["journey"],
+        "trigger": trigger["id"],
+        "members": outcome.members,
+        "entering": outcome.entering,
+        "problem": outcome.problem,
     }
-    _find_members(context, segment, common)
-    transaction.execute(_sql["candidates"], common | config.rules(context.now))
-    counts = transaction.row(_sql["counts"])
-    entered = counts["candidates"] if context.dry_run else _enter(context, counts["candidates"], common)
-    if not context.dry_run and _owns_count(context, segment):
-        transaction.execute(_sql["count_members"], common | {"members": counts["members"]})
-    transaction.execute(_sql["forget"])
-    return {"outcome": "evaluated", "members": counts["members"], "entering": entered}
 
 
-def _segment(context: Context[JobOptions], trigger: Row, config: SegmentTrigger) -> Row:
-    found = context.transaction.rows(_sql["segment"], {"segment": config.segment_id})
-    # A segment of another organization is not told from one that does not exist.
-    if not found or found[0]["organization_id"] != trigger["organization_id"]:
-        raise JobFailedError(f"its organization has no segment {config.segment_id}")
-    if trigger["journey_organization_id"] != trigger["organization_id"]:
-        raise JobFailedError("the trigger and its journey belong to different organizations")
-    _check_readable("the segment", found[0])
-    return found[0]
-
-
-def _check_readable(what: str, row: Row) -> None:
-    problem = unreadable(row)
-    if problem is not None:
-        raise JobFailedError(f"{what} cannot be read: {problem}")
-
-
-def _find_members(context: Context[SegmentTriggerEvalOptions], segment: Row, common: Row) -> None:
-    statement, criteria = members_statement(segment, context.settings.segments_compatibility)
-    if context.options.explain:
-        plan = context.transaction.rows(b"EXPLAIN " + statement, common | criteria)
-        context.warn("\n".join([statement.decode(), *(row["QUERY PLAN"] for row in plan)]))
-        _explain_readings(context, segment, common)
-    context.transaction.execute(statement, common | criteria)
-
-
-def _owns_count(context: Context[JobOptions], segment: Row) -> bool:
-    """Return whether the segment's contact_count may be written: not where the platform writes another number."""
-    return context.settings.segments_compatibility is SegmentReading.PLATFORM or readings_agree(segment)
+def _explain(context: Context[SegmentTriggerEvalOptions], evaluation: TriggerEvaluation) -> None:
+    statement, criteria = members_statement(evaluation.segment, context.settings.segments_compatibility)
+    common: Row = {"segment": evaluation.segment["id"], "organization": evaluation.organization}
+    plan = context.transaction.rows(b"EXPLAIN " + statement, common | criteria)
+    context.warn("\n".join([statement.decode(), *(row["QUERY PLAN"] for row in plan)]))
+    _explain_readings(context, evaluation.segment, common)
 
 
 def _explain_readings(context: Context[JobOptions], segment: Row, common: Row) -> None:
@@ -158,17 +189,6 @@ def _explain_readings(context: Context[JobOptions], segment: Row, common: Row) -
             f"segment {segment['id']}: its members differ by reading: {counts['only_strict']:,} only by the strict "
             f"one, {counts['only_platform']:,} only by the platform's. See docs/segments.md."
         )
-
-
-def _enter(context: Context[JobOptions], candidates: int, common: Row) -> int:
-    return sum(
-        context.transaction.execute(_sql["enter"], common | {"after": after, "up_to": after + _BATCH})
-        for after in range(0, candidates, _BATCH)
-    )
-
-
-def _shown(line: Row) -> Row:
-    return {name: line[name] for name in ("journey", "trigger", "members", "entering", "problem")}
 
 
 SEGMENT_TRIGGER_EVAL = Job(

@@ -3,6 +3,9 @@
 The field decides what is compared: a column of the allow-list, or else a key of `custom_fields`, which is passed as a
 parameter like every value. The value decides how: numbers as numbers, ISO dates as dates, the rest as text without
 regard to case. A contact's value that is not of that kind equals nothing, and is never an error.
+
+Where many criteria are evaluated in one scan, a `Compiler` with `shared` has each value of a contact read and converted
+once for all of them: that is most of the work.
 """
 
 import re
@@ -53,6 +56,21 @@ ORDERING = {Operator.GT: SQL(">"), Operator.LT: SQL("<"), Operator.GTE: SQL(">="
 
 OPPOSITES = {Operator.IS_NOT_SET, Operator.NEQ, Operator.NOT_IN}
 
+# Operators whose answer only a write can change. One that compares with the present, as "in the last 7 days" does, must
+# not be here: what is not known to be independent of time counts as dependent.
+TIMELESS = frozenset(
+    {
+        *(Operator.EQ, Operator.NEQ, Operator.GT, Operator.LT, Operator.GTE, Operator.LTE, Operator.CONTAINS),
+        *(Operator.NOT_CONTAINS, Operator.STARTS_WITH, Operator.ENDS_WITH, Operator.IN, Operator.NOT_IN),
+        *(Operator.IS_SET, Operator.IS_NOT_SET),
+    }
+)
+
+_LOWERED = "lowered"
+
+# Makes a value of a contact's, by field and form, or finds it made.
+Share = Callable[[str, str, Callable[[], Composable]], Composable]
+
 # The pattern keeps out what Postgres would read and we do not mean, such as NaN or `yesterday`.
 _AS = {
     ValueKind.TEXT: SQL('lower({}) COLLATE "C"'),
@@ -65,11 +83,26 @@ _AS = {
 _PATTERNS = {ValueKind.NUMBER: f"^{_NUMBER}$", ValueKind.TIME: f"^{_TIME}$"}
 
 
-class Compiler:
-    """Turns criteria into a condition; `parameters` then holds what its placeholders stand for."""
+def depends_on_time(criteria: Criteria) -> bool:
+    """Return whether a contact may become a member without a write, by the passing of time alone."""
+    return not all(condition.operator in TIMELESS for condition in criteria.conditions)
 
-    def __init__(self) -> None:
+
+class Compiler:
+    """Turns criteria into conditions; `parameters` then holds what their placeholders stand for.
+
+    With `shared` the conditions are on a relation `field`, whose columns are `values` of `crm.contacts AS contact`.
+    """
+
+    def __init__(self, *, shared: bool = False) -> None:
         self.parameters: dict[str, object] = {}
+        self._shared: dict[tuple[str, str], tuple[Composable, Composable]] | None = {} if shared else None
+
+    @property
+    def values(self) -> Composable:
+        """What the shared conditions read of a contact, as a select list; each item begins with a comma."""
+        columns = (self._shared or {}).values()
+        return SQL("").join(SQL(", {} AS {}").format(value, name) for value, name in columns)
 
     def condition(self, criteria: Criteria) -> Composable:
         """Return a condition on `contact` that is true or false, and never null."""
@@ -79,7 +112,7 @@ class Compiler:
         return SQL("({})").format(joint.join(self._compile(each) for each in criteria.conditions))
 
     def _compile(self, condition: Condition) -> Composable:
-        return self._holds(Field(condition.field, self._bind), condition.operator, condition.value)
+        return self._holds(Field(condition.field, self._bind, self._share), condition.operator, condition.value)
 
     def _holds(self, field: "Field", operator: Operator, value: object) -> Composable:
         """Return a condition that is true or false, and never null."""
@@ -93,14 +126,14 @@ class Compiler:
             case Operator.IS_SET | Operator.IS_NOT_SET:
                 return SQL("{} <> ''").format(field.text)
             case Operator.CONTAINS:
-                return SQL("strpos(lower({}), lower({})) > 0").format(field.text, self._text(value))
+                return SQL("strpos({}, lower({})) > 0").format(field.lowered, self._text(value))
             case Operator.NOT_CONTAINS:
-                return SQL("strpos(lower({}), lower({})) = 0").format(field.text, self._text(value))
+                return SQL("strpos({}, lower({})) = 0").format(field.lowered, self._text(value))
             case Operator.STARTS_WITH:
-                return SQL("starts_with(lower({}), lower({}))").format(field.text, self._text(value))
+                return SQL("starts_with({}, lower({}))").format(field.lowered, self._text(value))
             case Operator.ENDS_WITH:
                 # The same as starts_with of what is read from its end, character by character.
-                return SQL("starts_with(reverse(lower({})), reverse(lower({})))").format(field.text, self._text(value))
+                return SQL("starts_with(reverse({}), reverse(lower({})))").format(field.lowered, self._text(value))
             case Operator.EQ | Operator.NEQ | Operator.IN | Operator.NOT_IN:
                 return self._equals(field, value if isinstance(value, list) else [value])
             case ordering:
@@ -146,20 +179,26 @@ class Compiler:
         self.parameters[name] = value
         return Placeholder(name)
 
+    def _share(self, field: str, form: str, build: Callable[[], Composable]) -> Composable:
+        """Return a value of a contact in some form, which `build` makes; once for all conditions if it is shared."""
+        if self._shared is None:
+            return build()
+        if (field, form) not in self._shared:
+            self._shared[field, form] = build(), Identifier(f"v{len(self._shared)}")
+        _, name = self._shared[field, form]
+        return SQL("field.{}").format(name)
+
 
 class Field:
     """What a condition's field stands for: a column, or a key of `custom_fields`."""
 
-    def __init__(self, name: str, bind: Callable[[object], Composable]) -> None:
+    def __init__(self, name: str, bind: Callable[[object], Composable], share: Share) -> None:
         self._bind = bind
-        self._kind: ValueKind | None = None
-        self._value: Composable
-        column = _SPELLINGS.get(name)
-        if column is None:
-            self._value = SQL("(contact.custom_fields ->> {}::text)").format(bind(name))
-        else:
-            self._kind = COLUMNS[column]
-            self._value = Identifier("contact", column)
+        self._share = share
+        self._column = _SPELLINGS.get(name)
+        self._name = self._column or f"custom_fields.{name}"
+        self._key = name
+        self._kind = COLUMNS[self._column] if self._column else None
 
     @property
     def is_custom(self) -> bool:
@@ -174,15 +213,31 @@ class Field:
     @property
     def text(self) -> Composable:
         """The value as text."""
-        return SQL("{}::text").format(self._value)
+        return self._share(self._name, "", self._text)
+
+    @property
+    def lowered(self) -> Composable:
+        """The value as text in lower case."""
+        return self._share(self._name, _LOWERED, lambda: SQL("lower({})").format(self._text()))
 
     def of(self, kind: ValueKind) -> Composable:
         """Return the value as something to compare; null where it is not of that kind."""
+        return self._share(self._name, kind.value, lambda: self._converted(kind))
+
+    def _converted(self, kind: ValueKind) -> Composable:
         if kind is self._kind and kind is not ValueKind.TEXT:
-            return self._value
+            return self._value()
         if kind is ValueKind.TEXT:
-            return _AS[kind].format(self.text)
-        return _AS[kind].format(self.text, self._bind(_PATTERNS[kind]))
+            return _AS[kind].format(self._text())
+        return _AS[kind].format(self._text(), self._bind(_PATTERNS[kind]))
+
+    def _text(self) -> Composable:
+        return SQL("{}::text").format(self._value())
+
+    def _value(self) -> Composable:
+        if self._column is not None:
+            return Identifier("contact", self._column)
+        return SQL("(contact.custom_fields ->> {}::text)").format(self._bind(self._key))
 
     def read(self, value: Any, *, ordering: bool) -> tuple[ValueKind | None, Any]:
         """Return what to compare a value as, and the value as that; None where nothing of the field can equal it."""

@@ -1,10 +1,12 @@
-"""The statement that finds the members of a segment, static or dynamic."""
+"""The statements that find the members of segments, static or dynamic."""
+
+from collections.abc import Sequence
 
 from psycopg.sql import SQL, Composable
 
 from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.job import Row
-from mauntic_jobs.segments.compiler import Compiler
+from mauntic_jobs.segments.compiler import Compiler, depends_on_time
 from mauntic_jobs.segments.criteria import parse_criteria
 from mauntic_jobs.segments.platform_compiler import PlatformCompiler
 from mauntic_jobs.settings.types import SegmentReading
@@ -16,13 +18,51 @@ _sql = statements("segment_triggers")
 
 
 def members_statement(segment: Row, reading: SegmentReading) -> tuple[bytes, dict[str, object]]:
-    """Return the statement that makes the table of members, and the parameters of the segment's criteria.
+    """Return the statement that lists the members of one segment, and the parameters of its criteria.
 
     `segment` is a row of crm.segments; the statement's other parameters are `segment` and `organization`. Raises
     JobFailedError if the criteria cannot be used.
     """
     condition, parameters = _condition(segment, reading)
-    return SQL(_sql["members"].decode()).format(members=condition).as_bytes(None), parameters
+    return SQL(_sql["members_of_one"].decode()).format(members=condition).as_bytes(None), parameters
+
+
+def members_statements(
+    segments: Sequence[tuple[int, Row]], reading: SegmentReading, *, changed: bool
+) -> list[tuple[bytes, dict[str, object]]]:
+    """Return the statements that put the members of numbered segments into the table `mauntic_jobs_members`.
+
+    The dynamic ones are found in one scan of the contacts, or with `changed` of those in `mauntic_jobs_changed`. All
+    belong to one organization, the parameter `organization` that the caller adds. Raises JobFailedError if criteria
+    cannot be used.
+    """
+    within = SQL(_sql["within"].decode() if changed else "")
+    compiler = _COMPILERS[reading](shared=True)
+    hits: list[Composable] = []
+    static: list[tuple[bytes, dict[str, object]]] = []
+    for number, segment in segments:
+        if segment["type"] == "static":
+            add = SQL(_sql["members_of_static"].decode()).format(
+                members=SQL(_sql["static_members"].decode()), within=within
+            )
+            static.append((add.as_bytes(None), {"number": number, "segment": segment["id"]}))
+        else:
+            condition = compiler.condition(parse_criteria(segment["filter_criteria"], reading))
+            hits.append(SQL("CASE WHEN {} THEN {} END").format(condition, number))
+    if not hits:
+        return static
+    scan = SQL(_sql["members"].decode()).format(values=compiler.values, hits=SQL(", ").join(hits), within=within)
+    return [(scan.as_bytes(None), compiler.parameters), *static]
+
+
+def compiled(segment: Row, reading: SegmentReading) -> tuple[bytes, dict[str, object], bool]:
+    """Return a segment's condition with its parameters, and whether the passing of time alone can change its answer.
+
+    Raises JobFailedError if the criteria cannot be used.
+    """
+    condition, parameters = _condition(segment, reading)
+    by_time = segment["type"] != "static" and depends_on_time(parse_criteria(segment["filter_criteria"], reading))
+    return condition.as_bytes(None), parameters, by_time
 
 
 def readings_statement(segment: Row) -> tuple[bytes, dict[str, object]] | None:

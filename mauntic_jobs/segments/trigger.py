@@ -63,6 +63,16 @@ class SegmentTrigger(_Config):
             "cap_since": None if cap is None else naive(now - timedelta(days=cap.window_days)),
         }
 
+    def waits(self, then: datetime, now: datetime) -> list[tuple[datetime, datetime]]:
+        """Return when executions started whose time to wait ran out after `then`, up to `now`: after and until.
+
+        The first is empty: it stands for executions that nothing is waited for after.
+        """
+        days = [self.frequency_cap.window_days] if self.frequency_cap is not None else []
+        if self.re_entry.type == "cooldown":
+            days.append(self.re_entry.cooldown_days or 0)
+        return [(then, then), *((then - timedelta(days=each), now - timedelta(days=each)) for each in days)]
+
 
 def parse_trigger(raw: object) -> SegmentTrigger:
     """Check a configuration as stored. Raises JobFailedError that names what is wrong."""

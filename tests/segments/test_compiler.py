@@ -1,6 +1,7 @@
 """Compiled criteria find the same contacts as an evaluator in Python, and nothing in them is ever executed."""
 
 import random
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -10,12 +11,15 @@ import pytest
 
 from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.job import Row
-from mauntic_jobs.segments.compiler import COLUMNS, Compiler
-from mauntic_jobs.segments.criteria import MAX_CONDITIONS, MAX_ITEMS, parse_criteria
+from mauntic_jobs.segments import compiler as compiler_module
+from mauntic_jobs.segments.compiler import COLUMNS, TIMELESS, Compiler, depends_on_time
+from mauntic_jobs.segments.criteria import MAX_CONDITIONS, MAX_ITEMS, Operator, parse_criteria
 from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.settings.types import SegmentReading
 from mauntic_jobs.stores.postgres.session import Session, connect, json
 from mauntic_jobs.timekeeping.window import naive
 from tests.segments.evaluator import matches
+from tests.segments.together import members_together
 from tests.support import organization, utc
 
 _OPERATORS = [
@@ -159,7 +163,7 @@ def test_3000_generated_criteria_find_what_an_evaluator_in_python_finds(
 ) -> None:
     session, rows = contacts
     chance = random.Random(2)
-    sizes = set()
+    sizes, found = set(), list[tuple[Any, set[Any]]]()
     for _ in range(3000):
         raw = {
             "operator": chance.choice(["and", "or"]),
@@ -168,7 +172,11 @@ def test_3000_generated_criteria_find_what_an_evaluator_in_python_finds(
         expected = {row["id"] for row in rows if matches(raw, row)}
         assert _members(session, raw) == expected, raw
         sizes.add(len(expected))
+        found.append((raw, expected))
     assert len(sizes) > 40  # they do tell contacts apart
+    for first in range(0, 3000, 200):
+        criteria, members = zip(*found[first : first + 200], strict=True)
+        assert members_together(session, criteria, SegmentReading.STRICT) == list(members)
 
 
 _ATTACKS = [
@@ -276,3 +284,26 @@ def test_as_many_conditions_and_items_as_allowed_are_compiled_and_no_more(direct
 def test_absent_criteria_mean_every_contact() -> None:
     for raw in (None, {}, {"operator": "or", "conditions": []}):
         assert Compiler().condition(parse_criteria(raw)).as_string(None) == "true"
+
+
+def test_an_operator_depends_on_time_unless_it_is_known_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = {"conditions": [{"field": "a", "operator": "is_set"}, {"field": "a", "operator": "gt", "value": 1}]}
+    assert not depends_on_time(parse_criteria(raw))
+    monkeypatch.setattr(compiler_module, "TIMELESS", TIMELESS - {Operator.GT})
+    assert depends_on_time(parse_criteria(raw))
+    assert not depends_on_time(parse_criteria({"conditions": raw["conditions"][:1]}))
+
+
+def test_no_condition_asks_for_the_present() -> None:
+    """Each function that conditions call gives the same answer to the same contact at all times."""
+    values = {Operator.IN: [1, "a", "2026-10-05"], Operator.NOT_IN: [1, "a", "2026-10-05"]}
+    conditions = [
+        {"field": field, "operator": operator.value, "value": values.get(operator, value)}
+        for operator in TIMELESS
+        for field in ("email", "leadScore", "createdAt", "plan")
+        for value in ("a", "1", "2026-10-05")
+    ]
+    text = Compiler().condition(parse_criteria({"conditions": conditions})).as_string(None)
+    called = set(re.findall(r"([a-z_]+(?:[.][a-z_]+)?) ?[(]", text)) - {"and", "any", "array", "coalesce", "select"}
+    assert called == {"lower", "strpos", "starts_with", "reverse", "mauntic_jobs.input_is_valid", "unnest"}
+    assert not re.search(r"now|current_|localtime|timestamp[(]|random", text, re.IGNORECASE)

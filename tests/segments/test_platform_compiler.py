@@ -17,6 +17,7 @@ from mauntic_jobs.settings.types import SegmentReading
 from mauntic_jobs.stores.postgres.session import Session, connect, json
 from mauntic_jobs.timekeeping.window import naive
 from tests.segments.platform_sql import platform_sql
+from tests.segments.together import members_together
 from tests.support import organization, utc
 
 _TEXTS = ["", "Ann", "ANN", "ann", "ann lee", "100%", "1_0", "10", "9", "007", "7", "é", "É", "O'Hara", "a\\b", "true"]
@@ -82,7 +83,7 @@ def test_400_generated_criteria_find_what_sql_of_the_platforms_form_finds(sessio
     chance = random.Random(7)
     for _ in range(80):
         _add(session, _contact(chance))
-    sizes, differ = set(), 0
+    sizes, differ, all_found = set(), 0, list[tuple[Any, set[Any]]]()
     for _ in range(400):
         raw: dict[str, Any] = {
             "operator": chance.choice(["and", "or"]),
@@ -92,10 +93,13 @@ def test_400_generated_criteria_find_what_sql_of_the_platforms_form_finds(sessio
         found = _members(session, raw, SegmentReading.PLATFORM)
         assert found == {row["id"] for row in rows}, (raw, platform_sql(raw))
         sizes.add(len(found))
+        all_found.append((raw, found))
         known = [each for each in raw["conditions"] if each["operator"] not in ("matches", "between")]
         differ += found != _members(session, {**raw, "conditions": known}, SegmentReading.STRICT)
     assert len(sizes) > 30  # they do tell contacts apart
     assert differ > 80  # and so do the readings
+    criteria, members = zip(*all_found, strict=True)
+    assert members_together(session, criteria, SegmentReading.PLATFORM) == list(members)
 
 
 @pytest.mark.parametrize(

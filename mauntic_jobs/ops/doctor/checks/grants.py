@@ -33,7 +33,7 @@ RUNNING_JOBS = (
         "SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.alerts, mauntic_jobs.redis_marker, mauntic_jobs.rollup_days"
     ),
     Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.withheld, mauntic_jobs.late_events"),
-    Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.reported_days"),
+    Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.reported_days, mauntic_jobs.segment_marks"),
     Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.upkeep, mauntic_jobs.backfills"),
     Grant("SELECT, INSERT", "TABLE", "mauntic_jobs.backfill_windows"),
     Grant("SELECT", "TABLE", "mauntic_jobs.backfill_progress"),

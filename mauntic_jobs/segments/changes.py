@@ -1,0 +1,61 @@
+"""The contacts that may have become entitled to enter a journey since its trigger was evaluated last.
+
+A contact that may enter now and could not then has become a member, or the last of its executions that kept it out no
+longer does. So its own row was written, or a row that lists it in a static segment, or an execution of it that is not
+active now; or the time to wait after such an execution has run out. An execution that is deleted leaves no trace: the
+daily full evaluation is for that.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from mauntic_jobs.job import Transaction
+from mauntic_jobs.segments.marks import TriggerMark
+from mauntic_jobs.segments.trigger_evaluation import TriggerEvaluation
+from mauntic_jobs.sql import statements
+from mauntic_jobs.timekeeping.window import naive
+
+_sql = statements("segment_marks")
+
+
+def find_changed(
+    transaction: Transaction, evaluations: Sequence[TriggerEvaluation], marks: Mapping[UUID, TriggerMark], now: datetime
+) -> dict[UUID, int]:
+    """Put the contacts that changed since the marks in the table `mauntic_jobs_changed`, in one scan for all triggers.
+
+    Returns how many there are of each organization that has any. The earliest of the marks counts for all: to evaluate
+    a contact that has not changed finds nothing.
+    """
+    static = [each for each in evaluations if each.segment["type"] == "static"]
+    waits = [wait for each in evaluations for wait in _waits(each, marks[each.trigger], now)]
+    transaction.execute(
+        _sql["changed"],
+        {
+            "horizon": str(min(marks[each.trigger].horizon for each in evaluations)),
+            "organizations": sorted({each.organization for each in evaluations}),
+            "segments": [each.segment["id"] for each in static],
+            "segment_organizations": [each.organization for each in static],
+            "journeys": [journey for journey, *_ in waits],
+            "journey_organizations": [organization for _, organization, *_ in waits],
+            "waited_after": [after for _, _, after, _ in waits],
+            "waited_until": [until for *_, until in waits],
+        },
+    )
+    transaction.execute(_sql["analyze_changed"])
+    return {row["organization_id"]: row["contacts"] for row in transaction.rows(_sql["changed_counts"])}
+
+
+def _waits(
+    evaluation: TriggerEvaluation, mark: TriggerMark, now: datetime
+) -> list[tuple[UUID, UUID, datetime, datetime]]:
+    """Return the journey whose executions let a contact in again, and when those started whose wait ran out.
+
+    None where a contact enters once: then no execution that ends lets it in.
+    """
+    if evaluation.config.re_entry.type == "once":
+        return []
+    return [
+        (evaluation.journey, evaluation.organization, after, until)
+        for after, until in evaluation.config.waits(mark.evaluated_at, naive(now))
+    ]
