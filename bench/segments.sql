@@ -35,6 +35,21 @@ FROM crm.contacts AS contact
 WHERE (contact.custom_fields ->> 'bucket')::int BETWEEN %(low)s AND %(high)s
   AND abs(hashtext(contact.email)) %% 100 <> 0
 
+-- quiet -- Keep the server's own upkeep out of the measurement.
+ALTER TABLE crm.contacts SET (autovacuum_enabled = off);
+ALTER TABLE journey.journey_executions SET (autovacuum_enabled = off);
+ALTER TABLE mauntic_jobs.outbox SET (autovacuum_enabled = off)
+
+-- change -- Change 1 % of the contacts, and move a tenth of these to another bucket, and thereby into other segments.
+UPDATE crm.contacts
+SET first_name = first_name || '.',
+    custom_fields = CASE WHEN abs(hashtext(email || 'moves')) %% 10 > 0 THEN custom_fields
+        ELSE custom_fields || jsonb_build_object('bucket', ((custom_fields ->> 'bucket')::int + %(by)s) %% 100) END
+WHERE organization_id = %(organization)s AND abs(hashtext(email || 'changes')) %% 100 = 0
+
+-- backend -- Name the process that serves this connection.
+SELECT pg_backend_pid() AS backend
+
 -- undo -- Take back what a round has let in.
 DELETE FROM journey.journey_executions WHERE started_at >= %(now)s
 
