@@ -11,7 +11,8 @@ from mauntic_jobs.timekeeping.window import Unit, naive
 from mauntic_jobs.warmup.keys import WARMUP
 from mauntic_jobs.warmup.quota import daily_limit, day_of
 
-_MAX_DOMAINS, _MAX_WAITING = 1000, 100_000
+_MAX_DOMAINS, MAX_WAITING = 1000, 100_000
+_INSTANT = timedelta.resolution
 
 _sql = statements("warmup_domains")
 
@@ -45,7 +46,10 @@ class PlannedDay:
 
 @dataclass(frozen=True)
 class WarmupPlan:
-    """A domain, how many messages wait for its next day, and its days from today on."""
+    """A domain, how many messages wait for its next day, and its days from today on.
+
+    Of all messages that wait, 100,000 are looked at.
+    """
 
     domain: WarmingDomain
     waiting: int
@@ -83,7 +87,7 @@ def warmup_plans(
 ) -> list[WarmupPlan]:
     """Return the plans of the domains that are being warmed up, those near their limit first."""
     domains = warming_domains(session, now, organization, name)
-    rows = session.rows(_sql["waiting"], {"organization": organization, "most": _MAX_WAITING})
+    rows = session.rows(_sql["waiting"], {"organization": organization, "domain": name, "most": MAX_WAITING})
     waiting = {(row["organization_id"], row["domain"]): row["deliveries"] for row in rows}
     return [plan_of(each, waiting.get((each.organization, each.name), 0), now) for each in domains]
 
@@ -93,8 +97,9 @@ def plan_of(domain: WarmingDomain, waiting: int, now: datetime) -> WarmupPlan:
     # What waits has found today's limit used up, and comes again after midnight.
     days = [PlannedDay(now.astimezone(UTC).date(), day_of(domain.created, now), domain.limit, 0)]
     midnight = Unit.DAY.after(Unit.DAY.floor(now))
-    while (limit := daily_limit(domain.created, midnight)) is not None:
+    # What comes again comes after midnight.
+    while (limit := daily_limit(domain.created, midnight + _INSTANT)) is not None:
         goes_out = min(limit, waiting - sum(each.goes_out for each in days))
-        days.append(PlannedDay(midnight.date(), day_of(domain.created, midnight), limit, goes_out))
+        days.append(PlannedDay(midnight.date(), day_of(domain.created, midnight + _INSTANT), limit, goes_out))
         midnight = Unit.DAY.after(midnight)
     return WarmupPlan(domain, waiting, days)

@@ -32,7 +32,8 @@ FROM (
     LIMIT %(most)s
 ) AS domain
 
--- waiting -- Messages that wait for the next day of their domain, by organization and domain, of at most `most`.
+-- waiting -- Messages that wait for the next day of their domain, by organization and domain, of an organization and of a
+-- domain where these are given; at most `most` are looked at.
 SELECT organization_id, domain, count(*) AS deliveries
 FROM (
     SELECT organization_id, substring(reason FROM '^warm-up: (.*) has sent its ') AS domain
@@ -40,6 +41,7 @@ FROM (
     WHERE
         unsent_state = 'deferred' AND reason LIKE 'warm-up: %%'
         AND (%(organization)s::uuid IS NULL OR organization_id = %(organization)s)
+        AND (%(domain)s::text IS NULL OR starts_with(reason, 'warm-up: ' || lower(%(domain)s) || ' has sent '))
     LIMIT %(most)s
 ) AS deferred
 GROUP BY organization_id, domain

@@ -11,7 +11,7 @@ from mauntic_jobs.cli.framework.options import Org, Wide
 from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_table
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
-from mauntic_jobs.ops.warmup import WarmupPlan, warmup_plans
+from mauntic_jobs.ops.warmup import MAX_WAITING, WarmupPlan, warmup_plans
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.timekeeping import clock
@@ -50,6 +50,8 @@ def register_warmup(app: typer.Typer) -> None:
 
 def _heading(plan: WarmupPlan) -> str:
     waits = plural(plan.waiting, "message")
+    if plan.waiting >= MAX_WAITING:
+        waits = f"more than {waits}"
     ends = f"; the last of {waits} that wait goes out on {plan.ends}" if plan.ends else ""
     return f"{plan.domain.name} of organization {plan.domain.organization}{ends}"
 
