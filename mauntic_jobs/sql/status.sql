@@ -76,7 +76,7 @@ ORDER BY opened_at DESC
 LIMIT %(most)s
 
 -- pauses -- Providers that are paused by circuit breakers, the longest first, and how many messages wait for one of their
--- organization and channel, of at most `most`. A pause that has ended and for which nothing waits is left out.
+-- organization and channel, of at most `most`; those whose wait is over are on the queue again. A pause that has ended and for which nothing waits is left out.
 WITH waiting AS MATERIALIZED (
     SELECT organization_id, channel, count(*) AS deliveries
     FROM (
@@ -85,7 +85,7 @@ WITH waiting AS MATERIALIZED (
         WHERE
             unsent_state = 'deferred' AND reason NOT LIKE 'warm-up:%%' AND reason NOT LIKE 'quiet hours:%%'
             AND reason NOT LIKE 'the receiver asks to wait:%%'
-            AND EXISTS (SELECT FROM mauntic_jobs.provider_pauses)
+            AND unsent_at > %(now)s AND EXISTS (SELECT FROM mauntic_jobs.provider_pauses)
         LIMIT %(most)s
     ) AS deferred
     GROUP BY organization_id, channel

@@ -1,6 +1,6 @@
 """Rate limits of providers as the delivering processes share them, and what waits for them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -55,7 +55,7 @@ def read_limits(
             known = [_known(state) for state in states]
             if not any(each.rate for each in providers) and not any(any(each) for each in known):
                 continue
-            waiting = waiting_messages(redis, base_of(settings, channel), owner)
+            waiting = _waiting(redis, base_of(settings, channel), owner)
             for entry, (learned, paused) in zip(providers, known, strict=True):
                 until = paused if paused and paused > now else None
                 if entry.rate or learned or until:
@@ -79,8 +79,32 @@ def _known(state: list[bytes | None]) -> tuple[float | None, datetime | None]:
     return rate if interval else None, until
 
 
-def waiting_messages(redis: RedisScripts, base: str, organization: str) -> int:
-    """Return how many messages of an organization wait for their turn on a queue, by its prefix and name."""
+def waiting_for(redis: RedisScripts, providers: Sequence[tuple[str, UUID, UUID]]) -> list[int]:
+    """Return how many messages wait on their queue for each provider, and for nothing else.
+
+    A provider is given with the prefix and name of its queue, and its organization.
+    """
+    asked = [("HMGET", f"{base}:adm:lanes", *lane_names(str(owner))) for base, owner, _ in providers]
+    found = [
+        (place, base, lane, provider)
+        for place, ((base, _, provider), lanes) in enumerate(zip(providers, redis.commands(asked), strict=True))
+        for lane in lanes
+        if lane is not None
+    ]
+    blockers = redis.commands([("HGET", f"{base}:adm:where", lane) for _, base, lane, _ in found])
+    held = [
+        (place, base, lane)
+        for (place, base, lane, provider), blocker in zip(found, blockers, strict=True)
+        if blocker is not None and blocker.decode() == str(provider)
+    ]
+    counts = redis.commands([("ZCOUNT", f"{base}:prioritized", *scores_of(int(lane))) for _, base, lane in held])
+    waiting = [0] * len(providers)
+    for (place, *_), count in zip(held, counts, strict=True):
+        waiting[place] += count
+    return waiting
+
+
+def _waiting(redis: RedisScripts, base: str, organization: str) -> int:
     lanes = redis.command("HMGET", f"{base}:adm:lanes", *lane_names(organization))
     counts = [("ZCOUNT", f"{base}:prioritized", *scores_of(int(lane))) for lane in lanes if lane]
     return sum(redis.commands(counts)) if counts else 0

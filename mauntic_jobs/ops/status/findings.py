@@ -109,7 +109,7 @@ def _of_queue(status: QueueStatus, now: datetime) -> Iterator[StatusFinding]:
     name = status.queue.name
     untaken = status.ready and not status.active and status.waiting_since and now - status.waiting_since > _UNTAKEN
     if status.is_limited and not status.is_paused:
-        text = f"{status.ready:,} waiting for rate limits or the end of a pause"
+        text = f"{status.ready:,} waiting for rate limits, pauses, or providers that fail or are slow"
         yield StatusFinding(name, text, "mauntic-jobs providers limits")
     elif untaken and status.waiting_since and not status.is_paused:
         consumer = status.queue.consumer

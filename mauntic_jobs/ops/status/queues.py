@@ -31,7 +31,8 @@ class QueueStatus:
 
     `completed_last_minute` and `failed_last_minute` count jobs that have ended and are still kept. `waiting_since` is
     when the one that waits longest became ready to be taken, `failed_since` when the oldest of the failed ones failed.
-    `is_limited`: all that could be taken wait for rate limits or the end of a pause.
+    `is_limited`: all that could be taken wait for rate limits, pauses, or providers that fail
+    or are slow.
     `other_workers` is how many connections BullMQ workers of other programs have there, None if the server hides them.
     """
 

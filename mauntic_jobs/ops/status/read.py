@@ -12,7 +12,7 @@ from mauntic_jobs.delivery.sending.pauses import KNOWN_AFTER_PAUSE
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob, Row
-from mauntic_jobs.ops.providers.limits import waiting_messages
+from mauntic_jobs.ops.providers.limits import waiting_for
 from mauntic_jobs.ops.queues import platform_queues
 from mauntic_jobs.ops.restrictions import list_restrictions
 from mauntic_jobs.ops.status.queues import QueueStatus, read_queues
@@ -139,20 +139,21 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
         with closing(open_redis(settings)) as redis:
             status.loss = look(marker, redis, settings, now)
             status.queues = read_queues(redis, platform_queues(settings, jobs), now)
-            status.pauses = [_with_waiting(row, redis, settings) for row in status.pauses or ()]
+            status.pauses = _with_waiting(status.pauses or (), redis, settings)
     except MaunticJobsError as error:
         status.problems["redis"] = error
 
 
 def _pauses(session: Session, now: datetime) -> list[Row]:
-    asked = {"most": MAX_DELIVERIES, "most_pauses": _MAX_PAUSES, "ended": now - KNOWN_AFTER_PAUSE}
+    asked = {"most": MAX_DELIVERIES, "most_pauses": _MAX_PAUSES, "ended": now - KNOWN_AFTER_PAUSE, "now": now}
     return session.rows(_sql["pauses"], asked)
 
 
-def _with_waiting(pause: Row, redis: RedisScripts, settings: Settings) -> Row:
-    """Return a paused provider, with those of its organization's messages `held` that wait on the queue."""
-    waiting = waiting_messages(redis, base_of(settings, pause["channel"]), str(pause["organization_id"]))
-    return {**pause, "held": pause["held"] + waiting}
+def _with_waiting(pauses: Sequence[Row], redis: RedisScripts, settings: Settings) -> list[Row]:
+    """Return the paused providers, the messages `held` with those that wait on the queue for one of them."""
+    providers = [(base_of(settings, row["channel"]), row["organization_id"], row["provider_id"]) for row in pauses]
+    waiting = waiting_for(redis, providers)
+    return [{**row, "held": row["held"] + count} for row, count in zip(pauses, waiting, strict=True)]
 
 
 def _jobs(session: Session, jobs: Sequence[AnyJob], settings: Settings, now: datetime) -> list[JobStatus]:
