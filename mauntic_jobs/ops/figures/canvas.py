@@ -59,7 +59,7 @@ def written_by(provenance: Provenance, *, rebuilt: str = "Rebuilt", changed: str
 
 def _written(provenance: Provenance, rebuilt: str, changed: str) -> str:
     if provenance.run is None:
-        return "No run of the ledger wrote them: another program did, or the run was pruned."
+        return "No run of the ledger has rebuilt them: another program may have, or the run was pruned."
     first = f"{rebuilt} last by run {provenance.run} at {time_text(provenance.run_at)} UTC"
     if provenance.changed_run is None:
         return f"{first}; no run of the ledger {changed}."
