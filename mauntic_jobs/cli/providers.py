@@ -70,10 +70,10 @@ def check(
         str | None,
         typer.Option(metavar="ADDRESS", help="Send a test message there by each provider of its channel; needs --org."),
     ] = None,
-    retry_now: Annotated[
-        bool, typer.Option("--retry-now", help="Let what waits for those that work be sent, at --rate.")
-    ] = False,
-    rate: Annotated[str, typer.Option(metavar="RATE", help="With --retry-now: 5/s, 300/m.")] = "50/s",
+    retry_now: Annotated[bool, typer.Option("--retry-now", help="Let what waits for those that work be sent.")] = False,
+    rate: Annotated[
+        str, typer.Option(metavar="RATE", help="With --retry-now, of deferred messages: 5/s, 300/m.")
+    ] = "50/s",
     wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:

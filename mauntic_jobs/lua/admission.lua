@@ -20,7 +20,7 @@
 --                  microseconds where the configuration has a limit
 --   limit:ID       hash: what is known of a provider: `t` the theoretical arrival time of the next message (GCRA),
 --                  `i` the learned interval, `p` until when it asks to be left alone, `b` until when it is not tried
---                  because it fails; the other fields belong to admission_report.lua
+--                  because it fails, `w` when it was last known to work; the other fields belong to admission_report.lua
 --   restrictions   hash: `*` for all, an organization, `ORGANIZATION CAMPAIGN` or a provider -> `END INTERVAL`: until when
 --                  it is paused, with an interval of 0, or gets a message each so many microseconds
 --   asleep:ID      sorted set: lanes that wait for a provider, for a restriction as `!` and its name, or for one of the

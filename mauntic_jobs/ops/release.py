@@ -73,7 +73,7 @@ def _use_again(redis: RedisScripts, settings: Settings, providers: Sequence[Conf
     calls: list[tuple[Sequence[str], Sequence[str | int]]] = []
     for provider in providers:
         base = base_of(settings, provider.channel)
-        calls.append(([f"{base}:adm:limit:{provider.id}"], [str(provider.id), 0, "", "", f"{base}:"]))
+        calls.append(([f"{base}:adm:limit:{provider.id}"], [str(provider.id), 0, 0, "", "", f"{base}:"]))
     redis.run(script("admission") + script("admission_provider"), calls)
 
 

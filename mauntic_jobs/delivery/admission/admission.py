@@ -8,7 +8,7 @@ from uuid import UUID
 
 from mauntic_jobs.delivery.admission.lanes import lane_names
 from mauntic_jobs.delivery.payload import Message
-from mauntic_jobs.delivery.sending.failover import Sent
+from mauntic_jobs.delivery.sending.failover import Failing, Sent
 from mauntic_jobs.delivery.sending.outcome import Verdict
 from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.pool import Chosen
@@ -17,12 +17,15 @@ from mauntic_jobs.lua import script
 from mauntic_jobs.stores.bullmq.commands import Turn
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
 from mauntic_jobs.stores.redis.async_link import RedisLink, Word
+from mauntic_jobs.timekeeping import clock
 
 # The field of a job that says which lane it belongs to, where its data alone says otherwise.
 LANE = "mauntic-jobs:lane"
 # Each process looks so often, unless another has looked shortly before.
 _AUDIT_SECONDS, _LEASE_SECONDS = 30.0, 15.0
 _LANES_A_CALL = 200
+# So often each process notes which providers work.
+_NOTE_SECONDS = 2.0
 # A provider that answers so has not refused a message for its rate.
 _TAKEN = (Verdict.ACCEPTED, Verdict.PERMANENT)
 
@@ -42,8 +45,8 @@ class Admission:
             script("admission") + script(f"admission_{name}")
             for name in ("configure", "report", "audit", "hold", "provider")
         )
-        # Providers that are left alone, as the scripts know it from here, and until when by the monotonic clock.
-        self._left_alone: dict[UUID, float] = {}
+        # When it was noted last that a provider works, by the monotonic clock.
+        self._noted: dict[UUID, float] = {}
 
     async def move(self, job: str, lane: str) -> None:
         """Set the lane of a job, which wins over what its data seems to say."""
@@ -71,20 +74,28 @@ class Admission:
         """Let the lanes of an organization that wait for a place have their turns."""
         await self._call(self._hold, "adm:lanes", [lane_names(str(organization))[0], 0])
 
-    async def leave_alone(self, provider: UUID, seconds: float, organization: UUID, limits: str) -> None:
-        """Have turns given over the next provider, or none if there is no other, for as long as one fails."""
-        self._left_alone[provider] = time.monotonic() + seconds
-        arguments: list[Word] = [str(provider), int(seconds * 1_000_000), str(organization), limits]
-        await self._call(self._provider, f"adm:limit:{provider}", arguments)
+    async def leave_alone(self, provider: UUID, failing: Failing, organization: UUID, limits: str) -> bool:
+        """Have turns given over the next provider, or none if there is no other, for as long as one fails.
 
-    def is_left_alone(self, provider: UUID) -> bool:
-        """Whether the scripts know from here that a provider is to be left alone."""
-        return self._left_alone.get(provider, 0.0) > time.monotonic()
+        Returns whether it is: not where it works for another process, so that the fault is of this host.
+        """
+        ago = max(0.0, (clock.now() - failing.since).total_seconds())
+        arguments: list[Word] = [str(provider), int(failing.seconds * 1_000_000), int(ago * 1_000_000)]
+        arguments += [str(organization), limits]
+        return bool(await self._call(self._provider, f"adm:limit:{provider}", arguments))
+
+    async def works(self, provider: UUID) -> None:
+        """Note that a provider has taken a message, unless that was noted a moment ago.
+
+        One that was left alone is used again at once: slowly at first.
+        """
+        if time.monotonic() - self._noted.get(provider, -_NOTE_SECONDS) >= _NOTE_SECONDS:
+            self._noted[provider] = time.monotonic()
+            await self.use_again(provider)
 
     async def use_again(self, provider: UUID) -> None:
         """Have turns given over a provider that works again: slowly at first."""
-        self._left_alone.pop(provider, None)
-        await self._call(self._provider, f"adm:limit:{provider}", [str(provider), 0, "", ""])
+        await self._call(self._provider, f"adm:limit:{provider}", [str(provider), 0, 0, "", ""])
 
     async def run(self) -> None:
         """Look for parked jobs that no lane would bring back, until cancelled; one process does at a time."""
@@ -113,13 +124,8 @@ class Admitted:
         self._is_urgent = message.is_urgent or bool(job.options.get("priority"))
         self.is_used = False
 
-    async def is_misplaced(self, chosen: Chosen, failing: Mapping[UUID, float], *, is_restricted: bool) -> bool:
-        """Return whether a job is to be given back, because its turn was another lane's or by other limits.
-
-        Its lane or its limits are corrected first, for its next turn. `chosen` are its organization's providers, of
-        which those that are `failing` are left alone for so many seconds; `is_restricted`: one of them is, so that the
-        turns have to know them.
-        """
+    async def is_in_wrong_lane(self) -> bool:
+        """Return whether a job is to be given back because its turn was another lane's; its lane is corrected first."""
         urgent, bulk = lane_names(str(self._organization))
         # The campaign of a lane comes after both.
         lane = self._turn.lane[: len(bulk)]
@@ -127,8 +133,18 @@ class Admitted:
         if lane not in (urgent, bulk) or (lane == urgent and not self._is_urgent):
             await self._admission.move(self._job.id, urgent if self._is_urgent else bulk)
             return True
-        news = {each: seconds for each, seconds in failing.items() if not self._admission.is_left_alone(each)}
-        await self.wait_for(news, chosen)
+        return False
+
+    async def is_misplaced(self, chosen: Chosen, failing: Mapping[UUID, Failing], *, is_restricted: bool) -> bool:
+        """Return whether a job is to be given back, because its turn was by other limits.
+
+        The limits are corrected first, for its next turn. `chosen` are its organization's providers, of which those
+        that are `failing` are left alone; `is_restricted`: one of them is, so that the turns have to know them.
+        """
+        first = chosen.usable[0].config.id if chosen.usable else None
+        own = next((each for each in failing if str(each) == (self._turn.provider or str(first))), None)
+        if own is not None and await self.wait_for({own: failing[own]}, chosen):
+            return True
         is_limited = chosen.is_limited or is_restricted or bool(failing)
         if self._turn.limits == chosen.limits or not (self._turn.limits or is_limited):
             return False
@@ -144,10 +160,13 @@ class Admitted:
         """Have the lane of the job wait for a place of its organization, for so long at most."""
         await self._admission.hold(self._turn.lane, seconds)
 
-    async def wait_for(self, failing: Mapping[UUID, float], chosen: Chosen) -> None:
-        """Have turns given without providers that fail, each for so many seconds."""
-        for provider, seconds in failing.items():
-            await self._admission.leave_alone(provider, seconds, self._organization, chosen.limits)
+    async def wait_for(self, failing: Mapping[UUID, Failing], chosen: Chosen) -> bool:
+        """Have turns given without providers that fail; return whether that is so of all of them."""
+        told = [
+            await self._admission.leave_alone(provider, each, self._organization, chosen.limits)
+            for provider, each in failing.items()
+        ]
+        return all(told)
 
     def providers(self, usable: Sequence[AnyProvider]) -> Sequence[AnyProvider]:
         """Return the providers from the one on whose turn it is."""
@@ -161,8 +180,7 @@ class Admitted:
         if sent.provider is None or sent.outcome.verdict not in _TAKEN:
             return
         provider = sent.provider.config.id
-        if self._admission.is_left_alone(provider):
-            await self._admission.use_again(provider)
+        await self._admission.works(provider)
         if self._turn.provider:
             await self._admission.report(str(provider), "accepted", 0.0, self._organization, chosen.limits)
 

@@ -84,7 +84,10 @@ class FairShare:
         """Give up a message that was taken in hand; return whether others, which wait for a place, have one now."""
         lane = self._lanes[organization]
         lane.busy -= 1
-        is_free = lane.is_held and lane.busy < self._most(organization, lane, self._clock())
+        now = self._clock()
+        # The lanes of one in trouble may wait for a place of another process.
+        may_wait = lane.is_held or lane.is_in_trouble(now)
+        is_free = may_wait and lane.busy < self._most(organization, lane, now)
         lane.is_held = lane.is_held and not is_free
         if len(self._lanes) > _MOST_KEPT:
             self._forget()

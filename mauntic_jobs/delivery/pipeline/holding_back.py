@@ -23,7 +23,9 @@ class HoldingBack:
         self._sending = sending
 
     async def decide(self, order: Order) -> Decision | None:
-        """Return what becomes of a message that is paused, or None for one that is not."""
+        """Return what becomes of a message that is in another's lane or paused, or None for one that is not."""
+        if order.admitted is not None and await order.admitted.is_in_wrong_lane():
+            return GiveBack()
         pause = self._restrictions.pause_of(order.message, order.channel)
         if pause is None:
             return None
@@ -51,17 +53,15 @@ class HoldingBack:
     async def until_place(self, order: Order, seconds: float) -> Decision:
         """Return what becomes of a message whose organization has all its places in use."""
         if order.admitted is None:
-            return Defer(seconds, "the messages of its organization are slow or fail: others go first")
+            return self.later(order, "the messages of its organization are slow or fail: others go first")
         await order.admitted.wait_for_place(seconds)
         return GiveBack()
 
     async def until_provider_works(self, order: Order, chosen: Chosen) -> Decision | None:
-        """Return what becomes of a message whose providers all fail, or None where no turns are given."""
-        if order.admitted is None:
-            return None
+        """Return what becomes of a message whose providers all fail, or None where its lane does not wait for that."""
         failing = self._sending.failing(order.message.organization_id, chosen.usable)
-        # Once more, for Redis may have lost it.
-        await order.admitted.wait_for(failing, chosen)
+        if order.admitted is None or not await order.admitted.wait_for(failing, chosen):
+            return None
         return GiveBack()
 
     def later(self, order: Order, reason: str) -> Decision:

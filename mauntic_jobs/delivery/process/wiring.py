@@ -158,9 +158,14 @@ async def connected(
             for work, own in zip(works, stats.values(), strict=True)
         ]
 
-        async def use_again(provider: UUID) -> None:
-            for admission in admissions.values():
-                await admission.use_again(provider)
+        async def use_again(organization: UUID, provider: UUID) -> None:
+            described = directory.describe(provider)
+            for channel, admission in admissions.items():
+                if described is not None and described[0] == channel:
+                    # It may work because its configuration was put right.
+                    await directory.refreshed(organization, channel)
+                if described is None or described[0] == channel:
+                    await admission.use_again(provider)
 
         pauses = Pauses(found, breaker, directory.describe, log_outage, log, use_again)
         yield DeliveryParts(

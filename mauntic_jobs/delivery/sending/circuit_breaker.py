@@ -38,6 +38,7 @@ class CircuitBreaker:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._circuits: dict[Hashable, _Circuit] = {}
+        self._worked: dict[Hashable, datetime] = {}
         self._watched: frozenset[Hashable] = frozenset()
         self.recovered: set[Hashable] = set()
 
@@ -57,8 +58,13 @@ class CircuitBreaker:
         }
 
     def adopt(self, key: Hashable, refusal: Refusal, seconds: float) -> None:
-        """Know of a circuit that another process has opened, and that is tried in so many seconds."""
-        own = self._circuits.get(key)
+        """Know of a circuit that another process has opened, and that is tried in so many seconds.
+
+        What works here does not fail: the fault is of the other host.
+        """
+        own, worked = self._circuits.get(key), self._worked.get(key)
+        if worked is not None and worked >= refusal.since:
+            return
         if own is None or own.refusal.tries < refusal.tries:
             self._circuits[key] = _Circuit(refusal, self._clock() + max(seconds, 0.0))
 
@@ -66,9 +72,10 @@ class CircuitBreaker:
         """Note successes of these keys from now on."""
         self._watched = keys
 
-    def succeeded(self, key: Hashable) -> None:
+    def succeeded(self, key: Hashable, now: datetime) -> None:
         """Note that it works."""
         self._circuits.pop(key, None)
+        self._worked[key] = now
         if key in self._watched:
             self.recovered.add(key)
 

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from mauntic_jobs.delivery.render.renderer import ContentError
@@ -27,6 +28,13 @@ _MIN_LIMIT_SECONDS, _MAX_LIMIT_SECONDS = 0.1, 86_400.0
 _LONGEST = 1_000
 # What is cut off is looked at too, so that nothing is hidden only in part.
 _LOOKED_AT = 4 * _LONGEST
+
+
+class Failing(NamedTuple):
+    """A provider that is left alone for so many more seconds, since it first failed at an instant."""
+
+    seconds: float
+    since: datetime
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,15 @@ class Sending:
         """Return the providers to be tried now."""
         return [each for each in providers if not self.breaker.remaining((organization, each.config.id))]
 
-    def failing(self, organization: UUID, providers: Sequence[AnyProvider]) -> dict[UUID, float]:
-        """Return the providers to be left alone, with the seconds until each is tried again."""
-        waits = {each.config.id: self.breaker.remaining((organization, each.config.id)) for each in providers}
-        return {each: seconds for each, seconds in waits.items() if seconds}
+    def failing(self, organization: UUID, providers: Sequence[AnyProvider]) -> dict[UUID, Failing]:
+        """Return the providers to be left alone."""
+        found = {}
+        for each in providers:
+            key = (organization, each.config.id)
+            refusal, seconds = self.breaker.refusal(key), self.breaker.remaining(key)
+            if refusal is not None and seconds:
+                found[each.config.id] = Failing(seconds, refusal.since)
+        return found
 
     def wait(self, organization: UUID, providers: Sequence[AnyProvider]) -> float:
         """Return in how many seconds the first of them may be tried again."""
@@ -118,7 +131,7 @@ class Sending:
     def _note(self, key: tuple[UUID, UUID], outcome: Outcome) -> None:
         match outcome.verdict:
             case Verdict.ACCEPTED | Verdict.PERMANENT:
-                self.breaker.succeeded(key)
+                self.breaker.succeeded(key, clock.now())
             case Verdict.PROVIDER:
                 self.breaker.failed(key, outcome.reason, clock.now())
             case _:

@@ -18,6 +18,9 @@ LOOK_SECONDS = 2.0
 # A provider that nothing has tried for so long after its pause is no longer known to fail.
 KNOWN_AFTER_PAUSE = timedelta(minutes=10)
 
+# Hears of an organization and its provider that works again.
+UseAgain = Callable[[UUID, UUID], Awaitable[None]]
+
 _sql = statements("pauses")
 
 
@@ -35,7 +38,7 @@ class Pauses:
         describe: Callable[[UUID], tuple[str, str] | None],
         log_outage: Callable[[str, Exception | None], None],
         log: Callable[[str], None],
-        use_again: Callable[[UUID], Awaitable[None]],
+        use_again: UseAgain,
     ) -> None:
         self._postgres = postgres
         self._breaker = breaker
@@ -62,17 +65,19 @@ class Pauses:
         known: dict[Hashable, Row] = {(row["organization_id"], row["provider_id"]): row for row in rows}
         self._breaker.watch(frozenset(known))
         for key in [key for key in self._published if key not in known]:
+            await self._use_again(*_owned(key))
             del self._published[key]
             self._breaker.close(key)
-            await self._use_again(_names(key)["provider"])
         for key in list(self._breaker.recovered):
+            if key in known:
+                await self._postgres.rows(_sql["end"], _names(key))
+                await self._use_again(*_owned(key))
+                del known[key]
             self._breaker.recovered.discard(key)
             self._published.pop(key, None)
-            if known.pop(key, None) is not None:
-                await self._postgres.rows(_sql["end"], _names(key))
-                await self._use_again(_names(key)["provider"])
         for key, row in known.items():
-            self._adopt(key, row)
+            if row["until"] > clock.now() - KNOWN_AFTER_PAUSE:
+                self._adopt(key, row)
         for key, (refusal, seconds) in self._breaker.opened().items():
             if self._published.get(key) != refusal:
                 await self._publish(key, refusal, seconds)
@@ -99,6 +104,11 @@ class Pauses:
         self._published[key] = refusal
 
 
-def _names(key: Any) -> dict[str, Any]:
+def _owned(key: Any) -> tuple[UUID, UUID]:
     organization, provider = key
+    return organization, provider
+
+
+def _names(key: Any) -> dict[str, Any]:
+    organization, provider = _owned(key)
     return {"organization": organization, "provider": provider}

@@ -86,7 +86,7 @@ def test_a_success_is_no_news_of_a_provider_that_is_in_use(queue: VirtualAdmissi
     organization = uuid4()
     queue.add(organization)
     queue.use_again("p")
-    assert queue.hash("limit:p") == {}
+    assert "b" not in queue.hash("limit:p")
     assert providers_of(queue, 1) == [""]
 
 
@@ -125,4 +125,28 @@ def test_a_lane_that_waits_for_its_provider_does_not_wait_for_a_place_as_well(qu
     assert queue.take()[0] is None
     queue.hold(f"1 {organization}", 60)
     queue.set_time(5)
+    assert queue.take()[0] is not None
+
+
+def test_a_provider_that_works_for_another_process_is_not_left_alone(queue: VirtualAdmission) -> None:
+    organization = uuid4()
+    queue.add(organization)
+    queue.set_time(100)
+    queue.use_again("p")
+    queue.set_time(101)
+    assert not queue.leave_alone("p", 60, organization, "p", ago=5)
+    assert queue.take()[0] is not None
+    # It has failed since, and worked for none.
+    queue.add(organization)
+    assert queue.leave_alone("p", 60, organization, "p", ago=0.5)
+    assert queue.take() == (None, 60 - LOOKAHEAD)
+
+
+def test_a_lane_whose_provider_works_does_not_sleep_on_though_redis_has_lost_it(queue: VirtualAdmission) -> None:
+    organization = uuid4()
+    queue.add(organization)
+    queue.leave_alone("p", 300, organization, "p")
+    assert queue.take()[0] is None
+    queue.lose("limit:p")
+    queue.use_again("p")
     assert queue.take()[0] is not None

@@ -104,14 +104,14 @@ class VirtualAdmission:
         arguments = [provider, outcome, int(seconds * 1_000_000), str(organization), limits]
         self._own("report", f"adm:limit:{provider}", arguments)
 
-    def leave_alone(self, provider: str, seconds: float, organization: UUID, limits: str) -> None:
-        """Say that a provider fails."""
-        arguments = [provider, int(seconds * 1_000_000), str(organization), limits]
-        self._own("provider", f"adm:limit:{provider}", arguments)
+    def leave_alone(self, provider: str, seconds: float, organization: UUID, limits: str, *, ago: float = 0.0) -> bool:
+        """Say that a provider fails since so long ago; return whether it is left alone."""
+        arguments = [provider, int(seconds * 1_000_000), int(ago * 1_000_000), str(organization), limits]
+        return bool(self._own("provider", f"adm:limit:{provider}", arguments))
 
     def use_again(self, provider: str) -> None:
         """Say that a provider works."""
-        self._own("provider", f"adm:limit:{provider}", [provider, 0, "", ""])
+        self._own("provider", f"adm:limit:{provider}", [provider, 0, 0, "", ""])
 
     def hold(self, lane: str, seconds: float) -> None:
         """Let a lane wait for a place of its organization."""

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from mauntic_jobs.delivery.sending.circuit_breaker import CircuitBreaker
+from mauntic_jobs.delivery.sending.circuit_breaker import CircuitBreaker, Refusal
 
 NOW = datetime(2026, 11, 26, 11, 42, tzinfo=UTC)
 
@@ -32,6 +32,15 @@ def test_a_provider_is_left_alone_after_five_failures_and_each_time_for_longer()
     breaker.failed("p", "535 no", NOW)
     assert breaker.remaining("p") == 60
     now = 100
-    breaker.succeeded("p")
+    breaker.succeeded("p", NOW)
     breaker.failed("p", "535 no", NOW)
     assert breaker.remaining("p") == 0
+
+
+def test_what_works_here_is_not_left_alone_for_another_host() -> None:
+    breaker = CircuitBreaker(lambda: 0.0)
+    breaker.succeeded("p", NOW)
+    breaker.adopt("p", Refusal("421 busy", NOW - timedelta(seconds=1), 5), 30.0)
+    assert breaker.remaining("p") == 0
+    breaker.adopt("p", Refusal("421 busy", NOW + timedelta(seconds=1), 5), 30.0)
+    assert breaker.remaining("p") == 30

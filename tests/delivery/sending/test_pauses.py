@@ -37,6 +37,15 @@ def paused(world: World, strict_sink: Sink) -> World:
     world.provider(strict_sink.host, strict_sink.port, auth={"user": "news", "pass": "wrong"})
     world.add(*(world.message(f"d{n}") for n in range(MESSAGES)))
     world.deliver(concurrency={"email": 1}, drain_timeout=timedelta(seconds=1))
+    # However slow the machine, nothing ends by itself.
+    world.write("UPDATE mauntic_jobs.provider_pauses SET until = until + interval '1 hour'")
+    world.write("UPDATE mauntic_jobs.deliveries SET until = until + interval '1 hour'")
+    later = (datetime.now(UTC) + timedelta(hours=1)).timestamp()
+    for job in world.jobs_in("delayed"):
+        world.ask("ZADD", f"{world.base}:delayed", int(later * 1000) * 0x1000, job)
+    (row,) = pauses_of(world)
+    world.ask("HSET", f"{world.base}:adm:limit:{row['provider_id']}", "b", int(later * 1_000_000))
+    world.ask("ZADD", f"{world.base}:adm:wake", int(later * 1_000_000), str(row["provider_id"]))
     return world
 
 
@@ -160,7 +169,7 @@ async def process(world: World) -> AsyncIterator[tuple[CircuitBreaker, Pauses]]:
     """Yield the breaker of a process, and what brings it in line with the others."""
     link, breaker = PostgresLink(world.settings), CircuitBreaker()
 
-    async def use_again(used: UUID) -> None:
+    async def use_again(_organization: UUID, used: UUID) -> None:
         world.said.append(f"{used} is used again")
 
     yield breaker, Pauses(link, breaker, lambda _: ("email", "ses news"), lambda *_: None, world.said.append, use_again)
@@ -182,7 +191,7 @@ def test_a_success_in_one_process_closes_the_breakers_of_all(world: World) -> No
                 f"ses news of organization {world.organization} is paused"
             ]
             assert one.remaining(key) > 0
-            one.succeeded(key)
+            one.succeeded(key, clock.now())
             await ones.look()
             assert pauses_of(world) == []
             assert other.remaining(key) > 0
@@ -205,7 +214,7 @@ def test_a_process_that_never_failed_ends_a_pause_that_was_left_behind(world: Wo
         async with process(world) as (fresh, freshs):
             await freshs.look()
             assert len(pauses_of(world)) == 1
-            fresh.succeeded(key)
+            fresh.succeeded(key, clock.now())
             await freshs.look()
             assert pauses_of(world) == []
 
