@@ -73,7 +73,7 @@ def _deferred(row: Row) -> Alert:
         severity=Severity.ERROR,
         summary=(
             f"For 30 minutes no provider has taken {_messages(row)} of {plural(row['organizations'], 'organization')}; "
-            "`mauntic-jobs status` says how many more wait on the queue. "
+            "mauntic-jobs status says how many more wait on the queue. "
             f"Most common reason: {shorten(mask_text(row['reason']), _REASON_LENGTH)}"
         ),
         action=f"mauntic-jobs deliveries list --state deferred --channel {row['channel']}",
