@@ -197,7 +197,7 @@ class World:
         }
 
     def hurry(self) -> None:
-        """Let every delayed job, every wait of the ledger and every limit of a provider be over."""
+        """Let every delayed job, every wait of the ledger, and every limit and pause of a provider be over."""
         for key in self.ask("KEYS", f"{self.base}:adm:*"):
             self.ask("DEL", key.decode())
         for name in self.jobs_in("delayed"):
@@ -205,6 +205,7 @@ class World:
         self.write(
             "UPDATE mauntic_jobs.deliveries SET until = clock_timestamp() - interval '1 second' WHERE until IS NOT NULL"
         )
+        self.write("UPDATE mauntic_jobs.provider_pauses SET until = clock_timestamp() - interval '1 second'")
 
 
 def sent_by_node(world: World, count: int, at: str = "clock_timestamp() AT TIME ZONE 'UTC'") -> None:
