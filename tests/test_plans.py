@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from mauntic_jobs.delivery.ledger.waits import PATTERNS, Wait
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session, connect
@@ -72,9 +73,9 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("delivery_desk", "count", {"organization": None, "since": NOW}),
     ("delivery_desk", "count", {"organization": organization(1), "since": NOW}),
     ("monitor", "held", {"before": NOW, "most": 10_000}),
-    ("monitor", "deferred", {"before": NOW, "most": 10_000}),
+    ("monitor", "deferred", {"before": NOW, "most": 10_000, "waits": PATTERNS}),
     ("monitor", "refused", {"since": NOW, "classes": ["bounced"], "fewest": 20}),
-    ("monitor", "waiting", {"since": NOW, "fewest": 20, "most": 100_000}),
+    ("monitor", "waiting", {"since": NOW, "wait": Wait.RECEIVER, "fewest": 20, "most": 100_000}),
     ("monitor", "count_minutes", {"first": NOW - timedelta(minutes=1), "end": NOW}),
     ("monitor", "forget_minutes", {"before": NOW - timedelta(minutes=999)}),
     ("monitor", "sent", {"since": NOW - timedelta(hours=1), "settled": NOW, "organizations": [organization(1)]}),

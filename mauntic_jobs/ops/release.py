@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from mauntic_jobs.delivery.ledger.waits import PATTERNS
 from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.delivery.sending.pauses import LOOK_SECONDS
 from mauntic_jobs.job import Row
@@ -78,7 +79,8 @@ def _use_again(redis: RedisScripts, settings: Settings, providers: Sequence[Conf
 
 
 def _waiting(session: Session, provider: ConfiguredProvider, page: int, before: datetime) -> Iterator[list[Row]]:
-    asked = {"organization": provider.organization, "channel": provider.channel, "page": page, "before": before}
+    whose = {"organization": provider.organization, "channel": provider.channel}
+    asked = {**whose, "page": page, "before": before, "waits": PATTERNS}
     after, delivery = datetime(1970, 1, 1, tzinfo=UTC), ""
     while rows := session.rows(_ledger_sql["waiting"], {**asked, "after": after, "delivery": delivery}):
         yield rows

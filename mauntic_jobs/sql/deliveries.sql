@@ -293,7 +293,7 @@ SELECT organization_id, delivery_id, fence, queue_job, until
 FROM mauntic_jobs.deliveries
 WHERE
     unsent_state = 'deferred' AND organization_id = %(organization)s AND channel = %(channel)s
-    AND reason NOT LIKE 'warm-up:%%' AND reason NOT LIKE 'quiet hours:%%' AND reason NOT LIKE 'the receiver asks to wait:%%' AND unsent_at > %(before)s
+    AND reason NOT LIKE ALL (%(waits)s::text[]) AND unsent_at > %(before)s
     AND (unsent_at, delivery_id) > (%(after)s::timestamptz, %(delivery)s)
 ORDER BY unsent_at, delivery_id
 LIMIT %(page)s

@@ -27,7 +27,7 @@ FROM (
     ORDER BY unsent_at
     LIMIT %(most)s
 ) AS waiting
-WHERE reason NOT LIKE 'warm-up:%%' AND reason NOT LIKE 'quiet hours:%%' AND reason NOT LIKE 'the receiver asks to wait:%%' AND created_at <= %(before)s
+WHERE reason NOT LIKE ALL (%(waits)s::text[]) AND created_at <= %(before)s
 GROUP BY channel
 ORDER BY channel
 
@@ -52,8 +52,8 @@ GROUP BY organization_id, channel, reject_reason
 HAVING count(*) >= %(fewest)s
 ORDER BY deliveries DESC, organization_id, channel, reject_reason
 
--- waiting -- Messages whose receivers asked to wait since an instant, by organization, channel and provider, with the most
--- common reason; not fewer than `fewest`.
+-- waiting -- Messages whose receivers asked to wait since an instant, which is the `wait` that their reason begins with, by
+-- organization, channel and provider, with the most common reason; not fewer than `fewest`.
 SELECT
     organization_id, channel, provider_id, min(provider) AS provider, count(*) AS deliveries,
     mode() WITHIN GROUP (ORDER BY reason) AS reason
@@ -64,7 +64,7 @@ FROM (
     ORDER BY unsent_at
     LIMIT %(most)s
 ) AS deferred
-WHERE reason LIKE 'the receiver asks to wait:%%' AND updated_at >= %(since)s
+WHERE starts_with(reason, %(wait)s) AND updated_at >= %(since)s
 GROUP BY organization_id, channel, provider_id
 HAVING count(*) >= %(fewest)s
 ORDER BY deliveries DESC, organization_id, channel, provider_id

@@ -40,12 +40,10 @@ FROM (
     ) UNION ALL (
         SELECT
             channel,
-            CASE
-                WHEN reason LIKE 'warm-up:%%' THEN 'warming_up'
-                WHEN reason LIKE 'quiet hours:%%' THEN 'quiet_hours'
-                WHEN reason LIKE 'the receiver asks to wait:%%' THEN 'asked_to_wait'
-                ELSE 'deferred'
-            END AS state,
+            coalesce((
+                SELECT wait.name FROM unnest(%(waits)s::text[], %(wait_names)s::text[]) AS wait (pattern, name)
+                WHERE reason LIKE wait.pattern
+            ), 'deferred') AS state,
             updated_at, until
         FROM mauntic_jobs.deliveries WHERE unsent_state = 'deferred' LIMIT %(most)s
     ) UNION ALL (
@@ -83,8 +81,7 @@ WITH waiting AS MATERIALIZED (
         SELECT organization_id, channel
         FROM mauntic_jobs.deliveries
         WHERE
-            unsent_state = 'deferred' AND reason NOT LIKE 'warm-up:%%' AND reason NOT LIKE 'quiet hours:%%'
-            AND reason NOT LIKE 'the receiver asks to wait:%%'
+            unsent_state = 'deferred' AND reason NOT LIKE ALL (%(waits)s::text[])
             AND unsent_at > %(now)s AND EXISTS (SELECT FROM mauntic_jobs.provider_pauses)
         LIMIT %(most)s
     ) AS deferred

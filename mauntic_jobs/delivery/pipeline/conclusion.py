@@ -5,7 +5,8 @@ import time
 from typing import NamedTuple
 
 from mauntic_jobs.delivery.ledger.records import Claimed, State
-from mauntic_jobs.delivery.pipeline.deferral import REASON, wait_of
+from mauntic_jobs.delivery.ledger.waits import Wait
+from mauntic_jobs.delivery.pipeline.deferral import wait_of
 from mauntic_jobs.delivery.sending.failover import Sent
 from mauntic_jobs.delivery.sending.outcome import Verdict
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
@@ -32,7 +33,7 @@ def conclude(sent: Sent, job: ReceivedJob, deferrals: int, *, stopping: bool, is
     outcome, reason = sent.outcome, sent.outcome.reason
     match outcome.verdict:
         case Verdict.DEFERRED:
-            return Conclusion(State.DEFERRED, f"{REASON}: {reason}", wait_of(deferrals, outcome.retry_after))
+            return Conclusion(State.DEFERRED, f"{Wait.RECEIVER}: {reason}", wait_of(deferrals, outcome.retry_after))
         case Verdict.RATE_LIMITED if is_admitted:
             return Conclusion(State.DEFERRED, reason, 0.0)
         case Verdict.PROVIDER | Verdict.RATE_LIMITED if not stopping:

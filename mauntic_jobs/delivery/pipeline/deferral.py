@@ -9,8 +9,6 @@ import random
 # Waits after the first, second and later deferrals of a message; the last one is for all that follow, until the message
 # is older than messages may become.
 SCHEDULE_SECONDS = (60.0, 300.0, 900.0, 1800.0, 3600.0)
-# SQL statements that count deferred deliveries know it too.
-REASON = "the receiver asks to wait"
 # A relay that takes ten messages a minute is not asked for a thousand at once.
 _MAX_JITTER = 0.5
 
@@ -22,8 +20,3 @@ def wait_of(deferrals: int, asked: float | None) -> float:
     """
     seconds = max(SCHEDULE_SECONDS[min(deferrals, len(SCHEDULE_SECONDS) - 1)], asked or 0.0)
     return seconds * random.uniform(1.0, 1.0 + _MAX_JITTER)  # noqa: S311 - to spread
-
-
-def is_deferral(reason: str | None) -> bool:
-    """Whether a delivery's reason says that its receiver deferred it."""
-    return (reason or "").startswith(REASON)

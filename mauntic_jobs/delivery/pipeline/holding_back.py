@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 
 from mauntic_jobs.delivery.admission.restrictions import Restrictions
 from mauntic_jobs.delivery.job_outcome import Decision, Defer, GiveBack
@@ -45,10 +44,6 @@ class HoldingBack:
         """Return the providers that are not paused, from the one on whose turn a message is."""
         candidates = order.admitted.providers(chosen.usable) if order.admitted is not None else chosen.usable
         return [each for each in candidates if not self._restrictions.is_paused(each.config.id)]
-
-    async def unpaused_age(self, order: Order, age: timedelta, now: datetime) -> timedelta:
-        """Return the age of a message without the time for which it was held back. Raises MaunticJobsError."""
-        return age - await self._restrictions.paused_time(order.message, order.channel, now - age, now)
 
     async def until_place(self, order: Order, seconds: float) -> Decision:
         """Return what becomes of a message whose organization has all its places in use."""

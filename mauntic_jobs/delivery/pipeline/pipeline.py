@@ -15,15 +15,16 @@ from mauntic_jobs.delivery.admission.restrictions import Restrictions
 from mauntic_jobs.delivery.job_outcome import Decision, Done, GiveBack, Retry
 from mauntic_jobs.delivery.ledger.ledger import Ledger
 from mauntic_jobs.delivery.ledger.records import Claim, Claimed, State
+from mauntic_jobs.delivery.ledger.waits import Wait
 from mauntic_jobs.delivery.node_marks import SECONDS_KEPT, Mark, key_of, read_mark
 from mauntic_jobs.delivery.payload import read_message
 from mauntic_jobs.delivery.pipeline.conclusion import jittered, obstacle
-from mauntic_jobs.delivery.pipeline.deferral import is_deferral
+from mauntic_jobs.delivery.pipeline.expiry import Expiry
 from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from mauntic_jobs.delivery.pipeline.holding_back import HoldingBack
 from mauntic_jobs.delivery.pipeline.manual_retries import ManualRetries
 from mauntic_jobs.delivery.pipeline.order import Order
-from mauntic_jobs.delivery.pipeline.quiet_hours import REASON as QUIET, QuietTimes
+from mauntic_jobs.delivery.pipeline.quiet_hours import QuietTimes
 from mauntic_jobs.delivery.pipeline.recorder import OutcomeRecorder
 from mauntic_jobs.delivery.render.lookups import Lookups
 from mauntic_jobs.delivery.render.recipient_guard import REASON as NOT_ALLOWED, RecipientGuard
@@ -39,14 +40,10 @@ from mauntic_jobs.stores.bullmq.job import ReceivedJob
 from mauntic_jobs.stores.redis.async_link import RedisLink
 from mauntic_jobs.telemetry.logs import bind
 from mauntic_jobs.timekeeping import clock
-from mauntic_jobs.timekeeping.window import Unit, format_duration
+from mauntic_jobs.timekeeping.window import Unit
 from mauntic_jobs.warmup.quota import Allowance, Warmup, allowance_of
 
 _NO_PROVIDER_SECONDS, _WARMUP_JITTER_SECONDS = 300.0, 1800.0
-_WARMUP_REASON = "warm-up"
-# A message that waited for one of these does not expire by it.
-_GOOD_REASONS = (_WARMUP_REASON, QUIET)
-_HOUR = timedelta(hours=1)
 _FAILURES = (Verdict.TEMPORARY, Verdict.PROVIDER, Verdict.UNKNOWN)
 _UNSENT = (Verdict.TEMPORARY, Verdict.DEFERRED, Verdict.PERMANENT, Verdict.RATE_LIMITED, Verdict.PROVIDER)
 
@@ -82,11 +79,11 @@ class Pipeline:
         self._manual_retries = ManualRetries(ledger, redis)
         self._writers = writers
         self._fairness = fairness
-        self._max_age = max_age
         self._limits = limits
         self._admissions = admissions
         self._guard = guard
         self._holding = HoldingBack(restrictions, sending)
+        self._expiry = Expiry(ledger, self._recorder, restrictions, max_age)
         self._quiet_times = quiet_times
 
     def stop(self) -> None:
@@ -129,14 +126,9 @@ class Pipeline:
     async def _process(self, order: Order) -> Decision:
         # Asked for at once, and needed only when there is something to send.
         asked = self._redis.begin("GET", key_of(order.message.key))
-        now = clock.now()
-        age = now - (order.job.retried or order.job.due)
-        if age > self._max_age:
-            age = await self._holding.unpaused_age(order, age, now)
-        if age > self._max_age and await asked is None:
-            decision = await self._expire(order, age)
-            if decision is not None:
-                return decision
+        age = await self._expiry.age_of_old(order, clock.now())
+        if age is not None and await asked is None and (decision := await self._expiry.decide(order, age)) is not None:
+            return decision
         chosen = await self._directory.providers(order.message.organization_id, order.channel)
         if await self._holding.is_misplaced(order, chosen):
             return GiveBack()
@@ -187,22 +179,6 @@ class Pipeline:
             case _:
                 reason = f"{key_of(order.message.key)} in Redis has a value that the Node engine does not write"
                 return await self._recorder.close(order, State.AMBIGUOUS, reason, hold=True)
-
-    async def _expire(self, order: Order, age: timedelta) -> Decision | None:
-        """Give up a message that is too old, unless it was tried in time, or only waited as it was to.
-
-        A receiver that asks to wait is not waited for any longer.
-        """
-        claimed = await self._ledger.claim(Claim(order.message, order.channel, order.job.id))
-        if not claimed.granted:
-            return await self._recorder.standing(order, claimed)
-        hours, most = age // _HOUR, format_duration(self._max_age)
-        reason = f"it was {hours:,} h old when its turn came (limit {most})"
-        if is_deferral(claimed.reason):
-            return await self._recorder.record(order, claimed.fence, State.EXPIRED, f"{reason}; {claimed.reason}")
-        if order.job.attempts_made or (claimed.reason or "").startswith(_GOOD_REASONS):
-            return None
-        return await self._recorder.record(order, claimed.fence, State.EXPIRED, reason)
 
     async def _deliver(self, order: Order, written: AnyDraft, chosen: Chosen) -> Decision:
         draft = self._guard.passed(written)
@@ -279,7 +255,7 @@ class Pipeline:
         now = clock.now()
         tomorrow = Unit.DAY.after(Unit.DAY.floor(now))
         wait = (tomorrow - now).total_seconds() + random.uniform(1, _WARMUP_JITTER_SECONDS)  # noqa: S311 - to spread
-        reason = f"{_WARMUP_REASON}: {allowance.domain} has sent its {allowance.most:,} messages of the day"
+        reason = f"{Wait.WARM_UP}: {allowance.domain} has sent its {allowance.most:,} messages of the day"
         return await self._recorder.record(order, claimed.fence, State.DEFERRED, reason, wait=wait)
 
     async def _allowance(self, draft: AnyDraft, order: Order) -> Allowance | None:

@@ -7,13 +7,12 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
+from mauntic_jobs.delivery.ledger.waits import Wait
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.render.lookups import Lookups
 from mauntic_jobs.job import Row
 from mauntic_jobs.settings.quiet_hours import QuietHours
 
-# SQL statements that count deferred deliveries know it too.
-REASON = "quiet hours"
 # What has waited is not due in the same second.
 _SPREAD_SECONDS = 60.0
 # As forms and CRMs write the distance to UTC. With a name, such as `Etc/GMT+5`, the sign means the opposite.
@@ -44,7 +43,7 @@ class QuietTimes:
         if end is None:
             return None
         seconds = (end - now).total_seconds() + random.uniform(0.0, _SPREAD_SECONDS)  # noqa: S311 - to spread
-        return seconds, f"{REASON}: {hours} in {name}"
+        return seconds, f"{Wait.QUIET_HOURS}: {hours} in {name}"
 
     def _zone_of(self, contact: Row | None) -> tuple[tzinfo, str]:
         """Return the time zone of a contact, and its name with where it is from."""

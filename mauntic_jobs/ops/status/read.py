@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from mauntic_jobs.delivery.ledger.waits import PATTERNS, Wait
 from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.delivery.render.recipient_guard import guard_of
 from mauntic_jobs.delivery.sending.outcome import SUPPRESSING
@@ -30,6 +31,8 @@ _MAX_ALERTS, _MAX_LATE, _MAX_PAUSES = 100, 100, 1000
 _RUNS_OF_HISTORY = 20
 _NEAR_LIMIT = 0.8
 FAILED_WITHIN = timedelta(days=1)
+# States of deferred deliveries that wait as they are meant to.
+_WAITING = {Wait.WARM_UP: "warming_up", Wait.QUIET_HOURS: "quiet_hours", Wait.RECEIVER: "asked_to_wait"}
 _LIMITS = Limits("mauntic-jobs status", timedelta(seconds=10))
 
 _sql = statements("status")
@@ -122,6 +125,7 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
         with connect(settings) as session, session.transaction(_LIMITS):
             status.jobs = _jobs(session, jobs, settings, now)
             parameters = {"most": MAX_DELIVERIES, "since": now - FAILED_WITHIN, "recipients": list(SUPPRESSING)}
+            parameters |= {"waits": PATTERNS, "wait_names": [_WAITING[wait] for wait in Wait]}
             status.deliveries = session.rows(_sql["deliveries"], parameters)
             status.pauses = _pauses(session, now)
             status.restrictions = list_restrictions(session, now)
@@ -145,7 +149,8 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
 
 
 def _pauses(session: Session, now: datetime) -> list[Row]:
-    asked = {"most": MAX_DELIVERIES, "most_pauses": _MAX_PAUSES, "ended": now - KNOWN_AFTER_PAUSE, "now": now}
+    asked = {"now": now, "ended": now - KNOWN_AFTER_PAUSE, "most": MAX_DELIVERIES, "most_pauses": _MAX_PAUSES}
+    asked |= {"waits": PATTERNS}
     return session.rows(_sql["pauses"], asked)
 
 

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.delivery.ledger.waits import PATTERNS
 from mauntic_jobs.job import Row
 from mauntic_jobs.redaction.payloads import mask_text, shorten
 from mauntic_jobs.sql import statements
@@ -29,7 +30,7 @@ def deliveries_held(session: Session, now: datetime) -> list[Alert]:
 
 def deliveries_deferred(session: Session, now: datetime) -> list[Alert]:
     """Return an alert for each channel with deliveries that no provider has taken for 30 minutes."""
-    return [_deferred(row) for row in session.rows(_sql["deferred"], _asked(now))]
+    return [_deferred(row) for row in session.rows(_sql["deferred"], {**_asked(now), "waits": PATTERNS})]
 
 
 def deliveries_expired(session: Session, now: datetime) -> list[Alert]:

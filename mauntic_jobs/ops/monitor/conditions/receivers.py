@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
+from mauntic_jobs.delivery.ledger.waits import Wait
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.monitor.sent import WITHIN, Sender, sent_messages
 from mauntic_jobs.redaction.payloads import mask_text, shorten
@@ -22,7 +23,8 @@ _sql = statements("monitor")
 
 def receivers_deferring(session: Session, now: datetime) -> list[Alert]:
     """Return an alert for each provider of an organization whose messages receivers ask to wait with too often."""
-    waiting = session.rows(_sql["waiting"], {"since": now - WITHIN, "fewest": _MIN_WAITING, "most": _MAX_COUNTED})
+    asked = {"since": now - WITHIN, "wait": Wait.RECEIVER, "fewest": _MIN_WAITING, "most": _MAX_COUNTED}
+    waiting = session.rows(_sql["waiting"], asked)
     if not waiting:
         return []
     sent = sent_messages(session, {row["organization_id"] for row in waiting}, now)
