@@ -120,13 +120,8 @@ async def connected(
         clocks = ClockWatch(found, shared, log_outage)
         await clocks.look()
         lookups = Lookups(found)
-        key = settings.encryption_key.get_secret_value() if settings.encryption_key else None
         fairness = {name: FairShare(count) for name, count in plan.concurrency.items()}
-        client = HttpClient(timeout=settings.send_timeout.total_seconds())
-        stack.push_async_callback(client.close)
-        idle = IdleConnections()
-        directory = ProviderPool(found, factories(settings, client, idle), key, log)
-        stack.push_async_callback(directory.close)
+        directory, idle = _providers(settings, found, stack, log)
         breaker, limits = CircuitBreaker(), settings.message_limits
         bases = {name: base_of(settings, name) for name in stats}
         refresh = {name: partial(directory.refreshed, channel=name) for name in stats}
@@ -157,21 +152,40 @@ async def connected(
             Consumer(work, shared, links.redis(worker_name(work.base)), own, log_outage, report)
             for work, own in zip(works, stats.values(), strict=True)
         ]
-
-        async def use_again(organization: UUID, provider: UUID) -> None:
-            described = directory.describe(provider)
-            for channel, admission in admissions.items():
-                if described is not None and described[0] == channel:
-                    # It may work because its configuration was put right.
-                    await directory.refreshed(organization, channel)
-                if described is None or described[0] == channel:
-                    await admission.use_again(provider)
-
+        use_again = partial(_use_again, directory, admissions)
         pauses = Pauses(found, breaker, directory.describe, log_outage, log, use_again)
         yield DeliveryParts(
             *(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses),
             *(list(admissions.values()), restrictions),
         )
+
+
+def _providers(
+    settings: Settings, postgres: PostgresLink, stack: AsyncExitStack, log: Callable[[str], None]
+) -> tuple[ProviderPool, IdleConnections]:
+    key = settings.encryption_key.get_secret_value() if settings.encryption_key else None
+    client = HttpClient(timeout=settings.send_timeout.total_seconds())
+    stack.push_async_callback(client.close)
+    idle = IdleConnections()
+    pool = ProviderPool(postgres, factories(settings, client, idle), key, log)
+    stack.push_async_callback(pool.close)
+    return pool, idle
+
+
+async def _use_again(
+    pool: ProviderPool, admissions: Mapping[str, Admission], organization: UUID, provider: UUID
+) -> None:
+    """Have turns given again over a provider, with its present configuration, which may have been put right."""
+    described = pool.describe(provider)
+    if described is None:
+        # This process has never used it, and does not know of which channel it is.
+        for admission in admissions.values():
+            await admission.use_again(provider)
+        return
+    channel, _ = described
+    await pool.refreshed(organization, channel)
+    if channel in admissions:  # it may have been used for a message on another channel's queue
+        await admissions[channel].use_again(provider)
 
 
 def _quiet_times(settings: Settings, lookups: Lookups) -> QuietTimes:
