@@ -1,24 +1,24 @@
 """`explain`: how a figure came about, from its raw events to the row and the runs that wrote it."""
 
+from dataclasses import asdict
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from mauntic_jobs.cli.documents.explanations import CampaignExplanationJson, RebuildingRunJson, UsageExplanationJson
+from mauntic_jobs.cli.documents.explanations import CampaignExplanationJson, UsageExplanationJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.completion import organizations
 from mauntic_jobs.cli.framework.options import Wide
 from mauntic_jobs.cli.framework.output import print_json
 from mauntic_jobs.cli.job.window import WindowOptions, window_of
 from mauntic_jobs.cli.show.options import Date, Limit, Month, Org, month_of
-from mauntic_jobs.cli.show.output import canvas, change_record, print_drawing, written
+from mauntic_jobs.cli.show.output import canvas, print_drawing
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.generate_daily_reports import GENERATE_DAILY_REPORTS
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY
 from mauntic_jobs.ops.figures.campaign_proof import CampaignExplanation, explain_campaign
 from mauntic_jobs.ops.figures.known import check_organization
-from mauntic_jobs.ops.figures.lineage import RebuildingRun
 from mauntic_jobs.ops.figures.proof_drawing import campaign_lines, usage_lines
 from mauntic_jobs.ops.figures.usage_proof import UsageExplanation, explain_usage
 from mauntic_jobs.settings.settings import Settings
@@ -53,7 +53,7 @@ def explain_campaign_figures(
     with connect(settings) as session:
         found = explain_campaign(session, settings, campaign, org, day, now)
     if json:
-        print_json(_campaign(found))
+        print_json(_fields(found))
     else:
         print_drawing(campaign_lines(found, canvas(wide=wide), limit))
     raise typer.Exit(ExitCode.DONE if found.agrees else ExitCode.PARTIAL)
@@ -91,76 +91,17 @@ def explain_usage_figures(
     raise typer.Exit(ExitCode.DONE if found.agrees else ExitCode.PARTIAL)
 
 
-def _campaign(found: CampaignExplanation) -> CampaignExplanationJson:
-    return {
-        "campaign_id": found.campaign_id,
-        "organization_id": found.organization_id,
-        "date": found.date,
-        "over": found.over,
-        "channel": found.channel,
-        "agrees": found.agrees,
-        "withheld": found.withheld,
-        "recorded": None if found.recorded is None else dict(found.recorded),
-        "counted": None if found.counted is None else dict(found.counted),
-        "groups": [
-            {
-                "attribution": each.attribution,
-                "event_type": each.event_type,
-                "source": each.source,
-                "events": each.events,
-                "contacts": each.contacts,
-                "examples": list(each.examples),
-            }
-            for each in found.groups
-        ],
-        "late": [{"found_at": each.found_at, "events": each.events} for each in found.late],
-        "runs": [_run(each) for each in found.runs],
-        "changes": [change_record(each) for each in found.changes],
-        **written(found.written),  # type: ignore[typeddict-item]
-    }
+def _usage(found: UsageExplanation) -> dict[str, object]:
+    own = _fields(found)
+    del own["month"]
+    window = {"start": found.month.start, "end": found.month.end}
+    return {**own, "window": window, "types": [{**asdict(each), "agrees": each.agrees} for each in found.types]}
 
 
-def _usage(found: UsageExplanation) -> UsageExplanationJson:
-    return {
-        "organization_id": found.organization_id,
-        "window": {"start": found.month.start, "end": found.month.end},
-        "over": found.over,
-        "agrees": found.agrees,
-        "types": [
-            {
-                "event_type": each.event_type,
-                "events": each.events,
-                "contacts": each.contacts,
-                "counted_events": each.counted_events,
-                "counted_contacts": each.counted_contacts,
-                "rollup_events": each.rollup_events,
-                "agrees": each.agrees,
-                "withheld": each.withheld,
-                "first_id": each.first_id,
-                "first_at": each.first_at,
-                "last_id": each.last_id,
-                "last_at": each.last_at,
-            }
-            for each in found.types
-        ],
-        "days": [
-            {
-                "date": each.date,
-                "event_type": each.event_type,
-                "events": each.events,
-                "rollup_events": each.rollup_events,
-                "first_id": each.first_id,
-                "first_at": each.first_at,
-                "last_id": each.last_id,
-                "last_at": each.last_at,
-            }
-            for each in found.days
-        ],
-        "runs": [_run(each) for each in found.runs],
-        "changes": [change_record(each) for each in found.changes],
-        **written(found.written),  # type: ignore[typeddict-item]
-    }
-
-
-def _run(run: RebuildingRun) -> RebuildingRunJson:
-    return {"run": run.id, "at": run.at, "changed": run.changed}
+def _fields(found: CampaignExplanation | UsageExplanation) -> dict[str, object]:
+    """Return what both kinds of explanations say, with who wrote the figures as fields of their own."""
+    own = asdict(found)
+    del own["written"]
+    runs = [{"run": run.id, "at": run.at, "changed": run.changed} for run in found.runs]
+    changes = [change._asdict() for change in found.changes]
+    return {**own, "agrees": found.agrees, "runs": runs, "changes": changes, **found.written._asdict()}

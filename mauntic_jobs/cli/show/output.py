@@ -13,7 +13,6 @@ from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops.figures.canvas import Canvas
 from mauntic_jobs.ops.figures.chart import ramp
 from mauntic_jobs.ops.figures.history import FigureChange, changes_table
-from mauntic_jobs.ops.figures.lineage import Provenance
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -64,34 +63,14 @@ def say_empty(what: str, command: str) -> None:
 
 def record(row: Any, document: Any) -> dict[str, Any]:
     """Return a row with its provenance as flat fields, those of `document`."""
-    values = {**row._asdict(), **written(row.written)}
+    values = {**row._asdict(), **row.written._asdict()}
     return {name: values[name] for name in fields(document)}
-
-
-def change_record(change: FigureChange) -> FigureChangeJson:
-    """Return a change as a record."""
-    return {
-        "changed_at": change.changed_at,
-        "run": change.run,
-        "reason": change.reason,
-        "organization_id": change.organization_id,
-        "bucket": change.bucket,
-        "kind": change.kind,
-        "figure": change.figure,
-        "old": change.old,
-        "new": change.new,
-    }
 
 
 def print_changes(changes: Sequence[FigureChange], wanted: FigureFormat, limit: int) -> None:
     """Print what runs changed in figures."""
-    if not print_records([change_record(each) for each in changes], FigureChangeJson, wanted):
+    if not print_records([each._asdict() for each in changes], FigureChangeJson, wanted):
         print_drawing(changes_table(changes, limit))
-
-
-def written(provenance: Provenance) -> dict[str, Any]:
-    """Return who wrote a figure as fields."""
-    return provenance._asdict()
 
 
 def fields(document: Any) -> Sequence[str]:
