@@ -119,6 +119,7 @@ def _rebuild(
             "start": naive(day.start, zone),
             "end": naive(day.end, zone),
             "date": day.start.date(),
+            "channel": None,
             "organizations": options.org or None,
             **drawn(draw),
         },

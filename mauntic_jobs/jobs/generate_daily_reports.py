@@ -165,6 +165,7 @@ def _day_rebuild(
         parameters={
             **_parameters(options, day, settings.platform_zone),
             "date": day.start.date(),
+            "figures": FIGURES,
             "all_channels": settings.campaign_channels is CampaignChannels.ALL,
             **drawn(draw),
         },

@@ -69,8 +69,7 @@ def rebuild_month(
     """Count one UTC month and rebuild it."""
     work = replace(_work(options, month, context.settings.platform_zone), reason=reason)
     _announce(context, work)
-    context.transaction.rows(_sql["whole_scans"])
-    groups = context.transaction.execute(_sql["count"], work.parameters)
+    groups = _count(context.transaction, work)
     _log(context, f"{work.bucket} is counted: {plural(groups, 'group')}")
     done = rebuild(context, work)
     context.transaction.execute(_sql["forget_count"])
@@ -96,8 +95,7 @@ def verify(
     if not look.ids_known:
         _check_known(transaction, options)
     work = _work(options, month, settings.platform_zone, look.draw)
-    transaction.rows(_sql["whole_scans"])
-    transaction.execute(_sql["count"], work.parameters)
+    _count(transaction, work)
     return verify_bucket(transaction, work, look, lambda: True)
 
 
@@ -108,8 +106,7 @@ def recount_usage(transaction: Transaction, settings: Settings, month: Window, o
     `new_count` and `new_unique_count` as counted, None for none; `withheld` is why a run would not write it.
     """
     work = _work(MonthlyUsageSummaryOptions(org=[organization]), month, settings.platform_zone)
-    transaction.rows(_sql["whole_scans"])
-    transaction.execute(_sql["count"], work.parameters)
+    _count(transaction, work)
     groups = recount(transaction, work)
     transaction.execute(_sql["forget_count"])
     return groups
@@ -119,6 +116,12 @@ def _check_known(transaction: Transaction, options: MonthlyUsageSummaryOptions) 
     if options.org:
         wanted = {"organizations": options.org}
         check_known(transaction, _rollups_sql["unknown_organizations"], wanted, UNKNOWN)
+
+
+def _count(transaction: Transaction, work: Rebuild) -> int:
+    """Count the month in its temporary table, and return how many groups there are."""
+    transaction.rows(_sql["whole_scans"])
+    return transaction.execute(_sql["count"], work.parameters)
 
 
 def _announce(context: Context[JobOptions], work: Rebuild) -> None:
@@ -143,6 +146,7 @@ def _work(options: MonthlyUsageSummaryOptions, month: Window, zone: tzinfo, draw
             "end": naive(month.end, zone),
             "date": month.start.date(),
             "after": month.end.date(),
+            "channel": "monthly_summary",
             "organizations": options.org or None,
             **drawn(draw),
         },

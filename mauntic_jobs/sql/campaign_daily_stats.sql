@@ -1,9 +1,9 @@
 -- The daily figures of campaigns in analytics.campaign_daily_stats: one row for each campaign, organization and UTC day.
 -- Parameters: start, end (timestamp, UTC, half-open, one day), date (the day), organizations, campaigns (uuid[], null
 -- for all), largest (what the columns can hold, null for no limit), allow_shrink, all_channels, share and seed (to look
--- at this share of the organizations in 2^31, drawn by the seed; null for all). The arrays `old` and `new` hold the nine
--- figures in the order of the table's columns; distinct contacts, which are the fourth and the sixth, are no events.
--- What is written is noted as with the daily rollups: now, run, job, reason.
+-- at this share of the organizations in 2^31, drawn by the seed; null for all), figures (the names of the table's nine
+-- columns). The arrays `old` and `new` hold the figures in that order; distinct contacts, which are the fourth and the
+-- sixth, are no events. What is written is noted as with the daily rollups: now, run, job, reason.
 
 -- compare -- Put what the day's events say beside what the table says now, in a temporary table.
 -- It is made by CREATE TABLE AS because Postgres scans in parallel for that, but not for INSERT ... SELECT. Contacts
@@ -169,8 +169,7 @@ FROM pg_temp.mauntic_jobs_groups
 SELECT %(date)s::date AS date, organization_id, campaign_id, figure.name AS figure, figure.old, figure.new, withheld
 FROM pg_temp.mauntic_jobs_groups AS campaign,
      unnest(
-         ARRAY['sent', 'delivered', 'opened', 'unique_opened', 'clicked', 'unique_clicked',
-               'bounced', 'complained', 'unsubscribed'],
+         %(figures)s::text[],
          campaign.old, campaign.new
      ) WITH ORDINALITY AS figure (name, old, new, position)
 WHERE campaign_id IS NOT NULL
@@ -187,8 +186,7 @@ SELECT organization_id, kind, figure.position, figure.name AS figure, figure.sta
        ) AS gains
 FROM pg_temp.mauntic_jobs_groups AS campaign,
      unnest(
-         ARRAY['sent', 'delivered', 'opened', 'unique_opened', 'clicked', 'unique_clicked',
-               'bounced', 'complained', 'unsubscribed'],
+         %(figures)s::text[],
          campaign.old, campaign.new
      ) WITH ORDINALITY AS figure (name, stands, should_be, position)
 WHERE campaign_id IS NOT NULL

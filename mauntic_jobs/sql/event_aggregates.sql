@@ -2,8 +2,9 @@
 -- channel. Rows of other channels, and rows whose type starts with `monthly:`, belong to the monthly summary.
 -- Parameters: start, end (timestamp, UTC, half-open, one day), date (the day), organizations (uuid[], null for all),
 -- longest and largest (what the columns can hold, null for no limit), allow_shrink, share and seed (to look at this
--- share of the organizations in 2^31, drawn by the seed; null for all). What is written is noted in the same
--- statement: now, run (null for none, and then nothing is noted), job and reason.
+-- share of the organizations in 2^31, drawn by the seed; null for all). `replace` and `remove` are those of the monthly
+-- summary as well, by `channel`, and note what they write: now, run (null for none, and then nothing is noted), job and
+-- reason.
 
 -- compare -- Put what the day's events say beside what the rollup says now, in a temporary table.
 -- It is made by CREATE TABLE AS because Postgres scans in parallel for that, but not for INSERT ... SELECT.
@@ -122,7 +123,7 @@ WITH changed AS MATERIALIZED (
     GROUP BY organization_id
 )
 INSERT INTO analytics.event_aggregates AS recorded (organization_id, date, event_type, channel, count, unique_count)
-SELECT organization_id, %(date)s, kind, NULL, new_count, new_unique_count
+SELECT organization_id, %(date)s, kind, %(channel)s, new_count, new_unique_count
 FROM changed
 ON CONFLICT (organization_id, date, event_type, channel)
 DO UPDATE SET count = excluded.count, unique_count = excluded.unique_count
@@ -148,7 +149,7 @@ USING gone
 WHERE recorded.organization_id = gone.organization_id
   AND recorded.date = %(date)s
   AND recorded.event_type = gone.kind
-  AND recorded.channel IS NULL
+  AND recorded.channel IS NOT DISTINCT FROM %(channel)s
 
 -- unknown_organizations -- Name the given organizations that have neither a rollup nor an event on any day.
 SELECT wanted.id

@@ -2,8 +2,8 @@
 -- of the month, with the type `monthly:` + type and the channel `monthly_summary`.
 -- Parameters: start, end (timestamp, UTC, half-open, one month), date (its first day), organizations (uuid[], null for
 -- all), longest and largest (what the columns can hold, null for no limit), allow_shrink, share and seed (to look at
--- this share of the organizations in 2^31, drawn by the seed; null for all). What is written is noted as with the
--- daily rollups: now, run, job, reason.
+-- this share of the organizations in 2^31, drawn by the seed; null for all). It is written by the statements of
+-- the daily rollups.
 
 -- expected -- Tell how many events the table holds by its statistics; -1 if it has none.
 SELECT reltuples::bigint AS events FROM pg_class WHERE oid = 'analytics.contact_activity'::regclass
@@ -116,51 +116,6 @@ CROSS JOIN LATERAL (
            (2, 'unique_count', old_unique_count::bigint, new_unique_count)
 ) AS figure (position, name, stands, should_be)
 WHERE figure.stands IS DISTINCT FROM figure.should_be
-
--- replace -- Write the groups that are new or differ, and note what they were. They are sorted once, for both.
-WITH changed AS MATERIALIZED (
-    SELECT organization_id, kind, old_count, old_unique_count, new_count, new_unique_count
-    FROM pg_temp.mauntic_jobs_groups
-    WHERE new_count IS NOT NULL AND withheld IS NULL
-      AND (old_count, old_unique_count) IS DISTINCT FROM (new_count, new_unique_count)
-    ORDER BY organization_id, kind
-), noted AS (
-    INSERT INTO mauntic_jobs.figure_changes
-        (changed_at, run_id, job, bucket, organization_id, reason, kinds, old, new)
-    SELECT %(now)s, %(run)s, %(job)s, %(date)s, organization_id, %(reason)s, array_agg(kind),
-           array_agg(old_count)::bigint[] || array_agg(old_unique_count)::bigint[],
-           array_agg(new_count) || array_agg(new_unique_count)
-    FROM changed
-    WHERE %(run)s::bigint IS NOT NULL
-    GROUP BY organization_id
-)
-INSERT INTO analytics.event_aggregates AS recorded (organization_id, date, event_type, channel, count, unique_count)
-SELECT organization_id, %(date)s, kind, 'monthly_summary', new_count, new_unique_count
-FROM changed
-ON CONFLICT (organization_id, date, event_type, channel)
-DO UPDATE SET count = excluded.count, unique_count = excluded.unique_count
-
--- remove -- Delete the groups whose events are gone, and note what they were.
-WITH gone AS MATERIALIZED (
-    SELECT organization_id, kind, old_count, old_unique_count, new_count, new_unique_count
-    FROM pg_temp.mauntic_jobs_groups
-    WHERE new_count IS NULL AND withheld IS NULL
-), noted AS (
-    INSERT INTO mauntic_jobs.figure_changes
-        (changed_at, run_id, job, bucket, organization_id, reason, kinds, old, new)
-    SELECT %(now)s, %(run)s, %(job)s, %(date)s, organization_id, %(reason)s, array_agg(kind),
-           array_agg(old_count)::bigint[] || array_agg(old_unique_count)::bigint[],
-           array_agg(new_count) || array_agg(new_unique_count)
-    FROM gone
-    WHERE %(run)s::bigint IS NOT NULL
-    GROUP BY organization_id
-)
-DELETE FROM analytics.event_aggregates AS recorded
-USING gone
-WHERE recorded.organization_id = gone.organization_id
-  AND recorded.date = %(date)s
-  AND recorded.event_type = gone.kind
-  AND recorded.channel = 'monthly_summary'
 
 -- forget_count -- Drop the count, so that the next month can be counted in the same transaction.
 DROP TABLE pg_temp.mauntic_jobs_month_counted
