@@ -1,8 +1,9 @@
 """`show`: the figures that the jobs recorded, and which run wrote them."""
 
 import shlex
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
@@ -17,16 +18,8 @@ from mauntic_jobs.cli.documents.figures import (
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.options import Wide
 from mauntic_jobs.cli.job.window import WindowOptions
-from mauntic_jobs.cli.show.options import Csv, Date, History, Last, Limit, Month, Org, check_history, days_of, month_of
-from mauntic_jobs.cli.show.output import (
-    FigureFormat,
-    canvas,
-    print_changes,
-    print_drawing,
-    print_records,
-    record,
-    say_empty,
-)
+from mauntic_jobs.cli.show.options import Csv, Date, History, Last, Limit, Month, Org, days_of, month_of
+from mauntic_jobs.cli.show.output import Missing, canvas, figure_format, print_changes, print_figures
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY
 from mauntic_jobs.jobs.generate_daily_reports import GENERATE_DAILY_REPORTS
@@ -43,6 +36,9 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import Window
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 app = new_app("The figures that the jobs recorded, and which run wrote them.")
 
@@ -77,9 +73,7 @@ def show_rollups(
 
     The default is the last 30 days. CSV and JSON have each rollup, or with --by each sum.
     """
-    wanted = FigureFormat(as_csv, json)
-    wanted.check()
-    check_history(org, history=history)
+    wanted = figure_format(csv=as_csv, json=json, org=org, history=history)
     if plot_days and (by not in (None, By.DAY) or wanted.for_programs):
         raise UsageError("--plot draws bars by day: leave out --by, --csv and --json.")
     now = clock.now()
@@ -93,16 +87,16 @@ def show_rollups(
         if not rollups.rows:
             check_organization(session, org)
     rows = rollups.rows if by is None else rollups.summed(by, org)
-    if not rows:
-        say_empty(f"rollups of {days}", _refill(AGGREGATE_HOURLY.name, days, org))
-    if print_records([record(row, RollupFigureJson) for row in rows], RollupFigureJson, wanted) or not rows:
-        return
-    if plot_days:
-        print_drawing(plot(rollups, canvas(wide=wide)))
-    elif by is None and org is None:
-        print_drawing(overview(rollups, canvas(wide=wide), now.date(), limit))
-    else:
-        print_drawing(sums_table(rollups, by or By.DAY, org, limit))
+
+    def draw() -> "Sequence[Text]":
+        if plot_days:
+            return plot(rollups, canvas(wide=wide))
+        if by is None and org is None:
+            return overview(rollups, canvas(wide=wide), now.date(), limit)
+        return sums_table(rollups, by or By.DAY, org, limit)
+
+    missing = Missing(f"rollups of {days}", _refill(AGGREGATE_HOURLY.name, days, org))
+    print_figures(rows, RollupFigureJson, wanted, draw, missing)
 
 
 @command(
@@ -129,9 +123,7 @@ def show_campaign(
 
     The default is yesterday, and the last 30 days of one campaign.
     """
-    wanted = FigureFormat(as_csv, json)
-    wanted.check()
-    check_history(org, history=history)
+    wanted = figure_format(csv=as_csv, json=json, org=org, history=history)
     default = WindowOptions(date="yesterday") if campaign is None else WindowOptions(last="30d")
     given = WindowOptions(date=date, last=last, month=month)
     days = days_of(GENERATE_DAILY_REPORTS, clock.now(), given, default)
@@ -144,10 +136,8 @@ def show_campaign(
         if not rows:
             check_organization(session, org)
             check_campaign(session, campaign, days, settings.platform_zone)
-    if not rows:
-        say_empty(f"figures of campaigns of {days}", _refill(GENERATE_DAILY_REPORTS.name, days, org, campaign))
-    if not print_records([record(row, CampaignFigureJson) for row in rows], CampaignFigureJson, wanted) and rows:
-        print_drawing(campaigns_table(rows, canvas(wide=wide), limit))
+    missing = Missing(f"figures of campaigns of {days}", _refill(GENERATE_DAILY_REPORTS.name, days, org, campaign))
+    print_figures(rows, CampaignFigureJson, wanted, lambda: campaigns_table(rows, canvas(wide=wide), limit), missing)
 
 
 @command(
@@ -168,9 +158,7 @@ def show_usage(
     json: JsonOutput = False,
 ) -> None:
     """Show the monthly usage of organizations, or of one by event type. The default is the last month."""
-    wanted = FigureFormat(as_csv, json)
-    wanted.check()
-    check_history(org, history=history)
+    wanted = figure_format(csv=as_csv, json=json, org=org, history=history)
     chosen = month_of(MONTHLY_USAGE_SUMMARY, clock.now(), month)
     with connect(settings) as session:
         if history:
@@ -179,12 +167,13 @@ def show_usage(
         rows = read_usage(session, MONTHLY_USAGE_SUMMARY, settings, chosen, org)
         if not rows:
             check_organization(session, org)
-    if not rows:
-        words = ["mauntic-jobs", MONTHLY_USAGE_SUMMARY.name, "--month", f"{chosen.start:%Y-%m}"]
-        say_empty(f"usage of {chosen.start:%Y-%m}", shlex.join([*words, *_option("org", org)]))
-    if print_records([record(row, UsageFigureJson) for row in rows], UsageFigureJson, wanted) or not rows:
-        return
-    print_drawing(organizations_table(rows, canvas(wide=wide), limit) if org is None else types_table(rows, limit))
+
+    def draw() -> "Sequence[Text]":
+        return types_table(rows, limit) if org else organizations_table(rows, canvas(wide=wide), limit)
+
+    words = ["mauntic-jobs", MONTHLY_USAGE_SUMMARY.name, "--month", f"{chosen.start:%Y-%m}", *_option("org", org)]
+    missing = Missing(f"usage of {chosen.start:%Y-%m}", shlex.join(words))
+    print_figures(rows, UsageFigureJson, wanted, draw, missing)
 
 
 @command(app, "journey", example="mauntic-jobs show journey --date today", prints=list[JourneyFigureJson])
@@ -202,19 +191,16 @@ def show_journey(
     json: JsonOutput = False,
 ) -> None:
     """Show how many contacts entered journeys, and how their executions stand. The default is the last 7 days."""
-    wanted = FigureFormat(as_csv, json)
-    wanted.check()
+    wanted = figure_format(csv=as_csv, json=json)
     given = WindowOptions(date=date, last=last, month=month)
     days = days_of(SEGMENT_TRIGGER_EVAL, clock.now(), given, WindowOptions(last="7d"))
     with connect(settings) as session:
         rows = read_journeys(session, SEGMENT_TRIGGER_EVAL, settings, days, org, journey)
         if not rows:
             check_journey(session, journey, org)
-    if not rows:
-        words = ["mauntic-jobs", SEGMENT_TRIGGER_EVAL.name, *_option("org", org), *_option("journey", journey)]
-        say_empty(f"executions of journeys that began in {days}", shlex.join(words))
-    if not print_records([record(row, JourneyFigureJson) for row in rows], JourneyFigureJson, wanted) and rows:
-        print_drawing(journeys_table(rows, canvas(wide=wide), limit))
+    words = ["mauntic-jobs", SEGMENT_TRIGGER_EVAL.name, *_option("org", org), *_option("journey", journey)]
+    missing = Missing(f"executions of journeys that began in {days}", shlex.join(words))
+    print_figures(rows, JourneyFigureJson, wanted, lambda: journeys_table(rows, canvas(wide=wide), limit), missing)
 
 
 def _refill(job: str, days: Window, org: UUID | None, campaign: UUID | None = None) -> str:

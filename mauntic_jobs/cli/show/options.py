@@ -33,12 +33,6 @@ def days_of(job: AnyJob, now: datetime, given: WindowOptions, default: WindowOpt
     return window_of(job, now, given if names else default)[0].aligned(Unit.DAY)
 
 
-def check_history(org: UUID | None, *, history: bool) -> None:
-    """Raise UsageError for a history of all organizations, which would be millions of rows."""
-    if history and org is None:
-        raise UsageError("--history needs --org: say of which organization.")
-
-
 def month_of(job: AnyJob, now: datetime, month: str | None) -> Window:
     """Return a whole UTC month, by default the last that is over. Raises UsageError for one to come."""
     if month is None:

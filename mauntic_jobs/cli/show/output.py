@@ -3,9 +3,10 @@
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+from uuid import UUID
 
 from mauntic_jobs.cli.documents.figures import FigureChangeJson, WrittenJson
 from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_rich, terminal_width
@@ -29,10 +30,22 @@ class FigureFormat(NamedTuple):
         """Whether a program reads them."""
         return self.csv or self.json
 
-    def check(self) -> None:
-        """Raise UsageError if both are asked for."""
-        if self.csv and self.json:
-            raise UsageError("Say either --csv or --json.")
+
+def figure_format(*, csv: bool, json: bool, org: UUID | None = None, history: bool = False) -> FigureFormat:
+    """Return how figures are printed. Raises UsageError for both ways, and for a history of all organizations."""
+    if csv and json:
+        raise UsageError("Say either --csv or --json.")
+    if history and org is None:
+        # It would be millions of rows.
+        raise UsageError("--history needs --org: say of which organization.")
+    return FigureFormat(csv, json)
+
+
+class Missing(NamedTuple):
+    """What there is none of, and the command that records it."""
+
+    what: str
+    command: str
 
 
 def canvas(*, wide: bool) -> Canvas:
@@ -56,12 +69,17 @@ def print_drawing(lines: "Sequence[Text]") -> None:
         print_rich(line)
 
 
-def say_empty(what: str, command: str) -> None:
-    """Say that there are no figures, and which command makes them."""
-    log(f"No {what}. To record them from the raw events: {command}")
+def print_figures(
+    rows: Sequence[Any], document: Any, wanted: FigureFormat, draw: "Callable[[], Sequence[Text]]", missing: Missing
+) -> None:
+    """Print rows as the records that `document` declares, or as what `draw` makes of them; say if there are none."""
+    if not rows:
+        log(f"No {missing.what}. To record them from the raw events: {missing.command}")
+    if not print_records([_record(row, document) for row in rows], document, wanted) and rows:
+        print_drawing(draw())
 
 
-def record(row: Any, document: Any) -> dict[str, Any]:
+def _record(row: Any, document: Any) -> dict[str, Any]:
     """Return a row with its provenance as flat fields, those of `document`."""
     values = {**row._asdict(), **row.written._asdict()}
     return {name: values[name] for name in fields(document)}
