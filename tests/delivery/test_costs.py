@@ -30,7 +30,7 @@ COSTS = {
     # Its contact, its provider and its claim in one batch, its result in another; the end of one job takes the next.
     1: Cost(2.3, 1.2, 56, 2.0),
     # Several messages share a batch. Slots that find nothing at the end ask once more than at the beginning, or less.
-    50: Cost(0.7, 1.8, 60, 2.6),
+    50: Cost(0.5, 1.8, 60, 2.6),
 }
 
 
@@ -53,9 +53,9 @@ def taken(world: World, messages: int, at_once: int) -> Cost:
 @pytest.mark.parametrize("at_once", COSTS)
 def test_a_message_takes_no_more_than_it_did(world: World, sink: Sink, at_once: int) -> None:
     world.provider(sink.host, sink.port)
-    few, many = (taken(world, messages, at_once) for messages in (FEW, MANY))
+    # The first one loads the scripts.
+    _, few, many = (taken(world, messages, at_once) for messages in (1, FEW, MANY))
     cost = Cost(*((last - first) / (MANY - FEW) for first, last in zip(few, many, strict=True)))
     assert set(world.states().values()) == {"sent"}
     assert all(found <= most for found, most in zip(cost, COSTS[at_once], strict=True)), cost
-    # A number far below its bound is a bound that holds nothing.
-    assert all(found >= most / 20 for found, most in zip(cost, COSTS[at_once], strict=True)), cost
+    assert min(cost) > 0, cost
