@@ -28,6 +28,16 @@ BARE: dict[str, tuple[str, ...]] = {
     "count(DISTINCT), CREATE TABLE AS": ("count_distinct", "write"),
 }
 
+# Parameters of `compare`: all organizations, without limits of the columns, the shrink guard, or a sample.
+_EVERYTHING = {
+    "organizations": None,
+    "longest": None,
+    "largest": None,
+    "allow_shrink": False,
+    "share": None,
+    "seed": None,
+}
+
 _sql = statements("aggregate_hourly")
 _jobs_sql = job_statements("event_aggregates")
 
@@ -133,7 +143,7 @@ class Ways:
             connection.execute(_sql["work_mem"], {"work_mem": work_mem})
             if not index:
                 connection.execute(_sql["without_events_index"])
-            (row,) = connection.execute(compare, {**_parameters(self.day), "organizations": None})
+            (row,) = connection.execute(compare, {**_EVERYTHING, **_parameters(self.day)})
         (plan,) = row["QUERY PLAN"]
         return dict(plan)
 

@@ -80,11 +80,12 @@ DROP INDEX analytics.mauntic_jobs_contact_activity_created_at
 -- without_rollups_key -- As the platform is before `db upgrade`; to be rolled back.
 DROP INDEX analytics.mauntic_jobs_event_aggregates_key
 
--- empty -- Remove the day's rollups.
+-- empty -- Remove the day's rollups, and what is known of them: without that they were lowered by another program.
+WITH forgotten AS (DELETE FROM mauntic_jobs.rollup_days WHERE date = %(date)s)
 DELETE FROM analytics.event_aggregates WHERE date = %(date)s
 
--- empty_all -- Remove all rollups.
-TRUNCATE analytics.event_aggregates
+-- empty_all -- Remove all rollups, and what is known of them.
+TRUNCATE analytics.event_aggregates, mauntic_jobs.rollup_days
 
 -- settle -- Do what autovacuum does in time, so that no way pays for the rows that another one left behind.
 VACUUM (ANALYZE) analytics.event_aggregates
