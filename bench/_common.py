@@ -94,7 +94,9 @@ def run_process(arguments: Sequence[str], url: str) -> Sample:
     *output, measured = done.stdout.splitlines()
     exit_code, wall, cpu, peak_rss = json.loads(measured)
     if exit_code:
-        raise RuntimeError(f"mauntic-jobs {' '.join(arguments)} ended with exit code {exit_code}: {done.stderr or done.stdout}")
+        raise RuntimeError(
+            f"mauntic-jobs {' '.join(arguments)} ended with exit code {exit_code}: {done.stderr or done.stdout}"
+        )
     return Sample(wall, cpu, peak_rss, "\n".join(output))
 
 
