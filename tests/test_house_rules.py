@@ -38,6 +38,7 @@ def test_sql_is_told_the_time(path: Path) -> None:
         "alerts.sql",
         "upkeep.sql",
         "backfills.sql",
+        "frequency_caps.sql",
         "0006_delivery_functions.sql",
         "0009_lighter_deliveries.sql",
     )

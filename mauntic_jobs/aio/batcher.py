@@ -1,7 +1,7 @@
 """One call for what many tasks ask for at once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 # A call waits for so many turns of the event loop, so that tasks that are ready can join it. A turn of an idle loop
@@ -58,3 +58,15 @@ class Batcher(Generic[_ItemT, _AnswerT]):
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
+
+
+def rounds(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Return the places of the keys, in rounds of which none holds a key twice."""
+    places: list[list[int]] = []
+    seen: dict[Hashable, int] = {}
+    for place, key in enumerate(keys):
+        number = seen[key] = seen.get(key, -1) + 1
+        if number == len(places):
+            places.append([])
+        places[number].append(place)
+    return places

@@ -12,6 +12,7 @@ from typing import Any
 
 from mauntic_jobs.delivery.ledger.settle import expire
 from mauntic_jobs.errors import UsageError
+from mauntic_jobs.settings.frequency_cap import LONGEST
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Limits, Session
@@ -60,6 +61,8 @@ PARTS = (
     # A provider that is in use is tried again within minutes, and its pause ends or moves on.
     Part("restrictions", "retain_alerts"),
     Part("pauses", None, shortest=timedelta(days=7)),
+    # No cap looks back further.
+    Part("frequency_caps", None, shortest=LONGEST),
 )
 
 

@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         "`schedule set` writes to the database wins over the first two",
     )
     channels: dict[Literal["email", "sms", "push"], ChannelSettings] = Field(
-        {}, description="queue, prefix, concurrency, attempts, retry_delay and quiet_hours by channel"
+        {}, description="queue, prefix, concurrency, attempts, retry_delay, quiet_hours and frequency_cap by channel"
     )
     contacts_timezone: ZoneName = Field("UTC", description="zone of contacts that have none, for quiet_hours")
     encryption_key: SecretStr | None = Field(

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.settings.alert_channels import HttpAddress
+from mauntic_jobs.settings.frequency_cap import MessageCap
 from mauntic_jobs.settings.quiet_hours import QuietHours
 from mauntic_jobs.timekeeping.catch_up import CatchUp, parse_catch_up
 from mauntic_jobs.timekeeping.cron import check_cron
@@ -83,9 +84,14 @@ class JobSettings(BaseModel):
     sentry_monitor: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
 
 
-def _quiet_hours(text: str) -> str:
-    QuietHours.read(text)
-    return text
+def _read_by(read: Callable[[str], object]) -> AfterValidator:
+    """Refuse a text that `read` does not."""
+
+    def check(text: str) -> str:
+        read(text)
+        return text
+
+    return AfterValidator(check)
 
 
 class ChannelSettings(BaseModel):
@@ -98,7 +104,8 @@ class ChannelSettings(BaseModel):
     concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
     attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
-    quiet_hours: Annotated[str, AfterValidator(_quiet_hours)] | None = None
+    quiet_hours: Annotated[str, _read_by(QuietHours.read)] | None = None
+    frequency_cap: Annotated[str, _read_by(MessageCap.read)] | None = None
 
 
 class MessageLimits(BaseModel):

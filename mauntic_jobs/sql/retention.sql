@@ -207,3 +207,13 @@ LIMIT %(batch)s
 
 -- restrictions_delete -- Delete pauses and rates that have ended.
 DELETE FROM mauntic_jobs.restrictions WHERE id = any(%(ids)s) AND ends < %(before)s
+
+-- frequency_caps_old -- Name contacts whose messages are too old to count.
+SELECT ctid::text AS id
+FROM mauntic_jobs.frequency_caps
+WHERE ctid > coalesce(nullif(%(after)s::text, '0'), '(0,0)')::tid AND updated_at < %(before)s
+ORDER BY ctid
+LIMIT %(batch)s
+
+-- frequency_caps_delete -- Forget them.
+DELETE FROM mauntic_jobs.frequency_caps WHERE ctid = any(%(ids)s::tid[]) AND updated_at < %(before)s

@@ -421,7 +421,11 @@ def test_the_lighter_ledger_keeps_the_rows_and_the_grants(fresh: Settings, monke
             )
         after = session.rows(b"SELECT * FROM mauntic_jobs.deliveries ORDER BY delivery_id")
     assert [tuple(row.values()) for row in granted] == [
-        *((table, right) for table in ("deliveries", "lease_sweep", "sent_count") for right in ("SELECT", "UPDATE")),
+        *(
+            (table, right)
+            for table in ("deliveries", "frequency_caps", "lease_sweep", "sent_count")
+            for right in ("SELECT", "UPDATE")
+        ),
         *(("sent_minutes", right) for right in ("DELETE", "INSERT", "SELECT")),
     ]
     assert [{name: row[name] for name in before[0]} for row in after] == before

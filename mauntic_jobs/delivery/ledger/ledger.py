@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from mauntic_jobs.aio.backoff import Backoff
-from mauntic_jobs.aio.batcher import Batcher
+from mauntic_jobs.aio.batcher import Batcher, rounds
 from mauntic_jobs.delivery.ledger.records import (
     Claim,
     Claimed,
@@ -151,7 +151,7 @@ class Ledger:
 
         # One statement cannot change a row twice.
         answers: list[Claimed | Exception] = [NotImplementedError()] * len(asked)
-        for places in _rounds([(claim.message.organization_id, claim.message.key) for claim, _ in asked]):
+        for places in rounds([(claim.message.organization_id, claim.message.key) for claim, _ in asked]):
             some = await self._in_halves_if_refused(call, [asked[place] for place in places])
             for place, answer in zip(places, some, strict=True):
                 answers[place] = answer
@@ -233,18 +233,6 @@ class Ledger:
 
 
 _MOST_REMEMBERED = 10_000
-
-
-def _rounds(keys: list[tuple[UUID, str]]) -> list[list[int]]:
-    """Return the places of the keys, in rounds of which none holds a key twice."""
-    rounds: list[list[int]] = []
-    seen: dict[tuple[UUID, str], int] = {}
-    for place, key in enumerate(keys):
-        number = seen[key] = seen.get(key, -1) + 1
-        if number == len(rounds):
-            rounds.append([])
-        rounds[number].append(place)
-    return rounds
 
 
 def _key(message: Message) -> dict[str, Any]:

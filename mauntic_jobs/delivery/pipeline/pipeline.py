@@ -21,6 +21,7 @@ from mauntic_jobs.delivery.payload import read_message
 from mauntic_jobs.delivery.pipeline.conclusion import jittered, obstacle
 from mauntic_jobs.delivery.pipeline.expiry import Expiry
 from mauntic_jobs.delivery.pipeline.fair_share import FairShare
+from mauntic_jobs.delivery.pipeline.frequency_caps import FrequencyCaps
 from mauntic_jobs.delivery.pipeline.holding_back import HoldingBack
 from mauntic_jobs.delivery.pipeline.manual_retries import ManualRetries
 from mauntic_jobs.delivery.pipeline.order import Order
@@ -68,6 +69,7 @@ class Pipeline:
         guard: RecipientGuard,
         restrictions: Restrictions,
         quiet_times: QuietTimes,
+        caps: FrequencyCaps,
     ) -> None:
         self._ledger = ledger
         self._recorder = OutcomeRecorder(ledger)
@@ -85,6 +87,7 @@ class Pipeline:
         self._holding = HoldingBack(restrictions, sending)
         self._expiry = Expiry(ledger, self._recorder, restrictions, max_age)
         self._quiet_times = quiet_times
+        self._caps = caps
 
     def stop(self) -> None:
         """Give back from now on what has not been sent."""
@@ -211,6 +214,8 @@ class Pipeline:
         """Claim the delivery and send it."""
         if self._recorder.is_stopping:
             return GiveBack()
+        if (excess := await self._caps.excess(order.message, order.channel)) is not None:
+            return await self._recorder.close(order, State.SUPPRESSED, excess)
         asked = time.monotonic()
         failpoints.reach("before-claim")
         claimed = await self._ledger.claim(_claim(order, draft, providers[0].config, allowance))

@@ -18,6 +18,7 @@ from mauntic_jobs.delivery.job_outcome import Decision
 from mauntic_jobs.delivery.ledger.ledger import Ledger
 from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from mauntic_jobs.delivery.pipeline.foreign_losses import ForeignLosses
+from mauntic_jobs.delivery.pipeline.frequency_caps import FrequencyCaps
 from mauntic_jobs.delivery.pipeline.pipeline import Pipeline
 from mauntic_jobs.delivery.pipeline.quiet_hours import QuietTimes
 from mauntic_jobs.delivery.process.clock_watch import ClockWatch
@@ -37,6 +38,7 @@ from mauntic_jobs.delivery.sending.providers.idle import IdleConnections
 from mauntic_jobs.delivery.sending.providers.pool import ProviderPool
 from mauntic_jobs.delivery.sending.providers.registry import factories
 from mauntic_jobs.delivery.stats import ChannelStats
+from mauntic_jobs.settings.frequency_cap import MessageCap
 from mauntic_jobs.settings.quiet_hours import QuietHours
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import MessageLimits
@@ -145,6 +147,7 @@ async def connected(
             guard=guard_of(settings),
             restrictions=restrictions,
             quiet_times=_quiet_times(settings, lookups),
+            caps=_frequency_caps(settings, found),
         )
         losses = ForeignLosses(ledger, shared, limits)
         works = [_work(settings, plan, name, pipeline, losses, fairness[name], clocks) for name in stats]
@@ -192,6 +195,11 @@ def _quiet_times(settings: Settings, lookups: Lookups) -> QuietTimes:
     given = {name: own.quiet_hours for name, own in settings.channels.items() if own.quiet_hours}
     hours: dict[str, QuietHours] = {name: QuietHours.read(text) for name, text in given.items()}
     return QuietTimes(lookups, hours, ZoneInfo(settings.contacts_timezone))
+
+
+def _frequency_caps(settings: Settings, postgres: PostgresLink) -> FrequencyCaps:
+    given = {name: own.frequency_cap for name, own in settings.channels.items() if own.frequency_cap}
+    return FrequencyCaps(postgres, {name: MessageCap.read(text) for name, text in given.items()})
 
 
 def _work(
