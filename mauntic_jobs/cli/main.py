@@ -108,7 +108,6 @@ def _root(
             is_eager=True,
             allow_from_autoenv=False,  # MAUNTIC_VERSION may well mean something else
             show_envvar=False,
-            metavar="",
             help="Print the version.",
         ),
     ] = False,

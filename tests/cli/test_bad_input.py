@@ -82,7 +82,7 @@ def _expect(done: subprocess.CompletedProcess[str], code: ExitCode, *words: str)
         ((JOB, "--window", "2026-10-05/2026-10-06", "--last", "3d"), "Give only one of --"),
         ((JOB, *DAY, "--org", str(organization(1)), "--org", "acme"), "--org acme: Input should be a valid UUID"),
         ((JOB, *DAY, "--grace", "soon"), "--grace soon: Cannot read 'soon' as a length of time"),
-        ((JOB, *DAY, "--overlap", "perhaps"), "'--overlap': Value error, 'perhaps' is not one of 'skip', 'wait',"),
+        ((JOB, *DAY, "--overlap", "perhaps"), "'--overlap': 'perhaps' is not one of 'skip', 'wait',"),
         ((JOB, *DAY, "--nonsense"), "No such option: --nonsense"),
         ((JOB, "2026-10-05"), "unexpected extra argument"),
         (("aggregate-hourli",), "No such command 'aggregate-hourli'"),

@@ -171,6 +171,8 @@ def test_usage_is_proved_by_its_events_the_same_each_time(direct_settings: Setti
         for _ in range(2):
             add(session, "email_sent", None, utc("2026-11-03T23:59:59.999999"), who=9)
         record(direct_settings, "aggregate-hourly", day("2026-11-01", 4))
+        said = " ".join(explained(direct_settings, line).stdout.split())
+        assert "Nothing is recorded, though there are 42 events. The month is not over. To record" in said
         record(direct_settings, "monthly-usage-summary", MONTH)
         found = proof(direct_settings, line)
         reference = _reference(session)

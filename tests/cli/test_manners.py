@@ -102,6 +102,21 @@ def test_the_help_of_a_command_has_an_example_that_is_a_command_with_options_of_
     # What follows a command that hands its arguments on is not its own.
     own = [] if COMMANDS[words].context_settings.get("ignore_unknown_options") else used[len(words) :]
     assert {word for word in own if word.startswith("-")} <= options
+    assert "<bool>" not in help_text
+
+
+def test_the_lines_of_help_end_where_the_terminal_does() -> None:
+    """A sentence that begins in one line of the source and ends in the next is joined."""
+    narrow = CliRunner().invoke(APP, ["verify", "--help"], prog_name="mauntic-jobs", env={"COLUMNS": "80", **PLAIN})
+    assert "Exit 3 if one differs, or is left after --repair." in " ".join(narrow.stdout.split())
+    assert "3 if one differs, or is left after --repair.\n" in re.sub(" +\n", "\n", narrow.stdout)
+
+
+def test_completion_is_not_installed_because_of_a_variable(tmp_path: Path) -> None:
+    variables = {"MAUNTIC_INSTALL_COMPLETION": "1", "MAUNTIC_SHOW_COMPLETION": "1", "HOME": str(tmp_path)}
+    assert _done("version", settings=None, **variables).stdout == f"mauntic-jobs {__version__}\n"
+    assert list(tmp_path.iterdir()) == []
+    assert "MAUNTIC_INSTALL_COMPLETION" not in _help("--help")
 
 
 @pytest.mark.parametrize("words", GROUPS, ids=lambda words: " ".join(words) or "mauntic-jobs")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mauntic_jobs.settings.settings import Settings
 
 _CONNECTION = "Connection"
+_COMPLETION = ("install_completion", "show_completion")
 
 ConfigFile = Annotated[
     Path | None,
@@ -65,7 +66,7 @@ def new_app(
 ) -> typer.Typer:
     """Return an empty group of commands; `default` is the one that is meant where none is named."""
     return typer.Typer(
-        cls=_with_default(default) if default else None,
+        cls=_with_default(default) if default else _Group,
         no_args_is_help=default is None,
         add_completion=completion,
         pretty_exceptions_enable=False,
@@ -75,8 +76,42 @@ def new_app(
     )
 
 
+def _plain(parameters: list[Any]) -> list[Any]:
+    """Return parameters without a type in the help of flags; those of completion are no settings."""
+    for each in parameters:
+        if getattr(each, "is_flag", False):
+            each.metavar = ""
+        if each.name in _COMPLETION:
+            each.show_envvar = each.allow_from_autoenv = False
+    return parameters
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Let errors of command lines be said without words of the library that found them."""
+    try:
+        yield
+    except typer.BadParameter as error:
+        error.message = error.message.removeprefix("Value error, ")
+        raise
+
+
+class _Command(typer.core.TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with _plain_errors():
+            return super().parse_args(ctx, args)
+
+
+class _Group(typer.core.TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain(super().get_params(ctx))
+
+
 def _with_default(name: str) -> type[typer.core.TyperGroup]:
-    class Group(typer.core.TyperGroup):
+    class Group(_Group):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             named = args and (not args[0].startswith("-") or args[0] in ("-h", "--help"))
             return super().parse_args(ctx, args if named else [name, *args])
@@ -102,7 +137,10 @@ def command(
         body = _with_settings(function) if "settings" in inspect.signature(function).parameters else function
         for parameter in inspect.signature(body, eval_str=True).parameters.values():
             _simplify(parameter)
-        registration = app.command(name, epilog=f"Example: {example}", **options)
+        # Typer joins the lines of the first paragraph only.
+        paragraphs = options.pop("help", inspect.getdoc(function) or "").split("\n\n")
+        text = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+        registration = app.command(name, cls=_Command, help=text, epilog=f"Example: {example}", **options)
         printed = _with_errors_printed(body)
         printed.prints = prints  # type: ignore[attr-defined]
         registration(printed)
@@ -117,12 +155,10 @@ def set_signature(function: Callable[..., Any], parameters: list[inspect.Paramet
 
 
 def _simplify(parameter: inspect.Parameter) -> None:
-    """Keep an option's line of help short: no variable, which follows from its name, and no type where it is a flag."""
+    """Keep an option's line of help short: the variable follows from its name."""
     for option in getattr(parameter.annotation, "__metadata__", ()):
         if isinstance(option, typer.models.OptionInfo):
             option.show_envvar = False
-            if get_args(parameter.annotation)[0] is bool:
-                option.metavar = ""
 
 
 def _with_errors_printed(function: Callable[..., None]) -> Callable[..., None]:

@@ -187,9 +187,6 @@ class Pipeline:
         draft = self._guard.passed(written)
         if draft is None:
             return await self._recorder.close(order, State.SUPPRESSED, NOT_ALLOWED)
-        if (quiet := await self._quiet_times.wait_of(order.message, order.channel, clock.now())) is not None:
-            seconds, reason = quiet
-            return await self._recorder.close(order, State.DEFERRED, reason, wait=seconds)
         organization = order.message.organization_id
         candidates = self._holding.open_providers(order, chosen)
         if not candidates:
@@ -201,7 +198,18 @@ class Pipeline:
             wait = jittered(self._sending.wait(organization, chosen.usable))
             problem = self._sending.problem(organization, chosen.usable)
             return await self._recorder.close(order, State.DEFERRED, problem, wait=wait)
+        if (withheld := await self._withheld(order)) is not None:
+            return withheld
         return await self._attempt(order, draft, chosen, providers, await self._allowance(draft, order))
+
+    async def _withheld(self, order: Order) -> Decision | None:
+        """Return what becomes of marketing that its contact is not to get, or not now; None for what it may get."""
+        if (quiet := await self._quiet_times.wait_of(order.message, order.channel, clock.now())) is not None:
+            seconds, reason = quiet
+            return await self._recorder.close(order, State.DEFERRED, reason, wait=seconds)
+        if (excess := await self._caps.excess(order.message, order.channel)) is not None:
+            return await self._recorder.close(order, State.SUPPRESSED, excess)
+        return None
 
     async def _attempt(
         self,
@@ -214,8 +222,6 @@ class Pipeline:
         """Claim the delivery and send it."""
         if self._recorder.is_stopping:
             return GiveBack()
-        if (excess := await self._caps.excess(order.message, order.channel)) is not None:
-            return await self._recorder.close(order, State.SUPPRESSED, excess)
         asked = time.monotonic()
         failpoints.reach("before-claim")
         claimed = await self._ledger.claim(_claim(order, draft, providers[0].config, allowance))

@@ -116,6 +116,9 @@ def _usage_verdict(found: UsageExplanation) -> str:
     until = "" if found.over else " The month is not over."
     if not found.types:
         return f"Nothing is recorded, and there are no events.{until}"
+    if all(each.events is None for each in found.types) and not any(each.withheld for each in found.types):
+        counted = sum(each.counted_events or 0 for each in found.types)
+        return f"Nothing is recorded, though there are {plural(counted, 'event')}.{until}"
     differing = [each.event_type for each in found.types if not each.agrees]
     if not differing:
         total = sum(each.events or 0 for each in found.types)
