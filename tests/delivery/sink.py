@@ -80,6 +80,8 @@ class Behaviour:
     closing: tuple[str, ...] = ("221", "421")  # replies that begin so end the connection
     recipients: dict[str, str] = field(default_factory=dict)  # scripts of local parts that do not name one
     heard: list[str] = field(default_factory=list)  # the verbs of all commands, in order
+    open_connections: int = 0
+    peak_connections: int = 0
     at_recipient: Callable[[str], str | None] = lambda _: None  # replies to RCPT of an address
     at_content: Callable[[bytes], str | None] = lambda _: None  # replies to a content, which is not journaled then
 
@@ -317,10 +319,13 @@ class _Server:
         return new
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.behaviour.open_connections += 1
+        self.behaviour.peak_connections = max(self.behaviour.peak_connections, self.behaviour.open_connections)
         try:
             with suppress(_Gone, ConnectionError, ssl.SSLError):
                 await _Session(self, reader, writer).run()
         finally:
+            self.behaviour.open_connections -= 1
             await close(writer)
 
 

@@ -39,12 +39,17 @@ class _Lane:
     seconds: float = _SLOW_SECONDS
     bad: float = 0.0
     free_at: float = 0.0
+    # How many messages its provider takes at once, None for no limit.
+    places: int | None = None
     # Whether messages may wait on the queue for a place of this process.
     is_held: bool = False
 
     def is_in_trouble(self, now: float) -> bool:
         slow = self.slow(now)
         return self.bad > _MOST_BAD or (slow > 0 and slow >= len(self.exchanges) * _MOST_BAD)
+
+    def within_places(self, share: int) -> int:
+        return share if self.places is None else min(share, self.places)
 
     def slow(self, now: float) -> int:
         return sum(now - each.began > _SLOW_SECONDS for each in self.exchanges)
@@ -60,17 +65,20 @@ class FairShare:
         # By organization, the one that came last at the end.
         self._seen: dict[UUID, float] = {}
 
-    def admit(self, organization: UUID) -> float:
+    def admit(self, organization: UUID, places: int | None = None) -> float:
         """Take a message in hand, which `leave` must follow, and return 0; or return for how many seconds it waits.
 
-        A message that waits may be asked for again earlier, as soon as `leave` says so.
+        The organization's provider takes so many messages at once as it has `places`. A message that waits may be asked
+        for again earlier, as soon as `leave` says so.
         """
         now = self._clock()
         self._seen.pop(organization, None)
         self._seen[organization] = now
         lane = self._lanes.setdefault(organization, _Lane())
-        most = self._most(organization, lane, now)
-        is_paced = most < self._concurrency and now < lane.free_at
+        lane.places = places
+        share = self._share(organization, lane, now)
+        most = lane.within_places(share)
+        is_paced = share < self._concurrency and now < lane.free_at
         if lane.busy < most and not is_paced:
             lane.busy += 1
             lane.free_at = now + _PACE_SECONDS / most
@@ -87,7 +95,7 @@ class FairShare:
         now = self._clock()
         # The lanes of one in trouble may wait for a place of another process.
         may_wait = lane.is_held or lane.is_in_trouble(now)
-        is_free = may_wait and lane.busy < self._most(organization, lane, now)
+        is_free = may_wait and lane.busy < lane.within_places(self._share(organization, lane, now))
         lane.is_held = lane.is_held and not is_free
         if len(self._lanes) > _MOST_KEPT:
             self._forget()
@@ -118,8 +126,8 @@ class FairShare:
             lane.seconds += (seconds - lane.seconds) / _MEMORY
             lane.bad += ((exchange.failed or seconds > _SLOW_SECONDS) - lane.bad) / _MEMORY
 
-    def _most(self, organization: UUID, lane: _Lane, now: float) -> int:
-        """Return how many messages an organization may have in hand."""
+    def _share(self, organization: UUID, lane: _Lane, now: float) -> int:
+        """Return how many messages an organization may have in hand, whatever its provider takes."""
         if not lane.is_in_trouble(now):
             # Those beside it that are in trouble have others beside them.
             return self._concurrency * 2

@@ -48,7 +48,7 @@ class HoldingBack:
     async def until_place(self, order: Order, seconds: float) -> Decision:
         """Return what becomes of a message whose organization has all its places in use."""
         if order.admitted is None:
-            return self.later(order, "the messages of its organization are slow or fail: others go first")
+            return self.later(order, "its organization has as many messages in hand as it may")
         await order.admitted.wait_for_place(seconds)
         return GiveBack()
 

@@ -116,23 +116,23 @@ class Pipeline:
             return held
         if job.retried_by_hand and (decision := await self._manual_retries.reopen(order)) is not None:
             return decision
-        wait = order.fairness.admit(organization)
+        chosen = await self._directory.providers(organization, order.channel)
+        wait = order.fairness.admit(organization, chosen.places)
         if wait:
             return await self._holding.until_place(order, wait)
         try:
-            return await self._process(order)
+            return await self._process(order, chosen)
         finally:
             if order.fairness.leave(organization):
                 with suppress(MaunticJobsError):  # they have their turns a moment later
                     await admission.free(organization)
 
-    async def _process(self, order: Order) -> Decision:
+    async def _process(self, order: Order, chosen: Chosen) -> Decision:
         # Asked for at once, and needed only when there is something to send.
         asked = self._redis.begin("GET", key_of(order.message.key))
         age = await self._expiry.age_of_old(order, clock.now())
         if age is not None and await asked is None and (decision := await self._expiry.decide(order, age)) is not None:
             return decision
-        chosen = await self._directory.providers(order.message.organization_id, order.channel)
         if await self._holding.is_misplaced(order, chosen):
             return GiveBack()
         draft, problem = await self._draft(order, chosen)

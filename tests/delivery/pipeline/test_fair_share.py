@@ -4,7 +4,10 @@ import asyncio
 from collections import Counter
 from uuid import UUID, uuid4
 
+import pytest
+
 from mauntic_jobs.delivery.pipeline.fair_share import FairShare
+from mauntic_jobs.delivery.sending.providers.keys import max_connections
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 
@@ -224,3 +227,45 @@ def test_a_message_in_anothers_lane_stops_neither(world: World, sink: Sink) -> N
     asyncio.run(asyncio.wait_for(run(), 60))
     states = world.states()
     assert all(state == "sent" for name, state in states.items() if name.startswith("fast"))
+
+
+def test_a_provider_with_few_places_is_no_trouble_and_gets_as_many_at_once() -> None:
+    time = Time()
+    fairness = FairShare(5, time)
+    assert [fairness.admit(SLOW, 2) == 0 for _ in range(4)] == [True, True, False, False]
+    assert fairness.admit(FAST) == 0
+    assert fairness.leave(SLOW), "there is a place for those that wait"
+    assert fairness.admit(SLOW, 2) == 0, "at once, without a pace"
+    assert fairness.admit(SLOW) == 0, "its configuration has changed"
+
+
+@pytest.mark.parametrize(
+    ("value", "most"),
+    [(3, 3), (" 3 ", 3), (2.5, 3), ("1e6", 1_000_000), *((no, None) for no in (0, "0", "", None, False))],
+)
+def test_connections_are_counted_as_nodemailer_does(value: object, most: int | None) -> None:
+    assert max_connections({"maxConnections": value}) == most
+
+
+def test_a_process_has_no_more_connections_to_a_server_than_it_may(world: World, sink: Sink) -> None:
+    """Office 365 takes three; a hosted mailbox may take one."""
+    world.provider(sink.host, sink.port, maxConnections="2")
+    sink.behaviour.slow_seconds = 0.05
+    world.add(*(world.message(f"d{number}", emailAddress=f"slow+{number}@example.com") for number in range(30)))
+    world.deliver()
+    assert set(world.states().values()) == {"sent"}
+    assert (len(sink.messages()), sink.behaviour.peak_connections) == (30, 2)
+
+
+def test_what_waits_for_a_connection_takes_no_place_of_others(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port, maxConnections=1)
+    sink.behaviour.slow_seconds = 0.3
+    world.add(*(world.message(f"d{number}", emailAddress=f"slow+{number}@example.com") for number in range(10)))
+    world.organization = other = uuid4()
+    world.provider(sink.host, sink.port)
+    world.add(*(world.message(f"e{number}") for number in range(10)))
+    world.deliver()
+    assert set(world.states().values()) == {"sent"}
+    order = [row["organization_id"] == other for row in sorted(world.ledger(), key=lambda row: row["sending_at"])]
+    assert order.index(True) < 3
+    assert sum(order[:14]) == 10, "the other one's have gone before the fifth that waits for the only connection"

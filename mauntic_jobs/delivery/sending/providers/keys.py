@@ -1,6 +1,7 @@
 """The keys that a provider's configuration has, by its type, and what is wrong with one."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 from mauntic_jobs.delivery.sending.providers.flags import flag
-from mauntic_jobs.delivery.sending.providers.rate_limit import KEYS as RATE_LIMIT_KEYS, rate_limit_problems
+from mauntic_jobs.delivery.sending.providers.rate_limit import (
+    KEYS as RATE_LIMIT_KEYS,
+    is_given,
+    positive_number,
+    rate_limit_problems,
+)
 from mauntic_jobs.delivery.sending.smtp.tls import TlsError, tls_of
 
 # Of the key file of a Google service account, those that sign in with it.
@@ -16,6 +22,7 @@ _SERVICE_ACCOUNT_KEYS = ("client_email", "private_key")
 # What goes into no header, and may hold any characters.
 _FREE_TEXTS = ("host",)
 _HIGHEST_PORT = 65_535
+MAX_CONNECTIONS = "maxConnections"
 _CAPITALS = re.compile(r"(?<=[a-z0-9])([A-Z]+)")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9._:\]-]{0,254}")
 # The keys of values that are objects themselves.
@@ -119,6 +126,8 @@ def _smtp(values: Mapping[str, Any]) -> list[str]:
     found = []
     if not _absent(values, "port") and not _is_port(str(values["port"])):
         found.append("port is not a number between 1 and 65535")
+    if is_given(values, MAX_CONNECTIONS) and max_connections(values) is None:
+        found.append(f"{MAX_CONNECTIONS} is not a number above 0")
     flags = {name: values.get(name) for name in ("secure", "requireTLS", "ignoreTLS")}
     tls = values.get("tls")
     if isinstance(tls, Mapping):
@@ -139,6 +148,12 @@ def _smtp(values: Mapping[str, Any]) -> list[str]:
     if bool(user) != bool(password):
         found.append(f"{'password' if user else 'username'} is missing")
     return found
+
+
+def max_connections(values: Mapping[str, Any]) -> int | None:
+    """Return how many connections to its server a configuration allows a process, or None for no limit."""
+    number = positive_number(values.get(MAX_CONNECTIONS))
+    return None if number is None else math.ceil(number)
 
 
 def _is_port(text: str) -> bool:
@@ -182,11 +197,11 @@ TYPES = MappingProxyType(
             ("host",),
             (
                 *("port", "secure", "from", "username", "password", "user", "pass", "auth"),
-                *("requireTLS", "ignoreTLS", "name", "tls"),
+                *("requireTLS", "ignoreTLS", "name", "tls", MAX_CONNECTIONS),
             ),
             # Of nodemailer: connections are always pooled, and time limits are those of the settings.
             ignored=(
-                *("pool", "maxConnections", "maxMessages", "authMethod", "opportunisticTLS"),
+                *("pool", "maxMessages", "authMethod", "opportunisticTLS"),
                 *("connectionTimeout", "greetingTimeout", "socketTimeout", "dnsTimeout", "logger", "debug"),
                 *("transactionLog", "disableFileAccess", "disableUrlAccess"),
             ),

@@ -8,6 +8,7 @@ from uuid import UUID
 from mauntic_jobs.aio.ttl_cache import Cache
 from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, read_config
+from mauntic_jobs.delivery.sending.providers.keys import max_connections
 from mauntic_jobs.delivery.sending.providers.rate_limit import rate_limit_of, rate_limit_problems
 from mauntic_jobs.delivery.sending.providers.registry import Factory
 from mauntic_jobs.job import Row
@@ -26,12 +27,14 @@ class Chosen:
     """The providers of an organization for a channel, the first to be tried first, and why others cannot be used.
 
     `limits` names them with their configured rate limits, as `admission.lua` has them; `is_limited` if there is one.
+    `places` is how many messages at once the first one's server takes from a process, None for no limit.
     """
 
     usable: tuple[AnyProvider, ...]
     problems: tuple[str, ...]
     limits: str = ""
     is_limited: bool = False
+    places: int | None = None
 
 
 class ProviderPool:
@@ -95,7 +98,8 @@ class ProviderPool:
                 self._told.pop(row["id"], None)
         rates = {each.config.id: rate_limit_of(each.config.values) for each in usable}
         limits = " ".join(f"{name}@{rate.entry}" if rate else str(name) for name, rate in rates.items())
-        return Chosen(tuple(usable), tuple(problems), limits, any(rates.values()))
+        places = max_connections(usable[0].config.values) if usable else None
+        return Chosen(tuple(usable), tuple(problems), limits, any(rates.values()), places)
 
     async def _let_go(self, key: tuple[UUID, str], found: set[UUID]) -> None:
         """Close the providers that are not configured any more, and beyond the bound those not used for longest."""

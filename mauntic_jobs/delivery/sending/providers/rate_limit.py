@@ -33,16 +33,16 @@ class RateLimit(NamedTuple):
 
 def rate_limit_of(values: Mapping[str, Any]) -> RateLimit | None:
     """Return the limit of a configuration, or None if it has none. Its problems are those of `rate_limit_problems`."""
-    messages = _number(values.get("rateLimit"))
+    messages = positive_number(values.get("rateLimit"))
     if messages is None or rate_limit_problems(values):
         return None
-    milliseconds = _number(values.get("rateDelta")) or DEFAULT_DELTA_MILLISECONDS
-    return RateLimit(messages, milliseconds / 1000, int(_number(values.get("rateBurst")) or 1))
+    milliseconds = positive_number(values.get("rateDelta")) or DEFAULT_DELTA_MILLISECONDS
+    return RateLimit(messages, milliseconds / 1000, int(positive_number(values.get("rateBurst")) or 1))
 
 
 def rate_limit_problems(values: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the keys of a rate limit, naming keys and never what they hold."""
-    given = {name: _number(values[name]) for name in KEYS if _is_given(values, name)}
+    given = {name: positive_number(values[name]) for name in KEYS if is_given(values, name)}
     return [
         f"{name} is not {_EXPECTED[name]}"
         for name, number in given.items()
@@ -50,12 +50,12 @@ def rate_limit_problems(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _is_given(values: Mapping[str, Any], name: str) -> bool:
-    # In nodemailer, 0 and false mean that there is no limit.
+def is_given(values: Mapping[str, Any], name: str) -> bool:
+    """Return whether there is a limit: in nodemailer, 0 and false mean that there is none."""
     return values.get(name) not in (None, "", 0, "0", False)
 
 
-def _number(value: Any) -> float | None:
+def positive_number(value: Any) -> float | None:
     """Return a finite number above 0, which may be a text, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
