@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from typer import Typer
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from mauntic_jobs.embedded import die_with_parent as children
@@ -28,7 +29,7 @@ from tests.installing import build
 from tests.kinds import KINDS, kind_of
 from tests.pooler import running_pgbouncer
 from tests.schemas import check_output
-from tests.support import kill_what_was_started
+from tests.support import APP, build_program, kill_what_was_started
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is made as in any other directory for temporary files
 _ROOM_BYTES = 4 * 1024**3
@@ -78,6 +79,14 @@ def _json_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
         return result
 
     monkeypatch.setattr(CliRunner, "invoke", checked)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_built_once() -> Iterator[None]:
+    """Keep the commands of the program: to build them takes longer than most tests that call one in their process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", lambda app: build_program() if app is APP else get_command(app))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

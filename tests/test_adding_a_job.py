@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from mauntic_jobs.errors import ExitCode
@@ -16,7 +15,7 @@ from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from tests.installing import call, install
-from tests.support import APP, run_program, scheduled_only
+from tests.support import APP, build_program, run_program, scheduled_only
 
 _PAGE = (Path(__file__).parent.parent / "docs/adding-a-job.md").read_text()
 _SHOWN = dict(re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", _PAGE, re.DOTALL | re.MULTILINE))
@@ -178,5 +177,5 @@ def test_a_broken_package_is_named_and_the_others_go_on(
 
 
 def test_no_package_can_take_the_name_of_a_command() -> None:
-    commands = set(get_command(APP).commands)  # type: ignore[attr-defined]
+    commands = set(build_program().commands)
     assert commands - set(JOBS) == RESERVED

@@ -7,7 +7,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from typer.main import get_command
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.alerts.notify import notify
@@ -25,7 +24,7 @@ from mauntic_jobs.settings.serialize import shown
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.sources import variable
 from mauntic_jobs.stores.postgres.session import connect
-from tests.support import APP, Event, add_events, contact, day, organization, request, utc
+from tests.support import Event, add_events, build_program, contact, day, organization, request, utc
 
 _ROOT = Path(__file__).parent.parent
 _PAGES = [
@@ -43,7 +42,7 @@ def _commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]
     return found
 
 
-_COMMANDS = _commands(get_command(APP))
+_COMMANDS = _commands(build_program())
 _EXAMPLES = sorted(set(re.findall(r"^\$ mauntic-jobs (.+)$", _EVERYTHING, re.MULTILINE)))
 
 
@@ -56,9 +55,9 @@ def test_every_command_is_documented(command: tuple[str, ...]) -> None:
 def test_every_example_is_a_command_with_options_that_exist(example: str) -> None:
     words = shlex.split(example)
     command = next(path for path in _COMMANDS if tuple(words[: len(path)]) == path)
-    node = get_command(APP)
+    node = build_program()
     for name in command:
-        node = node.commands[name]  # type: ignore[attr-defined]
+        node = node.commands[name]
     options = {name for parameter in node.params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= options
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from mauntic_jobs import __version__
@@ -31,6 +30,7 @@ from tests.support import (
     Event,
     Rollups,
     add_events,
+    build_program,
     command,
     contact,
     day,
@@ -60,7 +60,7 @@ def _leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
             yield (*path, name), node
 
 
-PROGRAM: Any = get_command(APP)
+PROGRAM: Any = build_program()
 COMMANDS = dict(_leaves(PROGRAM))
 GROUPS = [(), *sorted({words[:-1] for words in COMMANDS if len(words) > 1})]
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from mauntic_jobs.demo.show import Show
@@ -23,7 +22,7 @@ from mauntic_jobs.demo.story import play
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.figures import chart
-from tests.support import APP, command, environment, run_program, utc
+from tests.support import APP, build_program, command, environment, run_program, utc
 
 
 def _quietly(_parts: int, _label: str) -> nullcontext[object]:
@@ -39,7 +38,7 @@ def _played(now: str, *, width: int = 80, quick: bool = True) -> str:
     return output.getvalue()
 
 
-_PROGRAM: Any = get_command(APP)
+_PROGRAM: Any = build_program()
 _GROUPS = ("dev", "db", "runs", "schedule", "show")
 
 

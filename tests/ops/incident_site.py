@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from mauntic_jobs.delivery.sending.providers.config import encrypt
@@ -24,7 +23,7 @@ from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World, new_world
 from tests.ops.dead_letters.failing import EMAIL
 from tests.ops.rig import KEY, Rig, sound
-from tests.support import APP, organization
+from tests.support import APP, build_program, organization
 
 # Longer than anything may be ambiguous, deferred or left on a queue.
 LONG_AGO = timedelta(minutes=31)
@@ -141,7 +140,7 @@ def command_in(text: str) -> str | None:
     named = re.search(r"mauntic-jobs ([^`]+)", text)
     if named is None:
         return None
-    node: Any = get_command(APP)
+    node: Any = build_program()
     words = shlex.split(named[1])
     while words and words[0] in getattr(node, "commands", {}):
         node = node.commands[words.pop(0)]

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.timekeeping.cron import check_cron
-from tests.support import APP, run_program
+from tests.support import build_program, run_program
 
 _ROOT = Path(__file__).parent.parent.parent
 _APPS = ("analytics-aggregator", "delivery-engine", "journey-executor")
@@ -60,7 +59,7 @@ def test_a_directory_that_cannot_be_written_is_an_error_that_says_so(tmp_path: P
 
 def _command_of(words: list[str]) -> str:
     """Return the name of a command, whose options exist."""
-    node: Any = get_command(APP)
+    node: Any = build_program()
     name: list[str] = []
     while words and words[0] in getattr(node, "commands", {}):
         name.append(words[0])
@@ -125,7 +124,7 @@ def test_the_apps_consume_every_queue_once() -> None:
 def test_the_commands_of_the_machines_exist() -> None:
     machine = json.loads((_ROOT / "fly/hourly-schedule.json").read_text())
     commands = [machine["init"]["cmd"], *(_parsed(name)["processes"]["worker"].split() for name in _APPS)]
-    known = get_command(APP).commands  # type: ignore[attr-defined]
+    known = build_program().commands
     assert {words[0] for words in commands} <= set(known)
     assert machine["init"]["cmd"] == ["schedule", "run"]
     assert (machine["schedule"], machine["restart"]) == ("hourly", {"policy": "no"})

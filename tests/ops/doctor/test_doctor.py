@@ -8,7 +8,6 @@ from threading import Event
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from mauntic_jobs.delivery.sending.providers.config import encrypt
 from mauntic_jobs.embedded.servers import Servers
@@ -19,7 +18,7 @@ from mauntic_jobs.settings.settings import Settings
 from tests.ops import faults
 from tests.ops.faults import FAULTS, Fault
 from tests.ops.rig import KEY, Rig, sound
-from tests.support import APP
+from tests.support import build_program
 from tests.valkey import valkey
 
 
@@ -187,6 +186,6 @@ def test_the_documented_grants_are_those_that_are_looked_for() -> None:
 
 
 def test_what_commands_that_stay_take_to_end_is_what_is_compared_with_fly() -> None:
-    commands = get_command(APP).commands  # type: ignore[attr-defined]
+    commands = build_program().commands
     for command in (commands["work"], commands["deliver"], commands["schedule"].commands["run"]):
         assert [each.default for each in command.params if each.name == "drain_timeout"] == [fly._DRAIN]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from mauntic_jobs.delivery.process.metrics import delivery_families
 from mauntic_jobs.delivery.sending.outcome import Blame, Outcome, Verdict
@@ -28,13 +27,13 @@ from mauntic_jobs.timekeeping import clock
 from tests.delivery.sink import Sink, running_sink
 from tests.delivery.web import free_port, get
 from tests.ops.status.test_status import HOUR, MINUTE, Platform
-from tests.support import APP, organization, run_program, start_program, wait_until
+from tests.support import build_program, organization, run_program, start_program, wait_until
 
 _ROOT = Path(__file__).parents[3]
 _MONITORING = _ROOT / "monitoring"
 _RULES, _TESTS = _MONITORING / "prometheus-rules.yaml", _MONITORING / "prometheus-rules.test.yaml"
 _DASHBOARD = _MONITORING / "grafana-dashboard.json"
-_PROGRAM: Any = get_command(APP)
+_PROGRAM: Any = build_program()
 
 
 @pytest.fixture

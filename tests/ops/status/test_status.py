@@ -13,7 +13,6 @@ from uuid import uuid4
 
 import pytest
 from rich.console import Console
-from typer.main import get_command
 
 from mauntic_jobs.cli.status.screen import screen
 from mauntic_jobs.delivery.ledger.waits import PATTERNS
@@ -29,10 +28,10 @@ from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import naive
-from tests.support import APP, command, environment, organization, run_program
+from tests.support import build_program, command, environment, organization, run_program
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-PROGRAM: Any = get_command(APP)
+PROGRAM: Any = build_program()
 
 
 class Platform:
