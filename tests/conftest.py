@@ -132,6 +132,7 @@ def servers() -> Iterator[Servers]:
             found = server_mode.programs(_open_directory(stack))
             patch.setattr("mauntic_jobs.embedded.binaries.locate", lambda: found)
             running = stack.enter_context(throwaway(postgres_settings=server_mode.settings()))
+        server_mode.hash_password_anew(running)
         yield running
 
 
