@@ -1,11 +1,13 @@
 """A program that prints everything it can tell of its own process."""
 
+import atexit
 import json
 import os
 import random
 import signal
 import sys
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,21 @@ def _self() -> dict[str, Any]:
     }
 
 
+class _Garbage:
+    """Says when it is freed, which takes the garbage collector."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        sys.stderr.write("freed\n")
+
+
+def _write_late() -> None:
+    time.sleep(0.1)
+    sys.stdout.write("late")
+
+
 if __name__ == "__main__":
     what = sys.argv[1]
     if what == "self":
@@ -55,6 +72,17 @@ if __name__ == "__main__":
     elif what == "raise":
         raise ValueError(what)
     elif what == "exit":
-        sys.exit(int(sys.argv[2]))
+        sys.exit(int(sys.argv[2]) if sys.argv[2].isdecimal() else sys.argv[2])
+    elif what == "atexit":
+        atexit.register(sys.stdout.write, "at the end")
+    elif what == "thread":
+        threading.Thread(target=_write_late).start()
+    elif what == "garbage":
+        _Garbage()
+    elif what == "closed":
+        sys.stdout.close()
+    elif what == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+        sys.stdout.write("nowhere to go")
     elif what == "unflushed":
         sys.stdout.write("the end")

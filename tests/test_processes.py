@@ -56,7 +56,13 @@ def test_so_it_does_on_a_terminal() -> None:
     assert forked == started
 
 
-@pytest.mark.parametrize("words", [("exit", "0"), ("exit", "75"), ("unflushed",)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *[("exit", "0"), ("exit", "75"), ("exit", "300"), ("exit", "a reason"), ("unflushed",), ("atexit",)],
+        *[("thread",), ("garbage",), ("closed",)],
+    ],
+)
 def test_it_ends_as_a_started_one_ends(words: tuple[str, ...]) -> None:
     forked, started = _both(*words)
     assert forked == started
@@ -66,6 +72,12 @@ def test_an_error_nobody_handles_is_printed() -> None:
     forked, started = _both("raise")
     assert (forked[:2], forked[2].splitlines()[-1]) == (started[:2], started[2].splitlines()[-1])
     assert forked[2].startswith("Traceback")
+
+
+def test_output_that_cannot_be_written_is_an_error() -> None:
+    forked, started = _both("full")
+    assert (forked[:2], forked[2].splitlines()[-1]) == (started[:2], started[2].splitlines()[-1])
+    assert forked[0] == 120
 
 
 def test_it_reads_its_input() -> None:
