@@ -49,7 +49,8 @@ def _measure(url: str, events: Events, rounds: int) -> dict[str, list[float]]:
         seconds["without the look"].append(_slot(url, _REPORT, slot, "0s").seconds)
         seconds["with the look"].append(_slot(url, _REPORT, slot, week).seconds)
         with connect(url) as connection:
-            day = events.days[-3]
+            # Not the day that the report is about.
+            day = events.days[-min(3, len(events.days))]
             connection.execute(_LATE, {"start": naive(day.start), "end": naive(day.end)})
         late = _slot(url, _REPORT, slot, week)
         if late.counters["late_events"] != 1:

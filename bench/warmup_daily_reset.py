@@ -61,7 +61,7 @@ class _Ways:
 
     def in_process(self) -> Sample:
         """Make the same run without the start of a process: connect, claim, reset, record."""
-        window = Window.before(self._today, Unit.DAY)
+        window = Window(self._today, Unit.DAY.after(self._today))
         request = Request(
             job=WARMUP_DAILY_RESET,
             window=window,
