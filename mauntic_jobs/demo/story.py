@@ -78,9 +78,11 @@ def _prepare(show: Show, settings: Settings) -> None:
     show.step("Create the platform's tables, and what mauntic-jobs adds", "mauntic-jobs db upgrade")
     steps: list[str] = []
     prepare(settings, steps.append)
-    for step in steps:
-        show.text(step)
-    show.done("The database is up to date.")
+    migrations, indexes = (sum(step.startswith(word) for step in steps) for word in ("applied ", "built "))
+    show.done(
+        f"{migrations} migrations in a schema of its own, and {indexes} indexes on the platform's tables, built without "
+        "blocking writers."
+    )
 
 
 def _load(stage: Stage) -> SampleSummary:
