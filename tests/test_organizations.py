@@ -31,6 +31,7 @@ _OF_ALL = {
     "evidence.evidence": "the ledger's upkeep goes through all rows, each with its key",
     "deliveries.owed": "the ledger's upkeep goes through all rows, each with its key",
     "deliveries.being_sent": "the ledger's upkeep counts all rows",
+    "deliveries.uncertain": "the ledger's upkeep looks at all rows",
     "deliveries.campaigns": "it lists the campaigns of the platform, and counts each within its organization",
     "deliveries.close_campaigns": "each row is judged by its own counts",
     "deliveries.template_owner": "an operator names a template, and asks whose it is",

@@ -56,6 +56,7 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("delivery_desk", "show", NAMES),
     ("deliveries", "owed", PAGE),
     ("deliveries", "being_sent", {"behind": timedelta(hours=1)}),
+    ("deliveries", "uncertain", {"within": timedelta(hours=1)}),
     ("deliveries", "unrecorded", PAGE),
     ("delivery_desk", "unsent_reasons", FAILED),
     ("delivery_desk", "unsent_page", {**FAILED, "after": "", "page": 500}),

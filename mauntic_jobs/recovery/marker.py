@@ -47,15 +47,26 @@ class Marker:
 
 def mark(session: Session, redis: RedisScripts, settings: Settings, now: datetime) -> Loss | None:
     """Look for a loss, write down one that is new, and raise the marker. Returns the loss that is open, if any."""
+    return raise_marker(session, redis, settings, now).loss
+
+
+def raise_marker(session: Session, redis: RedisScripts, settings: Settings, now: datetime, *, seen: int = 0) -> Marker:
+    """Do as `mark` does, and return the marker. `seen` is a number that Redis had, if that is above Postgres's."""
     marker = read_marker(session, settings)
     number, kept_until = _kept(redis, settings)
-    if marker and number < marker.number:
+    known = max(marker.number if marker else 0, seen)
+    if marker and number < known:
         # Before the marker is raised, or a process that ends in between would hide the loss.
         session.execute(_sql["lose"], {"prefix": settings.queue_prefix, "kept_until": kept_until, "now": now})
-    known = marker.number if marker else 0
-    (raised,) = redis.run(script("mark_redis"), [([_key(settings)], [known, now.isoformat()])])
+    raised = _raise(redis, settings, known, now)
     session.execute(_sql["raise"], {"prefix": settings.queue_prefix, "number": raised, "now": now})
-    return open_loss(session, settings)
+    return Marker(raised, now, open_loss(session, settings))
+
+
+def mark_in_redis(redis: RedisScripts, settings: Settings, now: datetime, *, seen: int) -> int | None:
+    """Raise the marker in Redis alone; return its number, or None if Redis has lost what it had by `seen`."""
+    number, _ = _kept(redis, settings)
+    return None if number < seen else _raise(redis, settings, seen, now)
 
 
 def read_marker(session: Session, settings: Settings) -> Marker | None:
@@ -81,6 +92,11 @@ def open_loss(session: Session, settings: Settings) -> Loss | None:
 def close_loss(session: Session, settings: Settings, now: datetime) -> None:
     """Write down that the loss was recovered from."""
     session.execute(_sql["recover"], {"prefix": settings.queue_prefix, "now": now})
+
+
+def _raise(redis: RedisScripts, settings: Settings, known: int, now: datetime) -> int:
+    (raised,) = redis.run(script("mark_redis"), [([_key(settings)], [known, now.isoformat()])])
+    return int(raised)
 
 
 def _kept(redis: RedisScripts, settings: Settings) -> tuple[int, datetime | None]:

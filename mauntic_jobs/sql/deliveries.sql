@@ -186,6 +186,17 @@ SELECT count(*) AS deliveries
 FROM mauntic_jobs.deliveries
 WHERE state = 'sending' AND claimed_at >= (SELECT swept_to - %(behind)s::interval FROM mauntic_jobs.lease_sweep)
 
+-- uncertain -- Whether deliveries are being sent, or have become ambiguous within a time.
+SELECT EXISTS (
+    SELECT
+    FROM mauntic_jobs.deliveries
+    WHERE state = 'sending' AND claimed_at >= (SELECT swept_to FROM mauntic_jobs.lease_sweep)
+) OR EXISTS (
+    SELECT
+    FROM mauntic_jobs.deliveries
+    WHERE unsent_state = 'ambiguous' AND updated_at > clock_timestamp() - %(within)s::interval
+) AS uncertain
+
 -- requeued -- Note the BullMQ job that now asks for a delivery.
 UPDATE mauntic_jobs.deliveries
 SET queue_job = %(queue_job)s

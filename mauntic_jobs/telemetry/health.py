@@ -15,12 +15,17 @@ Check = Callable[[], tuple[bool, Mapping[str, object]]]
 
 @contextmanager
 def serve_health(
-    settings: Settings, check: Check, *, ready: Check | None = None, metrics: Callable[[], bytes] | None = None
+    settings: Settings,
+    check: Check,
+    *,
+    ready: Check | None = None,
+    metrics: Callable[[], bytes] | None = None,
+    own_metrics: Callable[[], bytes] | None = None,
 ) -> Iterator[None]:
     """Answer GET /health while the body runs: 200 if `check` says so, else 503, with its details as JSON.
 
-    Likewise /ready with `ready`; /metrics answers with the text of `metrics`. Nothing is served without a port in the
-    settings. Raises ConfigurationError if the address or the port cannot be used.
+    Likewise /ready with `ready`; /metrics and /metrics/own answer with the text of `metrics` and `own_metrics`. Nothing
+    is served without a port in the settings. Raises ConfigurationError if the address or the port cannot be used.
     """
     port, address = settings.port, settings.listen_address
     if port is None:
@@ -29,7 +34,10 @@ def serve_health(
 
     checks = {"/health": check} | ({"/ready": ready} if ready else {})
     try:
-        server = ShortServer(address or "", port, _handler(checks, metrics))
+        texts = {"/metrics": metrics, "/metrics/own": own_metrics}
+        server = ShortServer(
+            address or "", port, _handler(checks, {path: text for path, text in texts.items() if text})
+        )
     except OSError as error:
         place = f"port {port}" if address is None else f"port {port} of {address}"
         advice = "Check PORT." if address is None else "Check PORT and MAUNTIC_LISTEN_ADDRESS."
@@ -44,14 +52,14 @@ def serve_health(
         thread.join()
 
 
-def _handler(checks: Mapping[str, Check], metrics: Callable[[], bytes] | None) -> type[BaseHTTPRequestHandler]:
-    paths = [*checks, *(["/metrics"] if metrics else [])]
+def _handler(checks: Mapping[str, Check], texts: Mapping[str, Callable[[], bytes]]) -> type[BaseHTTPRequestHandler]:
+    paths = [*checks, *texts]
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            if path == "/metrics" and metrics is not None:
-                self._answer(200, metrics(), "text/plain; version=0.0.4; charset=utf-8")
+            if path in texts:
+                self._answer(200, texts[path](), "text/plain; version=0.0.4; charset=utf-8")
             elif path in checks:
                 well, details = checks[path]()
                 self._answer(200 if well else 503, json.dumps(details, default=str).encode())

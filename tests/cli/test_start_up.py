@@ -51,7 +51,7 @@ MOST_MODULES = {
     "providers": (328, _ALL),
     "schedule": (382, "and the conditions that it watches beside the jobs"),
     "dlq": (426, _ALL),
-    "deliver": (432, "and the writers of messages"),
+    "deliver": (433, "and the writers of messages"),
 }
 _COUNT = """
 import sys

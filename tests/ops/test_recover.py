@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 from typer.testing import CliRunner
 
+from mauntic_jobs.aio.idle_mode import IdleMode
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.process.redis_watch import watch_redis
 from mauntic_jobs.embedded.servers import Servers
@@ -274,9 +275,12 @@ def test_deliver_notices_a_loss_and_the_clock_sends_the_alert(world: World) -> N
     assert read_marker(world.session, world.settings)
     world.ask("FLUSHALL")
 
+    async def refreshed() -> float | None:
+        return None
+
     async def watch() -> str:
         said: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        watching = asyncio.create_task(watch_redis(world.settings, said.set_result))
+        watching = asyncio.create_task(watch_redis(world.settings, said.set_result, IdleMode(refreshed)))
         try:
             return await said
         finally:

@@ -25,7 +25,9 @@ _THREADS = "process_request_thread"
 @pytest.fixture
 def port() -> Iterator[int]:
     number = free_port()
-    with serve_health(Settings(port=number), lambda: (True, {"well": True}), metrics=lambda: b"up 1\n"):
+    with serve_health(
+        Settings(port=number), lambda: (True, {"well": True}), metrics=lambda: b"up 1\n", own_metrics=lambda: b"own 1\n"
+    ):
         yield number
 
 

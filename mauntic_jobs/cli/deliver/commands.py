@@ -34,6 +34,7 @@ from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.telemetry import stderr
 from mauntic_jobs.telemetry.health import serve_health
 from mauntic_jobs.telemetry.logs import emit, stay, structured
+from mauntic_jobs.telemetry.metrics import build_family, exposition
 from mauntic_jobs.timekeeping.window import parse_duration
 
 _STUCK_SECONDS = 120
@@ -88,7 +89,11 @@ def deliver(
     checks = _health(source), lambda: (source.ready, {"ready": source.ready})
     scraper = Scraper(settings)
     health = serve_health(
-        settings, checks[0], ready=checks[1], metrics=lambda: scraper.numbers(delivery_families(source.stats))
+        settings,
+        checks[0],
+        ready=checks[1],
+        metrics=lambda: scraper.numbers(delivery_families(source.stats)),
+        own_metrics=lambda: exposition([build_family(), *delivery_families(source.stats)]),
     )
     with stderr.in_background(), health:
         _run(source, beside, log.log)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -95,9 +95,10 @@ class Restrictions:
         # Read now: later there may be no file left to open.
         self._script = script("admission") + script("admission_restrict")
 
-    async def run(self) -> None:
-        """Look every two seconds, until cancelled."""
+    async def run(self, until_awake: Callable[[], Awaitable[None]]) -> None:
+        """Look every two seconds, but in idle mode, until cancelled."""
         while True:
+            await until_awake()
             try:
                 await self.look()
             except MaunticJobsError as error:
@@ -106,20 +107,25 @@ class Restrictions:
                 self._log_outage("restrictions", None)
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def look(self) -> None:
-        """Read what is restricted, and tell the queues what has changed. Raises MaunticJobsError."""
-        now = clock.now()
+    async def look(self) -> bool:
+        """Read what is restricted, and tell the queues what has changed; return whether anything has.
+
+        Raises MaunticJobsError.
+        """
+        now, is_changed = clock.now(), False
         rows = await self._postgres.rows(_sql["current"], {"ended": now - _RESUMED})
         found = [read_restriction(row) for row in rows]
         for channel, base in self._bases.items():
             values = values_of((each for each in found if each.channel in (None, channel)), now)
             told, at = self._told.get(channel, ({}, 0.0))
+            is_changed |= values != told
             if values != told or (channel not in self._told) or time.monotonic() - at > _TELL_SECONDS:
                 words: list[Word] = [f"{base}:", *(word for pair in values.items() for word in pair)]
                 await self._redis.script(self._script, [f"{base}:adm:restrictions"], words)
                 self._told[channel] = (values, time.monotonic())
         # Last: what is given back because of it is not taken again at once.
         self._known = found
+        return is_changed
 
     def pause_of(self, message: Message, channel: str) -> Restriction | None:
         """Return the pause that holds a message of a channel back, whichever provider would send it, or None."""

@@ -57,7 +57,7 @@ class Consumer:
         self._log_outage = log_outage
         self._report = report
         self._stopping = False
-        self._signal = JobSignal(f"{work.base}:marker", redis, waiting, log_outage)
+        self._signal = JobSignal(f"{work.base}:marker", redis, waiting, log_outage, work.on_mark)
         self._calls = QueueCalls(work.base, redis, log_outage)
         self._lost = LostAnswers(work.base, redis, self._calls)
         self._held: dict[str, str] = {}

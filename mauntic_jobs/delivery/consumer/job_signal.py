@@ -23,17 +23,24 @@ _JOBS_WAIT = (0, "0")
 class JobSignal:
     """BullMQ's marker of a queue, and the slots that wait for it.
 
-    `listening` is a connection of its own, because it is blocked most of the time.
+    `listening` is a connection of its own, because it is blocked most of the time. `on_mark` is called when the marker
+    says that a job may be there.
     """
 
     def __init__(
-        self, marker: str, redis: RedisLink, listening: RedisLink, log_outage: Callable[[str, Exception | None], None]
+        self,
+        marker: str,
+        redis: RedisLink,
+        listening: RedisLink,
+        log_outage: Callable[[str, Exception | None], None],
+        on_mark: Callable[[], None],
     ) -> None:
         self.rings = 0
         self._marker = marker
         self._redis = redis
         self._listening = listening
         self._log_outage = log_outage
+        self._on_mark = on_mark
         self._resting: list[asyncio.Future[None]] = []
         self._wanted = asyncio.Event()
         self._due = math.inf
@@ -100,6 +107,7 @@ class JobSignal:
             if due > clock.now().timestamp():
                 self.expect(due)
             elif marked:
+                self._on_mark()
                 self.pass_on()
             else:
                 self.ring(1)

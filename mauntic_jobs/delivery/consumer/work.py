@@ -17,6 +17,10 @@ async def _note_nothing(_job: ReceivedJob, _data: str) -> None:
     """Leave no note."""
 
 
+def _ignore() -> None:
+    """Do nothing about a marker."""
+
+
 @dataclass(frozen=True)
 class Work:
     """A queue, by its prefix and name, how many of its jobs are worked on at once, and how.
@@ -25,7 +29,7 @@ class Work:
     taken yet are waited for as long as others are settled, and then for `drain_seconds`.
 
     As long as `is_held` says so, nothing is taken. `note_loss` is called before `process` for a job with which a worker
-    of another program died.
+    of another program died. `on_mark` is called when the queue says that a job may be there.
 
     `policy` holds the options of jobs without their own, in BullMQ's terms.
     """
@@ -38,3 +42,4 @@ class Work:
     is_held: Callable[[], bool] = lambda: False
     drain_seconds: float = 10.0
     note_loss: NoteLoss = _note_nothing
+    on_mark: Callable[[], None] = _ignore

@@ -31,6 +31,8 @@ from mauntic_jobs.stores.postgres.async_link import PostgresLink
 
 LEASE = timedelta(seconds=60)
 RESEND_AFTER = timedelta(seconds=120)
+# For so long after a delivery became ambiguous, an idle process goes on looking for evidence of it.
+EVIDENCE_EXPECTED = timedelta(hours=1)
 
 _sql = statements("deliveries")
 _evidence_sql = statements("evidence")
@@ -99,6 +101,11 @@ class Ledger:
         ended = await self._records_link.rows(_sql["end_leases"], parameters)
         await self._records_link.rows(_sql["swept"], {"lease": self._lease.decode()})
         return ended
+
+    async def is_uncertain(self) -> bool:
+        """Return whether deliveries are being sent, or became ambiguous so lately that evidence is to be expected."""
+        (row,) = await self._records_link.rows(_sql["uncertain"], {"within": EVIDENCE_EXPECTED})
+        return bool(row["uncertain"])
 
     async def sweep_again(self, message: Message) -> None:
         """Have the next `end_leases` look at a delivery whose lease has ended, if it has been passed over."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+from mauntic_jobs.aio.idle_mode import IdleMode
 from mauntic_jobs.errors import HostClockError, MaunticJobsError
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.async_link import PostgresLink
@@ -32,15 +33,23 @@ class ClockWatch:
         self._redis = redis
         self._log_outage = log_outage
 
-    async def run(self) -> None:
-        """Compare once a minute, and more often while the clock is wrong, until cancelled."""
+    async def run(self, idle: IdleMode) -> None:
+        """Compare once a minute, in idle mode with Redis alone, and more often while the clock is wrong.
+
+        Ends only by being cancelled.
+        """
         while True:
             await asyncio.sleep(_PAUSE_WHILE_WRONG_SECONDS if self.is_wrong else _PAUSE_SECONDS)
-            await self.look()
+            await self.look(redis_alone=idle.is_on)
+            if self.is_wrong:
+                # Both stores say whether it is right again.
+                idle.stir()
 
-    async def look(self) -> None:
+    async def look(self, *, redis_alone: bool = False) -> None:
         """Compare the clocks now."""
         reads: Mapping[str, _Read] = {"Postgres": self._postgres_time, "Redis": self._redis_time}
+        if redis_alone:
+            reads = {"Redis": self._redis_time}
         skews: dict[str, float] = {}
         for store, read in reads.items():
             try:

@@ -1,6 +1,8 @@
 """Assembly of a delivering process from its parts."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -9,12 +11,13 @@ from functools import partial
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from mauntic_jobs.aio.idle_mode import IdleMode
 from mauntic_jobs.delivery.admission.admission import Admission
 from mauntic_jobs.delivery.admission.restrictions import Restrictions
 from mauntic_jobs.delivery.consumer.consumer import Consumer, Report
 from mauntic_jobs.delivery.consumer.queue_calls import LogOutage
 from mauntic_jobs.delivery.consumer.work import Work
-from mauntic_jobs.delivery.job_outcome import Decision
+from mauntic_jobs.delivery.job_outcome import Decision, GiveBack
 from mauntic_jobs.delivery.ledger.ledger import Ledger
 from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from mauntic_jobs.delivery.pipeline.foreign_losses import ForeignLosses
@@ -79,6 +82,7 @@ class DeliveryParts:
     pauses: Pauses
     admissions: Sequence[Admission]
     restrictions: Restrictions
+    idle_mode: IdleMode
 
 
 class _Links:
@@ -113,13 +117,11 @@ async def connected(
     """Connect the parts. Raises MaunticJobsError if Postgres or Redis cannot be reached, or are not set up."""
     async with AsyncExitStack() as stack:
         links = _Links(settings, stack)
-        ledger = Ledger(
-            links.postgres(), links.postgres(), record_activity=settings.record_activity, log_outage=log_outage
-        )
-        found, shared = links.postgres(), links.redis()
+        claims, records, found, shared = links.postgres(), links.postgres(), links.postgres(), links.redis()
+        ledger = Ledger(claims, records, record_activity=settings.record_activity, log_outage=log_outage)
         await asyncio.gather(ledger.check(), shared.command("PING"))
         await check_schema(found)
-        clocks = ClockWatch(found, shared, log_outage)
+        clocks = ClockWatch(records, shared, log_outage)
         await clocks.look()
         lookups = Lookups(found)
         fairness = {name: FairShare(count) for name, count in plan.concurrency.items()}
@@ -150,17 +152,31 @@ async def connected(
             caps=_frequency_caps(settings, found),
         )
         losses = ForeignLosses(ledger, shared, limits)
-        works = [_work(settings, plan, name, pipeline, losses, fairness[name], clocks) for name in stats]
+        use_again = partial(_use_again, directory, admissions)
+        pauses = Pauses(claims, breaker, directory.describe, log_outage, log, use_again)
+        idle_mode = IdleMode(partial(_refresh, restrictions, pauses, clocks))
+        works = [_work(settings, plan, name, pipeline, losses, fairness[name], clocks, idle_mode) for name in stats]
         consumers = [
             Consumer(work, shared, links.redis(worker_name(work.base)), own, log_outage, report)
             for work, own in zip(works, stats.values(), strict=True)
         ]
-        use_again = partial(_use_again, directory, admissions)
-        pauses = Pauses(found, breaker, directory.describe, log_outage, log, use_again)
         yield DeliveryParts(
             *(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses),
-            *(list(admissions.values()), restrictions),
+            *(list(admissions.values()), restrictions, idle_mode),
         )
+
+
+async def _refresh(restrictions: Restrictions, pauses: Pauses, clocks: ClockWatch) -> float | None:
+    """Read what may have changed in idle mode, over all connections at once, which the messages use afterwards.
+
+    Return until when, by the monotonic clock, jobs had their turns by other restrictions, or None.
+    """
+
+    async def look() -> float | None:
+        return time.monotonic() if await restrictions.look() else None
+
+    told, _, _ = await asyncio.gather(look(), pauses.look(), clocks.look())
+    return math.inf if clocks.is_wrong else told
 
 
 def _providers(
@@ -210,9 +226,10 @@ def _work(
     losses: ForeignLosses,
     fairness: FairShare,
     clocks: ClockWatch,
+    idle_mode: IdleMode,
 ) -> Work:
-    def process(job: ReceivedJob, data: str) -> Awaitable[Decision]:
-        return pipeline.process(job, data, channel)
+    async def process(job: ReceivedJob, data: str) -> Decision:
+        return await pipeline.process(job, data, channel) if await idle_mode.is_current() else GiveBack()
 
     def note_loss(job: ReceivedJob, data: str) -> Awaitable[None]:
         return losses.note(job, data, channel)
@@ -223,4 +240,5 @@ def _work(
         *(fairness.aside, lambda: clocks.is_wrong),
         drain_seconds=plan.drain_timeout.total_seconds(),
         note_loss=note_loss,
+        on_mark=idle_mode.stir,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mauntic_jobs.aio.background import keep_running
+from mauntic_jobs.aio.idle_mode import IdleMode
 from mauntic_jobs.delivery.consumer.consumer import Report
 from mauntic_jobs.delivery.consumer.outage_log import OutageLog
 from mauntic_jobs.delivery.process.redis_watch import watch_redis
@@ -43,12 +44,18 @@ class WorkerProcess:
         self.stats = {name: ChannelStats() for name in self.plan.concurrency}
         self._stop = asyncio.Event()
         self._is_connected = False
+        self._idle_mode: IdleMode | None = None
         self._outages = OutageLog(self.log)
 
     @property
     def trouble(self) -> str | None:
         """What is in the way of the whole process, such as a store that is away."""
         return self._outages.current
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to deliver, and Postgres is left alone."""
+        return self._idle_mode is not None and self._idle_mode.is_on
 
     def stop(self) -> None:
         """Take no further job; for the event loop's thread."""
@@ -74,14 +81,15 @@ class WorkerProcess:
     async def _run(self) -> None:
         async with connected(self.settings, self.plan, self.stats, self._outages.note, self.log, self.report) as parts:
             self.ready = self._is_connected = True
+            idle = self._idle_mode = parts.idle_mode
             background = {
                 "the sweep of leases": lambda: self._sweep(parts),
-                "the watch of the clocks": parts.clocks.run,
-                "the look at paused providers": parts.pauses.run,
-                "the look at restrictions": parts.restrictions.run,
+                "the watch of the clocks": lambda: parts.clocks.run(idle),
+                "the look at paused providers": lambda: parts.pauses.run(idle.until_awake),
+                "the look at restrictions": lambda: parts.restrictions.run(idle.until_awake),
                 "the sweep of idle connections": parts.idle.sweep,
                 "the look at the queues": lambda: self._measure(parts),
-                "the watch for a loss of Redis' data": lambda: watch_redis(self.settings, self.log),
+                "the watch for a loss of Redis' data": lambda: watch_redis(self.settings, self.log, idle),
             }
             background |= {f"the look at parked jobs {n}": each.run for n, each in enumerate(parts.admissions)}
             beside = [asyncio.create_task(keep_running(name, work, self.log)) for name, work in background.items()]
@@ -99,9 +107,10 @@ class WorkerProcess:
                     task.cancel()
                 await asyncio.gather(*beside, stopped, working, return_exceptions=True)
                 await self._hand_back(parts)
-                with contextlib.suppress(MaunticJobsError, TimeoutError):
-                    async with asyncio.timeout(_LAST_SECONDS):
-                        await parts.pauses.look()
+                if not idle.is_on:
+                    with contextlib.suppress(MaunticJobsError, TimeoutError):
+                        async with asyncio.timeout(_LAST_SECONDS):
+                            await parts.pauses.look()
             for channel, consumer in zip(self.stats, parts.consumers, strict=True):
                 for reason in consumer.left:
                     self.left = True
@@ -139,6 +148,7 @@ class WorkerProcess:
     async def _sweep(self, parts: DeliveryParts) -> None:
         """Name what was being sent by processes that died or lost Postgres, and settle what is known of since."""
         while True:
+            await parts.idle_mode.until_awake()
             try:
                 for row in await parts.ledger.end_leases():
                     fate = "a human must decide" if row["held"] else "it is sent again unless the platform hears of it"
@@ -146,6 +156,9 @@ class WorkerProcess:
                         reason = f"its process died or was cut off while it was being sent: {fate}"
                         self.report("ambiguous", row["delivery_id"], reason)
                 await parts.ledger.weigh_evidence()
+                # Asked only where the idle mode could begin before the next sweep.
+                if parts.idle_mode.idle_seconds > _SWEEP_SECONDS and await parts.ledger.is_uncertain():
+                    parts.idle_mode.stir()
             except MaunticJobsError as error:
                 self._outages.note("postgres", error)
             else:
@@ -158,8 +171,13 @@ class WorkerProcess:
             began = self._end_of_drain(began)
             for name, stats in self.stats.items():
                 stats.trouble = self.trouble
+                if stats.active:
+                    parts.idle_mode.stir()
                 with contextlib.suppress(MaunticJobsError):  # the consumers tell
                     stats.queue = await lengths(parts.redis, base_of(self.settings, name))
+                    if stats.queue["waiting"] or stats.queue["prioritized"]:
+                        # What a pause holds back, another's command may let go.
+                        parts.idle_mode.stir()
             await asyncio.sleep(_MEASURE_SECONDS)
 
     def _end_of_drain(self, began: float | None) -> float | None:

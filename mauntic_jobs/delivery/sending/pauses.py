@@ -48,9 +48,10 @@ class Pauses:
         self._use_again = use_again
         self._published: dict[Hashable, Refusal] = {}
 
-    async def run(self) -> None:
-        """Look every two seconds, until cancelled."""
+    async def run(self, until_awake: Callable[[], Awaitable[None]]) -> None:
+        """Look every two seconds, but in idle mode, until cancelled."""
         while True:
+            await until_awake()
             try:
                 await self.look()
             except MaunticJobsError as error:

@@ -40,9 +40,9 @@ def test_nothing_is_taken_while_the_clock_is_wrong_and_delivery_goes_on_when_it_
     looks = 0
     look = ClockWatch.look
 
-    async def counted(watch: ClockWatch) -> None:
+    async def counted(watch: ClockWatch, *, redis_alone: bool = False) -> None:
         nonlocal looks
-        await look(watch)
+        await look(watch, redis_alone=redis_alone)
         looks += 1
 
     monkeypatch.setattr(ClockWatch, "look", counted)

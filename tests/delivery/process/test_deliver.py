@@ -56,6 +56,12 @@ def test_it_serves_its_health_and_its_numbers(ready: World) -> None:
         provider = 'channel="email",outcome="accepted",provider="custom_smtp"'
         assert f"mauntic_provider_exchanges_total{{{provider}}} 1.0" in metrics
         assert 'mauntic_provider_seconds_count{channel="email",provider="custom_smtp"} 2.0' in metrics
+        status, own = get(port, "/metrics/own")
+        assert status == 200
+        assert 'mauntic_delivery_jobs_total{channel="email",outcome="sent"} 1.0' in own
+        # What only the stores know is not asked for.
+        assert "mauntic_store_up" in metrics
+        assert "mauntic_store_up" not in own
         assert get(port, "/other")[0] == 404
     finally:
         process.send_signal(signal.SIGTERM)
