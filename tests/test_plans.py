@@ -53,6 +53,7 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("deliveries", "domain", {"organization": organization(1), "domain": "acme.test"}),
     ("deliveries", "end_leases", {"resend_after": timedelta(minutes=2), "most": 500, "behind": timedelta(hours=1)}),
     ("evidence", "evidence", {"most": 500}),
+    ("outbox", "due", {"queue": "journey:execute-step", "after": 0, "limit": 500}),
     ("delivery_desk", "show", NAMES),
     ("deliveries", "owed", PAGE),
     ("deliveries", "being_sent", {"behind": timedelta(hours=1)}),

@@ -12,7 +12,7 @@ from mauntic_jobs.runner.claim import RunClaim, acquire
 from mauntic_jobs.runner.commit import Commit, rehearse
 from mauntic_jobs.runner.failure import record_failure, record_stop
 from mauntic_jobs.runner.heartbeat import Heartbeat
-from mauntic_jobs.runner.outbox import publish
+from mauntic_jobs.runner.outbox import count_unpublished, left_sentence, publish
 from mauntic_jobs.runner.request import Report, Request, Status
 from mauntic_jobs.runner.retries import Retries
 from mauntic_jobs.telemetry.logs import bind
@@ -69,9 +69,11 @@ class RunAttempts:
             return committed
         installation = self._installation
         try:
-            self._retries.until_done(
+            done = self._retries.until_done(
                 lambda _: publish(installation.session, installation.redis, installation.settings, installation.now)
             )
+            if done.full:
+                self._request.log(f"{self._request.job.name}: {left_sentence(count_unpublished(installation.session))}")
         except MaunticJobsError as error:
             problem = f"what the run committed is not on its queue yet: {error} The next run publishes it, or "
             problem += "`mauntic-jobs outbox publish` does."

@@ -81,8 +81,9 @@ class Round:
 
     def _read(self, session: Session, tried: set[tuple[str, datetime]]) -> tuple[list[Plan], float | None]:
         """Return the plans without what was tried, and for how many seconds to wait before asking again, if at all."""
-        if not (tried or self.dry_run):
-            # Before the clocks are compared: a host whose clock is wrong runs no jobs, but its alerts are raised.
+        if not self.dry_run:
+            # Before the clocks are compared: a host whose clock is wrong runs no jobs, but its alerts are raised. After
+            # the runs once more, which may have left jobs in the outbox.
             self.upkeep(session)
         try:
             now = self.read_time(session, self.clock)

@@ -18,7 +18,8 @@ class Process(NamedTuple):
 class Task(NamedTuple):
     """A task of upkeep: its slots are `every` so often, `at` after midnight in UTC. A run is ended after `limit`.
 
-    `finds` is the exit code of one that has done its work and found something.
+    `finds` is the exit code of one that has done its work and found something. `on_demand`: it is started only where
+    it has something to do. `by_cron` is its command where cron calls it, which starts one beside another.
     """
 
     name: str
@@ -29,6 +30,8 @@ class Task(NamedTuple):
     at: timedelta = timedelta()
     needs_redis: bool = False
     finds: ExitCode = ExitCode.FAILED
+    on_demand: bool = False
+    by_cron: str | None = None
 
     @property
     def cron(self) -> str:
@@ -53,6 +56,14 @@ TASKS = (
         *("dead-letters", "watches the dead letters", "dlq watch --once --quiet"),
         *(_MINUTE, timedelta(minutes=5)),
         needs_redis=True,
+    ),
+    Task(
+        *("outbox", "puts on their queues what runs have left in the outbox", "outbox publish --wait 55m --quiet"),
+        *(_MINUTE, timedelta(hours=1)),
+        needs_redis=True,
+        finds=ExitCode.PARTIAL,
+        on_demand=True,
+        by_cron="outbox publish --wait 50s --quiet",
     ),
     Task(
         *("prune", "removes what is older than the settings retain it", "db prune --quiet"),

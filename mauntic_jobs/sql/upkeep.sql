@@ -1,13 +1,15 @@
 -- Tasks that the clock runs beside the jobs: watching and pruning.
 
 -- claim -- Claim the latest slot of each task, unless a clock has claimed it or the task's latest run is under way.
--- Earlier slots are never caught up with. A run whose clock has died counts as failed.
+-- Earlier slots are never caught up with. A run whose clock has died counts as failed. There is nothing to publish while
+-- the outbox is empty.
 INSERT INTO mauntic_jobs.upkeep AS known (task, slot, claimed_by, started_at, ends_by)
 SELECT
     wanted.task, date_bin(wanted.every, clock_timestamp(), timestamptz '2000-01-01 00:00+00' + wanted.at),
     %(claimed_by)s, clock_timestamp(), clock_timestamp() + wanted.lease
 FROM unnest(%(tasks)s::text[], %(every)s::interval[], %(at)s::interval[], %(leases)s::interval[])
     AS wanted (task, every, at, lease)
+WHERE wanted.task <> 'outbox' OR EXISTS (SELECT FROM mauntic_jobs.outbox WHERE published_at IS NULL)
 ON CONFLICT (task) DO UPDATE
 SET slot = EXCLUDED.slot, claimed_by = EXCLUDED.claimed_by, started_at = EXCLUDED.started_at,
     ends_by = EXCLUDED.ends_by, finished_at = NULL, exit_code = NULL,

@@ -352,7 +352,7 @@ def test_a_kill_between_the_queue_and_the_mark_doubles_nothing(
     _evaluate(ready)
     session.execute(b"UPDATE mauntic_jobs.outbox SET published_at = NULL")
     scripts = open_redis(ready)
-    assert publish(session, scripts, ready, NOW) == (1, 0)
+    assert publish(session, scripts, ready, NOW) == (1, 0, False)
     scripts.close()
     assert redis.llen(f"{ready.queue_prefix}:journey:execute-step:wait") == 1
 
@@ -379,7 +379,7 @@ def test_an_execution_that_has_begun_is_not_put_on_the_queue_again(
     else:
         session.execute(b"UPDATE journey.journey_executions SET status = 'completed'")
     scripts = open_redis(ready)
-    assert publish(session, scripts, ready, NOW) == (0, 1)
+    assert publish(session, scripts, ready, NOW) == (0, 1, False)
     scripts.close()
     assert redis.keys(f"{queue}:wait") == []
 

@@ -78,7 +78,11 @@ def test_every_job_and_every_watch_has_one_line_in_the_crontab_that_the_program_
         program, *words = shlex.split(rest)
         assert (program, "%" in line) == ("mauntic-jobs", False)
         found[_command_of(words)] = check_cron(" ".join(fields))
-    upkeep = {"monitor run": "* * * * *", "dlq watch": "* * * * *", "db prune": "30 4 * * *", "verify": "0 5 * * *"}
+    upkeep = {
+        **dict.fromkeys(("monitor run", "dlq watch", "outbox publish"), "* * * * *"),
+        "db prune": "30 4 * * *",
+        "verify": "0 5 * * *",
+    }
     assert found == {**{name: job.cron for name, job in JOBS.items()}, **upkeep}
     assert len(lines) == len(found)
 

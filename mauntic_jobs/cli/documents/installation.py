@@ -81,10 +81,14 @@ class DoctorJson(TypedDict):
 
 
 class PublishedJson(TypedDict):
-    """Jobs that were put on their queues, and jobs that are no longer wanted."""
+    """Jobs that were put on their queues, jobs that are no longer wanted, and those that found no room.
+
+    `left` counts up to 100,000.
+    """
 
     published: int
     dropped: int
+    left: int
 
 
 class LossJson(TypedDict):

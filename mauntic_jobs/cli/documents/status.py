@@ -136,4 +136,5 @@ class StatusJson(TypedDict):
     restrictions: list[RestrictionJson] | None
     warmup: list[WarmupJson] | None
     alerts: list[OpenAlertJson] | None
+    outbox: int | None
     late_events: list[LateEventsJson] | None

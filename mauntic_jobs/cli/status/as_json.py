@@ -27,6 +27,7 @@ def as_json(status: InstallationStatus) -> dict[str, Any]:
         "restrictions": status.restrictions,
         "warmup": None if status.domains is None else [_domain(each) for each in status.domains],
         "alerts": status.alerts,
+        "outbox": status.outbox,
         "late_events": None if status.late is None else [{**asdict(each), "share": each.share} for each in status.late],
     }
 

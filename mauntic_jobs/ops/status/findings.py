@@ -11,7 +11,7 @@ from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
 from mauntic_jobs.ops.queues import QueueKind
 from mauntic_jobs.ops.restrictions import effect_of, end_words, scope_of
 from mauntic_jobs.ops.status.queues import QueueStatus
-from mauntic_jobs.ops.status.read import InstallationStatus, JobStatus, LateEvents
+from mauntic_jobs.ops.status.read import MAX_OUTBOX, InstallationStatus, JobStatus, LateEvents
 from mauntic_jobs.redaction.payloads import mask_text
 from mauntic_jobs.scheduler.overview import MISSED_WITHIN
 from mauntic_jobs.wording import plural
@@ -58,6 +58,7 @@ def findings(status: InstallationStatus) -> list[StatusFinding]:
     found += _of_deliveries(status)
     for queue in queues:
         found += _of_queue(queue, status.at)
+    found += _outbox(status.outbox or 0)
     found += _other_workers(queues)
     found += [*_late(status.late or []), *_missed(jobs), *_clocks(jobs), *_dead_letters(queues, status.at)]
     return sorted(found, key=lambda each: not each.urgent)
@@ -215,6 +216,13 @@ def _clocks(jobs: Sequence[JobStatus]) -> Iterator[StatusFinding]:
         names = sorted({name for job in several for name in job.standing.clocks})
         text = f"a second clock is on: {' and '.join(names)}"
         yield StatusFinding(", ".join(job.standing.job.name for job in several), text, "mauntic-jobs schedule list")
+
+
+def _outbox(count: int) -> Iterator[StatusFinding]:
+    if count:
+        jobs = f"{'at least ' if count >= MAX_OUTBOX else ''}{plural(count, 'job')}"
+        text = f"{jobs} of runs not on the queue yet, for want of room there, or of a clock that publishes them"
+        yield StatusFinding("outbox", text, "mauntic-jobs outbox publish --wait 1h")
 
 
 def _dead_letters(queues: Sequence[QueueStatus], now: datetime) -> Iterator[StatusFinding]:

@@ -27,6 +27,8 @@ from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
 
 # Deliveries of a state are counted up to here, alerts and domains looked at up to there.
 MAX_DELIVERIES = 100_000
+# More jobs of the outbox are not counted.
+MAX_OUTBOX = 100_000
 _MAX_ALERTS, _MAX_LATE, _MAX_PAUSES = 100, 100, 1000
 _RUNS_OF_HISTORY = 20
 _NEAR_LIMIT = 0.8
@@ -37,6 +39,7 @@ _LIMITS = Limits("mauntic-jobs status", timedelta(seconds=10))
 
 _sql = statements("status")
 _late_sql = statements("late_events")
+_outbox_sql = statements("outbox")
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ class InstallationStatus:
     limit; `alerts` are the open ones; `late` are the organizations with late events, the largest share first. `loss` is
     a loss of Redis' data that was not recovered from. `pauses` are the providers that circuit breakers leave alone,
     with the messages `held`; `restrictions` are the pauses and rates that operators or the monitor have set. `guard`
-    says who alone gets messages. `reading` is the store that was asked last.
+    says who alone gets messages. `outbox` counts jobs that are not on their queue yet, up to 100,000. `reading` is the
+    store that was asked last.
     """
 
     at: datetime
@@ -101,6 +105,7 @@ class InstallationStatus:
     pauses: list[Row] | None = None
     restrictions: list[Row] | None = None
     late: list[LateEvents] | None = None
+    outbox: int | None = None
     problems: dict[str, MaunticJobsError] = field(default_factory=dict)
     guard: str | None = None
     reading: str = "postgres"
@@ -134,6 +139,7 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
             marker = read_marker(session, settings)
             status.loss = marker.loss if marker else None
             status.late = _late(session, settings, now)
+            status.outbox = session.row(_outbox_sql["unpublished"], {"most": MAX_OUTBOX})["jobs"]
     except MaunticJobsError as error:
         status.problems["postgres"] = error
     if settings.redis_url is None:

@@ -24,5 +24,5 @@ def crontab(jobs: Sequence[AnyJob]) -> str:
     flags = "--slot latest --skip-ok --quiet"
     lines = [(job.summary, job.cron, f"{job.name} {flags}") for job in jobs]
     # Nothing else does it here: no clock of this crontab runs the tasks beside the jobs.
-    lines += [(f"{task.purpose.capitalize()}.", task.cron, task.command) for task in TASKS]
+    lines += [(f"{task.purpose.capitalize()}.", task.cron, task.by_cron or task.command) for task in TASKS]
     return _HEAD + "".join(f"\n# {purpose}\n{cron:{width}} mauntic-jobs {words}\n" for purpose, cron, words in lines)

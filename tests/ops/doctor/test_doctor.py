@@ -14,6 +14,7 @@ from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.ops.doctor.checks import crontab, fly, providers
 from mauntic_jobs.ops.doctor.checks.grants import DELIVERING, RUNNING_JOBS
+from mauntic_jobs.scheduler.upkeep import TASKS
 from mauntic_jobs.settings.settings import Settings
 from tests.ops import faults
 from tests.ops.faults import FAULTS, Fault
@@ -165,7 +166,7 @@ def test_without_upkeep_a_unit_or_a_clock_elsewhere_has_to_watch_and_prune(
     monkeypatch.setattr(crontab, "_UNITS", (rig.directory,))
     rig.variables["MAUNTIC_UPKEEP"] = "false"
     assert _unwatched(rig) == [3]
-    units = [rig.directory / f"mauntic-jobs-{name}.service" for name in ("monitor", "dead-letters", "prune", "verify")]
+    units = [rig.directory / f"mauntic-jobs-{task.name}.service" for task in TASKS]
     for unit in units:
         unit.write_text("[Unit]")
     assert _unwatched(rig) == []

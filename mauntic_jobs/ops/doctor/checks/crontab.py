@@ -89,7 +89,7 @@ def _upkeep(site: Site, name: str, entries: list[_Entry]) -> Iterator[Finding]:
     absent = [
         _command(task.command)
         for task in TASKS
-        if task.name not in started
+        if not (started if task.on_demand else task.name in started)
         and not _has_unit(task.name)
         and not any(words.startswith(_command(task.command)) for words in called)
     ]
