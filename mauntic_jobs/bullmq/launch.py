@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any
@@ -28,8 +27,6 @@ _DONE = {ExitCode.DONE, ExitCode.PARTIAL, ExitCode.ALERT_UNDELIVERABLE}
 _PASSING = {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER, ExitCode.TIMEOUT}
 # A service manager may send a signal to all processes at once: the run has rolled back, and its slot is free.
 _ASKED_TO_STOP = {ExitCode.INTERRUPTED, ExitCode.TERMINATED}
-# How long it counts that the host's clock was seen to agree with the database's.
-_CHECKED_SECONDS = 30
 
 
 class SlotLauncher:
@@ -40,18 +37,23 @@ class SlotLauncher:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
-        self._checked_at = float("-inf")
+        # Unknown, or wrong, until the next look.
+        self._agrees = False
         self._stored: Mapping[str, StoredSchedule] | None = None
         self._lock = Lock()
 
     def check_clock(self) -> None:
-        """Compare the host's clock with the database's, unless that was done a moment ago. Raises ClockSkewError."""
-        if time.monotonic() - self._checked_at > _CHECKED_SECONDS:
+        """Compare the host's clock with the database's, unless they agreed when it was last looked.
+
+        Each job looks again, and goes back to the queue if they do not: without one the database is left alone. Raises
+        ClockSkewError.
+        """
+        if not self._agrees:
             self._read_database()
 
     def _read_database(self) -> MaunticJobsError | None:
         """Compare the clocks, and read which cron lines the database sets; return the error if it is away."""
-        self._checked_at = float("-inf")
+        self._agrees = False
         try:
             with connect(self._settings) as session:
                 shared_time(session, clock.now)
@@ -60,7 +62,7 @@ class SlotLauncher:
             raise
         except MaunticJobsError as error:
             return error
-        self._checked_at = time.monotonic()
+        self._agrees = True
         return None
 
     def __call__(self, received: ReceivedJob) -> dict[str, object]:

@@ -33,7 +33,7 @@ _MAX_NAP = timedelta(seconds=10)
 _AGAIN = timedelta(seconds=30)
 # A run that ends before it has claimed its slot would do so again: each time the loop waits twice as long, up to this.
 _MAX_PAUSE = timedelta(minutes=5)
-# A schedule that is set in the database is noticed within this.
+# A schedule that is set in the database is noticed within this, or within `watch_every` if that is longer.
 _MAX_LOOK_INTERVAL = timedelta(minutes=5)
 # While something runs, the ledger is watched this often.
 _WATCH_EVERY = timedelta(minutes=5)
@@ -70,6 +70,7 @@ class Loop:
         self._metrics = metrics
         self._watch = watch
         self._upkeep = upkeep or UpkeepRunner(settings, Launcher.LOOP, log)
+        self._max_interval = max(_MAX_LOOK_INTERVAL, settings.watch_every)
         self._watcher: Thread | None = None
         self._watch_at = clock()
         # What they print goes among the lines of this process.
@@ -128,7 +129,7 @@ class Loop:
         waiting = any((each.due or each.open) and each.job.name not in self._children for each in plans)
         # The database's clock strikes later than the host's, or earlier, by the difference between the two.
         struck = min([self._next(there), *self._upkeep.next_slots(there)])
-        following = min(struck + (now - there), now + _MAX_LOOK_INTERVAL)
+        following = min(struck + (now - there), now + self._max_interval)
         self._look_at = min(following, now + _AGAIN) if waiting else following
 
     def _tell_of(self, plans: list[Plan]) -> None:

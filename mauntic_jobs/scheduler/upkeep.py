@@ -36,13 +36,15 @@ class Task(NamedTuple):
     @property
     def cron(self) -> str:
         """The cron line of the slots."""
-        if self.every == _MINUTE:
-            return "* * * * *"
+        if self.every < _HOUR:
+            return "* * * * *" if self.every == _MINUTE else f"*/{self.every // _MINUTE} * * * *"
+        if self.every == _HOUR:
+            return "0 * * * *"
         hours, minutes = divmod(self.at // _MINUTE, 60)
         return f"{minutes} {hours} * * *"
 
 
-_MINUTE = timedelta(minutes=1)
+_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 CLOCK = Process("clock", "runs the scheduled jobs, watches and prunes", "schedule run --loop")
 PROCESSES = (CLOCK, Process("deliver", "delivers the messages on the platform's queues", "deliver --all"))
@@ -82,4 +84,8 @@ TASKS = (
 
 def tasks_of(settings: Settings) -> list[Task]:
     """Return the tasks that a clock with these settings runs."""
-    return [task for task in TASKS if settings.upkeep and (settings.redis_url is not None or not task.needs_redis)]
+    return [
+        task._replace(every=settings.watch_every) if task.every == _MINUTE else task
+        for task in TASKS
+        if settings.upkeep and (settings.redis_url is not None or not task.needs_redis)
+    ]

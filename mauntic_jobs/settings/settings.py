@@ -32,6 +32,7 @@ from mauntic_jobs.settings.types import (
     Retention,
     ScheduledShrink,
     SegmentReading,
+    WatchInterval,
     ZoneName,
 )
 
@@ -139,6 +140,10 @@ class Settings(BaseSettings):
 
     upkeep: bool = Field(
         True, description="the clock also watches and prunes: monitor run, dlq watch and db prune at their times"
+    )
+    watch_every: WatchInterval = Field(
+        timedelta(minutes=1),
+        description="how often the clock watches: a part of an hour, or 1h for a database that sleeps",
     )
     auto_pause: AutoPause = Field(
         "on",

@@ -46,6 +46,16 @@ def _read_duration(value: object, info: ValidationInfo) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
 PositiveDuration = Annotated[Duration, Field(gt=timedelta())]
+
+
+def _divides_an_hour(value: timedelta) -> timedelta:
+    minute, hour = timedelta(minutes=1), timedelta(hours=1)
+    if value < minute or value % minute or hour % value:
+        raise ValueError("it must be whole minutes of which an hour is a multiple, such as 1m, 5m, 15m or 1h")
+    return value
+
+
+WatchInterval = Annotated[Duration, AfterValidator(_divides_an_hour)]
 AutoPause = Annotated[Literal["on", "off"] | PositiveDuration, Field(union_mode="left_to_right")]
 Retention = Annotated[Duration, Field(ge=timedelta(days=1))]
 

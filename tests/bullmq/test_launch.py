@@ -19,6 +19,7 @@ from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.cron import latest_slot
 from tests.bullmq.queues import ids_in, now_ms
 from tests.support import wait_until
+from tests.wire_counter import counted
 
 
 def test_where_several_jobs_share_a_queue_the_name_decides() -> None:
@@ -79,3 +80,27 @@ def test_while_jobs_may_not_be_taken_none_is(queue: Queue) -> None:
     assert (ids_in(queue, "wait"), said) == (["one"], [f"{queue.name}: goes on trying: the clock is wrong"])
     with pytest.raises(ConfigurationError):
         create_worker(queue, lambda _: None, check=refuse).run(until_empty=True)
+
+
+def test_a_worker_without_jobs_leaves_postgres_alone(
+    direct_settings: Settings, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mauntic_jobs.bullmq.worker._WAIT_SECONDS", 0.05)
+    assert direct_settings.database_url
+    with counted(direct_settings.database_url.get_secret_value()) as asked:
+        own = Settings(**{**direct_settings.model_dump(), "database_url": asked.url})
+        launcher = SlotLauncher([JOBS["aggregate-hourly"]], own)
+        looks: list[int] = []
+
+        def check() -> None:
+            launcher.check_clock()
+            looks.append(asked.statements)
+
+        worker = create_worker(queue, launcher, check=check)
+        thread = Thread(target=worker.run)
+        thread.start()
+        wait_until(lambda: len(looks) >= 20, "the worker to look for jobs")
+        worker.stop()
+        thread.join()
+    # Once at the start: a host whose clock is wrong takes nothing.
+    assert (asked.connections, {*looks}) == (1, {looks[0]})

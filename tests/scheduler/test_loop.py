@@ -19,12 +19,15 @@ import pytest
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.history import list_runs
+from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.scheduler.loop import Loop
+from mauntic_jobs.scheduler.upkeep_runner import UpkeepRunner
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.cron import latest_slot
 from tests.support import scheduled_only, start_program, wait_until
+from tests.wire_counter import counted
 
 EVERY_MINUTE = '{"aggregate-hourly": {"cron": "* * * * *", "catch_up": "all/5h"}}'
 # A job without buckets: no slot stands for another one.
@@ -286,3 +289,29 @@ def test_after_a_line_was_changed_the_old_slot_and_the_new_ones_are_run_at_once(
     # The loop waits 30 s after a run that has not answered its slot.
     waits = [later["started_at"] - earlier["finished_at"] for earlier, later in pairwise(runs[: len(expected)])]
     assert max(waits) < timedelta(seconds=25)
+
+
+@pytest.mark.parametrize(("every", "looks"), [("1m", 37), ("15m", 13), ("1h", 4)])
+def test_between_two_looks_an_idle_loop_asks_nothing(
+    direct_settings: Settings, monkeypatch: pytest.MonkeyPatch, every: str, looks: int
+) -> None:
+    assert direct_settings.database_url
+    now = [clock.now()]
+    monkeypatch.setattr("mauntic_jobs.scheduler.loop.shared_time", lambda *_: now[0])
+    job = replace(JOBS["aggregate-hourly"], cron="0 0 1 1 *")
+    seen = Counter[str]()
+    with counted(direct_settings.database_url.get_secret_value()) as asked:
+        own = Settings(**{**direct_settings.model_dump(), "database_url": asked.url, "watch_every": every})
+        upkeep = UpkeepRunner(own, Launcher.LOOP, pytest.fail, [])
+        loop = Loop({job.name: job}, own, lambda: now[0], pytest.fail, timedelta(seconds=1), upkeep=upkeep)
+        for _ in range(3 * 360 + 1):
+            before = asked.connections, asked.statements
+            if now[0] >= loop._look_at:
+                loop._look()
+                seen["looks"] += 1
+                assert asked.connections == before[0] + 1
+            else:
+                loop._reap()
+                assert (asked.connections, asked.statements) == before
+            now[0] += timedelta(seconds=10)
+    assert seen["looks"] == looks

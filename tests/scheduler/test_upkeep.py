@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode
@@ -55,6 +56,27 @@ def test_cron_lines_and_the_slots_of_the_database_agree(on: Settings, session: S
         upkeep.start_due(session)
     row = _rows(session)[task.name]
     assert row["slot"] == latest_slot(task.cron, row["started_at"])
+
+
+@pytest.mark.parametrize(
+    ("every", "cron"), [("1m", "* * * * *"), ("5m", "*/5 * * * *"), ("30m", "*/30 * * * *"), ("1h", "0 * * * *")]
+)
+def test_the_clock_watches_as_often_as_the_settings_say(on: Settings, session: Session, every: str, cron: str) -> None:
+    own = Settings(**{**on.model_dump(), "redis_url": "redis://127.0.0.1:1/0", "watch_every": every})
+    tasks = tasks_of(own)
+    lines = {task.name: task.cron for task in tasks}
+    watching = dict.fromkeys(("monitor", "dead-letters", "outbox"), cron)
+    assert lines == {**watching, "prune": "30 4 * * *", "verify": "0 5 * * *"}
+    with UpkeepRunner(own, Launcher.SCHEDULE, pytest.fail, [tasks[0]._replace(command="alerts list")]) as upkeep:
+        upkeep.start_due(session)
+    row = _rows(session)["monitor"]
+    assert row["slot"] == latest_slot(cron, row["started_at"])
+
+
+@pytest.mark.parametrize("every", ["30s", "7m", "90s", "2h", "0s"])
+def test_an_interval_that_does_not_divide_an_hour_is_refused(every: str) -> None:
+    with pytest.raises(ValidationError, match="whole minutes of which an hour is a multiple"):
+        Settings(watch_every=every)
 
 
 _CLAIMS = b"""
