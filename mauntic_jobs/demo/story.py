@@ -80,8 +80,8 @@ def _prepare(show: Show, settings: Settings) -> None:
     prepare(settings, steps.append)
     migrations, indexes = (sum(step.startswith(word) for step in steps) for word in ("applied ", "built "))
     show.done(
-        f"{migrations} migrations in a schema of its own, and {indexes} indexes on the platform's tables, built without "
-        "blocking writers."
+        f"{migrations} migrations in a schema of its own, and {indexes} indexes on the platform's tables, built "
+        "without blocking writers."
     )
 
 
