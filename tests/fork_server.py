@@ -15,10 +15,12 @@ import socket
 import sys
 import threading
 import time
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 _MAX_REQUEST_BYTES = 1024 * 1024
 _FIRST_OTHER_DESCRIPTOR = 3
+# Commands that start others: they get a fork server of their own.
+_STARTERS = frozenset(("backfill", "schedule", "work"))
 # What the program imports where it is used. Each process that did so itself would take twice as long.
 _LATE_IMPORTS = (
     *("cron_descriptor", "croniter", "encodings.idna", "redis", "redis.asyncio", "rich._emoji_codes"),
@@ -64,6 +66,21 @@ def serve(connection: socket.socket) -> Command:
             os.close(descriptor)
 
 
+def run_what_is_asked(connection: socket.socket) -> NoReturn:
+    """Serve; in each forked process run its command, which may ask a server of its own for others."""
+    command = serve(connection)
+    connection.detach()  # it is closed already
+    if _STARTERS.intersection(command.words):
+        processes = sys.modules["tests.processes"]
+        connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if os.fork() == 0:
+            _leave(connection)
+            run_what_is_asked(theirs)
+        theirs.close()
+        processes.use_server(connection)
+    run(command)
+
+
 def become(command: Command) -> None:
     """Run a command in this process as the interpreter would."""
     if command.new_session:
@@ -87,7 +104,7 @@ def become(command: Command) -> None:
             runpy.run_path(program, run_name="__main__")
 
 
-def run(command: Command) -> None:
+def run(command: Command) -> NoReturn:
     """Run a command, and end as the interpreter would."""
     status = 0
     try:
@@ -99,7 +116,7 @@ def run(command: Command) -> None:
     end(status)
 
 
-def end(status: int) -> None:
+def end(status: int) -> NoReturn:
     """Do what the interpreter does at its end, but for freeing what the fork server has imported.
 
     That takes more than twice as long as most commands: each page of it would be copied first.
@@ -114,6 +131,15 @@ def end(status: int) -> None:
         sys.exit(status)  # the interpreter tries again, and says that it cannot
     gc.collect()
     os._exit(status & 0xFF)
+
+
+def _leave(connection: socket.socket) -> None:
+    """Leave the terminal, the signals and the pipes of the process that this one serves to that process alone."""
+    connection.close()
+    os.setsid()
+    with open(os.devnull, "rb+", buffering=0) as nothing:  # noqa: PTH123 - for the three alike
+        for number in range(_FIRST_OTHER_DESCRIPTOR):
+            os.dup2(nothing.fileno(), number)
 
 
 def _take(descriptors: list[int]) -> None:
@@ -143,9 +169,8 @@ def _import_program() -> None:
 
 if __name__ == "__main__":
     # The directory of this file holds the tests.
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - text
+    importlib.import_module("tests.processes")
     del sys.path[0]
     _import_program()
-    with socket.socket(fileno=int(sys.argv[1])) as _connection:
-        _command = serve(_connection)
-        _connection.detach()  # it is closed already
-    run(_command)
+    run_what_is_asked(socket.socket(fileno=int(sys.argv[1])))

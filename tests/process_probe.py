@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -73,6 +74,11 @@ if __name__ == "__main__":
         raise ValueError(what)
     elif what == "exit":
         sys.exit(int(sys.argv[2]) if sys.argv[2].isdecimal() else sys.argv[2])
+    elif what == "work":
+        words = [sys.executable, "-P", "-m", "mauntic_jobs", "--version"]
+        process = subprocess.Popen(words, start_new_session=True, stdout=subprocess.PIPE)
+        path = Path(f"/proc/{process.pid}/stat")
+        sys.stdout.write(f"{os.getpid() == int(path.read_text().split()[3])} {process.communicate()[0]!r}")
     elif what == "atexit":
         atexit.register(sys.stdout.write, "at the end")
     elif what == "thread":

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +37,11 @@ _ORDINARY |= {"process_group": -1, "executable": None}
 
 
 class _ForkServer:
-    """The fork server of this process, started with the first command."""
+    """A fork server, which this process or the one that made this process has started."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self._lock = threading.Lock()
-        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, fork_server.__file__, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=_ENVIRONMENT,
-                pass_fds=[theirs.fileno()],
-            )
-        atexit.register(self._end)
+        self._connection = connection
 
     def start(self, command: fork_server.Command, descriptors: list[int]) -> int:
         """Start a command, as a child of this process; return its process id."""
@@ -63,15 +55,38 @@ class _ForkServer:
             finally:
                 libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)
 
-    def _end(self) -> None:
-        self._connection.close()
-        self._process.kill()
-        self._process.wait()
-
 
 @functools.cache
-def _fork_server() -> _ForkServer:
-    return _ForkServer()
+def _started_server() -> _ForkServer:
+    """Return the fork server of this process, started with the first command."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = Popen(
+            [sys.executable, fork_server.__file__, str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=_ENVIRONMENT,
+            pass_fds=[theirs.fileno()],
+        )
+
+    def end() -> None:
+        ours.close()
+        process.kill()
+        process.wait()
+
+    atexit.register(end)
+    return _ForkServer(ours)
+
+
+_find_server: Callable[[], _ForkServer] = _started_server
+
+
+def use_server(connection: socket.socket) -> None:
+    """Let this process, which a fork server made, start others through one that is there already."""
+    global _find_server  # noqa: PLW0603 - a process has one
+    server = _ForkServer(connection)
+    _find_server = lambda: server  # noqa: E731 - what it replaces is a function
+    subprocess.Popen = Process  # type: ignore[misc]
 
 
 class Process(subprocess.Popen[Any]):
@@ -90,7 +105,7 @@ class Process(subprocess.Popen[Any]):
             new_session=call["start_new_session"],
         )
         ends = [call["p2cread"], call["c2pwrite"], call["errwrite"]]
-        self.pid = _fork_server().start(command, [number if end == -1 else end for number, end in enumerate(ends)])
+        self.pid = _find_server().start(command, [number if end == -1 else end for number, end in enumerate(ends)])
         self._child_created = True
         pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
         self._close_pipe_fds(*(call[name] for name in pipes))  # type: ignore[attr-defined]

@@ -68,6 +68,13 @@ def test_it_ends_as_a_started_one_ends(words: tuple[str, ...]) -> None:
     assert forked == started
 
 
+def test_one_that_it_starts_is_its_child() -> None:
+    # Its word is that of a command that starts others.
+    forked, started = _both("work")
+    assert forked == started
+    assert forked[1].startswith("True b'mauntic-jobs ")
+
+
 def test_an_error_nobody_handles_is_printed() -> None:
     forked, started = _both("raise")
     assert (forked[:2], forked[2].splitlines()[-1]) == (started[:2], started[2].splitlines()[-1])

@@ -183,6 +183,7 @@ def test_it_stops_before_a_window_that_has_changed_and_writes_nothing_of_it(
     assert states(session) == [_DONE, _FAILED, _WAITING]
 
 
+@pytest.mark.usefixtures("started_processes")  # as the command starts them where no fork server is
 def test_several_processes_stop_alike(direct_settings: Settings, session: Session, file: Path) -> None:
     _plan(direct_settings, file, *_THREE, "--parallel", "2")
     _more_events(session)

@@ -135,6 +135,7 @@ def test_a_second_signal_ends_it_at_once(here: Settings, queue: Queue) -> None:
         assert _statuses(here) == ["stopped"]
 
 
+@pytest.mark.usefixtures("started_processes")  # the run is its only child
 def test_a_run_that_a_service_manager_stopped_goes_back_to_the_queue(here: Settings, queue: Queue) -> None:
     _scheduled(queue)
     with connect(here) as holder:

@@ -116,6 +116,7 @@ def test_a_run_that_outlasts_the_drain_is_stopped_and_its_slot_is_due_again(
     loop.communicate()
 
 
+@pytest.mark.usefixtures("started_processes")  # as the clock starts its runs where no fork server is
 def test_a_run_that_ends_within_the_drain_is_waited_for(
     settings: Settings, session: Session, direct_settings: Settings
 ) -> None:
