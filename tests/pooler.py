@@ -17,6 +17,12 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from tests.support import wait_until
 
+# For tests of hundreds of random runs: these differ by what is run, in which order, and not by how the database is
+# reached. The examples beside them reach it both ways. A pooler keeps nothing of a session, and takes half the time.
+RANDOM_RUNS = pytest.mark.parametrize(
+    "settings", ["pgbouncer" if shutil.which("pgbouncer") else "direct"], indirect=True
+)
+
 
 class Pooler:
     """A pgbouncer, which can be ended and started again on its port."""

@@ -14,6 +14,7 @@ from mauntic_jobs.runner.run import run
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.window import Unit, Window
+from tests.pooler import RANDOM_RUNS
 from tests.support import Event, add_events, contact, day, organization, reference_rollups, request, stored_rollups, utc
 
 _HOUR = timedelta(hours=1)
@@ -72,6 +73,7 @@ def _days_of(events: list[Event]) -> list[Window]:
     return [Window(start, start + timedelta(days=1)) for start in starts]
 
 
+@RANDOM_RUNS
 @_with_database
 @given(events=_events, windows=st.lists(st.tuples(_windows, st.booleans()), max_size=5), order=st.randoms())
 def test_any_order_repetition_and_kill_of_windows_ends_in_the_rows_of_one_rebuild(
@@ -95,6 +97,7 @@ def test_any_order_repetition_and_kill_of_windows_ends_in_the_rows_of_one_rebuil
     assert stored_rollups(session) == reference_rollups(events)
 
 
+@RANDOM_RUNS
 @hypothesis_settings(_with_database, max_examples=5)  # each makes some eighty runs
 @given(
     arrivals=st.lists(st.tuples(_instants, st.timedeltas(timedelta(), timedelta(hours=2))), max_size=25),
@@ -123,6 +126,7 @@ def test_hourly_runs_count_what_is_committed_up_to_two_hours_after_midnight(
     assert stored_rollups(session) == reference_rollups([event for event, _ in near])
 
 
+@RANDOM_RUNS
 @hypothesis_settings(_with_database, max_examples=10)
 @given(events=_events)
 def test_runs_side_by_side_end_in_the_rows_of_one_rebuild(

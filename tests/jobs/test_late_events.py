@@ -20,6 +20,7 @@ from mauntic_jobs.runner.slot_request import slot_request
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.window import naive
+from tests.pooler import RANDOM_RUNS
 from tests.support import Event, contact, organization, reference_rollups, stored_rollups, utc
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -89,6 +90,7 @@ def test_an_event_that_comes_after_two_is_counted_the_next_night(
     assert _night(settings, utc("2026-10-08")).counters["late_events"] == 0
 
 
+@RANDOM_RUNS
 def test_every_late_event_of_a_month_is_in_the_figures_of_one_rebuild(settings: Settings, session: Session) -> None:
     start = utc("2026-09-25")
     events = [_event(number % 7, start + number * timedelta(minutes=137), 1 + number % 3) for number in range(120)]

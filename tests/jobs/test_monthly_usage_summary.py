@@ -16,6 +16,7 @@ from mauntic_jobs.runner.run import run
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
 from mauntic_jobs.timekeeping.window import Unit, Window
+from tests.pooler import RANDOM_RUNS
 from tests.support import (
     Event,
     Rollups,
@@ -294,6 +295,7 @@ _windows = st.builds(
 )
 
 
+@RANDOM_RUNS
 @hypothesis_settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=_events, windows=st.lists(st.tuples(_windows, st.booleans()), max_size=3), order=st.randoms())
 def test_any_order_repetition_and_kill_of_windows_ends_in_the_rows_of_one_rebuild(

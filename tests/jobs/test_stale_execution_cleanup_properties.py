@@ -36,6 +36,7 @@ from tests.jobs.executions import (
     request,
     store,
 )
+from tests.pooler import RANDOM_RUNS
 
 
 class _Watched:
@@ -194,6 +195,7 @@ def _is_stale(one: Execution) -> bool:
     return length is None or begun + length <= NOW
 
 
+@RANDOM_RUNS
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(executions=_executions(), kills=st.integers(0, 2))
 def test_what_is_canceled_is_what_is_stale_whatever_was_killed_or_repeated(

@@ -26,6 +26,7 @@ from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.catch_up import Which, parse_catch_up
 from mauntic_jobs.timekeeping.cron import slots
 from mauntic_jobs.timekeeping.window import Window
+from tests.pooler import RANDOM_RUNS
 from tests.scheduler.ticking import TABLE, failing, look, ticking, ticks
 from tests.support import Event, add_events, contact, day, organization, request, utc
 
@@ -109,6 +110,7 @@ def test_a_dry_run_tells_what_is_due_and_writes_nothing(settings: Settings, read
     assert (ticks(ready), list_runs(ready), ready.rows(b"SELECT * FROM mauntic_jobs.schedules")) == ([], [], before)
 
 
+@RANDOM_RUNS
 def test_the_real_ledger_bears_weeks_of_downtime_clock_steps_and_three_launchers_at_once(
     settings: Settings, ready: Session
 ) -> None:

@@ -19,6 +19,7 @@ from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.catch_up import Which
+from tests.pooler import RANDOM_RUNS
 from tests.scheduler.ticking import TABLE, look, ticking
 from tests.support import utc
 
@@ -63,6 +64,7 @@ def test_looks_between_the_slots_of_both_leave_none_out(settings: Settings, read
     assert _slots(ready) == [slot for slot in owed if slot <= looks[-1]]
 
 
+@RANDOM_RUNS
 def test_two_clocks_that_look_at_once_leave_no_slot_of_either_line_without_a_row(
     settings: Settings, ready: Session
 ) -> None:
