@@ -18,7 +18,8 @@ from mauntic_jobs.redaction.urls import MASK, mask_url
 # libpq gives a refused connection no SQLSTATE, only the server's text.
 _REFUSED_LOGIN = re.compile(
     r"password authentication failed|no password supplied|authentication failed|no pg_hba.conf entry|SASL"
-    r'|role ".*" does not exist|database ".*" does not exist|no such database|not permitted to log in',
+    r'|role ".*" does not exist|database ".*" does not exist|no such database|not permitted to log in'
+    r"|connection is insecure|endpoint ID is not specified|unsupported startup parameter",
     re.IGNORECASE,
 )
 _UNREADABLE = re.compile(
