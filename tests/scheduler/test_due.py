@@ -99,6 +99,22 @@ def test_with_nothing_due_there_are_two_queries(
     assert len(asked) == 2, "the database's time, and the slots"
 
 
+def test_tasks_beside_the_jobs_are_started_before_the_runs_and_after_them(settings: Settings, ready: Session) -> None:
+    look(settings, utc("2026-10-05T00:30"), EVERY)
+    before, seen = utc("2026-10-05T01:30"), list[int]()
+    round_ = Round(
+        {EVERY.name: EVERY},
+        settings,
+        lambda: before,
+        lambda _: None,
+        upkeep=lambda _: seen.append(len(ticks(ready))),
+        read_time=lambda *_: before,
+    )
+    assert len(list(round_.run())) == 1
+    # What the run has left in the outbox is published at once.
+    assert seen == [0, 1]
+
+
 def test_a_dry_run_tells_what_is_due_and_writes_nothing(settings: Settings, ready: Session) -> None:
     look(settings, utc("2026-10-05T00:30"), EVERY)
     before = ready.rows(b"SELECT * FROM mauntic_jobs.schedules")
