@@ -92,15 +92,15 @@ def test_parameters_are_named(file: str, name: str) -> None:
 
 def _clock_reads(text: str) -> list[str]:
     """Return the places where a source reads the wall clock, by whatever name it imported it."""
-    tree = ast.parse(text)
+    nodes = list(ast.walk(ast.parse(text)))
     names = {
         alias.asname or alias.name: alias.name
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
     found = []
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Attribute(value=ast.Name(id=name) | ast.Attribute(attr=name), attr=attribute):
                 if (names.get(name, name), attribute) in WALL_CLOCKS:
