@@ -54,12 +54,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if (name.startswith("MAUNTIC_") and name != "MAUNTIC_TEST_SERVER") or name in ("DATABASE_URL", "REDIS_URL"):
             monkeypatch.delenv(name)
-    # A developer's own mauntic-jobs.toml must not be found.
-    monkeypatch.setattr("mauntic_jobs.settings.sources.CONFIG_FILES", (tmp_path / "mauntic-jobs.toml",))
+    # A developer's own mauntic-jobs.toml must not be found; a test that has a directory may write one there.
+    own = "tmp_path" in request.fixturenames
+    directory = request.getfixturevalue("tmp_path") if own else Path("/nonexistent")
+    monkeypatch.setattr("mauntic_jobs.settings.sources.CONFIG_FILES", (directory / "mauntic-jobs.toml",))
 
 
 @pytest.fixture(autouse=True)
