@@ -7,6 +7,8 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+
 _ROOT = Path(__file__).parent.parent
 _PROJECT = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
 _DECLARED = [
@@ -34,6 +36,7 @@ def _imported() -> set[str]:
     return modules - sys.stdlib_module_names - {"mauntic_jobs"}
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_declared_and_nothing_else() -> None:
     distributions = packages_distributions()
     imported = {_name(distributions[module][0]) for module in _imported()}

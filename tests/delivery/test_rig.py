@@ -354,6 +354,7 @@ def test_a_sink_leaves_in_spite_of_those_who_wait(tmp_path: Path) -> None:
         assert _send(port, "ann@there.example")[0] == 250
 
 
+@pytest.mark.slow
 def test_a_proxy_passes_all_on(sink: Sink, proxy: Proxy) -> None:
     assert _send(proxy.port, "ann@there.example", content=_LONG * 1000)[0] == 250
     assert [message.content for message in sink.messages()] == [_LONG * 1000]

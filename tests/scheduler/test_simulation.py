@@ -215,6 +215,7 @@ def test_every_slot_of_a_line_that_was_changed_is_accounted_for(which: str, seed
     assert max(ledger.runs.values()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rare", [2, 10, 300])
 def test_two_clocks_leave_no_slot_of_either_line_without_a_row_however_rarely_one_looks(rare: int) -> None:
     random, ledger, real = Random(rare), _Ledger(), _START
