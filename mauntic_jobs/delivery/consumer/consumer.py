@@ -175,9 +175,11 @@ class Consumer:
     async def _empty(self) -> None:
         """Stop when the drain is over."""
         while not self._stopping:
+            is_quiet = True
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._found_nothing.wait()
+                    is_quiet = False
             self._found_nothing.clear()
             try:
                 over = await self._drain.is_over(len(self._held), self._stats.done)
@@ -186,8 +188,8 @@ class Consumer:
             else:
                 if over:
                     self.stop()
-                elif not self._held:
-                    # A rate limit, or another's death, does not ring.
+                elif is_quiet and not self._held:
+                    # A rate limit, or another's death, does not ring. A slot that has just looked need not look again.
                     self._signal.ring(1)
 
     async def _fetch(self, token: str) -> Taken | None:

@@ -95,6 +95,18 @@ def test_what_it_leaves_is_named_by_reason_and_exits_75(ready: World) -> None:
     assert "email: 2 left, waiting for the queue's rate limit" in errors
 
 
+def test_waiting_for_a_job_takes_few_looks_at_its_queue(ready: World) -> None:
+    ready.add(ready.message("d1"), ids=["j1"])
+    ready.deliver(drain_timeout=timedelta(seconds=1))
+    limit(ready, 1, 60_000)
+    ready.add(ready.message("d2"), ready.message("d3"), ids=["j2", "j3"])
+    ready.ask("CONFIG", "RESETSTAT")
+    assert ready.deliver(drain_timeout=timedelta(seconds=2)).left
+    calls = {name: found["calls"] for name, found in ready.ask("INFO", "commandstats").items()}
+    # A look of its own each quarter of a second, one by the slot that it wakes, and those at the beginning.
+    assert calls["cmdstat_pttl"] < 100
+
+
 def test_an_empty_queue_is_left_at_once(ready: World) -> None:
     began = time.monotonic()
     assert not ready.deliver().left
