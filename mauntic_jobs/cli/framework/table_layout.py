@@ -3,7 +3,8 @@
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _COMMAND = "mauntic-jobs "
 
 @dataclass
 class _Column:
+    """A column; what is read off all of its cells is read once for the whole table."""
+
     name: str
     cells: "list[Text]"
     is_numeric: bool
@@ -30,15 +33,15 @@ class _Column:
     def title(self) -> str:
         return self.name.replace("_", " ")
 
-    @property
+    @cached_property
     def width(self) -> int:
         return max([len(self.title), *(cell.cell_len for cell in self.cells)])
 
-    @property
+    @cached_property
     def is_command(self) -> bool:
         return any(cell.plain.startswith(_COMMAND) for cell in self.cells)
 
-    @property
+    @cached_property
     def is_prose(self) -> bool:
         return any(cell.cell_len > _MAX_WORDS and " " in cell.plain.strip() for cell in self.cells)
 
@@ -55,8 +58,7 @@ def table_lines(
     if wide:
         return _lines(columns, [], width)
     if _width(columns) > width:
-        for column in columns:
-            _shorten(column)
+        columns = [_shortened(column) for column in columns]
     beside, below = _divided(columns, width)
     return _lines(beside, below, width)
 
@@ -65,15 +67,16 @@ def _width(columns: Sequence[_Column]) -> int:
     return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
 
 
-def _shorten(column: _Column) -> None:
+def _shortened(column: _Column) -> _Column:
     if column.is_command or column.is_prose:
-        return
-    for number, cell in enumerate(column.cells):
+        return column
+    cells = []
+    for cell in column.cells:
         shorter = _UUID.sub(r"\1…\2", cell.plain)
         if column.name in _IDS and len(shorter) > _MAX_ID:
             shorter = f"{shorter[:_ID_HEAD]}…{shorter[-_ID_TAIL:]}"
-        if shorter != cell.plain:
-            column.cells[number] = type(cell)(shorter, cell.style)
+        cells.append(cell if shorter == cell.plain else type(cell)(shorter, cell.style))
+    return replace(column, cells=cells)
 
 
 def _divided(columns: Sequence[_Column], width: int) -> tuple[list[_Column], list[_Column]]:

@@ -49,6 +49,20 @@ def test_every_word_is_there_whole(width: int) -> None:
                 assert word in shown
 
 
+def test_twice_the_rows_take_no_more_than_twice_the_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def measure(text: str) -> int:
+        measured.append(text)
+        return len(text)
+
+    monkeypatch.setattr("rich.text.cell_len", measure)
+    lines(80, ROWS[:1] * 100)
+    few = len(measured)
+    lines(80, ROWS[:1] * 200)
+    assert few < len(measured) <= 3 * few
+
+
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_ids_lose_their_middle_unless_it_is_wide(width: int) -> None:
     narrow = "\n".join(lines(width))
