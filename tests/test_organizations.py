@@ -41,6 +41,7 @@ _OF_ALL = {
     "pauses.list": "a process asks which providers are paused, each with its key",
     "providers.organizations": "an operator's shell asks which organizations there are",
     "restrictions.provider": "an operator names a provider, and asks whose it is",
+    "contact_journey.journey": "an operator names a journey, and asks whose it is",
     "delivery_desk.campaign_owner": "an operator names a campaign, and asks whose it is",
 }
 # Files whose statements are about the whole platform.

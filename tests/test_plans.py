@@ -24,6 +24,8 @@ LARGE = (
     "delivery.provider_configs",
     "delivery.sending_domains",
     "journey.journey_executions",
+    "journey.step_executions",
+    "mauntic_jobs.outbox",
 )
 ROWS = 50_000_000
 NOW = datetime(2026, 11, 5, 10, tzinfo=UTC)
@@ -47,6 +49,7 @@ CHANGES = {
     "organization": organization(1),
     "kind": None,
 }
+ENTERED = {"journey": UUID(int=7), "contact": contact(1), "organization": organization(1)}
 
 STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("deliveries", "providers", {"organization": organization(1), "channel": "email"}),
@@ -114,7 +117,7 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
     # It reads the contacts whole, once for all triggers: docs/segments.md says why.
     (
         "segment_marks",
-        "changed",
+        "changed_contacts",
         {
             "horizon": "7",
             "organizations": [organization(1)],
@@ -126,6 +129,9 @@ STATEMENTS: list[tuple[str, str, dict[str, Any]]] = [
             "waited_until": [NOW],
         },
     ),
+    ("contact_journey", "entries", {**ENTERED, "no_entry_since": NOW, "cap": 2, "cap_since": NOW}),
+    ("contact_journey", "executions", {**ENTERED, "job": "segment-trigger-eval", "limit": 5}),
+    ("contact_journey", "steps", {"execution": UUID(int=7), "organization": organization(1), "limit": 200}),
     ("dead_letters", "later_windows", {"ids": [1], "starts": [NOW - timedelta(days=1)], "ends": [NOW]}),
 ]
 
@@ -182,6 +188,16 @@ ROW_OF_EACH = (
     SELECT gen_random_uuid(), %(contact)s, %(org)s, %(contact)s, 'completed' FROM generate_series(1, 1000)
     """,
     "ANALYZE journey.journey_executions",
+    """
+    INSERT INTO journey.step_executions (execution_id, step_id, organization_id, status)
+    SELECT gen_random_uuid(), %(contact)s, %(org)s, 'completed' FROM generate_series(1, 1000)
+    """,
+    "ANALYZE journey.step_executions",
+    """
+    INSERT INTO mauntic_jobs.outbox (queue, job_id, name, data)
+    SELECT 'journey:execute-step', gen_random_uuid(), 'execute-step', '{}' FROM generate_series(1, 1000)
+    """,
+    "ANALYZE mauntic_jobs.outbox",
 )
 
 

@@ -59,9 +59,7 @@ COMMANDS: Mapping[str, Entry] = {
     "providers": Entry(SEND, "The providers that messages go out by, and how organizations have configured them."),
     "runs": Entry(SEE, "The ledger: which job ran when, for which window, and how it ended."),
     "show": Entry(SEE, "The figures that the jobs recorded, and which run wrote them."),
-    "explain": Entry(
-        SEE, "How a figure came about: its raw events, the row, and the runs that wrote it. Changes nothing."
-    ),
+    "explain": Entry(SEE, "How a figure came about, and why a contact is in a journey or not. Changes nothing."),
     "backfill": Entry(
         MEND, "Rebuild many windows of a job, with a record of which are done: it goes on where it was stopped."
     ),

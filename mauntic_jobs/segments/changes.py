@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from psycopg.sql import SQL
+
 from mauntic_jobs.job import Transaction
 from mauntic_jobs.segments.marks import TriggerMark
 from mauntic_jobs.segments.trigger_evaluation import TriggerEvaluation
@@ -27,23 +29,38 @@ def find_changed(
     Returns how many there are of each organization that has any. The earliest of the marks counts for all: to evaluate
     a contact that has not changed finds nothing.
     """
-    static = [each for each in evaluations if each.segment["type"] == "static"]
-    waits = [wait for each in evaluations for wait in _waits(each, marks[each.trigger], now)]
-    transaction.execute(
-        _sql["changed"],
-        {
-            "horizon": str(min(marks[each.trigger].horizon for each in evaluations)),
-            "organizations": sorted({each.organization for each in evaluations}),
-            "segments": [each.segment["id"] for each in static],
-            "segment_organizations": [each.organization for each in static],
-            "journeys": [journey for journey, *_ in waits],
-            "journey_organizations": [organization for _, organization, *_ in waits],
-            "waited_after": [after for _, _, after, _ in waits],
-            "waited_until": [until for *_, until in waits],
-        },
-    )
+    asked = _asked(evaluations, [marks[each.trigger] for each in evaluations], now)
+    transaction.execute(_statement("changed"), asked)
     transaction.execute(_sql["analyze_changed"])
     return {row["organization_id"]: row["contacts"] for row in transaction.rows(_sql["changed_counts"])}
+
+
+def is_changed(
+    transaction: Transaction, evaluation: TriggerEvaluation, mark: TriggerMark, now: datetime, contact: UUID
+) -> bool:
+    """Return whether a contact changed since the mark, so that an evaluation of changes at `now` looks at it."""
+    asked = _asked([evaluation], [mark], now) | {"organization": evaluation.organization, "contact": contact}
+    return bool(transaction.row(_statement("is_changed"), asked)["is_changed"])
+
+
+def _statement(name: str) -> bytes:
+    contacts = SQL(_sql["changed_contacts"].decode())
+    return SQL(_sql[name].decode()).format(contacts=contacts).as_bytes(None)
+
+
+def _asked(evaluations: Sequence[TriggerEvaluation], marks: Sequence[TriggerMark], now: datetime) -> dict[str, object]:
+    static = [each for each in evaluations if each.segment["type"] == "static"]
+    waits = [wait for each, mark in zip(evaluations, marks, strict=True) for wait in _waits(each, mark, now)]
+    return {
+        "horizon": str(min(mark.horizon for mark in marks)),
+        "organizations": sorted({each.organization for each in evaluations}),
+        "segments": [each.segment["id"] for each in static],
+        "segment_organizations": [each.organization for each in static],
+        "journeys": [journey for journey, *_ in waits],
+        "journey_organizations": [organization for _, organization, *_ in waits],
+        "waited_after": [after for _, _, after, _ in waits],
+        "waited_until": [until for *_, until in waits],
+    }
 
 
 def _waits(

@@ -12,39 +12,14 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg.sql import SQL, Composable, Identifier, Placeholder
 
 from mauntic_jobs.errors import UsageError
+from mauntic_jobs.segments.columns import COLUMNS, SPELLINGS, ValueKind
 from mauntic_jobs.segments.criteria import Condition, Criteria, Operator
 from mauntic_jobs.timekeeping.window import naive, parse_instant
-
-
-class ValueKind(StrEnum):
-    """What values are compared as."""
-
-    TEXT = "text"
-    NUMBER = "number"
-    TIME = "time"
-
-
-COLUMNS = {
-    "id": ValueKind.TEXT,
-    "organization_id": ValueKind.TEXT,
-    "email": ValueKind.TEXT,
-    "first_name": ValueKind.TEXT,
-    "last_name": ValueKind.TEXT,
-    "phone": ValueKind.TEXT,
-    "status": ValueKind.TEXT,
-    "stage": ValueKind.TEXT,
-    "lead_score": ValueKind.NUMBER,
-    "lead_grade": ValueKind.TEXT,
-    "last_activity_at": ValueKind.TIME,
-    "created_at": ValueKind.TIME,
-    "updated_at": ValueKind.TIME,
-}
 
 # Without counts such as {2}: they make Postgres's matching five times slower.
 _NUMBER = "[+-]?[0-9]+([.][0-9]+)?([eE][+-]?[0-9][0-9]?)?"
@@ -55,6 +30,7 @@ _TIME = f"{_DATE}([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]({_FRACTION})?)?{
 ORDERING = {Operator.GT: SQL(">"), Operator.LT: SQL("<"), Operator.GTE: SQL(">="), Operator.LTE: SQL("<=")}
 
 OPPOSITES = {Operator.IS_NOT_SET, Operator.NEQ, Operator.NOT_IN}
+_OF_PRESENCE = {Operator.IS_SET, Operator.IS_NOT_SET}
 
 # Operators whose answer only a write can change. One that compares with the present, as "in the last 7 days" does, must
 # not be here: what is not known to be independent of time counts as dependent.
@@ -88,6 +64,18 @@ def depends_on_time(criteria: Criteria) -> bool:
     return not all(condition.operator in TIMELESS for condition in criteria.conditions)
 
 
+class ConditionParts(NamedTuple):
+    """One condition as SQL: the contact's value as text, whether it can be compared, and whether the condition holds.
+
+    `column` is the one of `crm.contacts` that it reads, None for a key of `custom_fields`.
+    """
+
+    column: str | None
+    value: Composable
+    compared: Composable
+    holds: Composable
+
+
 class Compiler:
     """Turns criteria into conditions; `parameters` then holds what their placeholders stand for.
 
@@ -111,8 +99,21 @@ class Compiler:
         joint = SQL(" AND ") if criteria.operator == "and" else SQL(" OR ")
         return SQL("({})").format(joint.join(self._compile(each) for each in criteria.conditions))
 
+    def parts(self, condition: Condition) -> ConditionParts:
+        """Return the parts of one condition, to show how a contact is judged by it."""
+        field, operator, value = self._field(condition), condition.operator, condition.value
+        compared = SQL("true") if operator in _OF_PRESENCE else self._compared(field, operator, value)
+        return ConditionParts(field.column, field.text, compared, self._holds(field, operator, value))
+
+    def _field(self, condition: Condition) -> "Field":
+        return Field(condition.field, self._bind, self._share)
+
     def _compile(self, condition: Condition) -> Composable:
-        return self._holds(Field(condition.field, self._bind, self._share), condition.operator, condition.value)
+        return self._holds(self._field(condition), condition.operator, condition.value)
+
+    def _compared(self, field: "Field", operator: Operator, value: object) -> Composable:
+        """Return whether the contact has a value that can be compared: without one a test is null."""
+        return SQL("({}) IS NOT NULL").format(self._test(field, operator, value))
 
     def _holds(self, field: "Field", operator: Operator, value: object) -> Composable:
         """Return a condition that is true or false, and never null."""
@@ -195,10 +196,15 @@ class Field:
     def __init__(self, name: str, bind: Callable[[object], Composable], share: Share) -> None:
         self._bind = bind
         self._share = share
-        self._column = _SPELLINGS.get(name)
+        self._column = SPELLINGS.get(name)
         self._name = self._column or f"custom_fields.{name}"
         self._key = name
         self._kind = COLUMNS[self._column] if self._column else None
+
+    @property
+    def column(self) -> str | None:
+        """The column that it is, None for a key of `custom_fields`."""
+        return self._column
 
     @property
     def is_custom(self) -> bool:
@@ -255,14 +261,6 @@ class Field:
             return (ValueKind.TIME, time) if time is not None else (None, None)
         # A code such as 007 is a text; it is a number only where it is asked whether something is more than it.
         return (ValueKind.NUMBER, number) if ordering and number is not None else (ValueKind.TEXT, value)
-
-
-def _camel(column: str) -> str:
-    first, *rest = column.split("_")
-    return first + "".join(part.capitalize() for part in rest)
-
-
-_SPELLINGS = {spelling: column for column in COLUMNS for spelling in (column, _camel(column))}
 
 
 def _time(text: str) -> datetime | None:

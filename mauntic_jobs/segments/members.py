@@ -12,7 +12,7 @@ from mauntic_jobs.segments.platform_compiler import PlatformCompiler
 from mauntic_jobs.settings.types import SegmentReading
 from mauntic_jobs.sql import statements
 
-_COMPILERS = {SegmentReading.STRICT: Compiler, SegmentReading.PLATFORM: PlatformCompiler}
+COMPILERS = {SegmentReading.STRICT: Compiler, SegmentReading.PLATFORM: PlatformCompiler}
 
 _sql = statements("segment_triggers")
 
@@ -37,7 +37,7 @@ def members_statements(
     cannot be used.
     """
     within = SQL(_sql["within"].decode() if changed else "")
-    compiler = _COMPILERS[reading](shared=True)
+    compiler = COMPILERS[reading](shared=True)
     hits: list[Composable] = []
     static: list[tuple[bytes, dict[str, object]]] = []
     for number, segment in segments:
@@ -93,6 +93,6 @@ def readings_agree(segment: Row) -> bool:
 def _condition(segment: Row, reading: SegmentReading) -> tuple[Composable, dict[str, object]]:
     if segment["type"] == "static":
         return SQL(_sql["static_members"].decode()), {}
-    compiler = _COMPILERS[reading]()
+    compiler = COMPILERS[reading]()
     condition = compiler.condition(parse_criteria(segment["filter_criteria"], reading))
     return condition, compiler.parameters

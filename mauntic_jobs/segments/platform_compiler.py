@@ -29,6 +29,11 @@ class PlatformCompiler(Compiler):
             return test.format(field.text, ORDERING[operator], self._text(written(value)))
         return super()._holds(field, operator, value)
 
+    def _compared(self, field: Field, operator: Operator, value: object) -> Composable:
+        if operator in ORDERING and field.is_text:
+            return SQL("{} IS NOT NULL").format(field.text)
+        return super()._compared(field, operator, value)
+
     def _equals(self, field: Field, values: Any) -> Composable:
         if not field.is_custom:
             return super()._equals(field, values)

@@ -51,10 +51,18 @@ WHERE mark.trigger_id = ANY (%(triggers)s::uuid[]) OR NOT EXISTS (
     WHERE trigger.id = mark.trigger_id AND trigger.organization_id = mark.organization_id
 )
 
--- changed -- Put the contacts that may have become entitled to enter in a temporary table: those whose row a transaction
--- at or after the horizon wrote; those that it added to a static segment; and those whose execution it ended, or ended
--- before, and whose time to wait after it ran out since.
-CREATE TEMPORARY TABLE mauntic_jobs_changed ON COMMIT DROP AS
+-- changed -- Put the contacts that may have become entitled to enter in a temporary table; {contacts} lists them.
+CREATE TEMPORARY TABLE mauntic_jobs_changed ON COMMIT DROP AS {contacts}
+
+-- is_changed -- Tell whether one contact is among them.
+SELECT EXISTS (
+    SELECT FROM ({contacts}) AS changed
+    WHERE changed.organization_id = %(organization)s AND changed.id = %(contact)s
+) AS is_changed
+
+-- changed_contacts -- List the contacts that may have become entitled to enter: those whose row a transaction at or after
+-- the horizon wrote; those that it added to a static segment; and those whose execution it ended, or ended before, and
+-- whose time to wait after it ran out since.
 WITH span AS MATERIALIZED (
     SELECT age(%(horizon)s::text::xid8::xid) AS most, age(pg_snapshot_xmax(pg_current_snapshot())::xid) AS least
 )

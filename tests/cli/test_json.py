@@ -21,6 +21,7 @@ from tests.ops.dead_letters.failing import fail_jobs, hours_ago, program
 from tests.schemas import DIRECTORY, Words, check, check_output, file_of, printed, schemas, with_option
 from tests.support import Event, add_events, contact, day, organization, request, scheduled_only
 
+JOURNEY = organization(9)
 _PAGE = (DIRECTORY.parent / "json.md").read_text("utf-8")
 # Command lines by what they print; each is of the world below. The jobs are added to them.
 _LINES = """
@@ -62,6 +63,7 @@ dlq discard delivery:send-email/dead
 dlq watch --once --depth 0
 doctor
 explain campaign {counted} --org {owner}
+explain contact {person} --journey {journey}
 explain usage --org {owner}
 monitor check
 monitor run --once
@@ -162,6 +164,15 @@ def world(direct_settings: Settings, servers: Servers, sink: Sink) -> Iterator[W
             b" stop_after_failures, host, pid) VALUES ('monthly-usage-summary', '2020-01-01', '2020-02-01',"
             b" '{missing}', false, 1, 5, 'h', 1)"
         )
+        made.session.execute(
+            b"INSERT INTO journey.journeys (id, organization_id, name, status)"
+            b" VALUES (%(journey)s, %(owner)s, 'j', 'active')",
+            {"journey": JOURNEY, "owner": organization(1)},
+        )
+        made.session.execute(
+            b"INSERT INTO crm.contacts (id, organization_id) VALUES (%(person)s, %(owner)s)",
+            {"person": organization(8), "owner": organization(1)},
+        )
         person = str(made.contact())
         own = {"jobId": str(made.campaign(9)), "contactId": person}
         made.add(
@@ -184,7 +195,7 @@ def _run(world: World, line: str, tmp_path: Path) -> None:
     campaign = world.session.row(b"SELECT id FROM delivery.delivery_jobs")["id"]
     names = {"ambiguous": world.key("ambiguous"), "failed": world.key("failed"), "campaign": campaign}
     names |= {"organization": world.organization, "plan": tmp_path / "plan.json"}
-    names |= {"owner": organization(1), "counted": organization(7)}
+    names |= {"owner": organization(1), "counted": organization(7), "journey": JOURNEY, "person": organization(8)}
     unreachable = json.dumps([{"type": "slack", "url": "http://127.0.0.1:1/x"}])
     variables = {
         "MAUNTIC_ALERTS": unreachable,

@@ -37,7 +37,7 @@ MOST_MODULES = {
     "coverage": (282, _STORES),
     "verify": (323, "and what runs jobs, for the repair"),
     "doctor": (286, _STORES),
-    "explain": (268, "and the jobs whose figures it explains"),
+    "explain": (303, "and the jobs whose figures and entries it explains, with their schedule"),
     "show": (280, "and the jobs whose figures it shows"),
     "aggregate-hourly": (311, "and every job, for the slots that come before its own"),
     "db": (315, _STORES),

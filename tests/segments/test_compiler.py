@@ -2,18 +2,22 @@
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.job import Row
 from mauntic_jobs.segments import compiler as compiler_module
-from mauntic_jobs.segments.compiler import COLUMNS, TIMELESS, Compiler, depends_on_time
+from mauntic_jobs.segments.columns import COLUMNS
+from mauntic_jobs.segments.compiler import TIMELESS, Compiler, depends_on_time
 from mauntic_jobs.segments.criteria import MAX_CONDITIONS, MAX_ITEMS, Operator, parse_criteria
+from mauntic_jobs.segments.judgement import ConditionAnswer, judge
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import SegmentReading
 from mauntic_jobs.stores.postgres.session import Session, connect, json
@@ -177,6 +181,29 @@ def test_3000_generated_criteria_find_what_an_evaluator_in_python_finds(
     for first in range(0, 3000, 200):
         criteria, members = zip(*found[first : first + 200], strict=True)
         assert members_together(session, criteria, SegmentReading.STRICT) == list(members)
+
+
+def test_each_of_300_criteria_is_judged_condition_by_condition(contacts: tuple[Session, list[Row]]) -> None:
+    session, rows = contacts
+    chance, answers = random.Random(3), Counter[ConditionAnswer]()
+    for _ in range(300):
+        raw = {
+            "operator": chance.choice(["and", "or"]),
+            "conditions": [_condition(chance) for _ in range(chance.choice([0, 1, 2, 3]))],
+        }
+        segment = {"id": UUID(int=7), "organization_id": organization(1), "type": "dynamic", "filter_criteria": raw}
+        row = chance.choice(rows)
+        judgement = judge(session, segment, SegmentReading.STRICT, row["id"])
+        assert judgement is not None
+        assert judgement.is_member == matches(raw, row), raw
+        held = [matches({"conditions": [condition]}, row) for condition in raw["conditions"]]
+        assert [each.holds for each in judgement.conditions] == held, raw
+        for each in judgement.conditions:
+            if each.answer is ConditionAnswer.UNKNOWN:
+                assert each.holds == (each.condition.operator in ("neq", "not_in"))
+        answers.update(each.answer for each in judgement.conditions)
+        assert judge(session, {**segment, "organization_id": organization(2)}, SegmentReading.STRICT, row["id"]) is None
+    assert set(answers) == set(ConditionAnswer)
 
 
 _ATTACKS = [

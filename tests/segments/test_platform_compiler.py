@@ -1,16 +1,19 @@
 """The platform's reading of criteria finds what SQL of the platform's form finds."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from mauntic_jobs.job import Row
 from mauntic_jobs.segments.compiler import Compiler
 from mauntic_jobs.segments.criteria import parse_criteria
+from mauntic_jobs.segments.judgement import ConditionAnswer, judge
 from mauntic_jobs.segments.platform_compiler import PlatformCompiler, written
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import SegmentReading
@@ -100,6 +103,28 @@ def test_400_generated_criteria_find_what_sql_of_the_platforms_form_finds(sessio
     assert differ > 80  # and so do the readings
     criteria, members = zip(*all_found, strict=True)
     assert members_together(session, criteria, SegmentReading.PLATFORM) == list(members)
+
+
+def test_each_of_200_criteria_is_judged_condition_by_condition(session: Session) -> None:
+    chance = random.Random(8)
+    for _ in range(80):
+        _add(session, _contact(chance))
+    contacts, answers = session.rows(b"SELECT id FROM crm.contacts"), Counter[ConditionAnswer]()
+    for _ in range(200):
+        raw: dict[str, Any] = {"conditions": [_condition(chance) for _ in range(chance.choice([1, 2, 3]))]}
+        segment = {"id": UUID(int=7), "organization_id": organization(1), "type": "dynamic", "filter_criteria": raw}
+        contact = chance.choice(contacts)["id"]
+        judgement = judge(session, segment, SegmentReading.PLATFORM, contact)
+        assert judgement is not None
+        assert judgement.is_member == (contact in _members(session, raw, SegmentReading.PLATFORM))
+        for each in judgement.conditions:
+            alone = {"conditions": [each.condition.model_dump(mode="json")]}
+            rows = session.rows(f"SELECT id FROM crm.contacts WHERE {platform_sql(alone)}".encode())
+            assert each.holds == (contact in {row["id"] for row in rows}), alone
+            # An absent value is never a member.
+            assert (each.answer is ConditionAnswer.UNKNOWN) <= (not each.holds)
+        answers.update(each.answer for each in judgement.conditions)
+    assert set(answers) == set(ConditionAnswer)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from uuid import UUID
 import typer
 
 from mauntic_jobs.cli.documents.explanations import CampaignExplanationJson, UsageExplanationJson
+from mauntic_jobs.cli.explain.contact import register_contact
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.completion import organizations
 from mauntic_jobs.cli.framework.options import Wide
@@ -25,7 +26,7 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.timekeeping import clock
 
-app = new_app("How a figure came about: its raw events, the row, and the runs that wrote it. Changes nothing.")
+app = new_app("How a figure came about, and why a contact is in a journey or not. Changes nothing.")
 
 
 @command(
@@ -89,6 +90,9 @@ def explain_usage_figures(
     else:
         print_drawing(usage_lines(found, canvas(wide=wide), limit))
     raise typer.Exit(ExitCode.DONE if found.agrees else ExitCode.PARTIAL)
+
+
+register_contact(app)
 
 
 def _usage(found: UsageExplanation) -> dict[str, object]:

@@ -50,6 +50,32 @@ def left_out(number: int, limit: int) -> "list[Text]":
     return [Text(f"and {number - limit:,} more: --limit shows them", "dim")] if number > limit else []
 
 
+def heading(text: str) -> "list[Text]":
+    """Return a bold line."""
+    from rich.text import Text
+
+    return [Text(text, "bold")]
+
+
+def section(text: str) -> "list[Text]":
+    """Return a bold line below an empty one."""
+    return [*blank(), *heading(text)]
+
+
+def paragraph(text: str) -> "list[Text]":
+    """Return sentences in lines that fit the narrowest terminal; words and ids stay whole."""
+    from rich.text import Text
+
+    return [Text(line) for line in textwrap.wrap(text, _NARROW, break_long_words=False, break_on_hyphens=False)]
+
+
+def blank() -> "list[Text]":
+    """Return an empty line."""
+    from rich.text import Text
+
+    return [Text()]
+
+
 def written_by(provenance: Provenance, *, rebuilt: str = "Rebuilt", changed: str = "changed them") -> "list[Text]":
     """Return the lines that say which run rebuilt figures last, and which changed one of them last."""
     from rich.text import Text

@@ -1,12 +1,11 @@
 """Drawings of the proofs of figures: sentences first, then tables that hold what the sentences say."""
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mauntic_jobs.jobs.generate_daily_reports import FIGURES
 from mauntic_jobs.ops.figures.campaign_proof import Attribution, CampaignExplanation, EventGroup
-from mauntic_jobs.ops.figures.canvas import Canvas, left_out, table, written_by
+from mauntic_jobs.ops.figures.canvas import Canvas, blank, heading, left_out, paragraph, section, table, written_by
 from mauntic_jobs.ops.figures.history import FigureChange, changes_table
 from mauntic_jobs.ops.figures.lineage import RebuildingRun
 from mauntic_jobs.ops.figures.table import Cell, date_text, id_text, time_text
@@ -16,7 +15,6 @@ from mauntic_jobs.wording import plural
 if TYPE_CHECKING:
     from rich.text import Text
 
-_WIDTH = 76
 _RUNS_SHOWN = 10
 _DAY_HEADINGS = ("date", "events", "daily rollups", "first event", "last event")
 # Why events do not count; those of other campaigns are their own.
@@ -33,28 +31,28 @@ _SOURCE_LENGTH = 48
 def campaign_lines(found: CampaignExplanation, canvas: Canvas, limit: int) -> "list[Text]":
     """Return the explanation of a campaign's figures."""
     lines = [
-        *_heading(f"Campaign {found.campaign_id} on {found.date}"),
-        *_paragraph(f"Organization {found.organization_id}."),
-        *_paragraph(_campaign_verdict(found)),
+        *heading(f"Campaign {found.campaign_id} on {found.date}"),
+        *paragraph(f"Organization {found.organization_id}."),
+        *paragraph(_campaign_verdict(found)),
         *_repair(_campaign_command(found), agrees=found.agrees or bool(found.withheld)),
-        *_blank(),
+        *blank(),
         *table(["figure", "recorded", "counted now"], [_figure(found, name) for name in FIGURES]),
         *written_by(found.written, changed="changed figures of that day"),
     ]
     counted = [each for each in found.groups if each.attribution is Attribution.COUNTED]
-    lines += [*_section("Events that it counts"), *_groups(counted, limit, canvas)]
+    lines += [*section("Events that it counts"), *_groups(counted, limit, canvas)]
     for reason, why in _REASONS.items():
         groups = [each for each in found.groups if each.attribution is reason]
         if groups:
             number = sum(each.events for each in groups)
-            lines += [*_section(f"{plural(number, 'event')} not counted: {why}")]
+            lines += [*section(f"{plural(number, 'event')} not counted: {why}")]
             lines += _groups(groups, limit, canvas, examples=True)
     others = sum(each.events for each in found.groups if each.attribution is Attribution.OTHER_CAMPAIGN)
     if others:
-        lines += [*_blank(), *_paragraph(f"Events of that day that name another campaign: {others:,}.")]
+        lines += [*blank(), *paragraph(f"Events of that day that name another campaign: {others:,}.")]
     for late in found.late:
         whose = f"{plural(late.events, 'event')} of the organization's day came late"
-        lines += [*_blank(), *_paragraph(f"{whose}, found at {time_text(late.found_at)} UTC.")]
+        lines += [*blank(), *paragraph(f"{whose}, found at {time_text(late.found_at)} UTC.")]
     return [*lines, *_runs(found.runs), *_history(found.changes, limit)]
 
 
@@ -66,14 +64,14 @@ def usage_lines(found: UsageExplanation, canvas: Canvas, limit: int) -> "list[Te
         for each in found.types
     ]
     return [
-        *_heading(f"Usage of organization {found.organization_id} in {found.month.start:%Y-%m}"),
-        *_paragraph(_usage_verdict(found)),
+        *heading(f"Usage of organization {found.organization_id} in {found.month.start:%Y-%m}"),
+        *paragraph(_usage_verdict(found)),
         *_repair(_usage_command(found), agrees=found.agrees or any(each.withheld for each in found.types)),
-        *_blank(),
+        *blank(),
         *table(["event type", "events", "contacts", "counted now", "contacts"], types[:limit]),
         *left_out(len(types), limit),
         *written_by(found.written, changed="changed usage of that month"),
-        *_section("Events by day, all types"),
+        *section("Events by day, all types"),
         *table(_DAY_HEADINGS, [_usage_day(each, canvas) for each in days]),
         *_runs(found.runs),
         *_history(found.changes, limit),
@@ -146,7 +144,7 @@ def _groups(groups: Sequence[EventGroup], limit: int, canvas: Canvas, *, example
         ]
         for each in groups[:limit]
     ]
-    return [*table(headings, rows), *left_out(len(groups), limit)] if rows else _paragraph("None.")
+    return [*table(headings, rows), *left_out(len(groups), limit)] if rows else paragraph("None.")
 
 
 def _shortened(source: str, canvas: Canvas) -> str:
@@ -176,31 +174,8 @@ def _runs(runs: Sequence[RebuildingRun]) -> "list[Text]":
     if not runs:
         return []
     rows: list[list[Cell]] = [[run.id, time_text(run.at), "yes" if run.changed else "no"] for run in runs[:_RUNS_SHOWN]]
-    heading = _section("Runs that rebuilt it, the latest first")
-    return [*heading, *table(["run", "ended at", "changed figures"], rows)]
+    return [*section("Runs that rebuilt it, the latest first"), *table(["run", "ended at", "changed figures"], rows)]
 
 
 def _history(changes: Sequence[FigureChange], limit: int) -> "list[Text]":
-    return [*_section("Changes, the latest first"), *changes_table(changes, limit)] if changes else []
-
-
-def _section(text: str) -> "list[Text]":
-    return [*_blank(), *_heading(text)]
-
-
-def _heading(text: str) -> "list[Text]":
-    from rich.text import Text
-
-    return [Text(text, "bold")]
-
-
-def _paragraph(text: str) -> "list[Text]":
-    from rich.text import Text
-
-    return [Text(line) for line in textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False)]
-
-
-def _blank() -> "list[Text]":
-    from rich.text import Text
-
-    return [Text()]
+    return [*section("Changes, the latest first"), *changes_table(changes, limit)] if changes else []
