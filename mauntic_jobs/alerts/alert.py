@@ -32,6 +32,7 @@ class Cause(StrEnum):
     CONSUMER_STUCK = "consumer stuck"
     SECOND_CLOCK = "second clock"
     CLOCK_SKEW = "clock skew"
+    BACKFILL_STUCK = "backfill stuck"
     UPKEEP_FAILING = "upkeep failing"
     REDIS_LOST = "redis lost data"
 

@@ -4,19 +4,21 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mauntic_jobs.backfill.plan import BackfillRequest, PlannedWindow
 from mauntic_jobs.errors import LockedError, UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Limits, Session, json
 from mauntic_jobs.timekeeping.window import Window
 
+if TYPE_CHECKING:
+    from mauntic_jobs.backfill.plan import BackfillRequest, PlannedWindow
+
 # Processes show themselves each half second between windows, and every ten seconds during one.
-_SILENT_SECONDS = 60
+_SILENT = timedelta(minutes=1)
 
 _sql = statements("backfills")
 
@@ -45,8 +47,8 @@ class WindowState(StrEnum):
 class Backfill:
     """A backfill, as the database has it.
 
-    `counts` is how many windows stand how; `partial` of the done ones are done in part. `abandoned`: it is active, and
-    no process works on it.
+    `counts` is how many windows stand how; `partial` of the done ones are done in part. `silent` is how long no process
+    has worked on it.
     """
 
     id: int
@@ -64,9 +66,18 @@ class Backfill:
     ended_at: datetime | None
     host: str
     pid: int
-    abandoned: bool
+    silent: timedelta
     partial: int
     counts: dict[WindowState, int]
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it is active, and no process works on it."""
+        return self.is_silent_for(_SILENT)
+
+    def is_silent_for(self, length: timedelta) -> bool:
+        """Return whether it is active, and no process has worked on it for longer than that."""
+        return self.state is BackfillState.ACTIVE and self.silent > length
 
     @property
     def left(self) -> int:
@@ -91,7 +102,7 @@ class BackfillWindow:
     counters: dict[str, int]
 
 
-def create(session: Session, request: BackfillRequest, plan: Sequence[PlannedWindow]) -> int:
+def create(session: Session, request: "BackfillRequest", plan: "Sequence[PlannedWindow]") -> int:
     """Record a backfill with its windows, and return its number. Raises LockedError if another one has part of them."""
     with session.transaction(Limits()):
         _check_free(session, request.job.name, Window(_start(plan), _end(plan)), None)
@@ -225,7 +236,7 @@ def _backfill(row: Row) -> Backfill:
         **{name: row[name] for name in copied},
         window=Window(row["range_start"], row["range_end"]),
         state=BackfillState(row["state"]),
-        abandoned=row["state"] == BackfillState.ACTIVE and row["silent_seconds"] > _SILENT_SECONDS,
+        silent=row["silent"],
         counts={state: row[state.value] for state in WindowState},
     )
 
@@ -234,9 +245,9 @@ def _process() -> dict[str, object]:
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
-def _start(plan: Sequence[PlannedWindow]) -> datetime:
+def _start(plan: "Sequence[PlannedWindow]") -> datetime:
     return min(each.window.start for each in plan)
 
 
-def _end(plan: Sequence[PlannedWindow]) -> datetime:
+def _end(plan: "Sequence[PlannedWindow]") -> datetime:
     return max(each.window.end for each in plan)

@@ -48,11 +48,11 @@ FROM (
 ) AS latest
 
 -- list -- List backfills, latest first, with how many of their windows stand how. Every filter may be null.
--- `silent_seconds` is how long no process has worked on it.
+-- `silent` is how long no process has worked on it.
 SELECT backfill.id, backfill.job, backfill.range_start, backfill.range_end, backfill.options, backfill.reprocess,
        backfill.newest_first, backfill.parallel, backfill.stop_after_failures, backfill.state, backfill.reason,
        backfill.created_at, beat.worked_at, backfill.ended_at, backfill.host, backfill.pid,
-       extract(epoch FROM clock_timestamp() - beat.worked_at)::float8 AS silent_seconds, counts.*
+       clock_timestamp() - beat.worked_at AS silent, counts.*
 FROM mauntic_jobs.backfills AS backfill
 CROSS JOIN LATERAL (
     SELECT greatest(backfill.worked_at, max(run.heartbeat_at)) AS worked_at

@@ -172,6 +172,22 @@ def pruning_fails(site: Site) -> Iterator[None]:
     site.rig.execute("UPDATE mauntic_jobs.upkeep SET failures = 0")
 
 
+@_incident(Cause.BACKFILL_STUCK)
+def a_backfill_was_killed(site: Site) -> Iterator[None]:
+    site.rig.execute(
+        "INSERT INTO mauntic_jobs.backfills (job, range_start, range_end, reprocess, newest_first, parallel,"
+        " stop_after_failures, worked_at, host, pid) VALUES ('aggregate-hourly', '2026-10-05', '2026-10-06',"
+        " ARRAY['all'], false, 1, 5, %(at)s, 'h', 1)",
+        at=clock.now() - timedelta(minutes=11),
+    )
+    site.rig.execute(
+        "INSERT INTO mauntic_jobs.backfill_windows (backfill_id, position, window_start, window_end, found)"
+        " SELECT id, 1, range_start, range_end, 'missing' FROM mauntic_jobs.backfills"
+    )
+    yield
+    site.run("backfill cancel 1")
+
+
 def _watched_from_elsewhere(site: Site) -> None:
     site.watcher = {**site.rig.variables, "DATABASE_URL": site.superuser}
 

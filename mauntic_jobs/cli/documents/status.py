@@ -6,6 +6,7 @@ from pydantic import AwareDatetime
 from typing_extensions import TypedDict
 
 from mauntic_jobs.alerts.alert import Severity
+from mauntic_jobs.cli.documents.backfills import BackfillJson
 from mauntic_jobs.cli.documents.deliveries import RestrictionJson
 from mauntic_jobs.cli.documents.schedule import StandingJson
 from mauntic_jobs.ops.queues import QueueKind
@@ -137,4 +138,5 @@ class StatusJson(TypedDict):
     warmup: list[WarmupJson] | None
     alerts: list[OpenAlertJson] | None
     outbox: int | None
+    backfills: list[BackfillJson] | None
     late_events: list[LateEventsJson] | None

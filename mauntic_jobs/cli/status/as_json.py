@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from mauntic_jobs.cli.backfill.output import backfill_json
 from mauntic_jobs.cli.schedule.table import as_json as standing_as_json
 from mauntic_jobs.ops.status.findings import findings
 from mauntic_jobs.ops.status.queues import QueueStatus
@@ -28,6 +29,7 @@ def as_json(status: InstallationStatus) -> dict[str, Any]:
         "warmup": None if status.domains is None else [_domain(each) for each in status.domains],
         "alerts": status.alerts,
         "outbox": status.outbox,
+        "backfills": None if status.backfills is None else [backfill_json(each) for each in status.backfills],
         "late_events": None if status.late is None else [{**asdict(each), "share": each.share} for each in status.late],
     }
 

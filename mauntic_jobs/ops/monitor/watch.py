@@ -12,6 +12,7 @@ from mauntic_jobs.alerts.notify import Notified, record, send_due
 from mauntic_jobs.alerts.withheld import groups_withheld
 from mauntic_jobs.errors import ClockSkewError, MaunticJobsError
 from mauntic_jobs.installation import Installation
+from mauntic_jobs.ops.monitor.conditions.backfills import backfills_stuck
 from mauntic_jobs.ops.monitor.conditions.clocks import lines_taking_turns, second_clocks
 from mauntic_jobs.ops.monitor.conditions.consumers import consumers_stuck
 from mauntic_jobs.ops.monitor.conditions.deliveries import deliveries_deferred, deliveries_expired, deliveries_held
@@ -101,6 +102,7 @@ def _looks(installation: Installation) -> dict[Cause, Callable[[], list[Alert]]]
     looks: dict[Cause, Callable[[], list[Alert]]] = {
         **_of_jobs(installation),
         Cause.UPKEEP_FAILING: lambda: upkeep_failing(session),
+        Cause.BACKFILL_STUCK: lambda: backfills_stuck(session),
         Cause.SECOND_CLOCK: lambda: second_clocks(installation) + lines_taking_turns(session, installation.jobs),
         Cause.DELIVERIES_HELD: lambda: deliveries_held(session, now),
         Cause.DELIVERIES_DEFERRED: lambda: deliveries_deferred(session, now),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
+from mauntic_jobs.backfill.store import Backfill, BackfillState
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
@@ -53,6 +54,7 @@ def findings(status: InstallationStatus) -> list[StatusFinding]:
     for job in jobs:
         found += _of_run(job, status.at)
     found += _paused_jobs(jobs)
+    found += _of_backfills(status.backfills or [], {alert["action"] for alert in status.alerts or []})
     found += _of_restrictions(status.restrictions or [])
     found += _of_pauses(status.pauses or [])
     found += _of_deliveries(status)
@@ -85,6 +87,18 @@ def _paused_jobs(jobs: Sequence[JobStatus]) -> Iterator[StatusFinding]:
         name, pause = job.standing.job.name, job.standing.pause
         if pause is not None:
             yield StatusFinding(name, pause.sentence, f"mauntic-jobs schedule resume {name}", urgent=True)
+
+
+def _of_backfills(backfills: Sequence[Backfill], told: set[str]) -> Iterator[StatusFinding]:
+    """Yield a finding for each backfill that waits for an operator, unless an alert has `told` its command."""
+    for each in backfills:
+        command = f"mauntic-jobs backfill resume {each.id}"
+        left = f"{plural(each.left, 'window')} of {each.to_run:,} left"
+        if each.abandoned and command not in told:
+            text = f"backfill {each.id}: {left}, and no process works on it for {rough(each.silent)}"
+            yield StatusFinding(each.job, text, command)
+        elif each.state is BackfillState.PAUSED:
+            yield StatusFinding(each.job, f"backfill {each.id} is paused, {left}: {each.reason}", command)
 
 
 def _of_run(job: JobStatus, now: datetime) -> Iterator[StatusFinding]:

@@ -32,7 +32,18 @@ def _jobs(status: InstallationStatus) -> Iterator["Metric"]:
     for job in jobs:
         missed.add_metric([job.standing.job.name], job.standing.missed)
         clocks.add_metric([job.standing.job.name], len(job.standing.clocks))
-    yield from (missed, clocks)
+    yield from (missed, clocks, _backfills(status))
+
+
+def _backfills(status: InstallationStatus) -> "Metric":
+    left = gauge("mauntic_backfill_windows_left", "Windows that open backfills have still to run.", "job_name", "state")
+    sums: dict[tuple[str, str], int] = {}
+    for each in status.backfills or []:
+        key = each.job, "abandoned" if each.abandoned else each.state.value
+        sums[key] = sums.get(key, 0) + each.left
+    for key, number in sums.items():
+        left.add_metric(list(key), number)
+    return left
 
 
 def _numbers(job: JobStatus) -> JobNumbers:

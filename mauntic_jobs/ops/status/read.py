@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from mauntic_jobs.backfill.store import Backfill, list_backfills
 from mauntic_jobs.delivery.ledger.waits import PATTERNS, Wait
 from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.delivery.render.recipient_guard import guard_of
@@ -29,7 +30,7 @@ from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
 MAX_DELIVERIES = 100_000
 # More jobs of the outbox are not counted.
 MAX_OUTBOX = 100_000
-_MAX_ALERTS, _MAX_LATE, _MAX_PAUSES = 100, 100, 1000
+_MAX_ALERTS, _MAX_LATE, _MAX_PAUSES, _MAX_BACKFILLS = 100, 100, 1000, 100
 _RUNS_OF_HISTORY = 20
 _NEAR_LIMIT = 0.8
 FAILED_WITHIN = timedelta(days=1)
@@ -91,8 +92,8 @@ class InstallationStatus:
     limit; `alerts` are the open ones; `late` are the organizations with late events, the largest share first. `loss` is
     a loss of Redis' data that was not recovered from. `pauses` are the providers that circuit breakers leave alone,
     with the messages `held`; `restrictions` are the pauses and rates that operators or the monitor have set. `guard`
-    says who alone gets messages. `outbox` counts jobs that are not on their queue yet, up to 100,000. `reading` is the
-    store that was asked last.
+    says who alone gets messages. `outbox` counts jobs that are not on their queue yet, up to 100,000. `backfills` are
+    those that are not over. `reading` is the store that was asked last.
     """
 
     at: datetime
@@ -106,6 +107,7 @@ class InstallationStatus:
     restrictions: list[Row] | None = None
     late: list[LateEvents] | None = None
     outbox: int | None = None
+    backfills: list[Backfill] | None = None
     problems: dict[str, MaunticJobsError] = field(default_factory=dict)
     guard: str | None = None
     reading: str = "postgres"
@@ -140,6 +142,7 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
             status.loss = marker.loss if marker else None
             status.late = _late(session, settings, now)
             status.outbox = session.row(_outbox_sql["unpublished"], {"most": MAX_OUTBOX})["jobs"]
+            status.backfills = list_backfills(session, only_open=True, limit=_MAX_BACKFILLS)
     except MaunticJobsError as error:
         status.problems["postgres"] = error
     if settings.redis_url is None:

@@ -76,6 +76,8 @@ def test_jobs_queues_and_deliveries_are_told(platform: Platform) -> None:
     platform.run("aggregate-hourly", "failed", HOUR, error="x")
     platform.settle("aggregate-hourly", ago=3 * HOUR)
     platform.delivery("ambiguous")
+    platform.backfill("active", ago=2 * MINUTE)
+    platform.backfill("paused", "by ops")
     platform.enqueue("delivery:send-sms", ago=5 * MINUTE)
     assert platform.settings.redis_url
     own = {
@@ -94,6 +96,8 @@ def test_jobs_queues_and_deliveries_are_told(platform: Platform) -> None:
     oldest = now.replace(minute=0, second=0) - 2 * HOUR
     assert found["job_next_slot_timestamp_seconds aggregate-hourly"] == oldest.timestamp()
     assert found["job_next_slot_timestamp_seconds monthly-usage-summary"] > now.timestamp()
+    assert found["backfill_windows_left aggregate-hourly abandoned"] == 2
+    assert found["backfill_windows_left aggregate-hourly paused"] == 2
     assert found["queue_jobs delivery:send-sms waiting"] == 1
     assert found["queue_waiting_since_timestamp_seconds delivery:send-sms"] == (now - 5 * MINUTE).timestamp()
     assert found["deliveries email held"] == 1
@@ -178,6 +182,7 @@ def _fill(platform: Platform, sink: Sink) -> None:
     """Leave something for every panel: runs, jobs, dead letters, deliveries, alerts, and a message to deliver."""
     platform.run("aggregate-hourly", ago=2 * HOUR, counters='{"days": 1}')
     platform.delivery("ambiguous")
+    platform.backfill("paused", "by ops")
     platform.enqueue("journey:execute-step", ago=5 * MINUTE)
     platform.ask("ZADD", f"{platform.settings.queue_prefix}:journey:execute-step:failed", 1_700_000_000_000, "x")
     platform.write(

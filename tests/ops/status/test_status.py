@@ -46,6 +46,20 @@ class Platform:
         with connect(self.settings) as session:
             session.execute(query.encode(), parameters)
 
+    def backfill(self, state: str, reason: str | None = None, ago: timedelta = timedelta()) -> None:
+        """Record a backfill of two days, which a process worked on so long ago."""
+        self.write(
+            "WITH made AS (INSERT INTO mauntic_jobs.backfills (job, range_start, range_end, reprocess, newest_first,"
+            " parallel, stop_after_failures, state, reason, worked_at, host, pid) VALUES ('aggregate-hourly',"
+            " '2026-10-05', '2026-10-07', '{all}', false, 1, 5, %(state)s, %(reason)s, %(at)s, 'h', 1) RETURNING id)"
+            " INSERT INTO mauntic_jobs.backfill_windows (backfill_id, position, window_start, window_end, found)"
+            " SELECT id, n, date '2026-10-04' + n, date '2026-10-05' + n, 'missing'"
+            " FROM made CROSS JOIN generate_series(1, 2) AS n",
+            state=state,
+            reason=reason,
+            at=self.now - ago,
+        )
+
     def ask(self, *words: Any) -> Any:
         with closing(open_redis(self.settings)) as redis:
             return redis.command(*words)
@@ -185,6 +199,9 @@ def test_what_is_worth_a_look_is_not_urgent(platform: Platform) -> None:
     for number in range(3):
         platform.run("stale-execution-cleanup", ago=(number + 2) * HOUR)
     platform.run("stale-execution-cleanup", "running", 5 * MINUTE, heartbeat_at=platform.now)
+    platform.backfill("active", ago=3 * MINUTE)
+    platform.backfill("active")
+    platform.backfill("paused", "by ops")
     platform.delivery("deferred", until=platform.now, reason="no provider works at present")
     platform.delivery("deferred", until=platform.now, reason="warm-up: acme.test has sent its 50 messages of the day")
     platform.delivery("deferred", until=platform.now, reason="the receiver asks to wait: 450 4.7.1 greylisted")
@@ -196,6 +213,8 @@ def test_what_is_worth_a_look_is_not_urgent(platform: Platform) -> None:
     assert set(found) == {
         "aggregate-hourly: lost: no sign of life",
         "stale-execution-cleanup: runs for 5m, and usually takes 2s",
+        "aggregate-hourly: backfill 1: 2 windows of 2 left, and no process works on it for 3m",
+        "aggregate-hourly: backfill 3 is paused, 2 windows of 2 left: by ops",
         "segment-trigger-eval: slots missed within 30 days: 1",
         "warmup-daily-reset: a second clock is on: cron on a and cron on b",
         "deliveries: 1 deferred for want of a provider that works",
