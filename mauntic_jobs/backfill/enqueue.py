@@ -1,6 +1,7 @@
 """Windows of a backfill as jobs of BullMQ, for the `work` processes of any host."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from mauntic_jobs.backfill.store import Backfill, WindowState, read_windows
 from mauntic_jobs.installation import Installation
@@ -11,6 +12,8 @@ from mauntic_jobs.timekeeping.window import Window, parse_instant
 
 # The data of such a job names its backfill and its window.
 BACKFILL, START, END = "backfill", "windowStart", "windowEnd"
+# And how many windows may be run at a time, over all hosts: the database serves others, too.
+AT_MOST = "atMost"
 # Behind the slots, whose jobs have none: live runs go first.
 _PRIORITY = 10
 
@@ -29,7 +32,12 @@ def enqueue(installation: Installation, job: AnyJob, backfill: Backfill, *, fail
             # Not the id of an earlier pass, whose job BullMQ may still know.
             f"backfill-{backfill.id}-{window.start:%Y%m%dT%H%M}-{stamp}",
             job.name,
-            {BACKFILL: backfill.id, START: window.start.isoformat(), END: window.end.isoformat()},
+            {
+                BACKFILL: backfill.id,
+                START: window.start.isoformat(),
+                END: window.end.isoformat(),
+                AT_MOST: backfill.parallel,
+            },
             _PRIORITY,
         )
         for window in (reversed(left) if backfill.newest_first else left)
@@ -38,6 +46,16 @@ def enqueue(installation: Installation, job: AnyJob, backfill: Backfill, *, fail
     return len(jobs)
 
 
-def window_of_job(data: Mapping[str, object]) -> tuple[int, Window]:
-    """Return the number of the backfill and the window that a job's data names. Raises UsageError or ValueError."""
-    return int(str(data[BACKFILL])), Window(parse_instant(str(data.get(START))), parse_instant(str(data.get(END))))
+class WindowOfJob(NamedTuple):
+    """What a job's data asks for: a window of a backfill, and how many of them may be run at a time, None for any."""
+
+    backfill: int
+    window: Window
+    at_most: int | None
+
+
+def window_of_job(data: Mapping[str, object]) -> WindowOfJob:
+    """Return what a job's data asks for. Raises UsageError or ValueError."""
+    window = Window(parse_instant(str(data.get(START))), parse_instant(str(data.get(END))))
+    at_most = data.get(AT_MOST)
+    return WindowOfJob(int(str(data[BACKFILL])), window, None if at_most is None else int(str(at_most)))

@@ -40,7 +40,8 @@ class BackfillWork:
     """What one process needs to work on a backfill.
 
     `now` reads the clock, `log` shows a sentence to the user, and `stopped` says whether this process is to begin no
-    further window. With `failed_only` windows that wait are left alone.
+    further window. With `failed_only` windows that wait are left alone; with `at_most` none begins while so many of the
+    backfill are being run, by whichever process.
     """
 
     backfill: Backfill
@@ -49,6 +50,7 @@ class BackfillWork:
     now: Callable[[], datetime]
     log: Callable[[str], None]
     failed_only: bool = False
+    at_most: int | None = None
     stopped: Callable[[], bool] = lambda: False
 
     def run(self) -> Iterator[Report]:
@@ -121,6 +123,7 @@ class BackfillWork:
             now=self.now(),
             overlap=Overlap.WAIT,
             backfill=self.backfill.id,
+            at_most=self.at_most,
             expects=Fingerprint(**planned[0]) if planned else None,
             log=self.log,
         )

@@ -22,8 +22,9 @@ ENDED = {
 def start_window(data: Mapping[str, object], settings: Settings) -> subprocess.Popen[bytes]:
     """Start the run of the window that a job's data names. Raises UnrecoverableError for data that names none."""
     try:
-        number, window = window_of_job(data)
+        number, window, at_most = window_of_job(data)
     except (UsageError, ValueError) as error:
         raise UnrecoverableError(f"its window of a backfill cannot be read: {error}") from None
     words = ["backfill", "work", str(number), "--window", f"{window.start.isoformat()}/{window.end.isoformat()}"]
+    words += [] if at_most is None else ["--at-most", str(at_most)]
     return start_command(words, settings, stdout=subprocess.PIPE)

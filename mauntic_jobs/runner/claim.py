@@ -140,6 +140,8 @@ def _try(session: Session, request: Request, attempt: int) -> RunClaim | None:
     claimed = {**_identity(request, attempt), "takeover_after": takeover_after}
     with session.transaction(Limits()):
         dead = session.rows(_sql["release_dead"], _silent(job, takeover_after))
+        if request.at_most is not None:
+            session.rows(_sql["lock_windows"], claimed)
         row = next(iter(session.rows(_sql["claim"], claimed)), None)
     _terminate(session, job, dead, request.log)
     return RunClaim(row["id"], row["fencing_token"]) if row else None
@@ -172,6 +174,7 @@ def _identity(request: Request, attempt: int) -> dict[str, object]:
         "attempt": attempt,
         "exclusive": request.overlap is not Overlap.ALLOW and request.backfill is None,
         "backfill": request.backfill,
+        "at_most": request.at_most,
     }
 
 
@@ -212,7 +215,7 @@ def _waited_for_slot(session: Session, request: Request) -> bool:
 def _owner(session: Session, request: Request) -> str:
     owner = next(iter(session.rows(_sql["owner"], {"job": request.job.name})), None)
     if owner is None:
-        return "a run that has just ended"
+        return "a run that has just ended" if request.at_most is None else "other windows of the backfill"
     return f"run {owner['id']} (process {owner['pid']} on {owner['host']}, since {owner['started_at']:%H:%M:%S})"
 
 

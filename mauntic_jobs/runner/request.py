@@ -51,8 +51,8 @@ class Request:
     `now` is the instant of asking. `slot` is the cron slot, if the run answers one; with `claim_slot` only if it is not
     claimed yet. With `host_clock` that is compared with the database's clock first. `befores` are the jobs that should
     have covered the window before: what they have not covered goes into the ledger. `log` shows a sentence to the user.
-    `backfill` numbers the backfill whose window it is, and `expects` is how its plan has found it. `host` and `pid`
-    name the owner in the ledger.
+    `backfill` numbers the backfill whose window it is, and `expects` is how its plan has found it; it waits while
+    `at_most` windows of the backfill are being run. `host` and `pid` name the owner in the ledger.
     """
 
     job: AnyJob
@@ -68,6 +68,7 @@ class Request:
     befores: Sequence[AnyJob] = ()
     overlap: Overlap = Overlap.SKIP
     backfill: int | None = None
+    at_most: int | None = None
     expects: Fingerprint | None = None
     dry_run: bool = False
     log: Callable[[str], None] = silent

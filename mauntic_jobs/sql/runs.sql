@@ -30,7 +30,8 @@ WHERE application_name = %(name)s AND usename = current_user AND pid <> pg_backe
 
 -- claim -- Start a run, unless an exclusive run of the job is under way, or the slot is claimed or has not struck yet by
 -- the database's clock: then no row comes back. The run of a backfill's window is not exclusive, so that it keeps no other
--- run from starting; it waits for exclusive ones, and starts only while the backfill is active and its window is free.
+-- run from starting; it waits for exclusive ones, and starts only while the backfill is active and its window is free, and
+-- fewer than `at_most` windows are being run, if that is not null.
 INSERT INTO mauntic_jobs.runs
     (job, slot, claims_slot, window_start, window_end, options, launcher, launcher_id, host, pid, version, attempt,
      exclusive, takeover_after, backfill_id, fencing_token, status)
@@ -45,10 +46,19 @@ WHERE (NOT %(claims_slot)s OR %(slot)s::timestamptz <= clock_timestamp())
           AND NOT EXISTS (
               SELECT FROM mauntic_jobs.runs WHERE job = %(job)s AND status = 'running' AND exclusive
           )
+          AND (
+              %(at_most)s::int IS NULL
+              OR %(at_most)s > (
+                  SELECT count(*) FROM mauntic_jobs.runs WHERE backfill_id = %(backfill)s AND status = 'running'
+              )
+          )
       )
   )
 ON CONFLICT DO NOTHING
 RETURNING id, fencing_token
+
+-- lock_windows -- Let the windows of a backfill be claimed one after the other, until the transaction ends: they are counted.
+SELECT pg_advisory_xact_lock(hashtextextended('mauntic-jobs/backfill windows/' || %(backfill)s, 0))
 
 -- slot_claim -- Name the run that claims a slot.
 SELECT id, status, launcher, host, started_at

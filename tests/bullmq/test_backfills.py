@@ -2,8 +2,10 @@
 
 import signal
 import subprocess
+import time
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +19,24 @@ from mauntic_jobs.stores.postgres.session import connect
 from tests.backfill.fleet import JOB, activity, backfill, state, states, successes
 from tests.bullmq.queues import ask, fields_of, ids_in, now_ms
 from tests.gate import Gate
-from tests.support import add_events, reference_rollups, run_program, start_program, stored_rollups, utc, wait_until
+from tests.support import (
+    Event,
+    add_events,
+    contact,
+    day,
+    organization,
+    reference_rollups,
+    run_program,
+    start_program,
+    stored_rollups,
+    utc,
+    wait_until,
+)
 
 _FIRST = utc("2026-10-05T00:00")
 _EVENTS = activity(_FIRST, 4)
-_RUN = ("run", JOB, "--window", "2026-10-05/2026-10-09", "--enqueue")
+_RANGE = (JOB, "--window", "2026-10-05/2026-10-09")
+_RUN = ("run", *_RANGE, "--enqueue")
 
 
 @pytest.fixture
@@ -48,7 +63,7 @@ def _work(here: Settings, queue: Queue, variables: dict[str, str]) -> None:
 
 
 def test_workers_share_the_windows_behind_a_slot(here: Settings, queue: Queue, variables: dict[str, str]) -> None:
-    put = backfill(*_RUN, "--newest-first", settings=here, **variables)
+    put = backfill(*_RUN, "--newest-first", "--parallel", "2", settings=here, **variables)
     assert put.returncode == ExitCode.DONE, put.stderr
     assert "4 windows on the queue analytics:aggregate-hourly. To see how far it is: mauntic-jobs backfill show 1" in (
         put.stderr
@@ -70,6 +85,79 @@ def test_workers_share_the_windows_behind_a_slot(here: Settings, queue: Queue, v
     assert begun[0] in {_FIRST + timedelta(days=3), _FIRST + timedelta(days=2)}
     assert len(ids_in(queue, "completed")) == 5
     assert ids_in(queue, "failed") == []
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_no_more_windows_are_run_at_a_time_than_asked_for(
+    here: Settings, queue: Queue, variables: dict[str, str], parallel: int
+) -> None:
+    with connect(here) as keeper:
+        gate = Gate(keeper, "analytics.event_aggregates")
+        gate.close_at(1)
+        backfill(*_RUN, "--parallel", str(parallel), settings=here, **variables)
+        workers = [_start_work(here, queue, variables) for _ in range(3)]
+        wait_until(lambda: len(ids_in(queue, "active")) == 3, "a job in each worker's hand")
+        wait_until(lambda: states(keeper).count(WindowState.RUNNING) == parallel, "the windows")
+        # The others ask again each half second.
+        time.sleep(1.5)
+        assert states(keeper).count(WindowState.RUNNING) == parallel
+        gate.open()
+        outputs = [worker.communicate() for worker in workers]
+        assert [worker.returncode for worker in workers] == [ExitCode.DONE] * 3, outputs
+        assert states(keeper) == [WindowState.DONE] * 4
+        assert state(keeper) is BackfillState.ENDED
+        assert stored_rollups(keeper) == reference_rollups(_EVENTS)
+        beside = keeper.rows(
+            b"SELECT run.id, (SELECT count(*) FROM mauntic_jobs.runs AS other WHERE other.backfill_id = run.backfill_id"
+            b" AND other.started_at <= run.started_at AND other.finished_at > run.started_at) AS runs"
+            b" FROM mauntic_jobs.runs AS run WHERE run.backfill_id IS NOT NULL"
+        )
+        assert max(row["runs"] for row in beside) == parallel
+
+
+def test_windows_that_wait_for_others_do_not_run_once_the_backfill_is_canceled(
+    here: Settings, queue: Queue, variables: dict[str, str]
+) -> None:
+    with connect(here) as keeper:
+        gate = Gate(keeper, "analytics.event_aggregates")
+        gate.close_at(1)
+        backfill(*_RUN, settings=here, **variables)
+        workers = [_start_work(here, queue, variables) for _ in range(2)]
+        wait_until(lambda: len(ids_in(queue, "active")) == 2, "a job in each worker's hand")
+        gate.wait_for_writer(workers[0])
+        backfill("cancel", "1", settings=here)
+        gate.open()
+        outputs = [worker.communicate() for worker in workers]
+        assert [worker.returncode for worker in workers] == [ExitCode.DONE] * 2, outputs
+        assert sorted(states(keeper)) == [WindowState.CANCELED] * 3 + [WindowState.DONE]
+
+
+def test_a_plan_is_applied_by_workers_and_stops_where_it_is_outdated(
+    here: Settings, queue: Queue, variables: dict[str, str], tmp_path: Path
+) -> None:
+    plan = str(tmp_path / "plan.json")
+    backfill("plan", *_RANGE, "--parallel", "2", "--out", plan, settings=here)
+    lost = backfill("apply", plan, "--enqueue", settings=here, REDIS_URL="redis://127.0.0.1:1/0")
+    assert lost.returncode == ExitCode.UNAVAILABLE
+    with connect(here) as session:
+        assert session.rows(b"SELECT FROM mauntic_jobs.backfills") == []
+        put = backfill("apply", plan, "--enqueue", settings=here, **variables)
+        assert (put.returncode, "4 windows on the queue" in put.stderr) == (ExitCode.DONE, True)
+        late = Event(organization(1), contact(1), "email_sent", utc("2026-10-07T23:00"))
+        add_events(session, [late])
+        _work(here, queue, variables)
+        assert states(session) == [WindowState.DONE, WindowState.DONE, WindowState.FAILED, WindowState.WAITING]
+        assert state(session) is BackfillState.PAUSED
+        assert ids_in(queue, "failed") == []
+        stale = day("2026-10-07")
+        before = [event for event in _EVENTS if event.at < stale.start]
+        assert stored_rollups(session) == reference_rollups(before)
+        backfill("cancel", "1", settings=here)
+        backfill("plan", *_RANGE, "--out", plan, settings=here)
+        backfill("apply", plan, "--enqueue", settings=here, **variables)
+        _work(here, queue, variables)
+        assert state(session, 2) is BackfillState.ENDED
+        assert stored_rollups(session) == reference_rollups([*_EVENTS, late])
 
 
 def test_a_paused_one_leaves_its_jobs_nothing_to_do_until_it_is_resumed(

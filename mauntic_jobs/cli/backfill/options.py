@@ -43,7 +43,9 @@ Reprocessed = Annotated[
     ),
 ]
 NewestFirst = Annotated[bool, typer.Option("--newest-first", help="Begin with the latest window.")]
-Parallel = Annotated[int, typer.Option(min=1, max=16, metavar="N", help="Run so many windows at a time.")]
+Parallel = Annotated[
+    int, typer.Option(min=1, max=16, metavar="N", help="Run so many windows at a time, with --enqueue over all hosts.")
+]
 StopAfterFailures = Annotated[
     int, typer.Option(min=1, max=1_000_000, metavar="N", help="Pause when so many runs have failed.")
 ]

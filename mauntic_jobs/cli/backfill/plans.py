@@ -14,6 +14,7 @@ from mauntic_jobs.backfill.preview import DatabaseId, PreviewedWindow, check_fir
 from mauntic_jobs.backfill.store import check_free, create, read_backfill
 from mauntic_jobs.cli.backfill.options import (
     AllowShrink,
+    Enqueued,
     From,
     Last,
     Month,
@@ -29,7 +30,7 @@ from mauntic_jobs.cli.backfill.options import (
     range_of,
 )
 from mauntic_jobs.cli.backfill.plan_file import as_document, planned_windows, read_plan, write_plan
-from mauntic_jobs.cli.backfill.progress import OutputFlags, work_on
+from mauntic_jobs.cli.backfill.progress import OutputFlags, put_on_queue, work_on
 from mauntic_jobs.cli.documents.backfills import BackfillRunJson
 from mauntic_jobs.cli.documents.plan import BackfillPlanJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
@@ -38,6 +39,7 @@ from mauntic_jobs.cli.framework.output import log, print_json, print_table
 from mauntic_jobs.cli.job.options import Quiet
 from mauntic_jobs.cli.job.output import progress
 from mauntic_jobs.errors import RefusedError, UsageError
+from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob, JobOptions, Row
 from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.settings.settings import Settings
@@ -104,6 +106,7 @@ def apply_plan(
     settings: Settings,
     plan: Annotated[Path, typer.Argument(metavar="FILE", help="The plan that `backfill plan` has written.")],
     *,
+    enqueued: Enqueued = False,
     json: JsonOutput = False,
     quiet: Quiet = False,
 ) -> None:
@@ -121,8 +124,9 @@ def apply_plan(
         parallel=document["parallel"],
         stop_after_failures=document["stop_after_failures"],
     )
-    chosen = [each for each in windows if each.skipped is None]
-    with connect(settings) as session:
+    chosen, flags = [each for each in windows if each.skipped is None], OutputFlags(json=json, quiet=quiet)
+    with Installation(settings, now) as installation:
+        session = installation.session
         _check_database(plan, document, session)
         check_free(session, known.name, request.window)
         if not chosen:
@@ -130,8 +134,14 @@ def apply_plan(
         first = chosen[0]
         if first.expects is not None:
             check_first(session, known, request.options, settings, first.window, first.expects)
+        if enqueued:
+            # Where Redis is away, nothing is recorded.
+            installation.connect()
         backfill = read_backfill(session, create(session, request, windows))
-    raise typer.Exit(work_on(backfill, known, settings, OutputFlags(json=json, quiet=quiet), failed_only=False))
+        if enqueued:
+            put_on_queue(installation, backfill, known, flags, failed_only=False)
+            return
+    raise typer.Exit(work_on(backfill, known, settings, flags, failed_only=False))
 
 
 def _check_windows(plan: Path, job: AnyJob, windows: Sequence[PlannedWindow], now: datetime) -> None:

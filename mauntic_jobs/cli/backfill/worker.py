@@ -29,6 +29,9 @@ def register_worker(app: typer.Typer) -> None:
         *,
         window: Annotated[str | None, typer.Option(metavar="START/END", help="This window alone.")] = None,
         failed_only: FailedOnly = False,
+        at_most: Annotated[
+            int | None, typer.Option(min=1, metavar="N", help="Wait while so many windows are run, by any process.")
+        ] = None,
         parent: Annotated[int, typer.Option(metavar="PID", help="End once this is not the parent process.")] = 0,
     ) -> None:
         """Run windows of an active backfill in this process; `--parallel` and `work` start it.
@@ -43,7 +46,9 @@ def register_worker(app: typer.Typer) -> None:
         def stopped() -> bool:
             return parent > 0 and os.getppid() != parent
 
-        own = BackfillWork(backfill, job, settings, clock.now, silent, failed_only=failed_only, stopped=stopped)
+        own = BackfillWork(
+            *(backfill, job, settings, clock.now, silent), failed_only=failed_only, at_most=at_most, stopped=stopped
+        )
         if one is not None:
             raise typer.Exit(_run_window(own, one))
         for _ in own.run():
