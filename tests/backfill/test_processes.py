@@ -1,33 +1,25 @@
-"""Real processes: killed at any moment, side by side, beside live runs, paused and canceled."""
+"""Real processes: side by side, beside live runs, stopped, paused and canceled."""
 
-import os
-import random
 import shlex
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from mauntic_jobs.backfill.store import BackfillState, WindowState
+from mauntic_jobs.backfill.store import WindowState
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
 from tests.backfill.fleet import (
-    IMPATIENT,
     JOB,
     activity,
     backfill,
     events_said,
     said,
     start_backfill,
-    state,
     states,
     successes,
 )
@@ -51,9 +43,6 @@ _FIRST = utc("2026-08-01T00:00")
 _DAYS = 40
 _RANGE = ("--from", "2026-08-01", "--to", "2026-09-10")
 _EVENTS = activity(_FIRST, _DAYS)
-_MIN_KILLS = 5
-# Of the kills, those that meet the workers before they meet the process that has started them.
-_SHARE = 0.5
 
 
 @pytest.fixture
@@ -67,48 +56,6 @@ def gate(direct_settings: Settings) -> Iterator[Gate]:
 
 
 _THREE = ("run", JOB, "--window", "2026-10-05/2026-10-08")
-
-
-def _killed(process: subprocess.Popen[str], session: Session, chance: random.Random) -> bool:
-    """Kill a process a while after some windows have succeeded, maybe its workers first; return whether it ran."""
-    wanted = len(successes(session)) + chance.randrange(4)
-    wait_until(lambda: process.poll() is not None or len(successes(session)) >= wanted, "windows")
-    time.sleep(chance.random() / 10)
-    ran = process.poll() is None
-    for worker in _children(process) if chance.random() < _SHARE else []:
-        os.kill(worker, signal.SIGKILL)
-    process.kill()
-    process.communicate()
-    return ran
-
-
-def _children(process: subprocess.Popen[str]) -> list[int]:
-    with suppress(FileNotFoundError):
-        return [int(each) for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    return []
-
-
-@pytest.mark.parametrize("parallel", ["1", "2"])
-@pytest.mark.slow
-def test_kills_at_any_moment_lose_no_window_and_repeat_none(
-    settings: Settings, session: Session, parallel: str
-) -> None:
-    add_events(session, _EVENTS)
-    chance = random.Random(parallel)
-    process = start_backfill("run", JOB, *_RANGE, "--parallel", parallel, settings=settings)
-    kills = 0
-    while _killed(process, session, chance):
-        kills += 1
-        known = session.rows(b"SELECT id FROM mauntic_jobs.backfills")
-        words = ("resume", "1") if known else ("run", JOB, *_RANGE, "--parallel", parallel)
-        process = start_backfill(*words, settings=settings)
-    done = backfill("resume", "1", settings=settings, **IMPATIENT)
-    assert done.returncode == ExitCode.DONE, done.stderr
-    assert kills >= _MIN_KILLS, "it was no test of kills"
-    assert successes(session) == {_FIRST + timedelta(days=number): 1 for number in range(_DAYS)}
-    assert stored_rollups(session) == reference_rollups(_EVENTS)
-    assert state(session) is BackfillState.ENDED
-    assert "running" not in {row["status"] for row in list_runs(session, limit=1000)}
 
 
 def test_two_hosts_share_a_backfill(settings: Settings, session: Session) -> None:
