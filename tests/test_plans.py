@@ -11,7 +11,8 @@ from mauntic_jobs.delivery.ledger.waits import PATTERNS, Wait
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session, connect
-from tests.support import contact, organization
+from mauntic_jobs.timekeeping.window import naive
+from tests.support import contact, organization, utc
 
 # The tables that grow with the messages, the events, the runs and the tenants.
 LARGE = (
@@ -290,3 +291,37 @@ def test_each_failed_run_is_looked_up_among_the_successes(session: Session) -> N
     nodes = list(_nodes(found["Plan"]))
     assert {"runs_failed", "runs_succeeded", "runs_covering"} <= {node.get("Index Name") for node in nodes}
     assert "Seq Scan" not in {node["Node Type"] for node in nodes if node.get("Relation Name") == "runs"}
+
+
+_OF_A_DAY = {
+    "start": naive(utc("2026-11-05")),
+    "end": naive(utc("2026-11-06")),
+    "date": NOW.date(),
+    "organizations": None,
+    "campaigns": None,
+    "all_channels": False,
+    "longest": None,
+    "largest": None,
+    "allow_shrink": False,
+    "share": None,
+    "seed": None,
+}
+
+
+@pytest.mark.parametrize("file", ["event_aggregates", "campaign_daily_stats"])
+@pytest.mark.parametrize("name", ["compare", "audit"])
+def test_a_day_is_read_from_its_own_partition(session: Session, file: str, name: str) -> None:
+    session.execute(b"ALTER TABLE analytics.contact_activity RENAME TO activity_as_one")
+    session.execute(
+        b"CREATE TABLE analytics.contact_activity (LIKE analytics.activity_as_one INCLUDING DEFAULTS)"
+        b" PARTITION BY RANGE (created_at)"
+    )
+    for day in (4, 5, 6):
+        session.execute(
+            f"CREATE TABLE analytics.activity_of_{day} PARTITION OF analytics.contact_activity"
+            f" FOR VALUES FROM ('2026-11-0{day}') TO ('2026-11-0{day + 1}')".encode()
+        )
+    query = b"EXPLAIN (FORMAT json) " + statements(file)[name]
+    (found,) = session.row(query, _OF_A_DAY)["QUERY PLAN"]
+    read = {node.get("Relation Name") for node in _nodes(found["Plan"])}
+    assert {each for each in read if each and each.startswith("activity_")} == {"activity_of_5"}
