@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mauntic_jobs.errors import LockedError, UsageError
 from mauntic_jobs.job import Row
@@ -54,7 +54,7 @@ class Backfill:
     id: int
     job: str
     window: Window
-    options: dict[str, Any]
+    options: dict[str, object]
     reprocess: Sequence[str]
     newest_first: bool
     parallel: int

@@ -2,7 +2,7 @@
 
 import re
 from functools import cached_property
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -23,7 +23,7 @@ class MalformedError(JobFailedError):
     """A job that can never be delivered, because of what it says or leaves out."""
 
 
-def _present(value: Any) -> Any:
+def _present(value: object) -> object:
     """Return None for a text that is empty or blank, which producers write for what they do not have."""
     return None if isinstance(value, str) and not trimmed(value) else value
 
@@ -46,8 +46,8 @@ class Message(BaseModel):
     job_id: Given[UUID] = Field(None, alias="jobId")
     contact_id: Given[UUID] = Field(None, alias="contactId")
     campaign_id: Given[Id] = Field(None, alias="campaignId")
-    transactional: Any = None
-    journey_execution_id: Given[Any] = Field(None, alias="journeyExecutionId")
+    transactional: object = None
+    journey_execution_id: Given[object] = Field(None, alias="journeyExecutionId")
     email_address: Given[str] = Field(None, alias="emailAddress")
     phone_number: Given[str] = Field(None, alias="phoneNumber")
     device_token: Given[str] = Field(None, alias="deviceToken")
@@ -59,8 +59,8 @@ class Message(BaseModel):
     html: str | None = None
     text: str | None = None
     template_id: Given[UUID] = Field(None, alias="templateId")
-    template_data: Given[dict[str, Any]] = Field(None, alias="templateData")
-    data: Given[dict[str, Any]] = None
+    template_data: Given[dict[str, object]] = Field(None, alias="templateData")
+    data: Given[dict[str, object]] = None
     badge: Given[int] = None
     headers: Given[dict[str, str | None]] = None
     unsubscribe_url: Given[str] = Field(None, alias="unsubscribeUrl")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, cast
+from typing import cast
 
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.job import Row
@@ -31,7 +31,7 @@ def base_of(settings: Settings, channel: str) -> str:
     return f"{own.prefix or settings.queue_prefix}:{own.queue or CHANNELS[channel].queue}"
 
 
-def policy_of(settings: Settings, channel: str) -> dict[str, Any]:
+def policy_of(settings: Settings, channel: str) -> dict[str, object]:
     """Return the options of jobs that have none of their own, in BullMQ's terms."""
     own, policy = settings_of(settings, channel), dict(JOB_OPTIONS)
     if own.attempts is not None:
@@ -60,7 +60,7 @@ def is_own_job(name: str) -> bool:
 
 
 def add_payloads(
-    redis: RedisScripts, settings: Settings, channel: str, payloads: Mapping[str, Mapping[str, Any]], now: datetime
+    redis: RedisScripts, settings: Settings, channel: str, payloads: Mapping[str, Mapping[str, object]], now: datetime
 ) -> None:
     """Put messages on the queue of a channel, by the ids of their jobs."""
     if payloads:

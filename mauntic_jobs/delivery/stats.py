@@ -4,7 +4,6 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from mauntic_jobs.delivery.sending.outcome import Outcome
 
@@ -91,7 +90,7 @@ class ChannelStats:
         return replace(self, active=0, queue={}, trouble=None)
 
 
-def summary(stats: ChannelStats) -> dict[str, Any]:
+def summary(stats: ChannelStats) -> dict[str, object]:
     """Return the numbers as a person reads them."""
     settled = {name.replace(" ", "_"): count for name, count in sorted(stats.settled.items())}
     milliseconds = {f"p{share:g}_ms": round(stats.quantile(share / 100) * 1000) for share in (50, 99)}

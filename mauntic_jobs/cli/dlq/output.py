@@ -107,7 +107,7 @@ def _fields(prefix: str, value: object) -> list[Row]:
     ]
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> Any:
     return value if isinstance(value, datetime | int | None) else shorten(value, _VALUE_LENGTH)
 
 

@@ -1,7 +1,5 @@
 """JSON of backfills and of coverage."""
 
-from typing import Any
-
 from pydantic import AwareDatetime
 from typing_extensions import TypedDict
 
@@ -33,7 +31,7 @@ class BackfillJson(TypedDict):
     id: int
     job: str
     window: WindowJson
-    options: dict[str, Any]
+    options: dict[str, object]
     reprocess: list[Reprocess]
     newest_first: bool
     parallel: int

@@ -1,7 +1,5 @@
 """JSON of dead letters."""
 
-from typing import Any
-
 from pydantic import AwareDatetime
 from typing_extensions import TypedDict
 
@@ -42,7 +40,7 @@ class _Letter(TypedDict):
 class LetterJson(_Letter):
     """A dead letter. Addresses and secrets are masked unless --reveal is given."""
 
-    payload: dict[str, Any] | None
+    payload: dict[str, object] | None
 
 
 class LetterDetailJson(_Letter):
@@ -52,8 +50,8 @@ class LetterDetailJson(_Letter):
     errors of its attempts. `delivery` and `run` are what the ledgers hold of it, null where they hold nothing.
     """
 
-    payload: dict[str, Any] | str | None
-    options: Any
+    payload: dict[str, object] | str | None
+    options: object
     traces: list[str]
     delivery: DeliveryDetailJson | None
     run: RunJson | None

@@ -1,7 +1,7 @@
 """JSON of the delivery ledger."""
 
 from datetime import date
-from typing import Any, NotRequired
+from typing import NotRequired
 from uuid import UUID
 
 from pydantic import AwareDatetime
@@ -65,7 +65,7 @@ class EventJson(TypedDict):
 
     event_type: str | None
     provider_message_id: str | None
-    metadata: Any
+    metadata: object
     created_at: AwareDatetime | None
 
 
@@ -109,8 +109,8 @@ class DeliveryDetailJson(TypedDict):
     reject_reason: RejectReason | None
     provider_message_id: str | None
     attempts: list[AttemptJson | OmittedJson]
-    payload: dict[str, Any] | None
-    unrecorded: dict[str, Any] | None
+    payload: dict[str, object] | None
+    unrecorded: dict[str, object] | None
     address_hash: str | None
     events: list[EventJson]
 

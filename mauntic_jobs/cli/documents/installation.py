@@ -1,6 +1,6 @@
 """JSON of the installation: settings, database, development servers, checks, upkeep and recovery."""
 
-from typing import Any, NotRequired
+from typing import NotRequired
 from uuid import UUID
 
 from pydantic import AwareDatetime
@@ -14,7 +14,7 @@ class SettingJson(TypedDict):
     """An effective setting. `value` is as in a file, secrets masked; `variable` is its name in the environment."""
 
     setting: str
-    value: Any
+    value: object
     origin: str
     variable: str
     meaning: str | None

@@ -1,6 +1,6 @@
 """JSON of the plan of a backfill: a file that is applied as it is, or not at all."""
 
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime
@@ -82,7 +82,7 @@ class BackfillPlanJson(TypedDict):
     made_at: AwareDatetime
     database: DatabaseIdJson
     job: str
-    options: dict[str, Any]
+    options: dict[str, object]
     reprocess: list[Reprocess]
     newest_first: bool
     parallel: int

@@ -1,6 +1,6 @@
 """JSON of the scheduled jobs and of the ledger of runs."""
 
-from typing import Any, NotRequired
+from typing import NotRequired
 
 from pydantic import AwareDatetime
 from typing_extensions import TypedDict
@@ -19,7 +19,7 @@ class ErrorJson(TypedDict):
     """Why a run did not succeed. A guard that refused adds `rows`, what it objects to; their columns are the job's."""
 
     message: str
-    rows: NotRequired[list[dict[str, Any]]]
+    rows: NotRequired[list[dict[str, object]]]
 
 
 class ReportJson(TypedDict):
@@ -37,7 +37,7 @@ class ReportJson(TypedDict):
     attempt: int
     seconds: float
     counters: dict[str, int]
-    changes: list[dict[str, Any]]
+    changes: list[dict[str, object]]
     problems: list[str]
     untold: dict[str, str]
     error: ErrorJson | None
@@ -89,7 +89,7 @@ class RunJson(TypedDict):
     claims_slot: bool
     window_start: AwareDatetime
     window_end: AwareDatetime
-    options: dict[str, Any]
+    options: dict[str, object]
     launcher: Launcher
     launcher_id: str | None
     host: str

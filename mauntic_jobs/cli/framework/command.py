@@ -31,7 +31,7 @@ ConfigFile = Annotated[
         rich_help_panel=_CONNECTION,
     ),
 ]
-_SETTING_FLAGS: dict[str, Any] = {
+_SETTING_FLAGS: dict[str, object] = {
     "database_url": Annotated[
         str | None,
         typer.Option(
@@ -62,7 +62,7 @@ JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def new_app(
-    help_text: str, *, completion: bool = False, default: str | None = None, **context_settings: Any
+    help_text: str, *, completion: bool = False, default: str | None = None, **context_settings: object
 ) -> typer.Typer:
     """Return an empty group of commands; `default` is the one that is meant where none is named."""
     return typer.Typer(
@@ -76,7 +76,7 @@ def new_app(
     )
 
 
-def _plain(parameters: list[Any]) -> list[Any]:
+def _plain(parameters: list[Any]) -> list[object]:
     """Return parameters without a type in the help of flags; those of completion are no settings."""
     for each in parameters:
         if getattr(each, "is_flag", False):
@@ -124,7 +124,7 @@ root = typer.Typer()
 
 
 def command(
-    app: typer.Typer, name: str, *, example: str, prints: Any = None, **options: Any
+    app: typer.Typer, name: str, *, example: str, prints: object = None, **options: Any
 ) -> Callable[[Callable[..., None]], None]:
     """Register a function as the command `name`.
 
@@ -148,7 +148,7 @@ def command(
     return register
 
 
-def set_signature(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> None:
+def set_signature(function: Callable[..., object], parameters: list[inspect.Parameter]) -> None:
     """Make `function` show these parameters, which is where Typer looks for a command's options."""
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -163,7 +163,7 @@ def _simplify(parameter: inspect.Parameter) -> None:
 
 def _with_errors_printed(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
-    def run(*args: Any, **kwargs: Any) -> None:
+    def run(*args: object, **kwargs: object) -> None:
         try:
             with stop_on_signals():
                 function(*args, **kwargs)
@@ -181,7 +181,7 @@ def _with_errors_printed(function: Callable[..., None]) -> Callable[..., None]:
 
 def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
-    def run(*, config: Path | None, **values: Any) -> None:
+    def run(*, config: Path | None, **values: object) -> None:
         from mauntic_jobs.settings.sources import load
 
         given = {name: values.pop(name) for name in _SETTING_FLAGS}
@@ -195,7 +195,7 @@ def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
 
     own = [each for each in inspect.signature(function, eval_str=True).parameters.values() if each.name != "settings"]
     added = {**_SETTING_FLAGS, "config": ConfigFile}
-    defaults: Mapping[str, Any] = {"embedded": False}
+    defaults: Mapping[str, object] = {"embedded": False}
     set_signature(
         run,
         [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]

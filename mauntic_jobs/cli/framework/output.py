@@ -111,7 +111,7 @@ class Escaped:
     def __init__(self, renderable: object) -> None:
         self._renderable = renderable
 
-    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+    def __rich_console__(self, console: Any, options: object) -> Iterator[Any]:
         """Yield the segments of the renderable."""
         for segment in console.render(self._renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))

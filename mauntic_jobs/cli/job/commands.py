@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -59,7 +59,7 @@ def _register(app: typer.Typer, declared: AnyJob) -> None:
         skip_ok: job_options.SkipOk = False,
         json: JsonOutput = False,
         quiet: job_options.Quiet = False,
-        **own: Any,
+        **own: object,
     ) -> None:
         options = job_options.validated(declared.options, own)
         named = WindowOptions(date, window, last, month, slot)

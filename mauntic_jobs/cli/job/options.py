@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Annotated, Any, get_origin
+from typing import Annotated, get_origin
 
 import typer
 from pydantic import ValidationError
@@ -45,7 +45,7 @@ def parameters(options: type[JobOptions]) -> list[inspect.Parameter]:
     return [_parameter(name, options) for name in options.model_fields]
 
 
-def validated(options: type[JobOptions], given: Mapping[str, Any]) -> JobOptions:
+def validated(options: type[JobOptions], given: Mapping[str, object]) -> JobOptions:
     """Return the options that were given on the command line. Raises UsageError that names each bad one."""
     try:
         return options.model_validate({name: value for name, value in given.items() if value})
@@ -61,8 +61,8 @@ def validated(options: type[JobOptions], given: Mapping[str, Any]) -> JobOptions
 def _parameter(name: str, options: type[JobOptions]) -> inspect.Parameter:
     field = options.model_fields[name]
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    annotation: Any
-    default: Any
+    annotation: object
+    default: object
     if field.annotation is bool:
         annotation, default, declaration = bool, False, [f"--{name.replace('_', '-')}"]
     elif get_origin(field.annotation) is list:

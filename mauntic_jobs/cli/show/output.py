@@ -53,7 +53,7 @@ def canvas(*, wide: bool) -> Canvas:
     return Canvas(terminal_width(), ramp(sys.stdout.encoding), whole_ids=wide)
 
 
-def print_records(records: Sequence[Mapping[str, Any]], document: Any, wanted: FigureFormat) -> bool:
+def print_records(records: Sequence[Mapping[str, object]], document: object, wanted: FigureFormat) -> bool:
     """Print records as CSV or as JSON if that is wanted, and return whether it was; `document` declares the fields."""
     if wanted.json:
         print_json(records)
@@ -70,7 +70,11 @@ def print_drawing(lines: "Sequence[Text]") -> None:
 
 
 def print_figures(
-    rows: Sequence[Any], document: Any, wanted: FigureFormat, draw: "Callable[[], Sequence[Text]]", missing: Missing
+    rows: Sequence[object],
+    document: object,
+    wanted: FigureFormat,
+    draw: "Callable[[], Sequence[Text]]",
+    missing: Missing,
 ) -> None:
     """Print rows as the records that `document` declares, or as what `draw` makes of them; say if there are none."""
     if not rows:
@@ -79,7 +83,7 @@ def print_figures(
         print_drawing(draw())
 
 
-def _record(row: Any, document: Any) -> dict[str, Any]:
+def _record(row: Any, document: object) -> dict[str, object]:
     """Return a row with its provenance as flat fields, those of `document`."""
     values = {**row._asdict(), **row.written._asdict()}
     return {name: values[name] for name in fields(document)}
@@ -91,14 +95,14 @@ def print_changes(changes: Sequence[FigureChange], wanted: FigureFormat, limit: 
         print_drawing(changes_table(changes, limit))
 
 
-def fields(document: Any) -> Sequence[str]:
+def fields(document: object) -> Sequence[str]:
     """Return the fields of a document in the order of CSV: its own first, and then who wrote it."""
     names = get_type_hints(document)
     last = WrittenJson.__annotations__ if "run_at" in names else {}
     return [*(name for name in names if name not in last), *last]
 
 
-def print_csv(names: Sequence[str], records: Sequence[Mapping[str, Any]]) -> None:
+def print_csv(names: Sequence[str], records: Sequence[Mapping[str, object]]) -> None:
     """Print records as RFC 4180 has it, but with plain line ends; a field without a value is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 from uuid import uuid4
 
 from mauntic_jobs.aio.background import keep_running
@@ -203,10 +202,10 @@ class Consumer:
         self._log_outage(self._work.base, None)
         return taken
 
-    async def _take(self, token: str) -> Any:
+    async def _take(self, token: str) -> object:
         return await self._lost.watch(token, self._calls.run(scripts.take(self._work.base, token, now_milliseconds())))
 
-    def _taken(self, answer: Any, token: str) -> Taken | None:
+    def _taken(self, answer: object, token: str) -> Taken | None:
         taken = scripts.taken(answer)
         if taken is None:
             due = scripts.next_due(answer, now_milliseconds())
@@ -267,13 +266,13 @@ class Consumer:
             self._stalls.release(taken.id)
         self._stats.active = len(self._held)
 
-    async def _settle(self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str) -> Any:
+    async def _settle(self, taken: Taken, job: ReceivedJob | None, decision: Decision, token: str) -> object:
         """Acknowledge a job, again and again until it is; return the answer, which may bring the next job along."""
         more = not (self._stopping or self._work.is_held()) and self._surplus() <= 0
         stalls = self._stalls.counted(taken.id)
         call = acknowledgement(self._work.base, token, taken.id, job, decision, more=more, stalls=stalls)
 
-        async def acknowledge() -> Any:
+        async def acknowledge() -> object:
             if isinstance(decision, Done) and decision.mark:
                 self._redis.begin("SET", *decision.mark, "EX", SECONDS_KEPT)
             elif isinstance(decision, GiveBack):

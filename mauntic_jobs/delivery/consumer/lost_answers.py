@@ -7,7 +7,6 @@ job and not the one before.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from mauntic_jobs.delivery.consumer.queue_calls import QueueCalls
 from mauntic_jobs.errors import MaunticJobsError
@@ -28,7 +27,7 @@ class LostAnswers:
         self._doubtful: set[str] = set()
         self._resting: set[str] = set()
 
-    async def watch(self, token: str, call: Awaitable[Any]) -> Any:
+    async def watch(self, token: str, call: Awaitable[object]) -> object:
         """Await a call that may give a job to the slot of this token; return its answer, or raise its error."""
         try:
             return await call

@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
-from typing import Any
 
 from mauntic_jobs.aio.backoff import Backoff
 from mauntic_jobs.errors import MaunticJobsError
@@ -37,12 +36,12 @@ class QueueCalls:
             consumer_script(name)
         script("forget_job")
 
-    async def run(self, call: ScriptCall) -> Any:
+    async def run(self, call: ScriptCall) -> object:
         """Make a call once; return its answer."""
         arguments = [*call.arguments, TAKING.get(call.script, 0), f"{self._base}:"]
         return await self._redis.script(consumer_script(call.script), call.keys, arguments)
 
-    async def settle(self, job: str, token: str, call: Callable[[int], ScriptCall]) -> Any:
+    async def settle(self, job: str, token: str, call: Callable[[int], ScriptCall]) -> object:
         """Make the call, of a time in milliseconds since 1970, that settles a job, though its lock has run out."""
         answer = await self.run(call(now_milliseconds()))
         if scripts.code(answer) == LOCK_GONE:
@@ -52,7 +51,7 @@ class QueueCalls:
             await self._forget(job)
         return answer
 
-    async def until_answered(self, call: Callable[[], Awaitable[Any]], *, unless: Callable[[], bool]) -> Any:
+    async def until_answered(self, call: Callable[[], Awaitable[object]], *, unless: Callable[[], bool]) -> object:
         """Make a call until Redis answers, or until it fails when it is not needed any more; then return None."""
         backoff = Backoff()
         while True:
@@ -117,7 +116,7 @@ class QueueCalls:
             await self._tolerantly([self.run(scripts.recover(self._base, now_milliseconds(), int(seconds * 1000)))])
             await asyncio.sleep(seconds * random.uniform(1.0, 1.1))  # noqa: S311 - to keep processes apart
 
-    async def _tolerantly(self, calls: Iterable[Awaitable[Any]]) -> None:
+    async def _tolerantly(self, calls: Iterable[Awaitable[object]]) -> None:
         """Make calls of which none matters by itself: they are made again anyhow."""
         for answer in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(answer, Exception):

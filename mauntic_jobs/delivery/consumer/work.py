@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mauntic_jobs.delivery.job_outcome import Decision
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
@@ -36,7 +35,7 @@ class Work:
 
     base: str
     concurrency: int
-    policy: Mapping[str, Any]
+    policy: Mapping[str, object]
     process: Process
     aside: Callable[[], int] = lambda: 0
     is_held: Callable[[], bool] = lambda: False

@@ -208,7 +208,7 @@ class Ledger:
             self._started.update(fresh)
 
     async def _in_halves_if_refused(
-        self, call: Callable[[list[_T]], Awaitable[Sequence[Any]]], items: list[_T]
+        self, call: Callable[[list[_T]], Awaitable[Sequence[object]]], items: list[_T]
     ) -> Sequence[Any]:
         """Make the call for all, or where Postgres refuses it for halves, so that one cannot hold up the others."""
         try:
@@ -242,7 +242,7 @@ class Ledger:
 _MOST_REMEMBERED = 10_000
 
 
-def _key(message: Message) -> dict[str, Any]:
+def _key(message: Message) -> dict[str, object]:
     return {"organization": message.organization_id, "delivery": message.key}
 
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.delivery.channels import CHANNELS
@@ -101,7 +100,7 @@ def _end_leases(session: Session) -> int:
 
 
 def _owed(session: Session) -> Iterator[list[Row]]:
-    after: dict[str, Any] = {"organization": _NO_ORGANIZATION, "delivery": ""}
+    after: dict[str, object] = {"organization": _NO_ORGANIZATION, "delivery": ""}
     while page := session.rows(_sql["owed"], {**after, "page": _PAGE}):
         yield page
         after = {"organization": page[-1]["organization_id"], "delivery": page[-1]["delivery_id"]}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from pydantic_core import to_json
@@ -87,7 +87,7 @@ class Result(NamedTuple):
     provider_id: UUID | None = None
     provider: str | None = None
     provider_message_id: str | None = None
-    attempts: Sequence[dict[str, Any]] = ()
+    attempts: Sequence[dict[str, object]] = ()
     reject: RejectReason | None = None
     elsewhere: bool = False
     tried_elsewhere: bool = False

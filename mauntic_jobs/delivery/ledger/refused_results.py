@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.delivery.ledger.ledger import RESEND_AFTER
@@ -34,7 +33,7 @@ def record_refused(session: Session, *, record_activity: bool) -> tuple[int, int
 
 
 def _unrecorded(session: Session) -> Iterator[Row]:
-    after: dict[str, Any] = {"organization": UUID(int=0), "delivery": ""}
+    after: dict[str, object] = {"organization": UUID(int=0), "delivery": ""}
     while page := session.rows(_sql["unrecorded"], {**after, "page": _PAGE}):
         yield from page
         after = {"organization": page[-1]["organization_id"], "delivery": page[-1]["delivery_id"]}

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.delivery.ledger.ledger import RESEND_AFTER
@@ -68,7 +67,7 @@ def expire(session: Session, rows: Sequence[Row], age: timedelta) -> list[bool]:
     return settle(session, results, record_activity=False)
 
 
-def settle(session: Session, results: Sequence[dict[str, Any]], *, record_activity: bool) -> list[bool]:
+def settle(session: Session, results: Sequence[dict[str, object]], *, record_activity: bool) -> list[bool]:
     """Record results of deliveries in one statement; return of each whether it counts.
 
     Where Postgres refuses that, it is tried with halves, and the one that is refused is recorded in the ledger alone;
@@ -76,7 +75,7 @@ def settle(session: Session, results: Sequence[dict[str, Any]], *, record_activi
     """
     if not results:
         return []
-    parameters: dict[str, Any] = {
+    parameters: dict[str, object] = {
         "results": json.dumps([{**each, "n": n} for n, each in enumerate(results)]),
         "resend_after": RESEND_AFTER,
     }
@@ -94,7 +93,7 @@ def settle(session: Session, results: Sequence[dict[str, Any]], *, record_activi
     return [by_number[n] for n in range(len(results))]
 
 
-def _result(row: Row, state: State, reason: str, **more: bool) -> dict[str, Any]:
+def _result(row: Row, state: State, reason: str, **more: bool) -> dict[str, object]:
     return {
         "organization_id": str(row["organization_id"]),
         "delivery_id": row["delivery_id"],

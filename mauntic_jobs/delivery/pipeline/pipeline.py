@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.admission.admission import Admission, Admitted
@@ -252,7 +251,7 @@ class Pipeline:
                 await self._warmup.count(allowance)
         return decision
 
-    async def _exchange(self, order: Order, providers: Sequence[AnyProvider], content: Any) -> Sent:
+    async def _exchange(self, order: Order, providers: Sequence[AnyProvider], content: object) -> Sent:
         """Hand a message to its providers; return what came of it."""
         organization = order.message.organization_id
         if order.admitted is not None:
@@ -289,7 +288,7 @@ def _claim(order: Order, draft: AnyDraft, first: ProviderConfig, allowance: Allo
     )
 
 
-def _without_mark(decision: Decision, marked: Future[Any] | None) -> Decision:
+def _without_mark(decision: Decision, marked: Future[object] | None) -> Decision:
     """Return the decision without a mark that Redis has confirmed: only another one is written with the job's end."""
     is_confirmed = marked is not None and marked.done() and not marked.cancelled() and marked.exception() is None
     return Done(decision.value, reason=decision.reason) if isinstance(decision, Done) and is_confirmed else decision

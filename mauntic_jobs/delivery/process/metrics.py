@@ -13,7 +13,7 @@ def delivery_families(stats: Mapping[str, ChannelStats]) -> Iterator[Any]:
     yield from _providers(stats)
 
 
-def _channels(stats: Mapping[str, ChannelStats]) -> Iterator[Any]:
+def _channels(stats: Mapping[str, ChannelStats]) -> Iterator[object]:
     from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
     jobs = CounterMetricFamily(
@@ -34,7 +34,7 @@ def _channels(stats: Mapping[str, ChannelStats]) -> Iterator[Any]:
     yield from (jobs, queue, active, seconds)
 
 
-def _providers(stats: Mapping[str, ChannelStats]) -> Iterator[Any]:
+def _providers(stats: Mapping[str, ChannelStats]) -> Iterator[object]:
     from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
     ended = CounterMetricFamily(

@@ -17,7 +17,7 @@ class ReportSender:
         self._descriptor = descriptor
         self._rest = b""
 
-    def offer(self, report: Any) -> bool:
+    def offer(self, report: object) -> bool:
         """Send an object; return False if it was dropped. Raises OSError if the receiver is gone."""
         if not self._flush():
             return False

@@ -1,7 +1,6 @@
 """Personalization: the contact and the template of a message, and the one rendered with the other."""
 
 from collections.abc import Mapping, Set as AbstractSet
-from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.delivery.payload import Message
@@ -88,7 +87,7 @@ class Filler:
         return tuple(self._unknown)
 
 
-def _data_of(message: Message, contact: Row | None) -> Mapping[str, Any]:
+def _data_of(message: Message, contact: Row | None) -> Mapping[str, object]:
     """Return what a template may name: the contact's fields and custom fields, and over both the message's data."""
     if contact is None:
         return {**(message.template_data or {}), _URL: message.unsubscribe_url}

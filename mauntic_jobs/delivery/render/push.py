@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
 
 from mauntic_jobs.delivery.addresses import trimmed
 from mauntic_jobs.delivery.payload import Message
@@ -81,6 +80,6 @@ def _collapse_id(message: Message) -> str:
     return sha256(f"{message.organization}:{message.key}".encode()).hexdigest()[:_COLLAPSE_CHARACTERS]
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     """Return a value as apps get it: texts as they are, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mauntic_jobs.delivery.addresses import parse_address
 from mauntic_jobs.delivery.render.mime import Email
@@ -55,7 +54,7 @@ class RecipientGuard:
         names = [each.lower() for each in self.allowed or ()]
         return domain in names or draft.address.lower() in names or (RESERVED in names and is_reserved(domain))
 
-    def _redirected(self, content: Any) -> Any:
+    def _redirected(self, content: object) -> object:
         address = next((each for each in self.redirect if "@" in each), None)
         number = next((each for each in self.redirect if each.startswith("+")), None)
         if isinstance(content, Email) and address is not None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from mauntic_jobs.delivery.render.renderer import ContentError
@@ -47,7 +47,7 @@ class Sent:
 
     outcome: Outcome
     provider: AnyProvider | None
-    attempts: list[dict[str, Any]]
+    attempts: list[dict[str, object]]
     wait: float = 0.0
     throttled: Mapping[UUID, float | None] = field(default_factory=dict)
 
@@ -92,11 +92,11 @@ class Sending:
         known = [f"{name}: {refusal}" for name, refusal in found.items() if refusal is not None]
         return clean("; ".join(["no provider works at present", *known]))
 
-    async def send(self, organization: UUID, channel: str, providers: Sequence[AnyProvider], content: Any) -> Sent:
+    async def send(self, organization: UUID, channel: str, providers: Sequence[AnyProvider], content: object) -> Sent:
         """Send the content of a channel over the first of the providers that takes it."""
         began = time.monotonic()
         outcome, used = Outcome(Verdict.PROVIDER, "no provider can be used"), None
-        attempts: list[dict[str, Any]] = []
+        attempts: list[dict[str, object]] = []
         throttled: dict[UUID, float | None] = {}
         for provider in self.usable(organization, providers):
             if attempts and time.monotonic() - began > _MOST_SECONDS:
@@ -138,7 +138,7 @@ class Sending:
                 pass
 
 
-async def _outcome(provider: AnyProvider, content: Any) -> Outcome:
+async def _outcome(provider: AnyProvider, content: object) -> Outcome:
     try:
         outcome = await provider.send(content)
     except ContentError as error:

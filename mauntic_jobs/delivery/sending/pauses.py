@@ -110,6 +110,6 @@ def _owned(key: Any) -> tuple[UUID, UUID]:
     return organization, provider
 
 
-def _names(key: Any) -> dict[str, Any]:
+def _names(key: object) -> dict[str, Any]:
     organization, provider = _owned(key)
     return {"organization": organization, "provider": provider}

@@ -2,7 +2,6 @@
 
 import re
 from functools import lru_cache
-from typing import Any
 from urllib.parse import unquote
 
 from mauntic_jobs.delivery.render.headers import HeaderError, unsubscribe_address
@@ -18,7 +17,7 @@ _BLOCK = _SHORTEST // 2
 _NUMBER = re.compile(r"\+\d{7,15}")
 
 
-def without(reason: str, content: Any) -> str:
+def without(reason: str, content: object) -> str:
     """Return a reason without what it repeats of a message: its recipient, and passages of its texts."""
     recipients, texts = _told(content)
     reason = hide(reason, recipients)
@@ -31,7 +30,7 @@ def without(reason: str, content: Any) -> str:
     return reason
 
 
-def _told(content: Any) -> tuple[list[str], list[str]]:
+def _told(content: object) -> tuple[list[str], list[str]]:
     match content:
         case Email():
             to, answers = content.recipient, [content.reply_to.spec] if content.reply_to else []

@@ -1,12 +1,11 @@
 """Values as JavaScript writes them, in which the platform's own engine renders."""
 
 from decimal import Decimal
-from typing import Any
 
 _GREATEST_EXACT_INTEGER = 2**53  # of a JavaScript number
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """Write a JSON value other than a list as JavaScript's String() does, but null as nothing."""
     match value:
         case None:

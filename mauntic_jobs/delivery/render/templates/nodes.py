@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 from html import escape as escape_html
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from mauntic_jobs.delivery.render.templates.js_values import as_text
 from mauntic_jobs.delivery.render.text_budget import TextBudget
@@ -39,11 +39,11 @@ def error_at(source: str, position: int, problem: str) -> TemplateError:
 class Scope:
     """What names are looked up in: an item of a list, or at the outermost the data."""
 
-    item: Any
+    item: object
     index: int | None = None
     outer: "Scope | None" = None
 
-    def find(self, name: str) -> Any:
+    def find(self, name: str) -> object:
         """Return the value of a name, from the innermost scope that has it, or MISSING."""
         scope: Scope | None = self
         while scope is not None:
@@ -95,7 +95,7 @@ class Run:
         if self.steps >= self.next_check:
             self._check()
 
-    def text_of(self, value: Any, *, raw: bool) -> str:
+    def text_of(self, value: object, *, raw: bool) -> str:
         """Return a JSON value as text, escaped unless `raw`. Raises TemplateError beyond the limits."""
         if isinstance(value, list):
             return self._list_text(value, raw=raw)
@@ -104,9 +104,9 @@ class Run:
         is_final = raw or _SPECIAL_IN_HTML.search(text) is None or len(text) > self.max_size
         return text if is_final else escape_html(text)
 
-    def _list_text(self, items: list[Any], *, raw: bool) -> str:
+    def _list_text(self, items: list[object], *, raw: bool) -> str:
         # Nested lists are joined by the same commas, so their depth does not matter.
-        pending: list[Any] = [items]
+        pending: list[object] = [items]
         texts: list[str] = []
         size = self.size
         while pending:
@@ -151,7 +151,7 @@ class Path:
         """Return the path as it is written."""
         return ".".join([self.head, *(key for key, _ in self.keys)])
 
-    def find(self, scope: Scope) -> Any:
+    def find(self, scope: Scope) -> object:
         """Return the value that stands there, or MISSING."""
         if self.head == "@index":
             return scope.index

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 from mauntic_jobs.delivery.render.templates.nodes import (
     STEPS_PER_CHECK,
@@ -58,7 +57,7 @@ class Template:
 
     def render(
         self,
-        data: Mapping[str, Any],
+        data: Mapping[str, object],
         *,
         escape: bool = True,
         budget: TextBudget | None = None,

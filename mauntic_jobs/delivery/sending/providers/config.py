@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 from urllib.parse import quote, quote_plus
 from uuid import UUID
 
@@ -35,7 +34,7 @@ class ProviderConfig:
 
     id: UUID
     type: str
-    values: Mapping[str, Any] = field(repr=False)
+    values: Mapping[str, object] = field(repr=False)
 
     def text(self, name: str) -> str | None:
         """Return a value as text, None where it is absent or empty. Raises ProviderError if it is no text."""
@@ -66,7 +65,7 @@ class ProviderConfig:
         return f"{self.type} {self.id}"
 
 
-def read_config(provider: UUID, kind: str, stored: Any, encryption_key: str | None) -> ProviderConfig:
+def read_config(provider: UUID, kind: str, stored: object, encryption_key: str | None) -> ProviderConfig:
     """Return the configuration from the column `config`. Raises ProviderError that says what is wrong with it."""
     name = f"{kind} {provider}"
     if isinstance(stored, str):
@@ -80,12 +79,12 @@ def read_config(provider: UUID, kind: str, stored: Any, encryption_key: str | No
     return ProviderConfig(provider, kind, canonical(kind, stored))
 
 
-def is_plain(stored: Any) -> bool:
+def is_plain(stored: object) -> bool:
     """Whether what the column `config` holds is not encrypted: an object, or a text that is one."""
     return not isinstance(stored, str) or stored.lstrip().startswith("{")
 
 
-def encrypt(values: Mapping[str, Any], encryption_key: str) -> str:
+def encrypt(values: Mapping[str, object], encryption_key: str) -> str:
     """Return a configuration as the platform keeps it encrypted: `base64(iv):base64(ciphertext+tag)`."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -112,7 +111,7 @@ def _written(secret: str) -> re.Pattern[str]:
     return re.compile(pattern if len(secret) >= _LONG else rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE)
 
 
-def _secrets(values: Mapping[str, Any]) -> Iterator[str]:
+def _secrets(values: Mapping[str, object]) -> Iterator[str]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _secrets(value)
@@ -120,9 +119,9 @@ def _secrets(values: Mapping[str, Any]) -> Iterator[str]:
             yield str(value)
 
 
-def _is_deep(values: Mapping[str, Any]) -> bool:
+def _is_deep(values: Mapping[str, object]) -> bool:
     """Whether values stand in more objects and lists than any configuration has."""
-    level: list[Any] = [values]
+    level: list[object] = [values]
     for _ in range(_DEEPEST):
         level = [
             inner
@@ -133,14 +132,14 @@ def _is_deep(values: Mapping[str, Any]) -> bool:
     return bool(level)
 
 
-def _plain(name: str, stored: str) -> Any:
+def _plain(name: str, stored: str) -> object:
     try:
         return json.loads(stored)
     except (ValueError, RecursionError):
         raise ProviderError(f"{name}: its configuration is not JSON") from None
 
 
-def _decrypted(name: str, stored: str, encryption_key: str | None) -> Any:
+def _decrypted(name: str, stored: str, encryption_key: str | None) -> object:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 

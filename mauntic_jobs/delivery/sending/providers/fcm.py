@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from mauntic_jobs.delivery.render.push import Push
 from mauntic_jobs.delivery.render.renderer import ContentError
@@ -99,7 +98,7 @@ class FcmProvider(HttpProvider[Push]):
         # It is judged as a message would be, and not sent.
         return await self._authorized({"message": {"topic": _CHECK_TOPIC}, "validateOnly": True})
 
-    async def _authorized(self, body: dict[str, Any]) -> HttpRequest:
+    async def _authorized(self, body: dict[str, object]) -> HttpRequest:
         headers = {
             "authorization": f"{_SCHEME}{await self._tokens.get()}",
             "content-type": "application/json",
@@ -127,7 +126,7 @@ class FcmProvider(HttpProvider[Push]):
         return f"{_code(answer)}: {error.get('message')}" if isinstance(error, dict) else ""
 
 
-def _fields(message: Push, ttl: int) -> dict[str, Any]:
+def _fields(message: Push, ttl: int) -> dict[str, object]:
     """Return the fields of a message. Raises ContentError for what FCM would refuse."""
     notification = {name: text for name, text in (("title", message.title), ("body", message.body)) if text}
     data = {"deliveryId": message.tags["deliveryId"], **message.data} if "deliveryId" in message.tags else message.data
@@ -155,7 +154,7 @@ def _check_data(data: Mapping[str, str]) -> None:
             raise ContentError(f"data cannot have the key {name[:40]!r}: FCM keeps it for itself")
 
 
-def _android(message: Push, ttl: int, *, shown: bool) -> dict[str, Any]:
+def _android(message: Push, ttl: int, *, shown: bool) -> dict[str, object]:
     if not shown:
         # Without a collapse key FCM keeps a hundred messages for a device that is off; with one, four.
         return {"ttl": f"{ttl}s"}
@@ -163,10 +162,10 @@ def _android(message: Push, ttl: int, *, shown: bool) -> dict[str, Any]:
     return {"ttl": f"{ttl}s", "collapseKey": message.collapse_id, "notification": {"tag": message.collapse_id}}
 
 
-def _apns(message: Push, ttl: int, *, shown: bool) -> dict[str, Any]:
+def _apns(message: Push, ttl: int, *, shown: bool) -> dict[str, object]:
     until = int(clock.now().timestamp()) + ttl if ttl else 0
     headers = {"apns-collapse-id": message.collapse_id, "apns-expiration": str(until)}
-    aps: dict[str, Any] = {} if message.badge is None else {"badge": message.badge}
+    aps: dict[str, object] = {} if message.badge is None else {"badge": message.badge}
     if not shown:
         # Apple wakes the app for it in no other way.
         aps["content-available"] = 1

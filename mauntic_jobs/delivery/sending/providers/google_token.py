@@ -137,7 +137,7 @@ def _base64url(content: bytes) -> str:
     return urlsafe_b64encode(content).decode().rstrip("=")
 
 
-def _fields(config: ProviderConfig, name: str) -> Mapping[str, Any]:
+def _fields(config: ProviderConfig, name: str) -> Mapping[str, object]:
     value = config.values.get(name)
     if isinstance(value, str):
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from pydantic_core import to_json
@@ -54,7 +54,7 @@ class Answer:
         """Whether it says that all is well."""
         return 200 <= self.status < 300  # noqa: PLR2004 - as RFC 9110 has it
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, object]:
         """Return the JSON object in the body, an empty one if there is none."""
         with suppress(ValueError, RecursionError):
             value = json.loads(self.body)
@@ -198,7 +198,7 @@ def _loaded() -> Callable[[], HttpWire]:
     return partial(AiohttpWire, machine_trust())
 
 
-def json_body(fields: Mapping[str, Any]) -> bytes:
+def json_body(fields: Mapping[str, object]) -> bytes:
     """Return fields as a JSON object in UTF-8; half of a surrogate pair, which UTF-8 has no place for, is escaped."""
     try:
         return to_json(fields)
@@ -206,7 +206,7 @@ def json_body(fields: Mapping[str, Any]) -> bytes:
         return json.dumps(fields).encode()
 
 
-def accepted(answer: Answer, message_id: Any) -> Outcome:
+def accepted(answer: Answer, message_id: object) -> Outcome:
     """Return what a success means: a provider that has a message has a name for it."""
     if isinstance(message_id, str) and message_id:
         return Outcome(Verdict.ACCEPTED, provider_message_id=message_id)

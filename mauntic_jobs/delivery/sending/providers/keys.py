@@ -31,7 +31,7 @@ _INNER_KEYS = MappingProxyType(
 )
 
 
-def _nothing(_values: Mapping[str, Any]) -> list[str]:
+def _nothing(_values: Mapping[str, object]) -> list[str]:
     return []
 
 
@@ -48,10 +48,10 @@ class ProviderType:
     optional: Sequence[str] = ()
     one_of: Sequence[str] = ()
     ignored: Sequence[str] = ()
-    check: Callable[[Mapping[str, Any]], list[str]] = _nothing
+    check: Callable[[Mapping[str, object]], list[str]] = _nothing
 
 
-def problems(kind: str, values: Mapping[str, Any]) -> list[str]:
+def problems(kind: str, values: Mapping[str, object]) -> list[str]:
     """Return what is wrong with a configuration, naming keys and never what they hold; nothing if it is valid."""
     known = TYPES.get(kind)
     if known is None:
@@ -64,7 +64,7 @@ def problems(kind: str, values: Mapping[str, Any]) -> list[str]:
     return found + known.check(values) + rate_limit_problems(values)
 
 
-def canonical(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def canonical(kind: str, values: Mapping[str, object]) -> dict[str, object]:
     """Return a configuration with its keys as the type has them: `api_key` is `apiKey`, `require_tls` is `requireTLS`.
 
     A key that is written as the type has it wins over another spelling of it. Keys that the type does not have stay.
@@ -79,9 +79,9 @@ def canonical(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _respelled(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _respelled(values: Mapping[str, object], names: Sequence[str]) -> dict[str, Any]:
     spellings = {_in_snake_case(name): name for name in names}
-    result: dict[str, Any] = {}
+    result: dict[str, object] = {}
     for name, value in values.items():
         own = spellings.get(_in_snake_case(name), name)
         if name == own or own not in values:
@@ -104,17 +104,17 @@ def unknown_keys(kind: str, values: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def ignored_keys(kind: str, values: Mapping[str, Any]) -> list[str]:
+def ignored_keys(kind: str, values: Mapping[str, object]) -> list[str]:
     """Return the keys of a configuration that its type knows, and that change nothing."""
     return [name for name in values if kind in TYPES and name in TYPES[kind].ignored]
 
 
-def _absent(values: Mapping[str, Any], name: str) -> bool:
+def _absent(values: Mapping[str, object], name: str) -> bool:
     value = values.get(name)
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _malformed(value: Any, *, free: bool) -> str | None:
+def _malformed(value: object, *, free: bool) -> str | None:
     """Return what a provider would refuse a value for: a number will do for a text."""
     if not isinstance(value, str | int) or isinstance(value, bool):
         return "is not a text"
@@ -122,7 +122,7 @@ def _malformed(value: Any, *, free: bool) -> str | None:
     return None if free or (text.isascii() and text.isprintable()) else "has characters that it cannot have"
 
 
-def _smtp(values: Mapping[str, Any]) -> list[str]:
+def _smtp(values: Mapping[str, object]) -> list[str]:
     found = []
     if not _absent(values, "port") and not _is_port(str(values["port"])):
         found.append("port is not a number between 1 and 65535")
@@ -150,7 +150,7 @@ def _smtp(values: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def max_connections(values: Mapping[str, Any]) -> int | None:
+def max_connections(values: Mapping[str, object]) -> int | None:
     """Return how many connections to its server a configuration allows a process, or None for no limit."""
     number = positive_number(values.get(MAX_CONNECTIONS))
     return None if number is None else math.ceil(number)
@@ -160,14 +160,14 @@ def _is_port(text: str) -> bool:
     return bool(re.fullmatch(r"\s*\d{1,5}\s*", text)) and 0 < int(text) <= _HIGHEST_PORT
 
 
-def _twilio(values: Mapping[str, Any]) -> list[str]:
+def _twilio(values: Mapping[str, object]) -> list[str]:
     """Return what it lacks to log in: an API key, or else the account's token."""
     api_key = ("apiKeySid", "apiKeySecret")
     needed = api_key if any(not _absent(values, name) for name in api_key) else ("authToken",)
     return [f"{name} is missing" for name in needed if _absent(values, name)]
 
 
-def _fcm(values: Mapping[str, Any]) -> list[str]:
+def _fcm(values: Mapping[str, object]) -> list[str]:
     key = values.get("serviceAccountKey")
     if _absent(values, "serviceAccountKey"):
         return ["serviceAccountKey is missing"]

@@ -4,8 +4,6 @@ It has no idempotency keys. The Message-ID stays ours (X-PM-KeepID), and `Metada
 ten fields, names of 20 characters and values of 80 (postmarkapp.com/support/article/1125-custom-metadata-faq).
 """
 
-from typing import Any
-
 from mauntic_jobs.delivery.render.headers import one_line
 from mauntic_jobs.delivery.render.mime import Email, headers_of
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
@@ -48,7 +46,7 @@ class PostmarkProvider(HttpProvider[Email]):
         }
 
     async def _request(self, message: Email) -> HttpRequest:
-        fields: dict[str, Any] = {
+        fields: dict[str, object] = {
             "From": one_line(str(message.sender)),
             "To": message.recipient.spec,
             "ReplyTo": one_line(str(message.reply_to)) if message.reply_to else None,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 # A provider counts at its end: messages that are sent exactly as far apart as it allows arrive closer than that.
 _MARGIN = 1.01
@@ -31,7 +31,7 @@ class RateLimit(NamedTuple):
         return f"{interval}:{interval * (self.burst - 1)}"
 
 
-def rate_limit_of(values: Mapping[str, Any]) -> RateLimit | None:
+def rate_limit_of(values: Mapping[str, object]) -> RateLimit | None:
     """Return the limit of a configuration, or None if it has none. Its problems are those of `rate_limit_problems`."""
     messages = positive_number(values.get("rateLimit"))
     if messages is None or rate_limit_problems(values):
@@ -40,7 +40,7 @@ def rate_limit_of(values: Mapping[str, Any]) -> RateLimit | None:
     return RateLimit(messages, milliseconds / 1000, int(positive_number(values.get("rateBurst")) or 1))
 
 
-def rate_limit_problems(values: Mapping[str, Any]) -> list[str]:
+def rate_limit_problems(values: Mapping[str, object]) -> list[str]:
     """Return what is wrong with the keys of a rate limit, naming keys and never what they hold."""
     given = {name: positive_number(values[name]) for name in KEYS if is_given(values, name)}
     return [
@@ -50,12 +50,12 @@ def rate_limit_problems(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def is_given(values: Mapping[str, Any], name: str) -> bool:
+def is_given(values: Mapping[str, object], name: str) -> bool:
     """Return whether there is a limit: in nodemailer, 0 and false mean that there is none."""
     return values.get(name) not in (None, "", 0, "0", False)
 
 
-def positive_number(value: Any) -> float | None:
+def positive_number(value: object) -> float | None:
     """Return a finite number above 0, which may be a text, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None

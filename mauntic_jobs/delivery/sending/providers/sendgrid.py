@@ -7,7 +7,6 @@ It has no idempotency keys. An answer names the message in X-Message-Id; the eve
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from mauntic_jobs.delivery.addresses import Address
 from mauntic_jobs.delivery.render.headers import one_line
@@ -30,7 +29,7 @@ API = "https://api.sendgrid.com"
 _LONGEST_ARGUMENT_BYTES = 2_000
 _BAD_REQUEST, _TOO_LARGE = 400, 413
 # Errors have no codes, only the field that they are about. The sender, a refused key, a used up plan: all of these are
-# about the account. Any other field is the message's own.
+# about the account. object other field is the message's own.
 _OF_THE_SENDER = "from"
 _OF_ADDRESSES = ("personalizations", "reply_to")
 
@@ -51,7 +50,7 @@ class SendGridProvider(HttpProvider[Email]):
         # Plain text comes first, and none may be empty.
         parts = {"text/plain": message.text, "text/html": message.html}
         arguments = {name: each for name, each in message.tags.items() if len(each.encode()) <= _LONGEST_ARGUMENT_BYTES}
-        fields: dict[str, Any] = {
+        fields: dict[str, object] = {
             "personalizations": [{"to": [{"email": message.recipient.spec}]}],
             "from": _mailbox(message.sender),
             **({"reply_to": _mailbox(message.reply_to)} if message.reply_to else {}),

@@ -9,7 +9,6 @@ of the answer, and the tags.
 
 import re
 from base64 import b64encode
-from typing import Any
 
 from mauntic_jobs.delivery.render.mime import Email, build
 from mauntic_jobs.delivery.render.renderer import ContentError
@@ -65,7 +64,7 @@ class SesProvider(HttpProvider[Email]):
         mime = build(message, eight_bit=False)
         if mime.needs_smtputf8:
             raise ContentError("SES takes only addresses whose part before the @ is ASCII")
-        fields: dict[str, Any] = {
+        fields: dict[str, object] = {
             "FromEmailAddress": message.sender.spec,
             "Destination": {"ToAddresses": [message.recipient.spec]},
             "Content": {"Raw": {"Data": b64encode(mime.content).decode("ascii")}},

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from mauntic_jobs.delivery.sending.providers.flags import flag
 from mauntic_jobs.settings.certificates import machine_trust
@@ -41,7 +40,7 @@ class Tls:
     passphrase: str | None = field(default=None, repr=False)
 
 
-def tls_of(values: Mapping[str, Any]) -> Tls:
+def tls_of(values: Mapping[str, object]) -> Tls:
     """Return what a provider's key `tls` asks for, as nodemailer reads it. Raises TlsError."""
     given = values.get("tls")
     tls = given if isinstance(given, Mapping) else {}
