@@ -168,6 +168,8 @@ class _Rig:
         assert max(row["windows"] for row in self.session.rows(_WAITED_FOR)) <= 1
 
 
+# What a process starts must be killed alone, and not a server that forks for it.
+@pytest.mark.usefixtures("started_processes")
 @RANDOM_RUNS
 @pytest.mark.parametrize("parallel", ["1", "2"])
 @pytest.mark.slow
@@ -194,6 +196,7 @@ def test_commands_and_workers_that_are_killed_lose_no_window_and_repeat_none(
     rig.check()
 
 
+@pytest.mark.usefixtures("started_processes")
 @pytest.mark.parametrize("settings", ["direct"], indirect=True)
 @pytest.mark.slow
 def test_workers_of_a_queue_that_are_killed_lose_no_window_and_repeat_none(here: Settings, session: Session) -> None:
