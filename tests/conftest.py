@@ -1,6 +1,7 @@
 """Servers and databases for tests: one pair of servers for each worker, one database for each test."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,11 @@ _numbers = count(1)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker would otherwise go on, with its servers, after the pytest that started it was killed.
     children.end_with_parent()
+
+# A shell without job control has what it starts in the background ignore these, and so would all that tests start.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_configure(config: pytest.Config) -> None:
