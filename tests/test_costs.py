@@ -22,7 +22,7 @@ STATEMENTS = {
     "aggregate-hourly": 31,
     "generate-daily-reports": 23,
     "monthly-usage-summary": 24,
-    "segment-trigger-eval": 21,
+    "segment-trigger-eval": 17,
     "stale-execution-cleanup": 17,
 }
 
