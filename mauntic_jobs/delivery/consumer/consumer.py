@@ -56,7 +56,7 @@ class Consumer:
         self._log_outage = log_outage
         self._report = report
         self._stopping = False
-        self._signal = JobSignal(f"{work.base}:marker", redis, waiting, log_outage, work.on_mark)
+        self._signal = JobSignal(f"{work.base}:marker", redis, waiting, log_outage, self._on_mark)
         self._calls = QueueCalls(work.base, redis, log_outage)
         self._lost = LostAnswers(work.base, redis, self._calls)
         self._held: dict[str, str] = {}
@@ -114,6 +114,11 @@ class Consumer:
     def _surplus(self) -> int:
         """Return how many slots there are too many; below zero, how many there are too few."""
         return len(self._slots) - self._limiter.most
+
+    def _on_mark(self) -> None:
+        # A slot that stops passes the marker on, which may come back to this very process.
+        if not self._stopping:
+            self._work.on_mark()
 
     def _log(self, text: str) -> None:
         self._log_outage(self._work.base, MaunticJobsError(text))
