@@ -41,17 +41,17 @@ MOST_MODULES = {
     "show": (280, "and the jobs whose figures it shows"),
     "aggregate-hourly": (311, "and every job, for the slots that come before its own"),
     "db": (315, _STORES),
-    "metrics": (338, "and what is counted: jobs, queues, deliveries"),
+    "metrics": (339, "and what is counted: jobs, queues, deliveries, the outbox"),
     "monitor": (333, "and the conditions that it looks for"),
     "backfill": (339, "and BullMQ's queues, on which it may put windows"),
     "deliveries": (335, _ALL),
     "work": (359, "and BullMQ's queues"),
     "recover": (348, _ALL),
-    "status": (368, "and backfills, and the lanes in which messages wait for a provider"),
+    "status": (369, "and backfills, and the lanes in which messages wait for a provider"),
     "providers": (328, _ALL),
     "schedule": (384, "and the conditions that it watches beside the jobs"),
     "dlq": (427, _ALL),
-    "deliver": (436, "and the writers of messages"),
+    "deliver": (437, "and the writers of messages"),
 }
 _COUNT = """
 import sys

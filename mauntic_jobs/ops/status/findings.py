@@ -12,8 +12,9 @@ from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
 from mauntic_jobs.ops.queues import QueueKind
 from mauntic_jobs.ops.restrictions import effect_of, end_words, scope_of
 from mauntic_jobs.ops.status.queues import QueueStatus
-from mauntic_jobs.ops.status.read import MAX_OUTBOX, InstallationStatus, JobStatus, LateEvents
+from mauntic_jobs.ops.status.read import InstallationStatus, JobStatus, LateEvents
 from mauntic_jobs.redaction.payloads import mask_text
+from mauntic_jobs.runner.outbox import MAX_COUNTED
 from mauntic_jobs.scheduler.overview import MISSED_WITHIN
 from mauntic_jobs.wording import plural
 
@@ -234,7 +235,7 @@ def _clocks(jobs: Sequence[JobStatus]) -> Iterator[StatusFinding]:
 
 def _outbox(count: int) -> Iterator[StatusFinding]:
     if count:
-        jobs = f"{'at least ' if count >= MAX_OUTBOX else ''}{plural(count, 'job')}"
+        jobs = f"{'at least ' if count >= MAX_COUNTED else ''}{plural(count, 'job')}"
         text = f"{jobs} of runs not on the queue yet, for want of room there, or of a clock that publishes them"
         yield StatusFinding("outbox", text, "mauntic-jobs outbox publish --wait 1h")
 

@@ -20,6 +20,7 @@ from mauntic_jobs.ops.restrictions import list_restrictions
 from mauntic_jobs.ops.status.queues import QueueStatus, read_queues
 from mauntic_jobs.ops.warmup import WarmingDomain, warming_domains
 from mauntic_jobs.recovery.marker import Loss, look, read_marker
+from mauntic_jobs.runner.outbox import count_unpublished
 from mauntic_jobs.scheduler.overview import Standing, read_overview
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
@@ -28,8 +29,6 @@ from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
 
 # Deliveries of a state are counted up to here, alerts and domains looked at up to there.
 MAX_DELIVERIES = 100_000
-# More jobs of the outbox are not counted.
-MAX_OUTBOX = 100_000
 _MAX_ALERTS, _MAX_LATE, _MAX_PAUSES, _MAX_BACKFILLS = 100, 100, 1000, 100
 _RUNS_OF_HISTORY = 20
 _NEAR_LIMIT = 0.8
@@ -40,7 +39,6 @@ _LIMITS = Limits("mauntic-jobs status", timedelta(seconds=10))
 
 _sql = statements("status")
 _late_sql = statements("late_events")
-_outbox_sql = statements("outbox")
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
             marker = read_marker(session, settings)
             status.loss = marker.loss if marker else None
             status.late = _late(session, settings, now)
-            status.outbox = session.row(_outbox_sql["unpublished"], {"most": MAX_OUTBOX})["jobs"]
+            status.outbox = count_unpublished(session)
             status.backfills = list_backfills(session, only_open=True, limit=_MAX_BACKFILLS)
     except MaunticJobsError as error:
         status.problems["postgres"] = error
