@@ -33,7 +33,7 @@ class ReEntry(_Config):
         return self
 
 
-class FrequencyCap(_Config):
+class EntryCap(_Config):
     """At most `max_count` entries of a contact within `window_days`."""
 
     max_count: Annotated[int, Field(alias="maxCount", ge=0, le=1_000_000)]
@@ -45,7 +45,7 @@ class SegmentTrigger(_Config):
 
     segment_id: Annotated[UUID, Field(alias="segmentId")]
     re_entry: Annotated[ReEntry, Field(alias="reEntry")] = ReEntry()
-    frequency_cap: Annotated[FrequencyCap | None, Field(alias="frequencyCap")] = None
+    frequency_cap: Annotated[EntryCap | None, Field(alias="frequencyCap")] = None
 
     def rules(self, now: datetime) -> dict[str, object]:
         """Return the entry rules as parameters of the `candidates` statement, at the instant `now`."""

@@ -12,7 +12,7 @@ _MOST = 100
 _CAP = re.compile(r"([1-9][0-9]{0,2}) in (\S+)")
 
 
-class MessageCap(NamedTuple):
+class FrequencyCap(NamedTuple):
     """At most `most` messages in any `period`."""
 
     most: int

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.settings.alert_channels import HttpAddress
-from mauntic_jobs.settings.frequency_cap import MessageCap
+from mauntic_jobs.settings.frequency_cap import FrequencyCap
 from mauntic_jobs.settings.quiet_hours import QuietHours
 from mauntic_jobs.timekeeping.catch_up import CatchUp, parse_catch_up
 from mauntic_jobs.timekeeping.cron import check_cron
@@ -115,7 +115,7 @@ class ChannelSettings(BaseModel):
     attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     retry_delay: Annotated[Duration, Field(ge=timedelta())] | None = None
     quiet_hours: Annotated[str, _read_by(QuietHours.read)] | None = None
-    frequency_cap: Annotated[str, _read_by(MessageCap.read)] | None = None
+    frequency_cap: Annotated[str, _read_by(FrequencyCap.read)] | None = None
 
 
 class MessageLimits(BaseModel):

@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from mauntic_jobs.settings.frequency_cap import MessageCap
+from mauntic_jobs.settings.frequency_cap import FrequencyCap
 from mauntic_jobs.settings.settings import Settings
 
 
 def test_it_is_a_number_and_a_period() -> None:
-    assert MessageCap.read("3 in 7d") == (3, timedelta(days=7))
-    assert MessageCap.read("100 in 1h") == (100, timedelta(hours=1))
+    assert FrequencyCap.read("3 in 7d") == (3, timedelta(days=7))
+    assert FrequencyCap.read("100 in 1h") == (100, timedelta(hours=1))
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ def test_what_is_none_is_refused_with_what_it_must_be(text: str) -> None:
 
 
 def test_it_is_written_as_it_is_read() -> None:
-    assert [str(MessageCap.read(each)) for each in ("3 in 1w", "1 in 36h")] == ["3 in 7d", "1 in 1d12h"]
+    assert [str(FrequencyCap.read(each)) for each in ("3 in 1w", "1 in 36h")] == ["3 in 7d", "1 in 1d12h"]

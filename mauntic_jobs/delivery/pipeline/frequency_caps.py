@@ -7,7 +7,7 @@ from uuid import UUID
 
 from mauntic_jobs.aio.batcher import Batcher, rounds
 from mauntic_jobs.delivery.payload import Message
-from mauntic_jobs.settings.frequency_cap import MessageCap
+from mauntic_jobs.settings.frequency_cap import FrequencyCap
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.async_link import PostgresLink
 
@@ -23,7 +23,7 @@ class _Asked(NamedTuple):
 class FrequencyCaps:
     """The caps by channel. What is about to be sent is counted in Postgres, for all processes and campaigns."""
 
-    def __init__(self, postgres: PostgresLink, caps: Mapping[str, MessageCap]) -> None:
+    def __init__(self, postgres: PostgresLink, caps: Mapping[str, FrequencyCap]) -> None:
         self._postgres = postgres
         self._caps = caps
         self._asked: dict[str, Batcher[_Asked, bool]] = {

@@ -41,7 +41,7 @@ from mauntic_jobs.delivery.sending.providers.idle import IdleConnections
 from mauntic_jobs.delivery.sending.providers.pool import ProviderPool
 from mauntic_jobs.delivery.sending.providers.registry import factories
 from mauntic_jobs.delivery.stats import ChannelStats
-from mauntic_jobs.settings.frequency_cap import MessageCap
+from mauntic_jobs.settings.frequency_cap import FrequencyCap
 from mauntic_jobs.settings.quiet_hours import QuietHours
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import MessageLimits
@@ -215,7 +215,7 @@ def _quiet_times(settings: Settings, lookups: Lookups) -> QuietTimes:
 
 def _frequency_caps(settings: Settings, postgres: PostgresLink) -> FrequencyCaps:
     given = {name: own.frequency_cap for name, own in settings.channels.items() if own.frequency_cap}
-    return FrequencyCaps(postgres, {name: MessageCap.read(text) for name, text in given.items()})
+    return FrequencyCaps(postgres, {name: FrequencyCap.read(text) for name, text in given.items()})
 
 
 def _work(
