@@ -5,19 +5,15 @@ from typing import Any
 from uuid import UUID
 
 from mauntic_jobs.job import Row
-from mauntic_jobs.settings.frequency_cap import MessageCap
+from mauntic_jobs.settings.frequency_cap import FrequencyCap
 from mauntic_jobs.settings.types import ChannelSettings
 from mauntic_jobs.timekeeping.window import parse_duration
 from tests.delivery import fake_twilio
 from tests.delivery.fake_api import running_api
+from tests.delivery.pipeline.test_frequency_caps import let_pass
 from tests.delivery.sink import Sink
 from tests.delivery.world import World
 from tests.world.corpus import Case, each_case
-
-_AGES = b"""
-UPDATE mauntic_jobs.frequency_caps
-SET deliveries = (SELECT jsonb_object_agg(key, value::float8 - %(seconds)s) FROM jsonb_each(deliveries))
-"""
 
 
 class History:
@@ -45,7 +41,7 @@ class History:
 
     def _let_pass(self, ago: timedelta) -> None:
         if self._past is not None:
-            self._world.session.execute(_AGES, {"seconds": (self._past - ago).total_seconds()})
+            let_pass(self._world, self._past - ago)
         self._past = ago
 
     def _contact(self, name: str) -> UUID:
@@ -68,5 +64,5 @@ def test_a_contact_gets_no_more_than_it_may(case: Case, world: World, sink: Sink
         row = history.send(**case.input.get("message", {}))
     assert row["state"] == ("sent" if case.answer else "suppressed")
     if not case.answer:
-        read = MessageCap.read(case.input["cap"])
+        read = FrequencyCap.read(case.input["cap"])
         assert row["reason"] == f"frequency cap: the contact gets at most {read} by email"

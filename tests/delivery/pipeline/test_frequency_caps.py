@@ -31,6 +31,15 @@ def add(world: World, contact: UUID, *names: str) -> None:
     world.add(*(world.message(name, contactId=str(contact), emailAddress="ann@example.com") for name in names))
 
 
+def let_pass(world: World, length: timedelta) -> None:
+    """Let what was counted be so much older."""
+    world.write(
+        "UPDATE mauntic_jobs.frequency_caps SET deliveries ="
+        " (SELECT jsonb_object_agg(key, value::float8 - %(seconds)s) FROM jsonb_each(deliveries))",
+        seconds=length.total_seconds(),
+    )
+
+
 def test_two_processes_together_send_no_more(capped: World, sink: Sink) -> None:
     contacts = [capped.contact() for _ in range(4)]
     for contact in contacts:
@@ -82,6 +91,23 @@ def test_the_same_message_again_is_not_counted_again(capped: World, sink: Sink) 
     add(capped, contact, "b")
     capped.deliver()
     assert (capped.states(), len(sink.messages())) == ({"a": "sent", "b": "sent"}, 2)
+
+
+def test_a_message_that_is_tried_again_counts_from_then(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port)
+    cap = ChannelSettings(frequency_cap="1 in 2d")
+    world.settings = world.settings.model_copy(update={"channels": {"email": cap}})
+    contact = world.contact()
+    world.add(world.message("a", contactId=str(contact), emailAddress="defer-once-451@example.com"))
+    world.deliver()
+    assert world.states() == {"a": "deferred"}
+    let_pass(world, timedelta(hours=36))
+    world.hurry()
+    world.deliver()
+    let_pass(world, timedelta(hours=24))
+    add(world, contact, "b")
+    world.deliver()
+    assert world.states() == {"a": "sent", "b": "suppressed"}
 
 
 def test_what_failed_and_is_retried_by_hand_is_judged_anew(capped: World, sink: Sink) -> None:
