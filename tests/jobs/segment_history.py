@@ -4,11 +4,12 @@ Writers act as the platform's do, and worse: with clocks of their own, in transa
 savepoints, and without a word in `updated_at`.
 """
 
+import os
 import random
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -21,10 +22,11 @@ from mauntic_jobs.segments.members import members_statement
 from mauntic_jobs.segments.trigger import parse_trigger
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import SegmentReading
-from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.stores.postgres.session import Session, connect
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
 from tests.support import utc
 
+_STEPS = 20
 START = utc("2026-10-05T10:00")
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _STAGES, _PLANS = ["lead", "customer"], ["pro", "Pro", "7", None]
@@ -428,3 +430,31 @@ class History:
     def _freeze(self) -> None:
         if self._chance.random() < 0.1:
             self._plain.execute("VACUUM (FREEZE) crm.contacts, journey.journey_executions, crm.segment_contacts")
+
+
+_HistoryT = TypeVar("_HistoryT", bound=History)
+
+
+def played(kind: type[_HistoryT], settings: Settings, count: int) -> Iterator[_HistoryT]:
+    """Yield generated histories after twenty steps each: `count`, or as many as SEGMENT_HISTORIES says.
+
+    SEGMENT_FIRST_HISTORY is the number of the first one; a failure names that of its history.
+    """
+    assert settings.database_url
+    url = settings.database_url.get_secret_value()
+    first = int(os.environ.get("SEGMENT_FIRST_HISTORY", "0"))
+    with ExitStack() as stack:
+        session = stack.enter_context(connect(settings))
+        writers = [stack.enter_context(psycopg.connect(url, autocommit=True)) for _ in range(3)]
+        writers[0].execute("SET lock_timeout = '20s'")
+        for seed in range(first, first + int(os.environ.get("SEGMENT_HISTORIES", count))):
+            history = kind(seed, session, writers, settings)
+            try:
+                history.run(_STEPS)
+            except AssertionError as error:
+                error.add_note(f"history {seed}")
+                raise
+            history.clean()
+            yield history
+            if seed % 100 == 99:
+                writers[0].execute("VACUUM")

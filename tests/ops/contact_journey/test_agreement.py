@@ -1,34 +1,30 @@
 """In every history a contact enters a journey exactly if the explanation says so."""
 
-import os
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
 from datetime import datetime, timedelta
+from functools import cached_property
 from uuid import UUID
-
-import psycopg
 
 from mauntic_jobs.ops.contact_journey.explanation import EntryVerdict, TriggerExplanation, explain_triggers
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.postgres.session import connect
-from tests.jobs.segment_history import History
+from tests.jobs.segment_history import History, played
 
-# More by hand: SEGMENT_HISTORIES=10000 scripts/test tests/ops/contact_journey/test_agreement.py
-_HISTORIES = int(os.environ.get("SEGMENT_HISTORIES", "40"))
-_FIRST = int(os.environ.get("SEGMENT_FIRST_HISTORY", "0"))
-_STEPS = 20
 _ENTERING = {EntryVerdict.ENTERS, EntryVerdict.LATER}
 
 
 class ExplainedHistory(History):
     """A history in which each contact is explained before each pass; executions are deleted, too.
 
-    `verdicts` counts what was said of contacts and journeys, `ends` the blocks whose end was looked at.
+    `ends` counts the blocks whose end was looked at.
     """
 
-    verdicts: Counter[EntryVerdict]
     ends = 0
+
+    @cached_property
+    def verdicts(self) -> Counter[EntryVerdict]:
+        """How often each was said of a contact and a journey."""
+        return Counter()
 
     def _steps(self) -> list[Callable[[], None]]:
         return [*super()._steps(), self._delete_executions, self._delete_executions]
@@ -95,24 +91,11 @@ def _agrees(found: TriggerExplanation) -> bool:
 
 
 def test_a_contact_enters_exactly_if_the_explanation_says_so(direct_settings: Settings) -> None:
-    assert direct_settings.database_url
-    url = direct_settings.database_url.get_secret_value()
+    """More by hand: SEGMENT_HISTORIES=10000 scripts/test tests/ops/contact_journey/test_agreement.py."""
     verdicts, ends = Counter[EntryVerdict](), 0
-    with ExitStack() as stack:
-        session = stack.enter_context(connect(direct_settings))
-        writers = [stack.enter_context(psycopg.connect(url, autocommit=True)) for _ in range(3)]
-        writers[0].execute("SET lock_timeout = '20s'")
-        for seed in range(_FIRST, _FIRST + _HISTORIES):
-            history = ExplainedHistory(seed, session, writers, direct_settings)
-            history.verdicts = Counter()
-            try:
-                history.run(_STEPS)
-            except AssertionError as error:
-                error.add_note(f"history {seed}")
-                raise
-            history.clean()
-            verdicts.update(history.verdicts)
-            ends += history.ends
+    for history in played(ExplainedHistory, direct_settings, 40):
+        verdicts.update(history.verdicts)
+        ends += history.ends
     # The histories do say something.
     assert set(verdicts) == set(EntryVerdict)
     assert ends > 0
