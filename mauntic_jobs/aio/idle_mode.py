@@ -23,13 +23,13 @@ class IdleMode:
         self._stirred = time.monotonic()
         self._awake = asyncio.Event()
         self._awake.set()
-        # What is known may be old; it stays so until a refresh has succeeded.
+        # Whether something may have changed since idle mode began. Only a refresh that succeeds ends that.
         self._is_stale = False
         self._refreshing: asyncio.Future[float | None] | None = None
 
     @property
     def is_on(self) -> bool:
-        """Whether the process is idle, and the database is left alone."""
+        """Whether idle mode is on: the database is to be left alone."""
         return not self._awake.is_set()
 
     @property
@@ -73,7 +73,7 @@ class IdleMode:
             changed = await self._refresh()
             self._is_stale = False
         except MaunticJobsError:
-            # What looks at the database beside the work reports that it is away.
+            # The background tasks go on, and report that the database is away.
             self._awake.set()
             raise
         finally:

@@ -47,7 +47,7 @@ def enqueue(installation: Installation, job: AnyJob, backfill: Backfill, *, fail
 
 
 class WindowOfJob(NamedTuple):
-    """What a job's data asks for: a window of a backfill, and how many of them may be run at a time, None for any."""
+    """A window of a backfill, as a job's data names it. `at_most` of its windows run at a time; None: any number."""
 
     backfill: int
     window: Window

@@ -72,7 +72,7 @@ class Backfill:
 
     @property
     def abandoned(self) -> bool:
-        """Whether it is active, and no process works on it."""
+        """Whether it is active although no process works on it."""
         return self.is_silent_for(_SILENT)
 
     def is_silent_for(self, length: timedelta) -> bool:

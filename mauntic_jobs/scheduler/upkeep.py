@@ -19,7 +19,7 @@ class Task(NamedTuple):
     """A task of upkeep: its slots are `every` so often, `at` after midnight in UTC. A run is ended after `limit`.
 
     `finds` is the exit code of one that has done its work and found something. `on_demand`: it is started only where
-    it has something to do. `by_cron` is its command where cron calls it, which starts one beside another.
+    it has something to do. `by_cron` is its command in a crontab, if another: cron waits for none that still runs.
     """
 
     name: str

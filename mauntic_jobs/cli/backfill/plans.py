@@ -135,7 +135,7 @@ def apply_plan(
         if first.expects is not None:
             check_first(session, known, request.options, settings, first.window, first.expects)
         if enqueued:
-            # Where Redis is away, nothing is recorded.
+            # First, so that no backfill is recorded while Redis is away.
             installation.connect()
         backfill = read_backfill(session, create(session, request, windows))
         if enqueued:

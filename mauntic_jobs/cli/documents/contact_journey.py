@@ -29,7 +29,7 @@ class JudgedConditionJson(TypedDict):
 
 
 class EntryBlockJson(TypedDict):
-    """What keeps a member out: `until` when, null for never or when an execution ends.
+    """Something that keeps a member out, `until` a time; null: for ever, or until an execution ends.
 
     `since` is when the contact entered: with the active `execution`, or last; for a frequency cap, with the first of
     the `entries` that count.
@@ -43,7 +43,7 @@ class EntryBlockJson(TypedDict):
 
 
 class TriggerExplanationJson(TypedDict):
-    """What a trigger of the journey does with the contact at the next run; `problem` is why it cannot be evaluated.
+    """One trigger of the journey. `verdict` is what the next run does by it; `problem` is why it cannot be evaluated.
 
     `joint` says how many conditions must hold: `and` is all, `or` is any, null is a static segment, on whose list the
     contact is since `added_at`. `free_at` is when the blocks end by themselves. A contact that enters later is looked

@@ -42,7 +42,7 @@ def figure_format(*, csv: bool, json: bool, org: UUID | None = None, history: bo
 
 
 class Missing(NamedTuple):
-    """What there is none of, and the command that records it."""
+    """Figures that are not recorded, and the command that records them."""
 
     what: str
     command: str
