@@ -212,7 +212,8 @@ class Loop:
     @contextmanager
     def _wakeup(self) -> Iterator[int]:
         """Yield a descriptor that becomes readable whenever a signal arrives or a child ends."""
-        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
 
         def count(_number: int, _frame: object) -> None:
             self._signals += 1

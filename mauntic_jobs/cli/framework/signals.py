@@ -1,9 +1,10 @@
 """SIGINT and SIGTERM: the first asks for a clean stop, a second one ends the process at once."""
 
+import os
+import select
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from threading import Event
 from types import FrameType
 from typing import Any, Self
 
@@ -39,11 +40,45 @@ def stop_on_signals() -> Iterator[None]:
             signal.signal(each, handler)
 
 
+class SignalEvent:
+    """An event that a signal handler may set.
+
+    A `threading.Event` has a lock: a handler that interrupts its thread within `wait` would wait for that lock for
+    ever, and a second signal with it.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._reader, self._writer = os.pipe()
+        self._poll = select.poll()
+        self._poll.register(self._reader, select.POLLIN)
+
+    def set(self) -> None:
+        """Wake up what waits, now and from now on."""
+        if not self._is_set:
+            self._is_set = True
+            os.write(self._writer, b"!")
+
+    def is_set(self) -> bool:
+        """Return whether it has been set."""
+        return self._is_set
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is set, at most so many seconds; return whether it has been."""
+        self._poll.poll(seconds * 1000)
+        return self._is_set
+
+    def close(self) -> None:
+        """Let its descriptors go; it can only be asked from now on."""
+        os.close(self._reader)
+        os.close(self._writer)
+
+
 class Signals:
     """Notes signals while its body runs: `first` is set by the first, `second` by the next."""
 
     def __init__(self) -> None:
-        self.first, self.second = Event(), Event()
+        self.first, self.second = SignalEvent(), SignalEvent()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -56,3 +91,5 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self.first.close()
+        self.second.close()
