@@ -36,7 +36,8 @@ from tests.support import (
     wait_until,
 )
 
-# More by hand, with four windows for each kill: BACKFILL_KILLS=100 scripts/test tests/backfill/test_kills.py
+# More by hand, with four windows for each kill: BACKFILL_KILLS=100 scripts/test -o faulthandler_timeout=0 \
+#     tests/backfill/test_kills.py
 _KILLS = int(os.environ.get("BACKFILL_KILLS", "5"))
 _WINDOWS = 4 * _KILLS
 _FIRST = utc("2025-09-01T00:00")
