@@ -19,6 +19,14 @@ def cpu_seconds(root: int, name: str) -> float:
     return total / _TICKS
 
 
+def parent_of(pid: int) -> int:
+    """Return the process that has started this one. Raises LookupError if it has ended."""
+    stat = _stat(_PROC / str(pid))
+    if stat is None:
+        raise LookupError(f"the process {pid} has ended")
+    return int(stat[1][_PARENT])
+
+
 def _stat(path: Path) -> tuple[str, list[str]] | None:
     """Return the name and the numbers of a process, None if it has ended."""
     try:

@@ -12,10 +12,10 @@ from psycopg.rows import DictRow
 from bench._common import Sample, connect, run_process, statements
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY, AggregateHourlyOptions
+from mauntic_jobs.jobs.event_counts import COUNT
 from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.settings.sources import load as load_settings
-from mauntic_jobs.sql import statements as job_statements
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import Window, naive
 
@@ -28,18 +28,10 @@ BARE: dict[str, tuple[str, ...]] = {
     "count(DISTINCT), CREATE TABLE AS": ("count_distinct", "write"),
 }
 
-# Parameters of `compare`: all organizations, without limits of the columns, the shrink guard, or a sample.
-_EVERYTHING = {
-    "organizations": None,
-    "longest": None,
-    "largest": None,
-    "allow_shrink": False,
-    "share": None,
-    "seed": None,
-}
+# Parameters of the count: all organizations and contacts.
+_EVERYTHING = {"organizations": None, "share": None, "seed": None, "half": None}
 
 _sql = statements("aggregate_hourly")
-_jobs_sql = job_statements("event_aggregates")
 
 
 @dataclass(frozen=True)
@@ -138,12 +130,14 @@ class Ways:
 
     def explain(self, work_mem: str, *, index: bool = True) -> dict[str, Any]:
         """Return the plan, executed, of the statement in which the job counts the day; optionally without the index."""
-        compare = b"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) " + _jobs_sql["compare"]
+        create = (
+            b"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) CREATE TEMPORARY TABLE counted ON COMMIT DROP AS "
+        )
         with connect(self.url) as connection, connection.transaction(force_rollback=True):
             connection.execute(_sql["work_mem"], {"work_mem": work_mem})
             if not index:
                 connection.execute(_sql["without_events_index"])
-            (row,) = connection.execute(compare, {**_EVERYTHING, **_parameters(self.day)})
+            (row,) = connection.execute(create + COUNT, {**_EVERYTHING, **_parameters(self.day)})
         (plan,) = row["QUERY PLAN"]
         return dict(plan)
 

@@ -55,6 +55,12 @@ class Transaction(Protocol):
     def row(self, query: bytes, parameters: Mapping[str, Any] = ...) -> Row:
         """Execute a statement that returns exactly one row, and return it."""
 
+    def gather(self, table: str, query: bytes, parameters: Mapping[str, Any] = ..., *, in_parts: bool = ...) -> None:
+        """Put what a query finds in a temporary table, which ends with the transaction.
+
+        `in_parts`: each query of a UNION ALL is one process's work from end to end, as far as Postgres has processes.
+        """
+
     def savepoint(self) -> AbstractContextManager[None]:
         """Undo what the body did if it raises, and nothing else."""
 

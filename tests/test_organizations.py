@@ -47,6 +47,7 @@ _OF_ALL = {
 # Files whose statements are about the whole platform.
 _PLATFORM_WIDE = {
     "campaign_daily_stats": "a job rebuilds days of all organizations, grouped by organization",
+    "event_counts": "a job counts days and months of all organizations, grouped by organization",
     "event_aggregates": "a job rebuilds days of all organizations, grouped by organization",
     "late_events": "a job counts events of all organizations, grouped by organization",
     "monthly_usage": "a job rebuilds months of all organizations, grouped by organization",

@@ -305,11 +305,19 @@ _OF_A_DAY = {
     "allow_shrink": False,
     "share": None,
     "seed": None,
+    "half": None,
 }
 
 
-@pytest.mark.parametrize("file", ["event_aggregates", "campaign_daily_stats"])
-@pytest.mark.parametrize("name", ["compare", "audit"])
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("event_counts", "count"),
+        ("event_aggregates", "audit"),
+        ("campaign_daily_stats", "count"),
+        ("campaign_daily_stats", "audit"),
+    ],
+)
 def test_a_day_is_read_from_its_own_partition(session: Session, file: str, name: str) -> None:
     session.execute(b"ALTER TABLE analytics.contact_activity RENAME TO activity_as_one")
     session.execute(

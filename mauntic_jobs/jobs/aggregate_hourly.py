@@ -21,6 +21,7 @@ from mauntic_jobs.job import (
     JobResult,
     Transaction,
 )
+from mauntic_jobs.jobs.event_counts import COUNT
 from mauntic_jobs.jobs.options import RollupOptions, check_known
 from mauntic_jobs.jobs.rollup import ChangeReason, Rebuild, Rebuilt, audit_bucket, drawn, rebuild, verify_bucket
 from mauntic_jobs.jobs.second_writer import SecondWriter, is_as_recorded
@@ -112,7 +113,7 @@ def _rebuild(
 ) -> Rebuild:
     return Rebuild(
         job=AGGREGATE_HOURLY.name,
-        statements=_sql,
+        statements={**_sql, "count": COUNT},
         table="analytics.event_aggregates",
         columns=["event_type", "count", "unique_count"],
         parameters={

@@ -20,6 +20,7 @@ from mauntic_jobs.job import (
     Transaction,
 )
 from mauntic_jobs.jobs.aggregate_hourly import UNKNOWN
+from mauntic_jobs.jobs.event_counts import COUNT
 from mauntic_jobs.jobs.options import RollupOptions, check_known
 from mauntic_jobs.jobs.rollup import (
     ChangeReason,
@@ -35,7 +36,6 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
-from mauntic_jobs.wording import plural
 
 _sql = statements("monthly_usage")
 _rollups_sql = statements("event_aggregates")
@@ -69,11 +69,7 @@ def rebuild_month(
     """Count one UTC month and rebuild it."""
     work = replace(_work(options, month, context.settings.platform_zone), reason=reason)
     _announce(context, work)
-    groups = _count(context.transaction, work)
-    _log(context, f"{work.bucket} is counted: {plural(groups, 'group')}")
-    done = rebuild(context, work)
-    context.transaction.execute(_sql["forget_count"])
-    return done
+    return rebuild(context, work)
 
 
 def audit(
@@ -94,9 +90,7 @@ def verify(
     """Compare the usage of one UTC month with its events. Raises UsageError for an unknown organization."""
     if not look.ids_known:
         _check_known(transaction, options)
-    work = _work(options, month, settings.platform_zone, look.draw)
-    _count(transaction, work)
-    return verify_bucket(transaction, work, look, lambda: True)
+    return verify_bucket(transaction, _work(options, month, settings.platform_zone, look.draw), look, lambda: True)
 
 
 def recount_usage(transaction: Transaction, settings: Settings, month: Window, organization: UUID) -> list[Row]:
@@ -105,11 +99,8 @@ def recount_usage(transaction: Transaction, settings: Settings, month: Window, o
     Each row has a `kind`, the type as it is recorded, with `old_count` and `old_unique_count` as recorded and
     `new_count` and `new_unique_count` as counted, None for none; `withheld` is why a run would not write it.
     """
-    work = _work(MonthlyUsageSummaryOptions(org=[organization]), month, settings.platform_zone)
-    _count(transaction, work)
-    groups = recount(transaction, work)
-    transaction.execute(_sql["forget_count"])
-    return groups
+    options = MonthlyUsageSummaryOptions(org=[organization])
+    return recount(transaction, _work(options, month, settings.platform_zone))
 
 
 def _check_known(transaction: Transaction, options: MonthlyUsageSummaryOptions) -> None:
@@ -118,27 +109,17 @@ def _check_known(transaction: Transaction, options: MonthlyUsageSummaryOptions) 
         check_known(transaction, _rollups_sql["unknown_organizations"], wanted, UNKNOWN)
 
 
-def _count(transaction: Transaction, work: Rebuild) -> int:
-    """Count the month in its temporary table, and return how many groups there are."""
-    transaction.rows(_sql["whole_scans"])
-    return transaction.execute(_sql["count"], work.parameters)
-
-
 def _announce(context: Context[JobOptions], work: Rebuild) -> None:
     """Tell what begins, since counting a large table takes a while."""
     events = context.transaction.row(_sql["expected"])["events"]
     size = f"a table of some {events:,} events" if events > 0 else "the events"
-    _log(context, f"counting {work.bucket} in {size}")
-
-
-def _log(context: Context[JobOptions], progress: str) -> None:
-    context.warn(f"{MONTHLY_USAGE_SUMMARY.name}: {progress}")
+    context.warn(f"{work.job}: counting {work.bucket} in {size}")
 
 
 def _work(options: MonthlyUsageSummaryOptions, month: Window, zone: tzinfo, draw: Draw | None = None) -> Rebuild:
     return Rebuild(
         job=MONTHLY_USAGE_SUMMARY.name,
-        statements={**_rollups_sql, **_sql},
+        statements={**_rollups_sql, **_sql, "count": COUNT},
         table="analytics.event_aggregates",
         columns=["event_type", "count", "unique_count"],
         parameters={

@@ -1,10 +1,10 @@
 """Rebuilds of rollups: new values beside old ones, and only the groups written that differ and are not in question.
 
-A job's .sql file supplies the statements: `compare` makes the temporary table of old and new values of one bucket that
-`rebuild.sql` describes; `summary` counts its groups as inserted, updated, removed, unchanged and withheld; `changes`
-lists those that change; `differences` puts the figures that differ in another temporary table; `fingerprint` sums up
-what is recorded and what is to be; `replace` writes them; `remove` deletes the groups without events; both note in the
-same statement what they changed. `audit` compares a bucket by counts alone, and needs no table.
+A job supplies the statements: `count` counts the raw events of one bucket, `compare` makes the temporary table of its
+old and new values that `rebuild.sql` describes; `summary` counts its groups as inserted, updated, removed, unchanged
+and withheld; `changes` lists those that change; `differences` puts the figures that differ in another temporary table;
+`fingerprint` sums up what is recorded and what is to be; `replace` writes them; `remove` deletes the groups without
+events; both note in the same statement what they changed. `audit` compares a bucket by counts alone, without a table.
 
 A group is withheld if a recorded value of it would fall, or if it does not fit into its columns. It keeps what is
 recorded, and everything else is written.
@@ -29,6 +29,7 @@ from mauntic_jobs.job import (
     Row,
     Transaction,
 )
+from mauntic_jobs.jobs.event_counts import count_events
 from mauntic_jobs.jobs.shrink_guard import describe
 from mauntic_jobs.settings.types import ScheduledShrink
 from mauntic_jobs.sql import statements
@@ -62,7 +63,7 @@ class Rebuild:
     statements: Mapping[str, bytes]
     table: str
     columns: list[str]
-    parameters: Mapping[str, object]
+    parameters: Row
     bucket: str
     compare: bool
     allow_shrink: bool
@@ -124,9 +125,7 @@ class Rebuilt:
 def rebuild(context: Context[JobOptions], work: Rebuild) -> Rebuilt:
     """Rebuild one bucket, and record which of its groups are withheld."""
     transaction, sql = context.transaction, work.statements
-    capacity = _capacity(transaction, work)
-    parameters = {**work.parameters, **capacity, "allow_shrink": work.allow_shrink}
-    transaction.execute(sql["compare"], parameters)
+    parameters = _compare(transaction, work)
     _check_expected(context, work)
     if context.slot is not None and context.settings.scheduled_shrink is ScheduledShrink.GONE_ORGANIZATIONS:
         transaction.execute(_sql["release_gone"])
@@ -134,7 +133,8 @@ def rebuild(context: Context[JobOptions], work: Rebuild) -> Rebuilt:
     done = Rebuilt(Counter(summary))
     if summary["withheld"]:
         done.withheld = _withheld(context, work)
-        done.problems = describe(done.withheld, work.bucket, longest=capacity["longest"], largest=capacity["largest"])
+        limits = {name: parameters[name] for name in ("longest", "largest")}
+        done.problems = describe(done.withheld, work.bucket, **limits)
     if work.compare:
         done.changes = transaction.rows(sql["changes"], parameters)
     if not context.dry_run:
@@ -163,8 +163,7 @@ def verify_bucket(
     that came after the bucket was recorded.
     """
     asked = {"job": work.job, "bucket": work.bucket, "most": MAX_NAMED}
-    parameters = {**work.parameters, **_capacity(transaction, work), "allow_shrink": work.allow_shrink}
-    transaction.execute(work.statements["compare"], parameters)
+    _compare(transaction, work)
     transaction.execute(work.statements["differences"], work.parameters)
     found = transaction.row(_sql["differing"], asked)
     gaining = found.pop("gaining")
@@ -199,8 +198,7 @@ def recount(transaction: Transaction, work: Rebuild) -> list[Row]:
 
     The columns are those of the job's `compare`.
     """
-    capacity = _capacity(transaction, work)
-    transaction.execute(work.statements["compare"], {**work.parameters, **capacity, "allow_shrink": work.allow_shrink})
+    _compare(transaction, work)
     groups = transaction.rows(_sql["groups"])
     transaction.execute(_sql["forget"])
     return groups
@@ -210,6 +208,14 @@ def audit_bucket(transaction: Transaction, work: Rebuild) -> BucketCounts:
     """Compare the events of one bucket with what is recorded, by counts alone; distinct contacts are not counted."""
     row = transaction.row(work.statements["audit"], {**work.parameters, **_capacity(transaction, work)})
     return BucketCounts(**row)
+
+
+def _compare(transaction: Transaction, work: Rebuild) -> Row:
+    """Count the bucket's events, put them beside what is recorded, and return the parameters of what comes next."""
+    parameters = {**work.parameters, **_capacity(transaction, work), "allow_shrink": work.allow_shrink}
+    count_events(transaction, work.statements["count"], work.parameters)
+    transaction.execute(work.statements["compare"], parameters)
+    return parameters
 
 
 def _capacity(transaction: Transaction, work: Rebuild) -> Row:

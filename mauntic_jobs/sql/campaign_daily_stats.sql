@@ -5,10 +5,58 @@
 -- columns). The arrays `old` and `new` hold the figures in that order; distinct contacts, which are the fourth and the
 -- sixth, are no events. What is written is noted as with the daily rollups: now, run, job, reason.
 
--- compare -- Put what the day's events say beside what the table says now, in a temporary table.
--- It is made by CREATE TABLE AS because Postgres scans in parallel for that, but not for INSERT ... SELECT. Contacts
--- are told apart only where distinct ones are wanted, and sources are read once for each group of events, because both
--- cost more than the counting. A null campaign_id has the events whose source is no campaign.
+-- count -- Count the message events of each campaign and channel by their kinds, and the distinct contacts of two kinds.
+-- Contacts are told apart only where distinct ones are wanted, and sources are read once for each group of events, because
+-- both cost more than the counting. A null campaign_id has the events whose source is no campaign, with the channel `all`,
+-- as all have with all_channels. `half` is 0 or 1 for the events of one half of the contacts, null for all.
+SELECT organization_id, campaign_id, channel, sum(events)::bigint AS events,
+       coalesce(sum(events) FILTER (WHERE kind = 'sent'), 0)::bigint AS sent,
+       coalesce(sum(events) FILTER (WHERE kind = 'delivered'), 0)::bigint AS delivered,
+       coalesce(sum(events) FILTER (WHERE kind = 'opened'), 0)::bigint AS opened,
+       count(*) FILTER (WHERE kind = 'opened') AS unique_opened,
+       coalesce(sum(events) FILTER (WHERE kind = 'clicked'), 0)::bigint AS clicked,
+       count(*) FILTER (WHERE kind = 'clicked') AS unique_clicked,
+       coalesce(sum(events) FILTER (WHERE kind = 'bounced'), 0)::bigint AS bounced,
+       coalesce(sum(events) FILTER (WHERE kind = 'complained'), 0)::bigint AS complained,
+       coalesce(sum(events) FILTER (WHERE kind = 'unsubscribed'), 0)::bigint AS unsubscribed
+FROM (
+    SELECT organization_id, campaign_id, contact_id, sum(events) AS events,
+           split_part(event_type, '_', 2) AS kind,
+           CASE WHEN %(all_channels)s OR campaign_id IS NULL THEN 'all' ELSE split_part(event_type, '_', 1) END
+               AS channel
+    FROM (
+        SELECT organization_id, event_type, contact_id, events,
+               CASE WHEN event_source COLLATE "C" ~* '^(campaign:)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                    THEN right(event_source, 36)::uuid END AS campaign_id
+        FROM (
+            SELECT organization_id, event_source, event_type,
+                   CASE WHEN event_type IN ('email_opened', 'sms_opened', 'push_opened',
+                                            'email_clicked', 'sms_clicked', 'push_clicked') THEN contact_id END
+                       AS contact_id,
+                   count(*) AS events
+            FROM analytics.contact_activity
+            WHERE created_at >= %(start)s AND created_at < %(end)s
+              AND (%(half)s::int IS NULL OR uuid_hash(contact_id) & 1 = %(half)s::int)
+              AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
+              AND (%(share)s::bigint IS NULL
+                   OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)
+              AND event_type IN (
+                  'email_sent', 'email_delivered', 'email_opened', 'email_clicked', 'email_bounced',
+                  'email_complained', 'email_unsubscribed',
+                  'sms_sent', 'sms_delivered', 'sms_opened', 'sms_clicked', 'sms_bounced',
+                  'sms_complained', 'sms_unsubscribed',
+                  'push_sent', 'push_delivered', 'push_opened', 'push_clicked', 'push_bounced',
+                  'push_complained', 'push_unsubscribed'
+              )
+            GROUP BY 1, 2, 3, 4
+        ) AS by_source
+    ) AS by_campaign
+    WHERE %(campaigns)s::uuid[] IS NULL OR campaign_id = ANY (%(campaigns)s::uuid[])
+    GROUP BY 1, 2, 3, 5, 6
+) AS by_contact
+GROUP BY organization_id, campaign_id, channel
+
+-- compare -- Put what was counted beside what the table says now, in a temporary table.
 -- A campaign's row counts one channel, so that its figures make rates: email if the campaign has an event of an email on
 -- that day, or else SMS, or else push. `left_out` are its events on other channels. With all_channels it counts them all.
 CREATE TEMPORARY TABLE mauntic_jobs_groups ON COMMIT DROP AS
@@ -30,51 +78,10 @@ FROM (
     FROM (
         SELECT organization_id, campaign_id, channel, sum(events)::bigint AS events,
                ARRAY[
-                   coalesce(sum(events) FILTER (WHERE kind = 'sent'), 0),
-                   coalesce(sum(events) FILTER (WHERE kind = 'delivered'), 0),
-                   coalesce(sum(events) FILTER (WHERE kind = 'opened'), 0),
-                   count(*) FILTER (WHERE kind = 'opened'),
-                   coalesce(sum(events) FILTER (WHERE kind = 'clicked'), 0),
-                   count(*) FILTER (WHERE kind = 'clicked'),
-                   coalesce(sum(events) FILTER (WHERE kind = 'bounced'), 0),
-                   coalesce(sum(events) FILTER (WHERE kind = 'complained'), 0),
-                   coalesce(sum(events) FILTER (WHERE kind = 'unsubscribed'), 0)
+                   sum(sent), sum(delivered), sum(opened), sum(unique_opened), sum(clicked), sum(unique_clicked),
+                   sum(bounced), sum(complained), sum(unsubscribed)
                ]::bigint[] AS figures
-        FROM (
-            SELECT organization_id, campaign_id, contact_id, sum(events) AS events,
-                   split_part(event_type, '_', 2) AS kind,
-                   CASE WHEN %(all_channels)s OR campaign_id IS NULL THEN 'all' ELSE split_part(event_type, '_', 1) END
-                       AS channel
-            FROM (
-                SELECT organization_id, event_type, contact_id, events,
-                       CASE WHEN event_source COLLATE "C"
-                                ~* '^(campaign:)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-                            THEN right(event_source, 36)::uuid END AS campaign_id
-                FROM (
-                    SELECT organization_id, event_source, event_type,
-                           CASE WHEN event_type IN ('email_opened', 'sms_opened', 'push_opened',
-                                                    'email_clicked', 'sms_clicked', 'push_clicked') THEN contact_id END
-                               AS contact_id,
-                           count(*) AS events
-                    FROM analytics.contact_activity
-                    WHERE created_at >= %(start)s AND created_at < %(end)s
-                      AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
-                      AND (%(share)s::bigint IS NULL
-                           OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)
-                      AND event_type IN (
-                          'email_sent', 'email_delivered', 'email_opened', 'email_clicked', 'email_bounced',
-                          'email_complained', 'email_unsubscribed',
-                          'sms_sent', 'sms_delivered', 'sms_opened', 'sms_clicked', 'sms_bounced',
-                          'sms_complained', 'sms_unsubscribed',
-                          'push_sent', 'push_delivered', 'push_opened', 'push_clicked', 'push_bounced',
-                          'push_complained', 'push_unsubscribed'
-                      )
-                    GROUP BY 1, 2, 3, 4
-                ) AS by_source
-            ) AS by_campaign
-            WHERE %(campaigns)s::uuid[] IS NULL OR campaign_id = ANY (%(campaigns)s::uuid[])
-            GROUP BY 1, 2, 3, 5, 6
-        ) AS by_contact
+        FROM pg_temp.mauntic_jobs_counted
         GROUP BY organization_id, campaign_id, channel
     ) AS by_channel
     ORDER BY organization_id, campaign_id, array_position(ARRAY['email', 'sms', 'push'], channel)

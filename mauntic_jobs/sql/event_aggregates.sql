@@ -6,8 +6,8 @@
 -- summary as well, by `channel`, and note what they write: now, run (null for none, and then nothing is noted), job and
 -- reason.
 
--- compare -- Put what the day's events say beside what the rollup says now, in a temporary table.
--- It is made by CREATE TABLE AS because Postgres scans in parallel for that, but not for INSERT ... SELECT.
+-- compare -- Put what the day's events say, by the `count` of event_counts.sql, beside what the rollup says now, in a
+-- temporary table.
 CREATE TEMPORARY TABLE mauntic_jobs_groups ON COMMIT DROP AS
 SELECT organization_id, event_type::text AS kind,
        recorded.count AS old_count, recorded.unique_count AS old_unique_count,
@@ -20,16 +20,8 @@ SELECT organization_id, event_type::text AS kind,
                 OR counted.unique_count < recorded.unique_count THEN 'shrinks'
        END AS withheld
 FROM (
-    SELECT organization_id, event_type, sum(events)::bigint AS count, count(*) AS unique_count
-    FROM (
-        SELECT organization_id, event_type, contact_id, count(*) AS events
-        FROM analytics.contact_activity
-        WHERE created_at >= %(start)s AND created_at < %(end)s
-          AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
-          AND (%(share)s::bigint IS NULL
-               OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)
-        GROUP BY organization_id, event_type, contact_id
-    ) AS by_contact
+    SELECT organization_id, event_type, sum(count)::bigint AS count, sum(unique_count)::bigint AS unique_count
+    FROM pg_temp.mauntic_jobs_counted
     WHERE NOT starts_with(event_type, 'monthly:')
     GROUP BY organization_id, event_type
 ) AS counted

@@ -8,47 +8,8 @@
 -- expected -- Tell how many events the table holds by its statistics; -1 if it has none.
 SELECT reltuples::bigint AS events FROM pg_class WHERE oid = 'analytics.contact_activity'::regclass
 
--- whole_scans -- Have each half of `count` done by one process from end to end.
--- A plan that shares each scan out instead passes every event on to one process, which then is the bottleneck.
-SELECT set_config('min_parallel_table_scan_size', '1TB', true)
-
--- count -- Count the month's events and distinct contacts, in a temporary table.
--- The contacts fall into two halves, so that two processes can count them and add up, and each needs half the memory.
--- What does not fit into work_mem is spilled to disk.
-CREATE TEMPORARY TABLE mauntic_jobs_month_counted ON COMMIT DROP AS
-SELECT organization_id, event_type, sum(count)::bigint AS count, sum(unique_count)::bigint AS unique_count
-FROM (
-    (
-        SELECT organization_id, event_type, sum(events) AS count, count(*) AS unique_count
-        FROM (
-            SELECT organization_id, event_type, contact_id, count(*) AS events
-            FROM analytics.contact_activity
-            WHERE created_at >= %(start)s AND created_at < %(end)s AND uuid_hash(contact_id) & 1 = 0
-              AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
-              AND (%(share)s::bigint IS NULL
-                   OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)
-            GROUP BY organization_id, event_type, contact_id
-        ) AS by_contact
-        GROUP BY organization_id, event_type
-    )
-    UNION ALL
-    (
-        SELECT organization_id, event_type, sum(events) AS count, count(*) AS unique_count
-        FROM (
-            SELECT organization_id, event_type, contact_id, count(*) AS events
-            FROM analytics.contact_activity
-            WHERE created_at >= %(start)s AND created_at < %(end)s AND uuid_hash(contact_id) & 1 = 1
-              AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
-              AND (%(share)s::bigint IS NULL
-                   OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)
-            GROUP BY organization_id, event_type, contact_id
-        ) AS by_contact
-        GROUP BY organization_id, event_type
-    )
-) AS half
-GROUP BY organization_id, event_type
-
--- compare -- Put what was counted beside what the rollup says now, in a temporary table.
+-- compare -- Put what the month's events say, by the `count` of event_counts.sql, beside what the rollup says now, in a
+-- temporary table.
 CREATE TEMPORARY TABLE mauntic_jobs_groups ON COMMIT DROP AS
 SELECT organization_id, event_type AS kind,
        recorded.count AS old_count, recorded.unique_count AS old_unique_count,
@@ -61,8 +22,10 @@ SELECT organization_id, event_type AS kind,
                 OR counted.unique_count < recorded.unique_count THEN 'shrinks'
        END AS withheld
 FROM (
-    SELECT organization_id, 'monthly:' || event_type AS event_type, count, unique_count
-    FROM pg_temp.mauntic_jobs_month_counted
+    SELECT organization_id, 'monthly:' || event_type AS event_type,
+           sum(count)::bigint AS count, sum(unique_count)::bigint AS unique_count
+    FROM pg_temp.mauntic_jobs_counted
+    GROUP BY organization_id, mauntic_jobs_counted.event_type
 ) AS counted
 FULL JOIN (
     SELECT organization_id, event_type, count, unique_count
@@ -116,6 +79,3 @@ CROSS JOIN LATERAL (
            (2, 'unique_count', old_unique_count::bigint, new_unique_count)
 ) AS figure (position, name, stands, should_be)
 WHERE figure.stands IS DISTINCT FROM figure.should_be
-
--- forget_count -- Drop the count, so that the next month can be counted in the same transaction.
-DROP TABLE pg_temp.mauntic_jobs_month_counted

@@ -1,4 +1,5 @@
--- What the rebuilds of all rollups share. The temporary table mauntic_jobs_groups holds the groups of one bucket, with
+-- What the rebuilds of all rollups share. The temporary table mauntic_jobs_counted holds what a job's `count` has counted,
+-- once for each half of the contacts if it was counted in halves. The temporary table mauntic_jobs_groups holds the groups of one bucket, with
 -- the columns organization_id, kind (an event type or a campaign's id), old_total, new_total, and `withheld`: why a group
 -- may not be written (`shrinks`, `too long`, `too large`), or null.
 
@@ -110,5 +111,5 @@ WHERE kind IS NOT NULL AND old_total <> new_total
 ORDER BY abs(new_total - old_total) DESC, organization_id, kind
 LIMIT %(most)s
 
--- forget -- Drop the comparison, so that the next bucket can be compared in the same transaction.
-DROP TABLE pg_temp.mauntic_jobs_groups
+-- forget -- Drop the count and the comparison, so that the next bucket can be rebuilt in the same transaction.
+DROP TABLE pg_temp.mauntic_jobs_groups, pg_temp.mauntic_jobs_counted

@@ -100,11 +100,7 @@ def test_how_far_it_is_is_told(settings: Settings, session: Session) -> None:
     window = Window(OCTOBER.start, utc("2026-12-01"))
     for part in window.split(Unit.MONTH):
         run(request(settings, part, NAME, log=told.append))
-    assert told == [
-        f"{NAME}: {line}"
-        for month in ("2026-10", "2026-11")
-        for line in (f"counting {month} in a table of some 2 events", f"{month} is counted: 1 group")
-    ]
+    assert told == [f"{NAME}: counting {month} in a table of some 2 events" for month in ("2026-10", "2026-11")]
 
 
 @pytest.mark.parametrize(

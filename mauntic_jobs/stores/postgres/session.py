@@ -22,6 +22,7 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.answer import wait_for_news
 from mauntic_jobs.stores.postgres.errors import connect_error, translate, unreadable_url
+from mauntic_jobs.stores.postgres.gathering import AS_BEFORE, IN_PARTS
 from mauntic_jobs.stores.postgres.transaction_settings import in_transaction, settings_query, skip_settings
 from mauntic_jobs.stores.postgres.values import TolerantContext
 
@@ -129,6 +130,20 @@ class Session:
         """Execute a statement that returns exactly one row, and return it."""
         (row,) = self.rows(query, parameters)
         return row
+
+    def gather(
+        self, table: str, query: bytes, parameters: Mapping[str, object] | None = None, *, in_parts: bool = False
+    ) -> None:
+        """Put what a query finds in a temporary table, which ends with the transaction.
+
+        `in_parts`: each query of a UNION ALL is one process's work from end to end, as far as Postgres has processes.
+        """
+        if in_parts:
+            self.execute(IN_PARTS)
+        # Postgres scans in parallel for this statement, but not for INSERT ... SELECT.
+        self.execute(b"CREATE TEMPORARY TABLE " + table.encode() + b" ON COMMIT DROP AS " + query, parameters)
+        if in_parts:
+            self.execute(AS_BEFORE)
 
     def copy(self, query: bytes, rows: Iterable[Sequence[object]]) -> None:
         """Send rows to a `COPY ... FROM STDIN` statement."""

@@ -1,0 +1,119 @@
+"""Many events, counted in two halves: the same figures as of one count, and the plan that makes two processes of it."""
+
+import random
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mauntic_jobs.jobs.event_counts import COUNT, count_events
+from mauntic_jobs.runner.run import run
+from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.postgres.session import Session
+from mauntic_jobs.timekeeping.window import Window
+from tests.support import contact, day, organization, request, utc
+
+DAY = day("2026-10-05")
+MONTH = Window(utc("2026-10-01"), utc("2026-11-01"))
+JOBS = {"aggregate-hourly": DAY, "generate-daily-reports": DAY, "monthly-usage-summary": MONTH}
+CAMPAIGNS = [f"0abcdef0-0000-4000-8000-00000000000{number}" for number in range(3)]
+TYPES = ("email_sent", "email_opened", "email_clicked", "sms_sent", "sms_clicked", "push_opened", "page_viewed")
+TABLES = {
+    "event_aggregates": "organization_id, date, event_type, channel, count, unique_count",
+    "campaign_daily_stats": (
+        "organization_id, date, campaign_id, sent, delivered, opened, unique_opened, clicked, unique_clicked, bounced,"
+        " complained, unsubscribed"
+    ),
+}
+COUNTED = {"start": "2026-10-05", "end": "2026-10-06", "date": "2026-10-05", "share": None, "seed": None}
+
+
+def _add_events(session: Session, count: int) -> None:
+    chance = random.Random(5)
+    session.copy(
+        b"COPY analytics.contact_activity (organization_id, contact_id, event_type, event_source, created_at)"
+        b" FROM STDIN",
+        (
+            (
+                organization(chance.randint(1, 3)),
+                contact(chance.randint(1, 40)),
+                chance.choice(TYPES),
+                chance.choice([*CAMPAIGNS, None]),
+                DAY.start.replace(tzinfo=None) + timedelta(seconds=chance.randrange(86_400)),
+            )
+            for _ in range(count)
+        ),
+    )
+
+
+def _figures(session: Session) -> dict[str, list[Any]]:
+    return {
+        table: session.rows(f"SELECT {columns} FROM analytics.{table} ORDER BY {columns}".encode())
+        for table, columns in TABLES.items()
+    }
+
+
+def test_two_halves_add_up_to_the_whole(settings: Settings, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    _add_events(session, 3_000)
+    for name, window in JOBS.items():
+        run(request(settings, window, name))
+    whole = _figures(session)
+    assert [len(rows) for rows in whole.values()] == [3 * len(TYPES) * 2, 9]
+    session.execute(b"TRUNCATE analytics.event_aggregates, analytics.campaign_daily_stats, mauntic_jobs.rollup_days")
+    monkeypatch.setattr("mauntic_jobs.jobs.event_counts.MANY_EVENTS", 0)
+    reports = [run(request(settings, window, name)) for name, window in JOBS.items()]
+    assert _figures(session) == whole
+    assert [report.counters["events"] for report in reports] == [3_000, reports[1].counters["events"], 3_000]
+
+
+def _halves(session: Session, **parameters: Any) -> int:
+    """Return in how many parts a count is made."""
+    with session.rehearsal():
+        count_events(session, COUNT, {**COUNTED, "organizations": None, **parameters})
+        rows = session.rows(b"SELECT FROM pg_temp.mauntic_jobs_counted WHERE event_type = 'email_sent'")
+        settings = session.row(
+            b"SELECT current_setting('enable_sort') AS sort, current_setting('min_parallel_table_scan_size') AS size"
+        )
+    assert settings == {"sort": "on", "size": "8MB"}
+    return len(rows)
+
+
+def test_only_many_events_are_counted_in_halves(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mauntic_jobs.jobs.event_counts.MANY_EVENTS", 500)
+    _add_events(session, 1_000)
+    assert _halves(session) == 3, "nothing tells of the events"
+    session.execute(
+        b"INSERT INTO analytics.event_aggregates (organization_id, date, event_type, channel, count, unique_count)"
+        b" VALUES (%(owner)s, '2026-10-05', 'email_sent', NULL, 500, 1)",
+        {"owner": organization(1)},
+    )
+    assert _halves(session) == 6, "the last run tells"
+    session.execute(b"TRUNCATE analytics.event_aggregates")
+    session.execute(b"ANALYZE analytics.contact_activity")
+    assert _halves(session) == 6, "the statistics tell"
+    assert _halves(session, organizations=[organization(1)]) == 1
+    assert _halves(session, share=2**31, seed=1) == 3
+
+
+def test_each_half_is_the_work_of_one_process(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mauntic_jobs.jobs.event_counts.MANY_EVENTS", 0)
+    _add_events(session, 1_000)
+    session.execute(b"ANALYZE analytics.contact_activity")
+    asked: list[bytes] = []
+    monkeypatch.setattr(session, "execute", lambda query, _=None: asked.append(query))
+    count_events(session, COUNT, {**COUNTED, "organizations": None})
+    monkeypatch.undo()
+    settings, create, _ = asked
+    with session.rehearsal():
+        session.execute(
+            b"SELECT set_config('parallel_setup_cost', '0', true), set_config('parallel_tuple_cost', '0', true)"
+        )
+        session.execute(settings)
+        explain = b"EXPLAIN (COSTS OFF) " + create
+        plan = "\n".join(
+            row["QUERY PLAN"] for row in session.rows(explain, {**COUNTED, "organizations": None, "half": None})
+        )
+    assert "Parallel Append" in plan
+    assert "Parallel Seq Scan" not in plan
+    assert "Sort" not in plan
+    assert plan.count(" on contact_activity") == 2
