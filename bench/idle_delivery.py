@@ -19,6 +19,7 @@ from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.bullmq.enqueue import QueueJob, add_jobs
 from mauntic_jobs.stores.postgres import session as postgres
+from mauntic_jobs.stores.postgres.connection import database_url
 from mauntic_jobs.stores.redis.client import open_redis
 
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
@@ -59,7 +60,7 @@ async def _measured(settings: Settings, given: argparse.Namespace) -> list[float
     server = await asyncio.start_server(_answer, "127.0.0.1", 0)
     organization = uuid4()
     config = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1], "from": "news@acme.test"}
-    with connect(postgres.database_url(settings)) as connection:
+    with connect(database_url(settings)) as connection:
         connection.execute(_PROVIDER, {"organization": organization, "config": json.dumps(config)})
     plan = DeliveryPlan({"email": 5}, timedelta(days=2), timedelta(seconds=5))
     own = [settings.model_copy(update={"queue_prefix": f"idle-{uuid4().hex}"}) for _ in range(given.queues)]

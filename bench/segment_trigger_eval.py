@@ -27,6 +27,7 @@ from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres import session as postgres
+from mauntic_jobs.stores.postgres.connection import database_url
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
 
@@ -94,7 +95,7 @@ def _load(settings: Settings, contacts: int, triggers: int) -> list[dict[str, An
     upgrade(settings, lambda _: None)
     now = naive(clock.now())
     journeys = []
-    with connect(postgres.database_url(settings)) as connection:
+    with connect(database_url(settings)) as connection:
         connection.execute(_sql["quiet"])
         say(f"generating {contacts:,} contacts and {triggers} triggers")
         connection.execute(_sql["contacts"], {"organization": _ORGANIZATION, "contacts": contacts, "now": now})
@@ -121,7 +122,7 @@ def _job(settings: Settings, *, full: bool) -> tuple[Sample, int]:
     now = clock.now()
     window = Window.before(now, Unit.HOUR)
     options = SEGMENT_TRIGGER_EVAL.options(full=full)
-    server = _server(postgres.database_url(settings))
+    server = _server(database_url(settings))
     time.sleep(_REAPED_AFTER_SECONDS)
     before, started = _cpu(server), time.perf_counter()
     report = run(Request(SEGMENT_TRIGGER_EVAL, window, window, options, settings, Launcher.CLI, now))

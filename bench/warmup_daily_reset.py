@@ -25,7 +25,8 @@ from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.runner.request import Launcher, Request
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.postgres.session import connect as open_session, database_url
+from mauntic_jobs.stores.postgres.connection import database_url
+from mauntic_jobs.stores.postgres.session import connect as open_session
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
 from mauntic_jobs.warmup.keys import dates, keys

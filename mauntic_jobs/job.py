@@ -56,10 +56,14 @@ class Transaction(Protocol):
         """Execute a statement that returns exactly one row, and return it."""
 
     def gather(self, table: str, query: bytes, parameters: Mapping[str, Any] = ..., *, in_parts: bool = ...) -> None:
-        """Put what a query finds in a temporary table, which ends with the transaction.
+        """Put what a query finds of what others have committed in a temporary table, which ends with the transaction.
 
-        `in_parts`: each query of a UNION ALL is one process's work from end to end, as far as Postgres has processes.
+        A read replica may be asked. `in_parts`: each query of a UNION ALL is one process's work from end to end, as far
+        as Postgres has processes.
         """
+
+    def read(self, query: bytes, parameters: Mapping[str, Any] = ...) -> list[Row]:
+        """Return the rows of a statement that only reads what others have committed; a read replica may be asked."""
 
     def savepoint(self) -> AbstractContextManager[None]:
         """Undo what the body did if it raises, and nothing else."""

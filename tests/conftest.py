@@ -35,6 +35,8 @@ from tests.support import APP, build_program, kill_what_was_started
 _MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is made as in any other directory for temporary files
 _ROOM_BYTES = 4 * 1024**3
 
+_STORES = ("DATABASE_URL", "DATABASE_READ_URL", "REDIS_URL")
+
 _numbers = count(1)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -62,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if (name.startswith("MAUNTIC_") and name != "MAUNTIC_TEST_SERVER") or name in ("DATABASE_URL", "REDIS_URL"):
+        if (name.startswith("MAUNTIC_") and name != "MAUNTIC_TEST_SERVER") or name in _STORES:
             monkeypatch.delenv(name)
     # A developer's own mauntic-jobs.toml must not be found; a test that has a directory may write one there.
     own = "tmp_path" in request.fixturenames

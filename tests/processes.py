@@ -21,7 +21,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 # Read when the program runs. All other variables may be read by Python or a library when they start.
 _LATE = frozenset(
     (
-        *("DATABASE_URL", "REDIS_URL", "ENCRYPTION_KEY", "PORT", "PYTHONPATH", "FAILPOINT", "CLOCK_HOURS"),
+        *("DATABASE_URL", "DATABASE_READ_URL", "REDIS_URL"),
+        *("ENCRYPTION_KEY", "PORT", "PYTHONPATH", "FAILPOINT", "CLOCK_HOURS"),
         *("TERM", "COLUMNS", "NO_COLOR", "COMP_WORDS", "COMP_CWORD", "_MAUNTIC_JOBS_COMPLETE"),
     )
 )

@@ -123,7 +123,7 @@ def environment(settings: Settings | None = None, **extra: str) -> dict[str, str
         name: value
         for name, value in os.environ.items()
         if not name.startswith("MAUNTIC_")
-        and name not in ("DATABASE_URL", "REDIS_URL", "ENCRYPTION_KEY", "PORT", "FORCE_COLOR")
+        and name not in ("DATABASE_URL", "DATABASE_READ_URL", "REDIS_URL", "ENCRYPTION_KEY", "PORT", "FORCE_COLOR")
     }
     if settings is not None and settings.database_url is not None:
         kept["DATABASE_URL"] = settings.database_url.get_secret_value()

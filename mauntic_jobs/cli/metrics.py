@@ -11,7 +11,7 @@ from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops.status.metrics import PARTS, families
 from mauntic_jobs.ops.status.read import read_status
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.postgres.session import database_url
+from mauntic_jobs.stores.postgres.connection import database_url
 from mauntic_jobs.telemetry.metrics import exposition
 from mauntic_jobs.timekeeping import clock
 

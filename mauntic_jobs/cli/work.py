@@ -18,7 +18,7 @@ from mauntic_jobs.cli.framework.signals import Signals
 from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import AnyJob
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.postgres.session import database_url
+from mauntic_jobs.stores.postgres.connection import database_url
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.telemetry import stderr
 from mauntic_jobs.telemetry.health import serve_health

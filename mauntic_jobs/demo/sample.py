@@ -68,7 +68,7 @@ def load_sample(
             on_day()
 
     with session.transaction(Limits(statement_timeout=_LOAD_TIMEOUT, idle_timeout=_LOAD_TIMEOUT)):
-        session.copy_text(_sql["copy"], lines())
+        session.copy_in(_sql["copy"], lines())
     session.execute_alone(_sql["settle"])
     counted = [OrganizationSummary(each.id, each.name, total) for each, total in zip(chosen, totals, strict=True)]
     return SampleSummary(tuple(sorted(counted, key=lambda each: -each.events)), start, now)

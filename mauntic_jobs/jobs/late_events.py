@@ -94,11 +94,11 @@ def _look(context: Context[JobOptions], days: Sequence[Window], report: Report) 
         "most": MAX_NAMED,
         "all_channels": context.settings.campaign_channels is CampaignChannels.ALL,
     }
-    found = {date: transaction.row(_sql["checksum"], _range(day, zone)) for date, day in by_date.items()}
+    found = {date: transaction.read(_sql["checksum"], _range(day, zone))[0] for date, day in by_date.items()}
     differing = [date for date, row in found.items() if row["differs"]]
     if not differing:
         asked["end"] = asked["start"]
-    transaction.execute(_sql["count"], {**asked, "differing": differing})
+    transaction.gather("mauntic_jobs_late_counted", _sql["count"], {**asked, "differing": differing})
     transaction.execute(_sql["compare"])
     late.days = transaction.rows(_sql["late_days"], asked)
     for row in late.days:

@@ -206,7 +206,7 @@ def recount(transaction: Transaction, work: Rebuild) -> list[Row]:
 
 def audit_bucket(transaction: Transaction, work: Rebuild) -> BucketCounts:
     """Compare the events of one bucket with what is recorded, by counts alone; distinct contacts are not counted."""
-    row = transaction.row(work.statements["audit"], {**work.parameters, **_capacity(transaction, work)})
+    (row,) = transaction.read(work.statements["audit"], {**work.parameters, **_capacity(transaction, work)})
     return BucketCounts(**row)
 
 

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, validation_alias="DATABASE_URL", description="Postgres; a transaction-mode pooler is fine"
     )
+    database_read_url: SecretStr | None = Field(
+        None, validation_alias="DATABASE_READ_URL", description="a read replica of Postgres, for the large scans"
+    )
     redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL", description="Redis or Valkey")
     embedded: bool = Field(False, description="use the development servers on this machine")
     connect_timeout: PositiveDuration = Field(timedelta(seconds=10), description="for a connection to Postgres")

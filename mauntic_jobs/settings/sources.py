@@ -20,7 +20,7 @@ _EXAMPLES = {
     "channels": '{"email": {"concurrency": 20}}',
     "alerts": '[{"type": "slack", "url": "https://..."}]',
 }
-_STORE_URLS = {"database_url": postgres_url, "redis_url": redis_url}
+_STORE_URLS = {"database_url": postgres_url, "database_read_url": postgres_url, "redis_url": redis_url}
 
 
 def load(

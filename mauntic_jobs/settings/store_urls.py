@@ -38,7 +38,7 @@ class StoreUrl(NamedTuple):
 
 
 def postgres_url(text: str) -> StoreUrl:
-    """Read DATABASE_URL. Raises ValueError that names what cannot be used."""
+    """Read DATABASE_URL or DATABASE_READ_URL. Raises ValueError that names what cannot be used."""
     url, ignored = re.sub(r"^psql\s+", "", text.strip()), []
     url = re.sub(r"^jdbc:(?=postgres)", "", _unquoted(url))
     if url.startswith(("prisma://", "prisma+postgres://")):

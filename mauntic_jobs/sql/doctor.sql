@@ -9,6 +9,11 @@ SELECT
 FROM pg_roles AS roles
 WHERE roles.rolname = current_user
 
+-- replica -- Whether the replay ends what is read here for longer than a while: asked of the read replica.
+SELECT current_setting('max_standby_streaming_delay') AS patience,
+       current_setting('max_standby_streaming_delay') <> '-1' AND NOT current_setting('hot_standby_feedback')::boolean
+           AS ends_scans
+
 -- clock -- What time it is for Postgres.
 SELECT clock_timestamp() AS now
 

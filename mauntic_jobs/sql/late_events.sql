@@ -31,8 +31,8 @@ CROSS JOIN (
 ) AS recorded
 LEFT JOIN mauntic_jobs.reported_days AS reported ON reported.day = %(date)s
 
--- count -- Count the events of the days that differ (date[]), by source only where the type is a message's.
-CREATE TEMPORARY TABLE mauntic_jobs_late_counted ON COMMIT DROP AS
+-- count -- Count the events of the days that differ (date[]), by source only where the type is a message's; it is put in
+-- the temporary table mauntic_jobs_late_counted.
 SELECT (%(days)s::date[])[width_bucket(created_at, %(starts)s::timestamp[])] AS day, organization_id, event_type,
        CASE WHEN event_type IN (
            'email_sent', 'email_delivered', 'email_opened', 'email_clicked', 'email_bounced',

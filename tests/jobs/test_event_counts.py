@@ -1,7 +1,5 @@
 """Many events, counted in two halves: the same figures as of one count, and the plan that makes two processes of it."""
 
-import random
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,59 +8,22 @@ from mauntic_jobs.jobs.event_counts import COUNT, count_events
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session
-from mauntic_jobs.timekeeping.window import Window
-from tests.support import contact, day, organization, request, utc
+from tests.jobs.random_events import TYPES, WINDOWS, add_random_events, figures
+from tests.support import organization, request
 
-DAY = day("2026-10-05")
-MONTH = Window(utc("2026-10-01"), utc("2026-11-01"))
-JOBS = {"aggregate-hourly": DAY, "generate-daily-reports": DAY, "monthly-usage-summary": MONTH}
-CAMPAIGNS = [f"0abcdef0-0000-4000-8000-00000000000{number}" for number in range(3)]
-TYPES = ("email_sent", "email_opened", "email_clicked", "sms_sent", "sms_clicked", "push_opened", "page_viewed")
-TABLES = {
-    "event_aggregates": "organization_id, date, event_type, channel, count, unique_count",
-    "campaign_daily_stats": (
-        "organization_id, date, campaign_id, sent, delivered, opened, unique_opened, clicked, unique_clicked, bounced,"
-        " complained, unsubscribed"
-    ),
-}
 COUNTED = {"start": "2026-10-05", "end": "2026-10-06", "date": "2026-10-05", "share": None, "seed": None}
 
 
-def _add_events(session: Session, count: int) -> None:
-    chance = random.Random(5)
-    session.copy(
-        b"COPY analytics.contact_activity (organization_id, contact_id, event_type, event_source, created_at)"
-        b" FROM STDIN",
-        (
-            (
-                organization(chance.randint(1, 3)),
-                contact(chance.randint(1, 40)),
-                chance.choice(TYPES),
-                chance.choice([*CAMPAIGNS, None]),
-                DAY.start.replace(tzinfo=None) + timedelta(seconds=chance.randrange(86_400)),
-            )
-            for _ in range(count)
-        ),
-    )
-
-
-def _figures(session: Session) -> dict[str, list[Any]]:
-    return {
-        table: session.rows(f"SELECT {columns} FROM analytics.{table} ORDER BY {columns}".encode())
-        for table, columns in TABLES.items()
-    }
-
-
 def test_two_halves_add_up_to_the_whole(settings: Settings, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    _add_events(session, 3_000)
-    for name, window in JOBS.items():
+    add_random_events(session, 3_000)
+    for name, window in WINDOWS.items():
         run(request(settings, window, name))
-    whole = _figures(session)
+    whole = figures(session)
     assert [len(rows) for rows in whole.values()] == [3 * len(TYPES) * 2, 9]
     session.execute(b"TRUNCATE analytics.event_aggregates, analytics.campaign_daily_stats, mauntic_jobs.rollup_days")
     monkeypatch.setattr("mauntic_jobs.jobs.event_counts.MANY_EVENTS", 0)
-    reports = [run(request(settings, window, name)) for name, window in JOBS.items()]
-    assert _figures(session) == whole
+    reports = [run(request(settings, window, name)) for name, window in WINDOWS.items()]
+    assert figures(session) == whole
     assert [report.counters["events"] for report in reports] == [3_000, reports[1].counters["events"], 3_000]
 
 
@@ -80,7 +41,7 @@ def _halves(session: Session, **parameters: Any) -> int:
 
 def test_only_many_events_are_counted_in_halves(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mauntic_jobs.jobs.event_counts.MANY_EVENTS", 500)
-    _add_events(session, 1_000)
+    add_random_events(session, 1_000)
     assert _halves(session) == 3, "nothing tells of the events"
     session.execute(
         b"INSERT INTO analytics.event_aggregates (organization_id, date, event_type, channel, count, unique_count)"
@@ -97,7 +58,7 @@ def test_only_many_events_are_counted_in_halves(session: Session, monkeypatch: p
 
 def test_each_half_is_the_work_of_one_process(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mauntic_jobs.jobs.event_counts.MANY_EVENTS", 0)
-    _add_events(session, 1_000)
+    add_random_events(session, 1_000)
     session.execute(b"ANALYZE analytics.contact_activity")
     asked: list[bytes] = []
     monkeypatch.setattr(session, "execute", lambda query, _=None: asked.append(query))

@@ -82,6 +82,11 @@ def read_only(rig: Rig) -> None:
     rig.execute("ALTER ROLE {role} SET default_transaction_read_only = on")
 
 
+@_fault("error", "postgres", "replica", "is no read replica of DATABASE_URL: it is no standby")
+def no_replica(rig: Rig) -> None:
+    rig.variables["DATABASE_READ_URL"] = rig.variables["DATABASE_URL"]
+
+
 @_fault("warning", "postgres", "role", "is a superuser")
 def superuser(rig: Rig) -> None:
     rig.execute("ALTER ROLE {role} SUPERUSER")

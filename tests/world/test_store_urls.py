@@ -9,7 +9,7 @@ from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ConfigurationError, ExitCode
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.sources import load
-from mauntic_jobs.stores.postgres.session import database_url
+from mauntic_jobs.stores.postgres.connection import database_url
 from mauntic_jobs.stores.redis.client import checked_url
 from tests.support import run_program
 from tests.world.corpus import Case, each_case

@@ -29,7 +29,7 @@ from mauntic_jobs.delivery.stats import ChannelStats, summary
 from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.event_loop import new_event_loop
-from mauntic_jobs.stores.postgres.session import database_url
+from mauntic_jobs.stores.postgres.connection import database_url
 from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.telemetry import stderr
 from mauntic_jobs.telemetry.health import serve_health

@@ -15,7 +15,7 @@ from mauntic_jobs.cli.status.screen import screen
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops.status.read import InstallationStatus, read_status
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.postgres.session import database_url
+from mauntic_jobs.stores.postgres.connection import database_url
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import parse_duration
 

@@ -19,8 +19,8 @@ from mauntic_jobs.errors import MaunticJobsError, UnavailableError
 from mauntic_jobs.job import Row
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.answer import ask, has_news
+from mauntic_jobs.stores.postgres.connection import connection_options, database_url
 from mauntic_jobs.stores.postgres.errors import connect_error, translate
-from mauntic_jobs.stores.postgres.session import connection_options, database_url
 from mauntic_jobs.stores.postgres.transaction_settings import in_transaction, skip_settings
 from mauntic_jobs.stores.postgres.values import TolerantContext
 

@@ -41,30 +41,30 @@ _ADVICE = {
 }
 
 
-def unreadable_url(error: psycopg.Error, url: str) -> ConfigurationError:
+def unreadable_url(error: psycopg.Error, url: str, variable: str = "DATABASE_URL") -> ConfigurationError:
     """Return the error for an address that cannot be read. It is not repeated: it may hold a password anywhere."""
     parameter = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
     if parameter and "@" not in url.partition("?")[2]:
-        return ConfigurationError(f"Postgres knows no parameter {parameter[1]}. Check DATABASE_URL, and take it out.")
+        return ConfigurationError(f"Postgres knows no parameter {parameter[1]}. Check {variable}, and take it out.")
     return ConfigurationError(
-        "DATABASE_URL is no address that Postgres understands. Check DATABASE_URL: write it as "
+        f"{variable} is no address that Postgres understands. Check {variable}: write it as "
         "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, and percent-encode marks in the password, such as %40 for @."
     )
 
 
-def connect_error(error: psycopg.Error, url: str) -> MaunticJobsError:
+def connect_error(error: psycopg.Error, url: str, variable: str = "DATABASE_URL") -> MaunticJobsError:
     """Return why a connection could not be opened."""
     text = " ".join(str(error).split()).partition(" Is the server running")[0].rstrip(".")
     if isinstance(error, psycopg.ProgrammingError) or _UNREADABLE.search(text):
-        return unreadable_url(error, url)
+        return unreadable_url(error, url, variable)
     refused = _REFUSED_LOGIN.search(text)
     # libpq quotes what it took for a host or a port, which may be the end of a password that holds an @ or a slash.
     for piece in re.split(r"[:/@?#]", url.partition("://")[2].rpartition("@")[0])[1:]:
         text = text.replace(piece, MASK) if piece else text
     if refused:
-        return ConfigurationError(f"Postgres refused the connection to {mask_url(url)}: {text}. Check DATABASE_URL.")
+        return ConfigurationError(f"Postgres refused the connection to {mask_url(url)}: {text}. Check {variable}.")
     return UnavailableError(
-        f"Cannot reach Postgres at {mask_url(url)}: {text}. Check that it is running and that DATABASE_URL is right."
+        f"Cannot reach Postgres at {mask_url(url)}: {text}. Check that it is running and that {variable} is right."
     )
 
 

@@ -8,23 +8,30 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.abc import Buffer
 from psycopg.pq import TransactionStatus
-from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.job import Row
+from mauntic_jobs.redaction.urls import mask_url
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.answer import wait_for_news
-from mauntic_jobs.stores.postgres.errors import connect_error, translate, unreadable_url
-from mauntic_jobs.stores.postgres.gathering import AS_BEFORE, IN_PARTS
+from mauntic_jobs.stores.postgres.connection import database_url, open_connection
+from mauntic_jobs.stores.postgres.errors import translate
 from mauntic_jobs.stores.postgres.transaction_settings import in_transaction, settings_query, skip_settings
-from mauntic_jobs.stores.postgres.values import TolerantContext
+
+if TYPE_CHECKING:
+    from mauntic_jobs.stores.postgres.replica import ReadReplica
+
+Parameters = Mapping[str, object] | None
+
+# So long a run waits for a read replica that lags, in an open transaction.
+_PATIENCE = timedelta(seconds=30)
 
 _LIMITS = b"""
 SELECT name, pg_backend_pid() AS backend FROM pg_settings
@@ -57,8 +64,10 @@ class ConnectionWire(NamedTuple):
 class Session:
     """One connection to Postgres. Every method raises MaunticJobsError, with the exit code and advice that fit."""
 
-    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+    def __init__(self, connection: psycopg.Connection[Row], replica: "ReadReplica | None" = None) -> None:
         self._connection = connection
+        self._replica = replica
+        self._limits = Limits()
 
     @property
     def broken(self) -> bool:
@@ -77,12 +86,12 @@ class Session:
         mode = info.get_parameters().get("sslmode", "prefer")
         return ConnectionWire(info.host, self._connection.pgconn.ssl_in_use, mode, info.backend_pid)
 
-    def execute(self, query: bytes, parameters: Mapping[str, object] | None = None) -> int:
+    def execute(self, query: bytes, parameters: Parameters = None) -> int:
         """Execute one statement with named parameters and return how many rows it affected."""
         with self._translated():
             return self._executed(query, parameters).rowcount
 
-    def rows(self, query: bytes, parameters: Mapping[str, object] | None = None) -> list[Row]:
+    def rows(self, query: bytes, parameters: Parameters = None) -> list[Row]:
         """Execute one statement and return its rows, by column name."""
         with self._translated():
             return self._executed(query, parameters).fetchall()
@@ -126,24 +135,35 @@ class Session:
                 pass
             return True
 
-    def row(self, query: bytes, parameters: Mapping[str, object] | None = None) -> Row:
+    def row(self, query: bytes, parameters: Parameters = None) -> Row:
         """Execute a statement that returns exactly one row, and return it."""
         (row,) = self.rows(query, parameters)
         return row
 
-    def gather(
-        self, table: str, query: bytes, parameters: Mapping[str, object] | None = None, *, in_parts: bool = False
-    ) -> None:
-        """Put what a query finds in a temporary table, which ends with the transaction.
+    def gather(self, table: str, query: bytes, parameters: Parameters = None, *, in_parts: bool = False) -> None:
+        """Put what a query finds of what others have committed in a temporary table, which ends with the transaction.
 
-        `in_parts`: each query of a UNION ALL is one process's work from end to end, as far as Postgres has processes.
+        A read replica is asked where there is one. `in_parts`: each query of a UNION ALL is one process's work from end
+        to end, as far as Postgres has processes.
         """
-        if in_parts:
-            self.execute(IN_PARTS)
-        # Postgres scans in parallel for this statement, but not for INSERT ... SELECT.
-        self.execute(b"CREATE TEMPORARY TABLE " + table.encode() + b" ON COMMIT DROP AS " + query, parameters)
-        if in_parts:
-            self.execute(AS_BEFORE)
+        from mauntic_jobs.stores.postgres import gathering
+
+        if self._replica is None:
+            gathering.gather(self, table.encode(), query, parameters, in_parts=in_parts)
+        else:
+            source = self._replica.caught_up(_PATIENCE)
+            gathering.fetch(self, source, self._limits, table.encode(), query, parameters, in_parts=in_parts)
+
+    def read(self, query: bytes, parameters: Parameters = None, patience: timedelta = _PATIENCE) -> list[Row]:
+        """Return the rows of a statement that only reads what others have committed, by a replica if there is one.
+
+        For a replica that lags it waits `patience`.
+        """
+        if self._replica is None:
+            return self.rows(query, parameters)
+        replica = self._replica.caught_up(patience)
+        with replica.transaction(self._limits):
+            return replica.rows(query, parameters)
 
     def copy(self, query: bytes, rows: Iterable[Sequence[object]]) -> None:
         """Send rows to a `COPY ... FROM STDIN` statement."""
@@ -151,15 +171,21 @@ class Session:
             for row in rows:
                 copy.write_row(row)
 
-    def copy_text(self, query: bytes, chunks: Iterable[str]) -> None:
-        """Send text in COPY's own format, whole lines or not, to a `COPY ... FROM STDIN` statement."""
+    def copy_in(self, query: bytes, chunks: Iterable[Buffer | str]) -> None:
+        """Send content in COPY's own format, whole rows or not, to a `COPY ... FROM STDIN` statement."""
         with self._translated(), self._connection.cursor() as cursor, cursor.copy(query) as copy:
             for chunk in chunks:
                 copy.write(chunk)
 
+    def copy_out(self, query: bytes, parameters: Parameters = None) -> Iterator[Buffer]:
+        """Yield what a `COPY ... TO STDOUT` statement sends."""
+        with self._translated(), self._connection.cursor() as cursor, cursor.copy(query, parameters) as copy:
+            yield from copy
+
     @contextmanager
     def transaction(self, limits: Limits = Limits()) -> Iterator[None]:
         """Commit what the body does, or roll it back if it raises."""
+        self._limits = limits
         with self._translated(), self._connection.transaction():
             self._connection.execute(settings_query(*astuple(limits)))
             yield
@@ -195,12 +221,16 @@ class Session:
         """Ask the server to stop the running statement; safe to call from another thread."""
         with self._translated():
             self._connection.cancel_safe(timeout=5)
+        if self._replica is not None:
+            self._replica.cancel()
 
     def close(self) -> None:
         """Close the connection; what was not committed is rolled back by the server."""
         self._connection.close()
+        if self._replica is not None:
+            self._replica.close()
 
-    def _executed(self, query: bytes, parameters: Mapping[str, object] | None) -> psycopg.Cursor[Row]:
+    def _executed(self, query: bytes, parameters: Parameters) -> psycopg.Cursor[Row]:
         connection = self._connection
         if connection.info.transaction_status is not TransactionStatus.IDLE:
             return connection.execute(query, parameters)
@@ -224,17 +254,6 @@ class Session:
             raise translate(error, standby=standby) from error
 
 
-def database_url(settings: Settings) -> str:
-    """Return where Postgres is, or raise ConfigurationError that says how to tell."""
-    url = settings.database_url.get_secret_value() if settings.database_url else ""
-    if not url:
-        raise ConfigurationError(
-            "There is no database to work on. Set DATABASE_URL (or --database-url, or database_url in "
-            "mauntic-jobs.toml) to your Postgres, or add --embedded to use the development servers on this machine."
-        )
-    return url
-
-
 @contextmanager
 def connect(settings: Settings) -> Iterator[Session]:
     """Yield a Session and close it afterwards. Raises UnavailableError or ConfigurationError."""
@@ -247,38 +266,17 @@ def connect(settings: Settings) -> Iterator[Session]:
 
 def open_session(settings: Settings) -> Session:
     """Open a connection in autocommit mode; the caller closes it. Raises UnavailableError or ConfigurationError."""
-    url = database_url(settings)
-    try:
-        conninfo_to_dict(url)
-    except psycopg.Error as error:
-        raise unreadable_url(error, url) from None
-    try:
-        connection = psycopg.connect(
-            url,
-            autocommit=True,
-            prepare_threshold=None,
-            cursor_factory=psycopg.ClientCursor[Row],
-            row_factory=dict_row,
-            context=TolerantContext,
-            **connection_options(settings),
-        )
-    except psycopg.Error as error:
-        raise connect_error(error, url) from None
-    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    return Session(connection)
+    url, read_url = database_url(settings), settings.database_read_url
+    if read_url is None:
+        return Session(open_connection(url, settings))
+    from mauntic_jobs.stores.postgres.replica import ReadReplica
 
-
-def connection_options(settings: Settings) -> dict[str, Any]:
-    """Return libpq's options for every connection: how it is named, and when a lost one is noticed."""
-    return {
-        "client_encoding": "UTF8",
-        "connect_timeout": max(2, round(settings.connect_timeout.total_seconds())),
-        "fallback_application_name": "mauntic-jobs",
-        "keepalives_idle": 30,
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 60_000,
-    }
+    replica = ReadReplica(
+        mask_url(read_url.get_secret_value()),
+        lambda: Session(open_connection(read_url.get_secret_value(), settings, "DATABASE_READ_URL")),
+        lambda: Session(open_connection(url, settings)),
+    )
+    return Session(open_connection(url, settings), replica)
 
 
 def json(value: object) -> Json:

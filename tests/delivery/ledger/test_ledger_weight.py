@@ -7,7 +7,8 @@ import pytest
 from psycopg.rows import dict_row
 
 from mauntic_jobs.sql import statements
-from mauntic_jobs.stores.postgres.session import Session, database_url
+from mauntic_jobs.stores.postgres.connection import database_url
+from mauntic_jobs.stores.postgres.session import Session
 from tests.delivery.ledger.test_operator_commands import program
 from tests.delivery.ledger_calls import LEASE, SWEEP, claim, record
 from tests.delivery.sink import Sink

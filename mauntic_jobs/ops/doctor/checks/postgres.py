@@ -13,6 +13,8 @@ from mauntic_jobs.stores.postgres.session import open_session
 _AREA = "postgres"
 # Clocks that differ by less are those of one zone; an event within the hour was written just now.
 _CLOSE, _RECENT = timedelta(minutes=10), timedelta(hours=1)
+# So long a read replica may lag.
+_PATIENCE = timedelta(seconds=3)
 
 _sql = statements("doctor")
 
@@ -62,6 +64,20 @@ def _pooler(site: Site) -> Iterator[Finding]:
         yield ok("it is reached directly, without a pooler")
     else:
         yield ok("it is reached through a pooler or a proxy", "Give `db upgrade` of a large table a direct connection")
+
+
+def _replica(site: Site) -> Iterator[Finding]:
+    if site.settings.database_read_url is None:
+        yield ok("no read replica is named: the primary is read for large scans")
+        return
+    (replica,) = site.session.read(_sql["replica"], patience=_PATIENCE)
+    if replica["ends_scans"]:
+        yield warning(
+            f"the read replica may cancel a scan that takes longer than {replica['patience']}: the run is tried again",
+            "Set hot_standby_feedback = on at the replica, or a longer max_standby_streaming_delay",
+        )
+    else:
+        yield ok("the read replica sees what the primary has committed")
 
 
 def _time_zone(site: Site) -> Iterator[Finding]:
@@ -114,6 +130,7 @@ CHECKS = (
     Check(_AREA, "role", _role, Service.POSTGRES),
     Check(_AREA, "writing", _writing, Service.POSTGRES),
     Check(_AREA, "pooler", _pooler, Service.POSTGRES),
+    Check(_AREA, "replica", _replica, Service.POSTGRES),
     Check(_AREA, "time_zone", _time_zone, Service.POSTGRES),
     Check(_AREA, "event_times", _event_times, Service.POSTGRES, reads=("analytics.contact_activity",)),
     Check(_AREA, "clock", _clock, Service.POSTGRES),
