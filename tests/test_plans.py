@@ -309,6 +309,17 @@ _OF_A_DAY = {
 }
 
 
+@pytest.mark.parametrize("file", ["event_counts", "campaign_daily_stats"])
+def test_events_are_counted_within_their_organization(session: Session, file: str) -> None:
+    """Where tables are distributed by organization, as by Citus, each node counts its own."""
+    query = b"EXPLAIN (VERBOSE, FORMAT json) " + statements(file)["count"]
+    (found,) = session.row(query, _OF_A_DAY)["QUERY PLAN"]
+    groupings = [node["Group Key"] for node in _nodes(found["Plan"]) if node["Node Type"] == "Aggregate"]
+    assert len(groupings) > 1
+    for keys in groupings:
+        assert any(key.endswith("organization_id") for key in keys), keys
+
+
 @pytest.mark.parametrize(
     ("file", "name"),
     [
