@@ -27,7 +27,8 @@ def memory(rig: Rig, way: str, jobs: int, concurrency: int) -> list[dict[str, fl
 def _samples(rig: Rig, queue: Queue, process: Popen[bytes]) -> Iterator[dict[str, float]]:
     following = step = queue.jobs // _SHARES
     while process.poll() is None:
-        left = sum(int(rig.ask("LLEN", f"{queue.base}:{part}")) for part in ("wait", "active"))
+        parts = (("LLEN", "wait"), ("LLEN", "active"), ("ZCARD", "prioritized"))
+        left = sum(int(rig.ask(count, f"{queue.base}:{part}")) for count, part in parts)
         rss = _rss(process.pid)
         if queue.jobs - left >= following and rss:
             say(f"{queue.jobs - left:,} jobs: {rss:.1f} MB")
