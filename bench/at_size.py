@@ -1,7 +1,6 @@
 """Commands that look at the delivery ledger and at the runs, as whole processes, on a large ledger."""
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from bench._common import ROOT, connect, machine, say, spread, statements
+from bench._results import store
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
@@ -47,8 +47,7 @@ def main() -> None:
             seconds = spread([_seconds(servers, command.split()) for _ in range(given.rounds)])
             figures["seconds"][command] = seconds
             print(f"{command}: {seconds['median']:.2f} s ({seconds['min']:.2f}-{seconds['max']:.2f})", flush=True)
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    store(given.json, figures)
 
 
 def _fill(url: str, rows: int) -> None:

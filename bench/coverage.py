@@ -3,7 +3,6 @@
 python bench/coverage.py --rows 2M
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from statistics import median
 
 from bench._common import arguments, database, machine, say
 from bench._events import Events, load
+from bench._results import store
 from mauntic_jobs.backfill.coverage import BucketState, buckets, judge
 from mauntic_jobs.cli.framework.output import print_json
 from mauntic_jobs.job import AnyJob, Context
@@ -33,8 +33,7 @@ def main() -> None:
         ratios = {name: _measure(url, events, find_job(name), given.rounds) for name in _JOBS}
         results = {"machine": machine(url), "data": events.described(), "rebuild over judgement": ratios}
     print_json(results)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2, default=str) + "\n")
+    store(given.json, results)
 
 
 def _measure(url: str, events: Events, job: AnyJob, rounds: int) -> list[float]:

@@ -6,7 +6,6 @@ Linux, which says what each process costs.
 """
 
 import argparse
-import json
 import os
 import shutil
 import time
@@ -16,6 +15,7 @@ from typing import Any
 from bench._common import machine, say, spread
 from bench._deliver_memory import memory
 from bench._deliver_rig import Queue, Rig, rig
+from bench._results import store
 
 _WAYS = {"messages": ("node", "deliver"), "no-op": ("node no-op", "no-op")}
 
@@ -28,8 +28,7 @@ def main() -> None:
         figures: dict[str, Any] = {"machine": machine(running.servers.database_url), "messages": given.messages}
         work = _memories if given.memory else _comparisons
         figures["results"] = work(running, given)
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    store(given.json, figures)
 
 
 def _arguments() -> argparse.Namespace:
@@ -77,7 +76,7 @@ def _compared(running: Rig, kind: str, concurrency: int, given: argparse.Namespa
     for number in range(given.rounds):
         say(f"{kind}, concurrency {concurrency}, round {number + 1} of {given.rounds}")
         for way in _WAYS[kind]:
-            samples[way].append(_measured(running, way, concurrency, given.messages))
+            samples[way].append(measured(running, way, concurrency, given.messages))
     peer, own = (samples[way] for way in _WAYS[kind])
     return {
         "kind": kind,
@@ -90,7 +89,7 @@ def _compared(running: Rig, kind: str, concurrency: int, given: argparse.Namespa
     }
 
 
-def _measured(running: Rig, way: str, concurrency: int, messages: int) -> dict[str, float]:
+def measured(running: Rig, way: str, concurrency: int, messages: int) -> dict[str, float]:
     """Run one way over fresh messages; timed from the first job's being taken to the last one's being finished.
 
     CPU is in milliseconds for each message, by process, without what it takes to start, send one and stop.

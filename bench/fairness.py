@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from bench._common import connect, machine, say, spread
+from bench._results import store
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.embedded.servers import Servers, throwaway
@@ -70,8 +71,7 @@ def main() -> None:
             shares = {name: spread([b / a for a, b in zip(alone, own, strict=True)]) for name, own in rates.items()}
             figures["results"].append({"concurrency": concurrency, "alone": spread(alone), "shares": shares})
             print(_line(figures["results"][-1]), flush=True)
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    store(given.json, figures)
 
 
 async def _rate(servers: Servers, ports: dict[str, int], trouble: str | None, concurrency: int, messages: int) -> float:

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from bench._common import connect, machine, say, statements
 from bench._processes import cpu_seconds
+from bench._results import store
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.jobs import aggregate_hourly
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY
@@ -45,8 +46,7 @@ def main() -> None:
                 results.append({"groups": given.groups, "events_a_group": each, "state": state, **measured})
                 print(json.dumps(results[-1]), flush=True)
             about = machine(servers.database_url)
-    if given.json:
-        given.json.write_text(json.dumps({"machine": about, "results": results}, indent=2) + "\n", "utf-8")
+    store(given.json, {"machine": about, "results": results})
 
 
 def _arguments() -> argparse.Namespace:

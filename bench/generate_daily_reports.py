@@ -3,10 +3,9 @@
 python bench/generate_daily_reports.py --rows 20M
 """
 
-import json
-
 from bench._common import arguments, database, machine
 from bench._events import load
+from bench._results import store
 from bench._sql_ways import Ways, rows
 from mauntic_jobs.cli.framework.output import print_json, print_table
 from mauntic_jobs.jobs.generate_daily_reports import GENERATE_DAILY_REPORTS
@@ -22,8 +21,7 @@ def main() -> None:
         results = {"machine": machine(url), "data": events.described(), "ways": figures}
     print_table(rows(figures))
     print_json(results["data"])
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2, default=str) + "\n")
+    store(given.json, results)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ import statistics
 import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 from bench._common import connect, say
+from bench._results import store
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.embedded.servers import throwaway
@@ -46,6 +48,9 @@ def main() -> None:
     shares = ", ".join(f"p{share * 100:g} {seconds * 1000:.1f} ms" for share, seconds in at.items())
     print(f"{len(took)} messages, each after {given.idle:g} s of idleness: {shares}, longest {took[-1] * 1000:.1f} ms")
     print(f"mean {statistics.mean(took) * 1000:.1f} ms")
+    store(
+        given.json, {"idle_seconds": given.idle, "queues": given.queues, "milliseconds": [each * 1000 for each in took]}
+    )
 
 
 def _arguments() -> argparse.Namespace:
@@ -53,6 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--queues", type=int, default=16, help="queues, each with a consumer (default: 16)")
     parser.add_argument("--rounds", type=int, default=7, help="messages of each queue (default: 7)")
     parser.add_argument("--idle", type=float, default=60.0, help="seconds before each message (default: 60)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
     return parser.parse_args()
 
 

@@ -3,13 +3,13 @@
 python bench/late_events.py --rows 9M
 """
 
-import json
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from bench._common import arguments, connect, database, machine, say
 from bench._events import Events, load
+from bench._results import store
 from mauntic_jobs.cli.framework.output import print_json
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.registry import find_job
@@ -38,8 +38,7 @@ def main() -> None:
             _slot(url, _REPORT, day.end + timedelta(hours=2), "0s")
         results = {"machine": machine(url), "data": events.described(), "seconds": _measure(url, events, given.rounds)}
     print_json(results)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2, default=str) + "\n")
+    store(given.json, results)
 
 
 def _measure(url: str, events: Events, rounds: int) -> dict[str, list[float]]:

@@ -17,6 +17,7 @@ import psycopg
 
 from bench._common import connect, machine, say, statements
 from bench._processes import cpu_seconds
+from bench._results import store
 from mauntic_jobs.delivery.ledger.records import Claim, Result, State, claim_json, result_json
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.embedded.servers import throwaway
@@ -45,8 +46,7 @@ def main() -> None:
                 result = _measured(servers.database_url, servers.pid, given.messages, batch, payload)
             figures["results"].append(result)
             print(_text(result), flush=True)
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    store(given.json, figures)
 
 
 def _arguments() -> argparse.Namespace:

@@ -3,10 +3,9 @@
 python bench/monthly_usage_summary.py --rows 20M
 """
 
-import json
-
 from bench._common import arguments, database, machine
 from bench._events import load
+from bench._results import store
 from bench._sql_ways import Ways, rows
 from mauntic_jobs.cli.framework.output import print_json, print_table
 from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY
@@ -27,8 +26,7 @@ def main() -> None:
         results = {"machine": machine(url), "data": events.described(), "ways": figures}
     print_table(rows(figures))
     print_json(results["data"])
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2, default=str) + "\n")
+    store(given.json, results)
 
 
 if __name__ == "__main__":

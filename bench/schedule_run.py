@@ -4,7 +4,6 @@ python bench/schedule_run.py
 """
 
 import argparse
-import json
 import os
 import resource
 import statistics
@@ -14,6 +13,7 @@ import time
 from pathlib import Path
 
 from bench._common import ROOT, database, machine
+from bench._results import store
 from mauntic_jobs.cli.framework.output import print_table
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
@@ -62,8 +62,7 @@ def main() -> None:
         for way, samples in found.items()
     ]
     print_table(lines)
-    if given.json:
-        given.json.write_text(json.dumps({"machine": facts, "ways": found}, indent=2) + "\n")
+    store(given.json, {"machine": facts, "ways": found})
 
 
 def _ratio(samples: list[tuple[float, float]], base: list[tuple[float, float]]) -> float:

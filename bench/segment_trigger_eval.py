@@ -17,6 +17,7 @@ from uuid import UUID
 from psycopg import Cursor
 
 from bench._common import Sample, connect, database, machine, say, statements, summary
+from bench._results import store
 from mauntic_jobs.cli.framework.output import print_line, print_table
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.errors import ExitCode
@@ -69,8 +70,7 @@ def main() -> None:
     if given.naive_triggers:
         results["naive"] = summary(samples["naive"])
     _print(results)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2) + "\n")
+    store(given.json, results)
 
 
 def _arguments() -> argparse.Namespace:

@@ -19,6 +19,7 @@ from threading import Event, Thread
 from typing import Any
 
 from bench._common import Sample, connect, database, machine, say, spread, statements
+from bench._results import store
 from mauntic_jobs.cli.framework.output import print_line, print_table
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.stale_execution_cleanup import STALE_EXECUTION_CLEANUP
@@ -49,8 +50,7 @@ def main() -> None:
                 results["rounds"].append(figures)
                 say(f"round {number + 1} of {given.rounds}: {json.dumps(figures)}")
     _print(results)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2) + "\n")
+    store(given.json, results)
 
 
 def _arguments() -> argparse.Namespace:

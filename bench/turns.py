@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 import redis
 
 from bench._common import machine, say
+from bench._results import store
 from mauntic_jobs.delivery.consumer.queue_calls import TAKING, consumer_script
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.stores.bullmq import commands as scripts
@@ -44,8 +45,7 @@ def main() -> None:
         figures = {"machine": machine(servers.database_url), "messages": given.messages, **_measured(client, queue)}
     for name, value in figures.items():
         print(f"{name}: {value}", flush=True)
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    store(given.json, figures)
 
 
 class _Queue:

@@ -3,11 +3,11 @@
 Days of 100,000 events of 200 organizations: python bench/verify.py --rows 1M --rounds 3
 """
 
-import json
 from statistics import median
 
 from bench._common import arguments, database, machine, run_process, say
 from bench._events import Events, load
+from bench._results import store
 from bench.coverage import server_cost
 from mauntic_jobs.backfill.coverage import buckets
 from mauntic_jobs.backfill.verify import Verification, verify
@@ -37,8 +37,7 @@ def main() -> None:
             f"minutes for {_DAYS} days": round(sum(each["minutes"] for each in figures.values()), 2),
         }
     print_json(results)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2, default=str) + "\n")
+    store(given.json, results)
 
 
 def _measure(url: str, events: Events, name: str, rounds: int) -> dict[str, float]:

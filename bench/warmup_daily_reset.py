@@ -4,7 +4,6 @@ python bench/warmup_daily_reset.py --domains 100000
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import redis
 
 from bench._common import Sample, connect, database, machine, run_process, say, statements, summary
+from bench._results import store
 from mauntic_jobs.cli.framework.output import print_line, print_table
 from mauntic_jobs.embedded.servers import throwaway
 from mauntic_jobs.errors import ExitCode
@@ -125,8 +125,7 @@ def main() -> None:
                 "ways": {name: summary(taken, samples["a round trip each"]) for name, taken in samples.items()},
             }
     _print(results)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2) + "\n")
+    store(given.json, results)
 
 
 def _arguments() -> argparse.Namespace:
