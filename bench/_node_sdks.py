@@ -12,12 +12,6 @@ from mauntic_jobs.settings.settings import Settings
 PROVIDERS = ("postmark", "sendgrid", "ses", "twilio")
 
 
-def install() -> None:
-    """Install the packages of the lock file."""
-    command = [program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    subprocess.run(command, cwd=PEER, check=True, capture_output=True)
-
-
 def run(settings: Settings, url: str, channel: str, concurrency: int, messages: int) -> dict[str, Any]:
     """Send so many messages of a channel's queue over the API at the URL.
 

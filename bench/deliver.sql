@@ -8,7 +8,7 @@ VALUES (%(org)s, 'email', 'custom_smtp', %(config)s::jsonb)
 
 -- template -- 6 kB of HTML with variables.
 INSERT INTO content.templates (id, organization_id, name, type, subject, body_html, body_text)
-VALUES (%(template)s, %(org)s, 'Bench', 'email', 'Hello {{firstName}}', %(html)s, %(text)s)
+VALUES (%(template)s, %(org)s, 'Bench', 'email', %(subject)s, %(html)s, %(text)s)
 
 -- job -- The campaign that counts the messages.
 INSERT INTO delivery.delivery_jobs (

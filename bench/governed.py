@@ -1,25 +1,31 @@
 """Share of a provider's rate that is sent, and the wait of a small organization beside a large one.
 
 The provider is an SMTP server in a process of its own that takes so many messages a second, a second's worth at once,
-and answers the others with SES's 454. Nothing is configured: the rate is learned. Figures are from the second half of
-each measurement. Processes deliver as they do in production, with 5 messages at once each.
+and answers the others with SES's 454. `deliver` learns the rate, or is told it by the configuration. With --node,
+Node's BullMQ sends to the same server: told, with its limiter set to the rate, or with nothing but the pause after a
+refusal that its guide advises. Figures are from the second half of each measurement. A process sends 5 messages at
+once, or twice as many as the rate takes of one.
 """
 
 import argparse
 import asyncio
 import json
 import multiprocessing
+import os
+import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from multiprocessing.connection import Connection
+from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 from bench._common import connect, machine, say
+from bench._deliver_rig import PEER, install_node_peer, program
+from bench._limited_smtp import SECONDS_A_MESSAGE, limited_smtp
+from bench._results import store
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.embedded.servers import Servers, throwaway
@@ -39,6 +45,11 @@ SELECT count(*) AS sent, extract(EPOCH FROM max(updated_at) - %(since)s)::float8
 FROM mauntic_jobs.deliveries WHERE organization_id = %(organization)s AND state = 'sent'
 """
 _SMALL = 20
+_AT_ONCE = 5
+# Ours with nothing configured and with the rate configured; Node's BullMQ with its limiter set to the rate, and with
+# nothing but a pause after each refusal.
+_OWN_WAYS = ("deliver, learning", "deliver, told")
+_NODE_WAYS = ("BullMQ, told", "BullMQ, pausing")
 
 
 def main() -> None:
@@ -51,50 +62,74 @@ def main() -> None:
         "--beside", type=int, default=30_000, help="messages of the large organization (default: 30000)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
+    parser.add_argument("--node", action="store_true", help="measure Node's BullMQ as well; needs Node and npm")
     given = parser.parse_args()
+    if given.node:
+        install_node_peer()
     with throwaway() as servers:
         settings = Settings(database_url=servers.database_url)
         with postgres.connect(settings) as session:
             create_platform(session)
         upgrade(settings, lambda _: None)
         figures: dict[str, Any] = {"machine": machine(servers.database_url), "rates": [], "turns": {}}
-        for rate in given.rates:
-            for processes in given.processes:
-                say(f"{rate}/s, {processes} processes")
-                found = _goodput(servers, rate, processes, given.seconds)
-                figures["rates"].append({"rate": rate, "processes": processes, **found})
-                shares = f"{found['sent']:.1%} of it sent, {found['refused']:.2%} of the messages refused"
-                print(f"{rate}/s, {processes} processes: {shares}", flush=True)
+        for rate, processes, way in product(
+            given.rates, given.processes, _OWN_WAYS + (_NODE_WAYS if given.node else ())
+        ):
+            say(f"{rate}/s, {processes} processes, {way}")
+            found = _goodput(servers, way, rate, processes, given.seconds)
+            figures["rates"].append({"rate": rate, "processes": processes, "way": way, **found})
+            shares = f"{found['sent']:.1%} of it sent, {found['refused']:.2%} of the messages refused"
+            print(f"{rate}/s, {processes} processes, {way}: {shares}, at most {found['peak']} a second", flush=True)
         say("a small organization beside a large one")
         figures["turns"] = {"beside": given.beside, "seconds": _wait(servers, given.beside)}
         print(f"{_SMALL} messages behind {given.beside:,}: all sent after {figures['turns']['seconds']:.2f} s")
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    store(given.json, figures)
 
 
-def _goodput(servers: Servers, rate: int, processes: int, seconds: int) -> dict[str, float]:
-    """Return the share of the rate that is sent in the second half, and the share of all messages that are refused."""
+def _goodput(servers: Servers, way: str, rate: int, processes: int, seconds: int) -> dict[str, float]:
+    """Return the share of the rate that is sent in the second half, that of all messages refused, and the peak."""
     settings, organization = _settings(servers), uuid4()
+    at_once = max(_AT_ONCE, int(2 * rate * SECONDS_A_MESSAGE))
     _fill(settings, organization, rate * seconds * 2)
-    with _provider(rate) as (port, ask), connect(servers.database_url) as connection:
-        _configure(connection, organization, port)
-        with _delivering(settings, processes):
+    with limited_smtp(rate) as (port, ask), connect(servers.database_url) as connection:
+        told = rate if way.endswith("told") else None
+        _configure(connection, organization, port, told)
+        running = (
+            _delivering(settings, processes, at_once)
+            if way in _OWN_WAYS
+            else _node_sending(settings, port, processes, at_once, told)
+        )
+        with running:
             time.sleep(seconds / 2)
             before = ask()
             time.sleep(seconds / 2)
             after = ask()
-    taken, refused = (after[each] - before[each] for each in ("taken", "refused"))
-    return {"sent": taken / (rate * seconds / 2), "refused": refused / max(taken + refused, 1)}
+    taken, refused = after.taken[len(before.taken) :], after.refused - before.refused
+    return {
+        "sent": len(taken) / (rate * seconds / 2),
+        "refused": refused / max(len(taken) + refused, 1),
+        "peak": peak(taken),
+    }
+
+
+def peak(times: list[float]) -> int:
+    """Return the most messages of any second, wherever it begins."""
+    most = first = 0
+    for last, time_ in enumerate(times):
+        while times[first] <= time_ - 1:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 def _wait(servers: Servers, beside: int) -> float:
     """Return after how many seconds a small organization's messages are sent, which are added behind a large one's."""
     settings, large, small = _settings(servers), uuid4(), uuid4()
-    with _provider(1_000_000) as (port, _), connect(servers.database_url) as connection:
+    with limited_smtp(1_000_000) as (port, _), connect(servers.database_url) as connection:
         for organization in (large, small):
             _configure(connection, organization, port)
         _fill(settings, large, beside)
-        with _delivering(settings, 1):
+        with _delivering(settings, 1, _AT_ONCE):
             time.sleep(2)
             since = datetime.now(UTC)
             _fill(settings, small, _SMALL)
@@ -114,9 +149,9 @@ def _settings(servers: Servers) -> Settings:
     )
 
 
-def _configure(connection: Any, organization: UUID, port: int) -> None:
-    config = json.dumps({"host": "127.0.0.1", "port": port, "from": "news@acme.test"})
-    connection.execute(_PROVIDER, {"organization": organization, "config": config})
+def _configure(connection: Any, organization: UUID, port: int, rate: int | None = None) -> None:
+    config = {"host": "127.0.0.1", "port": port, "from": "news@acme.test", "rateLimit": rate or 0}
+    connection.execute(_PROVIDER, {"organization": organization, "config": json.dumps(config)})
 
 
 def _fill(settings: Settings, organization: UUID, messages: int) -> None:
@@ -139,9 +174,9 @@ def _message(organization: UUID, number: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _delivering(settings: Settings, processes: int) -> Iterator[None]:
+def _delivering(settings: Settings, processes: int, at_once: int) -> Iterator[None]:
     context = multiprocessing.get_context("spawn")
-    running = [context.Process(target=_deliver, args=(settings,), daemon=True) for _ in range(processes)]
+    running = [context.Process(target=_deliver, args=(settings, at_once), daemon=True) for _ in range(processes)]
     for process in running:
         process.start()
     try:
@@ -152,77 +187,31 @@ def _delivering(settings: Settings, processes: int) -> Iterator[None]:
             process.join()
 
 
-def _deliver(settings: Settings) -> None:
-    plan = DeliveryPlan({"email": 5}, timedelta(days=2), timedelta(seconds=1))
+def _deliver(settings: Settings, at_once: int) -> None:
+    plan = DeliveryPlan({"email": at_once}, timedelta(days=2), timedelta(seconds=1))
     asyncio.run(WorkerProcess(settings, plan, lambda _: None, lambda *_: None).run())
 
 
 @contextmanager
-def _provider(rate: int) -> Iterator[tuple[int, Any]]:
-    """Run the SMTP server in a process of its own; yield its port, and what asks it how many it took and refused."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(rate, there), daemon=True)
-    process.start()
-
-    def ask() -> dict[str, int]:
-        here.send("?")
-        counts: dict[str, int] = here.recv()
-        return counts
-
+def _node_sending(settings: Settings, port: int, processes: int, at_once: int, limit: int | None) -> Iterator[None]:
+    assert settings.redis_url is not None  # noqa: S101 - it is given
+    environment = {
+        **os.environ,
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+        "PREFIX": f"{settings.queue_prefix}:delivery",
+        "QUEUE": "send-email",
+        "CONCURRENCY": str(at_once),
+        "SMTP_PORT": str(port),
+        **({} if limit is None else {"RATE": str(limit)}),
+    }
+    command = [program("node"), "governed.mjs"]
+    running = [subprocess.Popen(command, cwd=PEER, env=environment) for _ in range(processes)]
     try:
-        yield here.recv(), ask
+        yield
     finally:
-        process.kill()
-        process.join()
-
-
-class _Bucket:
-    """Takes so many messages a second, a second's worth at once."""
-
-    def __init__(self, rate: int) -> None:
-        self.counts = {"taken": 0, "refused": 0}
-        self._rate, self._tokens, self._at = rate, float(rate), time.monotonic()
-
-    def take(self) -> bool:
-        """Return whether a message is taken now."""
-        now = time.monotonic()
-        self._tokens, self._at = min(self._rate, self._tokens + (now - self._at) * self._rate), now
-        is_taken = self._tokens >= 1
-        self._tokens -= is_taken
-        self.counts["taken" if is_taken else "refused"] += 1
-        return is_taken
-
-
-def _serve(rate: int, pipe: Connection) -> None:
-    bucket = _Bucket(rate)
-
-    def answer() -> None:
-        pipe.recv()
-        pipe.send(bucket.counts)
-
-    async def run() -> None:
-        server = await asyncio.start_server(partial(_smtp, bucket), "127.0.0.1", 0)
-        pipe.send(server.sockets[0].getsockname()[1])
-        asyncio.get_running_loop().add_reader(pipe.fileno(), answer)
-        await asyncio.Event().wait()
-
-    asyncio.run(run())
-
-
-async def _smtp(bucket: _Bucket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"220 bench\r\n")
-    with suppress(ConnectionError, asyncio.IncompleteReadError):
-        while line := await reader.readline():
-            answer = b"250 ok\r\n"
-            if line[:4].upper() == b"DATA":
-                writer.write(b"354 go on\r\n")
-                await reader.readuntil(b"\r\n.\r\n")
-                await asyncio.sleep(0.05)
-                if not bucket.take():
-                    answer = b"454 Throttling failure: Maximum sending rate exceeded.\r\n"
-            writer.write(answer)
-    writer.close()
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 if __name__ == "__main__":

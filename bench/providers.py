@@ -7,7 +7,6 @@ that does for each message what the replaced one did, with the vendor's own SDK.
 
 import argparse
 import asyncio
-import json
 import subprocess
 import sys
 import time
@@ -24,7 +23,9 @@ from psycopg.types.json import Jsonb
 
 from bench import _node_sdks as node_sdks
 from bench._common import BENCH, connect, machine, say, spread, statements
+from bench._deliver_rig import install_node_peer
 from bench._provider_messages import PROVIDERS
+from bench._results import store
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
@@ -69,7 +70,7 @@ def main() -> None:
     """Measure, and print what came out."""
     given = _arguments()
     if given.node:
-        node_sdks.install()
+        install_node_peer()
     with throwaway(postgres_settings=_DURABLE) as servers:
         settings = Settings(database_url=servers.database_url, redis_url=servers.redis_url)
         with postgres.connect(settings) as session:
@@ -83,8 +84,7 @@ def main() -> None:
                         result = _measured(settings, url, name, latency, concurrency, given)
                         figures["results"].append(result)
                         print(_line(result), flush=True)
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    store(given.json, figures)
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,0 +1,92 @@
+"""SMTP server that takes so many messages a second, in a process of its own, and counts what it takes and refuses."""
+
+import asyncio
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.connection import Connection
+
+SECONDS_A_MESSAGE = 0.05
+
+
+@dataclass
+class Counts:
+    """When messages were taken, and how many were refused, so far."""
+
+    taken: list[float] = field(default_factory=list)
+    refused: int = 0
+
+
+@contextmanager
+def limited_smtp(rate: int) -> Iterator[tuple[int, Callable[[], Counts]]]:
+    """Run the server; yield its port, and a function that asks it for its counts."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(rate, there), daemon=True)
+    process.start()
+
+    def ask() -> Counts:
+        here.send("?")
+        counts: Counts = here.recv()
+        return counts
+
+    try:
+        yield here.recv(), ask
+    finally:
+        process.kill()
+        process.join()
+
+
+class _Bucket:
+    """Takes so many messages a second, a second's worth at once."""
+
+    def __init__(self, rate: int) -> None:
+        self.counts = Counts()
+        self._rate, self._tokens, self._at = rate, float(rate), time.monotonic()
+
+    def take(self) -> bool:
+        """Return whether a message is taken now."""
+        now = time.monotonic()
+        self._tokens, self._at = min(self._rate, self._tokens + (now - self._at) * self._rate), now
+        if self._tokens < 1:
+            self.counts.refused += 1
+            return False
+        self._tokens -= 1
+        self.counts.taken.append(now)
+        return True
+
+
+def _serve(rate: int, pipe: Connection) -> None:
+    bucket = _Bucket(rate)
+
+    def answer() -> None:
+        pipe.recv()
+        pipe.send(bucket.counts)
+
+    async def run() -> None:
+        server = await asyncio.start_server(partial(_smtp, bucket), "127.0.0.1", 0)
+        pipe.send(server.sockets[0].getsockname()[1])
+        asyncio.get_running_loop().add_reader(pipe.fileno(), answer)
+        await asyncio.Event().wait()
+
+    asyncio.run(run())
+
+
+async def _smtp(bucket: _Bucket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 bench\r\n")
+    with suppress(ConnectionError, asyncio.IncompleteReadError):
+        while line := await reader.readline():
+            answer = b"250 ok\r\n"
+            if line[:4].upper() == b"DATA":
+                writer.write(b"354 go on\r\n")
+                await reader.readuntil(b"\r\n.\r\n")
+                await asyncio.sleep(SECONDS_A_MESSAGE)
+                if not bucket.take():
+                    answer = b"454 Throttling failure: Maximum sending rate exceeded.\r\n"
+            elif line[:4].upper() == b"QUIT":
+                break
+            writer.write(answer)
+    writer.close()
