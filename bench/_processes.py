@@ -27,6 +27,13 @@ def parent_of(pid: int) -> int:
     return int(stat[1][_PARENT])
 
 
+def tree_cpu_seconds(root: int) -> float:
+    """Return the CPU seconds so far of a process and of all that it has started, ended ones included."""
+    processes = {int(path.name): _stat(path) for path in _PROC.glob("[0-9]*")}
+    own = [stat for pid, stat in processes.items() if stat is not None and root in _ancestors(pid, processes)]
+    return sum(int(ticks) for stat in own for ticks in stat[1][_TIMES]) / _TICKS
+
+
 def _stat(path: Path) -> tuple[str, list[str]] | None:
     """Return the name and the numbers of a process, None if it has ended."""
     try:
