@@ -13,6 +13,7 @@ from typing import Any
 
 from bench._common import Sample, arguments, database, machine, say, spread, summary
 from bench._events import Events, load
+from bench._results import store
 from bench._rollup_report import print_report
 from bench._rollup_ways import BARE, Ways
 from mauntic_jobs.settings.settings import Settings
@@ -52,8 +53,7 @@ def main() -> None:
         results["index"] = _index(ways, given.rounds)
         results["machine"]["load_average"] = {"before": load_before, "after": os.getloadavg()[0]}
     print_report(results)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2) + "\n")
+    store(given.json, results)
 
 
 def _variants(ways: Ways, rounds: int) -> dict[str, Any]:
@@ -71,6 +71,7 @@ def _hour(ways: Ways, bare: str, events: Events, rounds: int) -> dict[str, Any]:
             "job, whole process": _Case(ways.process, prepare, ways.verify),
             "job, without process start": _Case(ways.in_process, prepare, ways.verify),
             "bare SQL": _Case(partial(ways.bare, bare), prepare, ways.verify),
+            "bare SQL, psql": _Case(partial(ways.psql, bare), prepare, ways.verify),
             "replaced way, with our indexes": _Case(ways.replaced, prepare),
             "replaced way, as found": _Case(ways.replaced_as_found, prepare, rounds=_SLOW_ROUNDS),
         }
