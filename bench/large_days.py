@@ -3,13 +3,13 @@
 python -m bench.large_days --rows 10M
 """
 
-import json
 import time
 from typing import Any
 
 from bench._common import Sample, arguments, database, machine, say, spread, summary
 from bench._events import Events, load
 from bench._processes import cpu_seconds, parent_of
+from bench._results import store
 from mauntic_jobs.backfill.coverage import buckets
 from mauntic_jobs.cli.framework.output import print_json
 from mauntic_jobs.job import AnyJob, Context
@@ -36,8 +36,7 @@ def main() -> None:
             ways = {name: _measure(session, settings, events, find_job(name), given.rounds) for name in _JOBS}
         results = {"machine": machine(url), "data": events.described(), "ways": ways}
     print_json(results)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2, default=str) + "\n")
+    store(given.json, results)
 
 
 def _measure(session: Session, settings: Settings, events: Events, job: AnyJob, rounds: int) -> dict[str, Any]:
