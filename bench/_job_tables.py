@@ -91,6 +91,30 @@ def large_days(result: Result) -> list[Row]:
     ]
 
 
+def backfill_ways(result: Result) -> list[Row]:
+    """Return a backfill of many days, by way."""
+    return [_timed(name, each, days=str(result["data"]["days"])) for name, each in result["ways"].items()]
+
+
+def parquet_days(result: Result) -> list[Row]:
+    """Return the count of a day by Postgres and by DuckDB."""
+    return [_timed(name, each) for name, each in result["ways"].items()]
+
+
+def parquet_export(result: Result) -> list[Row]:
+    """Return what the export of a day takes."""
+    own = result["export"]
+    return [
+        {
+            "events": f"{result['data']['rows_a_day']:,}",
+            "read from Postgres": f"{own['seconds from Postgres']:.1f} s",
+            "written as Parquet": f"{own['seconds to Parquet']:.1f} s",
+            "Parquet": f"{own['bytes'] / 1e6:,.0f} MB",
+            "in Postgres": f"{own['bytes in Postgres'] / 1e6:,.0f} MB",
+        }
+    ]
+
+
 def late_events(result: Result) -> list[Row]:
     """Return the seconds of a report with and without the look for late events."""
     return [{"report": name, "seconds": list_text(each, 1)} for name, each in result["seconds"].items()]
