@@ -72,6 +72,10 @@ class Transaction(Protocol):
 class Scripts(Protocol):
     """Redis, as far as jobs may use it: atomic Lua scripts."""
 
+    @property
+    def in_cluster(self) -> bool:
+        """Whether this is a cluster: the keys of one call must then be in one hash slot."""
+
     def run(self, script: bytes, calls: Iterable[tuple[Sequence[str], Sequence[str | int]]]) -> list[Any]:
         """Run a script once for each pair of keys and arguments, in batches, and return the results in order."""
 

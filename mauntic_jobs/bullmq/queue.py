@@ -29,7 +29,8 @@ class Queue:
 
         Raises UnavailableError or ConfigurationError.
         """
-        return open_redis(Settings(redis_url=SecretStr(self.redis_url)), worker_name(self.key) if as_worker else None)
+        settings = Settings(redis_url=SecretStr(self.redis_url), queue_prefix=self.prefix)
+        return open_redis(settings, worker_name(self.key) if as_worker else None)
 
 
 def queue_of(job: AnyJob, settings: Settings) -> Queue:

@@ -16,7 +16,7 @@ from mauntic_jobs.lua import script
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
 from mauntic_jobs.timekeeping.window import Unit, Window, naive
-from mauntic_jobs.warmup.keys import WARMUP, dates, keys
+from mauntic_jobs.warmup.keys import WARMUP, dates, is_countable, keys
 
 # They take Redis half a millisecond, in which it does nothing else.
 _DOMAINS_A_CALL = 50
@@ -35,11 +35,12 @@ def run(context: Context[WarmupDailyResetOptions], window: Window) -> JobResult:
         sentence = "No organization {}: it has no sending domain. Check --org."
         wanted = {"organizations": context.options.org}
         check_known(context.transaction, _sql["unknown_organizations"], wanted, sentence)
-    domains = _domains(context, today)
+    redis = _redis(context)
+    domains = [each for each in _domains(context, today) if is_countable(each[1], in_cluster=redis.in_cluster)]
     arguments = (*dates(today.date()), "0" if context.dry_run else "1")
     counters: Counter[str] = Counter()
     changes: list[Row] = []
-    answers = _redis(context).run(script("warmup_reset"), _calls(domains, arguments))
+    answers = redis.run(script("warmup_reset"), _calls(domains, arguments, in_cluster=redis.in_cluster))
     for (organization, domain), (before, after) in zip(domains, _pairs(answers), strict=True):
         counters[_outcome(before, after)] += 1
         if context.dry_run and after is not None and (_shown(before) or 0) != after:
@@ -81,10 +82,13 @@ def _redis(context: Context[JobOptions]) -> Scripts:
 
 
 def _calls(
-    domains: Sequence[tuple[str, str]], arguments: Sequence[str]
+    domains: Sequence[tuple[str, str]], arguments: Sequence[str], *, in_cluster: bool
 ) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-    for start in range(0, len(domains), _DOMAINS_A_CALL):
-        yield [key for domain in domains[start : start + _DOMAINS_A_CALL] for key in keys(*domain)], arguments
+    # In a cluster each domain is on a node of its own.
+    most = 1 if in_cluster else _DOMAINS_A_CALL
+    for start in range(0, len(domains), most):
+        chosen = domains[start : start + most]
+        yield [key for domain in chosen for key in keys(*domain, in_cluster=in_cluster)], arguments
 
 
 def _pairs(answers: Iterable[Sequence[object]]) -> Iterator[tuple[bytes | None, int | None]]:

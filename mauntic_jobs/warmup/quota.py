@@ -9,7 +9,7 @@ from uuid import UUID
 from mauntic_jobs.lua import script
 from mauntic_jobs.stores.redis.async_link import RedisLink, Word
 from mauntic_jobs.timekeeping.window import Unit
-from mauntic_jobs.warmup.keys import dates, keys
+from mauntic_jobs.warmup.keys import dates, is_countable, keys
 
 # The platform's table: a domain's day, and the messages allowed on it.
 _TABLE = (
@@ -79,4 +79,7 @@ class Warmup:
     async def count(self, allowance: Allowance) -> None:
         """Count a message that went out, or may have."""
         arguments: list[Word] = [*dates(Unit.DAY.floor(allowance.start).date()), 1]
-        await self._redis.script(self._script, keys(allowance.organization, allowance.domain), arguments)
+        in_cluster = self._redis.in_cluster
+        if is_countable(allowance.domain, in_cluster=in_cluster):
+            names = keys(allowance.organization, allowance.domain, in_cluster=in_cluster)
+            await self._redis.script(self._script, names, arguments)

@@ -36,7 +36,7 @@ class World:
             **{
                 **settings.model_dump(),
                 "redis_url": redis_url,
-                "queue_prefix": f"test-{uuid4().hex}",
+                "queue_prefix": f"{{test-{uuid4().hex}}}",
                 "allowed_networks": "127.0.0.0/8",
                 "send_timeout": timedelta(seconds=3),
             }

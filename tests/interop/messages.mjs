@@ -3,14 +3,9 @@
 // JOBS is a JSON array of {data, opts}.
 const [, , packageName, prefix, name, redisUrl, given] = process.argv;
 const { Queue, QueueEvents } = await import(packageName);
+const { connectionTo } = await import("./connection.mjs");
 
-const address = new URL(redisUrl);
-const connection = {
-  host: address.hostname,
-  port: Number(address.port),
-  password: decodeURIComponent(address.password),
-  maxRetriesPerRequest: null,
-};
+const connection = connectionTo(redisUrl);
 
 const jobs = JSON.parse(given);
 const queue = new Queue(name, { connection, prefix });
@@ -55,3 +50,4 @@ for (const id of added) {
 console.log(JSON.stringify(await queue.getJobCounts()));
 await events.close();
 await queue.close();
+process.exit(0);

@@ -1,14 +1,9 @@
 // Consumes jobs of one queue and prints each as a line of JSON: node worker.mjs PACKAGE PREFIX NAME REDIS_URL COUNT
 const [, , packageName, prefix, name, redisUrl, count] = process.argv;
 const { Worker } = await import(packageName);
+const { connectionTo } = await import("./connection.mjs");
 
-const address = new URL(redisUrl);
-const connection = {
-  host: address.hostname,
-  port: Number(address.port),
-  password: decodeURIComponent(address.password),
-  maxRetriesPerRequest: null,
-};
+const connection = connectionTo(redisUrl);
 
 let left = Number(count);
 const worker = new Worker(

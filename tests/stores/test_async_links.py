@@ -15,7 +15,7 @@ from mauntic_jobs.errors import ConfigurationError, JobFailedError, UnavailableE
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres import async_link as postgres_link
 from mauntic_jobs.stores.postgres.async_link import PostgresLink
-from mauntic_jobs.stores.redis import async_link as redis_link
+from mauntic_jobs.stores.redis import node_link as redis_link
 from mauntic_jobs.stores.redis.async_link import RedisLink
 from tests.delivery.own_stores import own_postgres
 from tests.delivery.proxy import running_proxy

@@ -46,7 +46,7 @@ def reopen(
     in_the_way = [key_of(wish.delivery) for wish, _, mark, _ in wanted if mark is not Mark.NONE]
     if in_the_way:
         # First, so that a delivery is never open while its mark is still there.
-        redis.command("DEL", *in_the_way)
+        redis.commands([("DEL", mark) for mark in in_the_way])
     reopened = _reopen(session, [(wish, row) for wish, row, _, _ in wanted if row["state"] == state], state)
     return [
         _CHANGED if why is None and row["state"] == state and _key(wish) not in reopened else why

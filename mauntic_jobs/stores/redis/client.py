@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from hashlib import sha1
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 from mauntic_jobs.errors import ConfigurationError, JobFailedError, MaunticJobsError, UnavailableError
 from mauntic_jobs.redaction.urls import mask_url
@@ -18,16 +19,38 @@ _IMPORTING = Lock()
 _BATCH_VALUES = 10_000
 ANSWER_SECONDS = 12
 
-# Of the errors without a class of their own, those that pass: a long script, a full disk, a lost replica.
-_PASSING = ("BUSY", "UNKILLABLE", "MISCONF", "NOREPLICAS")
+# Of the errors without a class of their own, those that pass: a long script, a full disk, a lost replica, a failover.
+_PASSING = ("BUSY", "UNKILLABLE", "MISCONF", "NOREPLICAS", "UNBLOCKED")
+# What stops a script in the middle while its keys are moved one after the other.
+_MOVING = ("non local key", "rehashing of the slot")
+
+
+class RedisServers(Protocol):
+    """One server or the nodes of a cluster; the methods raise the driver's errors."""
+
+    is_cluster: bool
+
+    def send(self, calls: Sequence[Sequence[Any]], script: tuple[bytes, set[object]] | None = None) -> list[Any]:
+        """Send commands at once; return their answers in order, errors of servers among them."""
+
+    def ask_each(self, words: Sequence[Any]) -> dict[str, Any]:
+        """Return the answer of each node to one command without keys, by its name; one server has no name."""
+
+    def close(self) -> None:
+        """Close all connections."""
 
 
 class RedisScripts:
     """A connection that runs scripts. Its methods raise MaunticJobsError, with the exit code and advice that fit."""
 
-    def __init__(self, client: Any, shown_url: str) -> None:
-        self._client = client
+    def __init__(self, servers: RedisServers, shown_url: str) -> None:
+        self._servers = servers
         self._shown_url = shown_url
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether keys of different slots are on different nodes, so that no script may have both."""
+        return self._servers.is_cluster
 
     def run(self, script: bytes, calls: Iterable[Call]) -> list[Any]:
         """Run a script once for each pair of keys and arguments, in batches, and return the results in order.
@@ -35,80 +58,93 @@ class RedisScripts:
         Nothing is sent twice. After an error any of the calls may have been made: those of earlier batches have been,
         those of later ones have not.
         """
-        from redis.exceptions import RedisError
-
         results: list[object] = []
-        try:
-            digest = self._client.script_load(script)
-            for batch in _batches(calls):
-                pipeline = self._client.pipeline(transaction=False)
-                for keys, arguments in batch:
-                    pipeline.evalsha(digest, len(keys), *encoded(keys), *encoded(arguments))
-                # The driver's own error would repeat the arguments, which can be anybody's data.
-                answers = pipeline.execute(raise_on_error=False)
-                for (keys, _), answer in zip(batch, answers, strict=True):
-                    if isinstance(answer, Exception):
-                        raise translated(answer, self._shown_url, keys) from answer
-                results += answers
-        except (RedisError, OSError) as error:
-            raise translated(error, self._shown_url) from error
+        digest, loaded = sha1(script, usedforsecurity=False).hexdigest(), set[object]()
+        for batch in _batches(calls):
+            words = [("EVALSHA", digest, len(keys), *encoded(keys), *encoded(arguments)) for keys, arguments in batch]
+            results += self._send(words, (script, loaded), [keys for keys, _ in batch])
         return results
 
     def command(self, *words: str | float) -> Any:
         """Send one command and return its answer. It may be one that waits, for less than ten seconds."""
-        from redis.exceptions import RedisError
-
-        try:
-            return self._client.execute_command(words[0], *encoded(words[1:]))
-        except (RedisError, OSError) as error:
-            raise translated(error, self._shown_url) from error
+        return self._send([(words[0], *encoded(words[1:]))])[0]
 
     def commands(self, calls: Iterable[Sequence[str | float]]) -> list[Any]:
-        """Send commands that read, all at once, and return their answers in order."""
+        """Send commands that may be repeated, all at once, and return their answers in order."""
+        return self._send([(words[0], *encoded(words[1:])) for words in calls])
+
+    def on_each_node(self, *words: str | float) -> dict[str, Any]:
+        """Send one command without keys to each node, and return the answers by its name; one server has no name."""
         from redis.exceptions import RedisError
 
-        pipeline = self._client.pipeline(transaction=False)
-        for words in calls:
-            pipeline.execute_command(words[0], *encoded(words[1:]))
         try:
-            answers: list[object] = pipeline.execute(raise_on_error=False)
+            return self._servers.ask_each((words[0], *encoded(words[1:])))
         except (RedisError, OSError) as error:
             raise translated(error, self._shown_url) from error
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise translated(answer, self._shown_url) from answer
-        return answers
 
     def close(self) -> None:
         """Close the connection."""
-        self._client.close()
+        self._servers.close()
+
+    def _send(
+        self,
+        calls: Sequence[Sequence[Any]],
+        script: tuple[bytes, set[object]] | None = None,
+        keys: Sequence[Sequence[str]] = (),
+    ) -> list[Any]:
+        from redis.exceptions import RedisError
+
+        try:
+            answers = self._servers.send(calls, script)
+        except (RedisError, OSError) as error:
+            raise translated(error, self._shown_url) from error
+        # The driver's own error would repeat the arguments, which can be anybody's data.
+        for place, answer in enumerate(answers):
+            if isinstance(answer, Exception):
+                raise translated(answer, self._shown_url, keys[place] if keys else ()) from answer
+        return answers
 
 
 def open_redis(settings: Settings, name: str | None = None) -> RedisScripts:
     """Connect, under a name that CLIENT LIST shows, if one is given and the server allows it.
 
-    Raises UnavailableError or ConfigurationError; a cluster is a ConfigurationError.
+    Raises UnavailableError or ConfigurationError; a cluster without hash tags is a ConfigurationError.
     """
     with _IMPORTING:
         from redis.exceptions import RedisError
 
+        from mauntic_jobs.stores.redis.servers import ClusterServers, OneServer
+
     url = checked_url(settings)
     client = _client(url, settings, name)
     try:
-        in_cluster = client.info("cluster").get("cluster_enabled")
+        if not client.info("cluster").get("cluster_enabled"):
+            return RedisScripts(OneServer(client), mask_url(url))
+        check_tags(settings)
+        return RedisScripts(ClusterServers(client, f"{settings.queue_prefix}:"), mask_url(url))
     except (RedisError, OSError) as error:
         client.close()
         ours = translated(error, mask_url(url))
         if isinstance(ours, JobFailedError):  # to a request that every Redis answers
             raise ConfigurationError(f"{ours} Check REDIS_URL.") from error
         raise ours from error
-    if in_cluster:
+    except ConfigurationError:
         client.close()
+        raise
+
+
+def check_tags(settings: Settings) -> None:
+    """Raise ConfigurationError if a cluster would keep the keys of one queue on several nodes."""
+    from mauntic_jobs.stores.redis.slots import without_tag
+
+    names = list(without_tag(settings))
+    if names:
         raise ConfigurationError(
-            f"{mask_url(url)} is a Redis Cluster, which the platform's keys cannot be used on: several of them belong "
-            "together, and nothing in their names keeps them on one node. Use a Redis that is no cluster."
+            f"{mask_url(checked_url(settings))} is a Redis Cluster, which keeps the keys of a queue on several nodes "
+            f"unless their names have a hash tag, and {' and '.join(names)} {'has' if len(names) == 1 else 'have'} "
+            "none. Set MAUNTIC_QUEUE_PREFIX={mauntic}, or another name in braces, and give Node's BullMQ the same "
+            "prefix, or use a Redis that is no cluster."
         )
-    return RedisScripts(client, mask_url(url))
 
 
 def encoded(words: Sequence[Any]) -> list[Any]:
@@ -198,8 +234,14 @@ def translated(error: Exception, shown_url: str, keys: Sequence[str] = ()) -> Ma
             return UnavailableError(
                 f"Cannot reach Redis at {shown_url}: {text}. Check that it is running, and REDIS_URL."
             )
-        case kinds.NoScriptError() | kinds.MasterDownError() | kinds.TryAgainError():
+        case kinds.NoScriptError() | kinds.MasterDownError():
             return UnavailableError(f"Redis at {shown_url} was replaced or restarted just now: {text}.")
+        case kinds.TryAgainError() | kinds.AskError():
+            return UnavailableError(f"The cluster at {shown_url} is moving keys to another node: {text}.")
+        case kinds.ResponseError() if any(each in text for each in _MOVING):
+            return UnavailableError(f"The cluster at {shown_url} is moving keys to another node: {text}.")
+        case kinds.ClusterDownError():
+            return UnavailableError(f"The cluster at {shown_url} does not serve all keys now: {text}.")
         case kinds.ResponseError() if text.startswith(_PASSING):
             return UnavailableError(f"Redis at {shown_url} cannot do its work now: {text}.")
     place = f" on {keys[0]}" if keys else ""

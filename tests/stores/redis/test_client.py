@@ -10,7 +10,6 @@ import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from mauntic_jobs.embedded import die_with_parent as children
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ConfigurationError, ExitCode, JobFailedError, MaunticJobsError, UnavailableError
 from mauntic_jobs.settings.settings import Settings
@@ -225,14 +224,6 @@ def test_a_server_that_is_no_redis_is_a_matter_of_configuration() -> None:
         error = _refusal(f"redis://127.0.0.1:{listener.getsockname()[1]}")
     assert isinstance(error, ConfigurationError)
     assert "Check REDIS_URL" in str(error)
-
-
-def test_a_cluster_is_refused(servers: Servers) -> None:
-    with valkey(servers, "cluster", "cluster-enabled yes", f"cluster-port {children.free_port()}") as url:
-        error = _refusal(url)
-    assert (type(error), error.exit_code) == (ConfigurationError, ExitCode.CONFIGURATION)
-    assert f"{url} is a Redis Cluster" in str(error)
-    assert "Use a Redis that is no cluster" in str(error)
 
 
 def test_a_full_memory_is_unavailable_and_says_so(other: str) -> None:
