@@ -1,5 +1,6 @@
 -- Admission: which job of a BullMQ queue may be taken now. The functions about lanes, which the other `admission_`
--- scripts begin with.
+-- scripts begin with. Scripts of admission alone have a second key, `none`, which never exists: while a cluster moves the
+-- keys of the slot one by one, it refuses them as a whole.
 --
 -- Jobs are parked in BullMQ's own set `prioritized`, at scores below 0 that name their lane: one for each organization
 -- and class, and one for each campaign that was paused. BullMQ's scores there are 2^32 and more. Any BullMQ worker can

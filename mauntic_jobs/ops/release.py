@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from mauntic_jobs.delivery.admission.lanes import script_keys
 from mauntic_jobs.delivery.ledger.waits import PATTERNS
 from mauntic_jobs.delivery.queues import base_of
 from mauntic_jobs.delivery.sending.pauses import LOOK_SECONDS
@@ -74,7 +75,8 @@ def _use_again(redis: RedisScripts, settings: Settings, providers: Sequence[Conf
     calls: list[tuple[Sequence[str], Sequence[str | int]]] = []
     for provider in providers:
         base = base_of(settings, provider.channel)
-        calls.append(([f"{base}:adm:limit:{provider.id}"], [str(provider.id), 0, 0, "", "", f"{base}:"]))
+        keys = script_keys(base, f"adm:limit:{provider.id}")
+        calls.append((keys, [str(provider.id), 0, 0, "", "", f"{base}:"]))
     redis.run(script("admission") + script("admission_provider"), calls)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from uuid import UUID
 
-from mauntic_jobs.delivery.admission.lanes import lane_names
+from mauntic_jobs.delivery.admission.lanes import lane_names, script_keys
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.sending.failover import Failing, Sent
 from mauntic_jobs.delivery.sending.outcome import Verdict
@@ -109,7 +109,7 @@ class Admission:
             await asyncio.sleep(_AUDIT_SECONDS)
 
     async def _call(self, text: bytes, key: str, arguments: list[Word]) -> int:
-        answer = await self._redis.script(text, [f"{self._base}:{key}"], [*arguments, f"{self._base}:"])
+        answer = await self._redis.script(text, script_keys(self._base, key), [*arguments, f"{self._base}:"])
         return answer if isinstance(answer, int) else 0
 
 

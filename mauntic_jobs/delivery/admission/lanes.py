@@ -37,3 +37,12 @@ def lane_of(score: float) -> int:
 def lane_names(organization: str) -> list[str]:
     """Return the names of an organization's lanes, one for each of `CLASSES`."""
     return [f"{place} {organization}" for place, _ in enumerate(CLASSES)]
+
+
+def script_keys(base: str, key: str) -> list[str]:
+    """Return KEYS of a script of admission on the queue with this prefix and name: a key, and one that never exists.
+
+    While a cluster moves the keys of a slot one by one, it refuses a script with both. It would end one that has the
+    first alone in the middle, at a key that is not named and has moved.
+    """
+    return [f"{base}:{key}", f"{base}:adm:none"]

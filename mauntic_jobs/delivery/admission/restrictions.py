@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from mauntic_jobs.delivery.admission.lanes import script_keys
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Row
@@ -121,7 +122,7 @@ class Restrictions:
             is_changed |= values != told
             if values != told or (channel not in self._told) or time.monotonic() - at > _TELL_SECONDS:
                 words: list[Word] = [f"{base}:", *(word for pair in values.items() for word in pair)]
-                await self._redis.script(self._script, [f"{base}:adm:restrictions"], words)
+                await self._redis.script(self._script, script_keys(base, "adm:restrictions"), words)
                 self._told[channel] = (values, time.monotonic())
         # Last: what is given back because of it is not taken again at once.
         self._known = found

@@ -1,20 +1,27 @@
 """Delivery on a real cluster, whose slots move and whose nodes are replaced meanwhile."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
+from mauntic_jobs.delivery.admission.admission import Admission
 from mauntic_jobs.embedded.servers import Servers
+from mauntic_jobs.errors import UnavailableError
 from mauntic_jobs.settings.settings import Settings
+from mauntic_jobs.stores.redis.async_link import RedisLink
+from mauntic_jobs.stores.redis.client import open_redis
 from mauntic_jobs.warmup.keys import keys
 from tests.cluster import Cluster, Node, running_cluster
 from tests.delivery.crash import age, backlog, check, counted, deliver_all, ended, start
 from tests.delivery.sink import Sink, running_sink
 from tests.delivery.world import World, new_world
-from tests.support import run_program, wait_until
+from tests.support import run_on_loop, run_program, wait_until
 
 MESSAGES = 240
 
@@ -172,3 +179,32 @@ def test_nothing_is_lost_and_what_may_be_doubled_is_named_when_the_process_is_ki
     deliver_all(world)
     states = check(world, sink, MESSAGES, kills=2)
     assert counted(world) == (states["sent"], 0)
+
+
+def test_a_script_of_admission_does_nothing_rather_than_half_of_it_while_keys_are_moved(
+    world: World, cluster: Cluster
+) -> None:
+    organization, key = uuid4(), f"{world.base}:adm:limits"
+    world.ask("HSET", key, str(organization), "before")
+    target = cluster.other(key)
+    cluster.begin_move_by_keys(key, target)
+
+    async def refresh(_: object) -> object:
+        raise AssertionError
+
+    async def configure() -> None:
+        link = RedisLink(world.settings)
+        admission = Admission(world.base, link, refresh)  # type: ignore[arg-type]  # it is not called
+        try:
+            await admission.report(str(uuid4()), "refused", 5.0, organization, "after")
+        finally:
+            await link.close()
+
+    with closing(open_redis(world.settings)) as redis:
+        with pytest.raises(UnavailableError, match="is moving keys to another node"):
+            run_on_loop(asyncio.wait_for(configure(), 20))
+        assert redis.command("HGETALL", key) == {str(organization).encode(): b"before"}
+        while cluster.move_keys(key, target, 20):
+            pass
+        cluster.end_move(key, target)
+        run_on_loop(asyncio.wait_for(configure(), 20))
