@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from mauntic_jobs.errors import ConfigurationError, JobFailedError
@@ -88,7 +89,7 @@ def read_queues(redis: RedisScripts, queues: Sequence[PlatformQueue], now: datet
 
 def _other_workers(redis: RedisScripts) -> Counter[str] | None:
     try:
-        return foreign_workers(redis.command("CLIENT LIST"))
+        return foreign_workers(chain.from_iterable(redis.on_each_node("CLIENT LIST").values()))
     except (ConfigurationError, JobFailedError):  # managed services allow no CLIENT LIST
         return None
 

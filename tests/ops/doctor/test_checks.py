@@ -154,8 +154,8 @@ def test_what_another_redis_tells_of_itself_is_judged(
     check: str, told: dict[str, Any], severity: FindingSeverity, words: str
 ) -> None:
     class Telling:
-        def command(self, *_: str) -> dict[str, Any]:
-            return told
+        def on_each_node(self, *_: str) -> dict[str, dict[str, Any]]:
+            return {"": told}
 
     site = _site(Settings())
     site.redis = Telling()  # type: ignore[assignment]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from itertools import islice
+from itertools import chain, islice
 
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.queues import base_of
@@ -25,7 +25,7 @@ _sql = statements("rollup_days")
 
 def _workers(site: Site) -> Iterator[Finding]:
     try:
-        clients = site.redis.command("CLIENT LIST")
+        clients = chain.from_iterable(site.redis.on_each_node("CLIENT LIST").values())
     except (ConfigurationError, JobFailedError):  # managed services allow no CLIENT LIST
         yield not_checked("workers cannot be seen: the user may not list connections")
         return
