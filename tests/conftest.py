@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -25,7 +26,8 @@ from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
-from tests import processes, server_mode
+from tests import one_slot, processes, server_mode
+from tests.cluster import running_cluster
 from tests.installing import build
 from tests.kinds import KINDS, kind_of
 from tests.pooler import running_pgbouncer
@@ -64,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if (name.startswith("MAUNTIC_") and name != "MAUNTIC_TEST_SERVER") or name in _STORES:
+        if (name.startswith("MAUNTIC_") and not name.startswith("MAUNTIC_TEST_")) or name in _STORES:
             monkeypatch.delenv(name)
     # A developer's own mauntic-jobs.toml must not be found; a test that has a directory may write one there.
     own = "tmp_path" in request.fixturenames
@@ -107,6 +109,13 @@ def _forked_processes() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _keys_of_one_command_in_one_slot() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        one_slot.hold(patch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _unit_tests_start_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.node.get_closest_marker("unit"):
@@ -143,6 +152,8 @@ def servers() -> Iterator[Servers]:
             patch.setattr("mauntic_jobs.embedded.binaries.locate", lambda: found)
             running = stack.enter_context(throwaway(postgres_settings=server_mode.settings()))
         server_mode.hash_password_anew(running)
+        if server_mode.IN_CLUSTER:
+            running = replace(running, redis_url=stack.enter_context(running_cluster(running)).nodes[0].url)
         yield running
 
 

@@ -1,7 +1,8 @@
 """Other servers for the tests: Debian's Postgres 15, set as no code of ours expects.
 
 `MAUNTIC_TEST_SERVER=15` runs the integration tests on it, `MAUNTIC_TEST_SERVER=hostile` on the embedded server with the
-same settings.
+same settings. `MAUNTIC_TEST_REDIS=cluster` runs them on a Valkey cluster of three nodes, for tests whose queues have a
+hash tag.
 """
 
 import os
@@ -16,6 +17,8 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 
 MODE = os.environ.get("MAUNTIC_TEST_SERVER", "")
+# Whether Redis is a cluster of three nodes.
+IN_CLUSTER = os.environ.get("MAUNTIC_TEST_REDIS", "") == "cluster"
 
 _DEBIAN = Path("/usr/lib/postgresql/15/bin")
 # Version 15 has no locale provider of its own.

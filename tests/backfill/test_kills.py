@@ -79,7 +79,7 @@ GROUP BY live.id
 def here(settings: Settings, session: Session, servers: Servers) -> Iterator[Settings]:
     add_events(session, _EVENTS)
     session.execute_alone(_SLOW)
-    own = {"redis_url": servers.redis_url, "queue_prefix": f"test-{uuid4().hex}"}
+    own = {"redis_url": servers.redis_url, "queue_prefix": f"{{test-{uuid4().hex}}}"}
     yield Settings(**{**settings.model_dump(), **own})
     kill_what_was_started()
 

@@ -10,4 +10,4 @@ from mauntic_jobs.embedded.servers import Servers
 
 @pytest.fixture
 def queue(servers: Servers) -> Queue:
-    return Queue(servers.redis_url, "analytics:aggregate-hourly", f"test-{uuid4().hex}")
+    return Queue(servers.redis_url, "analytics:aggregate-hourly", f"{{test-{uuid4().hex}}}")

@@ -33,7 +33,7 @@ CRITERIA: dict[str, Any] = {
 
 @pytest.fixture
 def ready(direct_settings: Settings, servers: Servers) -> Settings:
-    values = {"redis_url": servers.redis_url, "queue_prefix": f"test-{uuid4().hex}"}
+    values = {"redis_url": servers.redis_url, "queue_prefix": f"{{test-{uuid4().hex}}}"}
     return Settings(**{**direct_settings.model_dump(), **values})
 
 

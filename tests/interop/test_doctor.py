@@ -20,7 +20,7 @@ _QUEUE = "aggregate-hourly"
 
 @pytest.fixture
 def here(servers: Servers) -> Settings:
-    return Settings(redis_url=servers.redis_url, queue_prefix=f"test-{uuid4().hex}")
+    return Settings(redis_url=servers.redis_url, queue_prefix=f"{{test-{uuid4().hex}}}")
 
 
 def _speak(here: Settings, package: str, *words: str) -> None:

@@ -30,7 +30,7 @@ _JOB = "aggregate-hourly"
 @pytest.fixture
 def here(direct_settings: Settings, servers: Servers) -> Settings:
     """Return the settings of a database and a queue prefix of this test's own."""
-    own = {"redis_url": servers.redis_url, "queue_prefix": f"test-{uuid4().hex}"}
+    own = {"redis_url": servers.redis_url, "queue_prefix": f"{{test-{uuid4().hex}}}"}
     return Settings(**{**direct_settings.model_dump(), **own})
 
 

@@ -15,7 +15,7 @@ from tests.interop.node import PACKAGES, node
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_worker_in_node_consumes_what_is_published(servers: Servers, package: str) -> None:
     # Node refuses names with a colon; the same keys come of a prefix that ends where ours splits.
-    prefix = f"test-{uuid4().hex}"
+    prefix = f"{{test-{uuid4().hex}}}"
     jobs = [
         QueueJob("journey:execute-step", str(uuid4()), "execute-step", {"executionId": f"é{number}", "stepId": None})
         for number in range(3)

@@ -183,7 +183,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture
 def variables(servers: Servers) -> dict[str, str]:
-    return {"REDIS_URL": servers.redis_url, "MAUNTIC_QUEUE_PREFIX": f"test-{uuid4().hex}"}
+    return {"REDIS_URL": servers.redis_url, "MAUNTIC_QUEUE_PREFIX": f"{{test-{uuid4().hex}}}"}
 
 
 @pytest.fixture

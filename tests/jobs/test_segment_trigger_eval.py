@@ -27,7 +27,7 @@ from tests.jobs.segment_rows import ACME, GLOBEX, NOW, Journey, Platform
 def ready(settings: Settings, servers: Servers) -> Settings:
     """Settings with a queue prefix of the test's own."""
     return Settings(
-        **{**settings.model_dump(), "redis_url": servers.redis_url, "queue_prefix": f"test-{uuid4().hex}"},
+        **{**settings.model_dump(), "redis_url": servers.redis_url, "queue_prefix": f"{{test-{uuid4().hex}}}"},
     )
 
 

@@ -84,7 +84,7 @@ def sound(settings: Settings, redis_url: str, directory: Path) -> Iterator[Rig]:
         (directory / name).write_text(text)
     with role(settings, *grants(database)) as own, connect(settings) as session, Redis.from_url(redis_url) as redis:
         assert own.database_url
-        prefix = f"test-{uuid4().hex}"
+        prefix = f"{{test-{uuid4().hex}}}"
         variables = {
             "DATABASE_URL": own.database_url.get_secret_value(),
             "REDIS_URL": redis_url,

@@ -39,7 +39,7 @@ def own_redis(servers: Servers) -> Iterator[str]:
 
 @pytest.fixture
 def here(direct_settings: Settings, own_redis: str) -> Settings:
-    own = {"redis_url": own_redis, "queue_prefix": f"test-{uuid4().hex}"}
+    own = {"redis_url": own_redis, "queue_prefix": f"{{test-{uuid4().hex}}}"}
     return Settings(**{**direct_settings.model_dump(), **own})
 
 

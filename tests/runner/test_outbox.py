@@ -73,7 +73,7 @@ class Executor:
 @pytest.fixture
 def ready(settings: Settings, servers: Servers) -> Settings:
     """Return settings with a queue prefix of the test's own."""
-    own = {"redis_url": servers.redis_url, "queue_prefix": f"test-{uuid4().hex}"}
+    own = {"redis_url": servers.redis_url, "queue_prefix": f"{{test-{uuid4().hex}}}"}
     return Settings(**{**settings.model_dump(), **own})
 
 

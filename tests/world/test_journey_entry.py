@@ -87,7 +87,7 @@ def _publish(session: Session, given: dict[str, Any]) -> UUID:
 
 @each_case("journey_entry")
 def test_a_contact_enters_where_the_trigger_step_leads(direct_settings: Settings, servers: Servers, case: Case) -> None:
-    prefix = f"test-{uuid4().hex}"
+    prefix = f"{{test-{uuid4().hex}}}"
     settings = Settings(**{**direct_settings.model_dump(), "redis_url": servers.redis_url, "queue_prefix": prefix})
     with connect(settings) as session:
         journey = _publish(session, case.input)

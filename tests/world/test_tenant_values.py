@@ -104,7 +104,7 @@ class Tenant:
 
 @pytest.fixture
 def here(direct_settings: Settings, servers: Servers) -> Settings:
-    own = {"redis_url": servers.redis_url, "queue_prefix": f"test-{uuid4().hex}"}
+    own = {"redis_url": servers.redis_url, "queue_prefix": f"{{test-{uuid4().hex}}}"}
     return Settings(**{**direct_settings.model_dump(), **own})
 
 

@@ -46,7 +46,8 @@ def test_after_redis_has_lost_its_data_no_more_is_sent(warming: World, sink: Sin
     for turn in range(3):
         add(warming, turn * 30, 30)
         warming.deliver()
-        warming.ask("DEL", *keys(warming.organization, "acme.test"))
+        for key in keys(warming.organization, "acme.test"):
+            warming.ask("DEL", key)
     settle(warming)
     assert len(sink.messages()) == _LIMIT
     assert list(warming.states().values()).count("deferred") == 90 - _LIMIT

@@ -198,7 +198,7 @@ def test_so_many_deliveries_are_looked_at_and_those_that_are_due_first(
 
 @pytest.fixture
 def queues(direct_settings: Settings, servers: Servers) -> Settings:
-    own = {"redis_url": servers.redis_url, "queue_prefix": f"test-{uuid4().hex}"}
+    own = {"redis_url": servers.redis_url, "queue_prefix": f"{{test-{uuid4().hex}}}"}
     return Settings(**{**direct_settings.model_dump(), **own})
 
 

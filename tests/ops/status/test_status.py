@@ -38,7 +38,7 @@ class Platform:
     """A database and a queue prefix of the test's own, and what may happen on them."""
 
     def __init__(self, settings: Settings, redis_url: str) -> None:
-        own = {"redis_url": redis_url, "queue_prefix": f"test-{uuid4().hex}"}
+        own = {"redis_url": redis_url, "queue_prefix": f"{{test-{uuid4().hex}}}"}
         self.settings = Settings(**{**settings.model_dump(), **own})
         self.now = clock.now().replace(microsecond=0)
 
