@@ -221,8 +221,10 @@ def test_a_rate_that_is_set_meanwhile_holds_for_the_first_messages(world: World,
         async with running(world):
             set_restriction(world, RestrictedScope(world.organization), HOURLY)
             world.add(*(world.message(f"d{n}") for n in range(8)))
-            await until(lambda: len(sink.messages()) == 1 and len(world.jobs_in("wait")) == 7, "the rate does not hold")
-            assert world.jobs_in("active") == []
+            await until(
+                lambda: (len(sink.messages()), len(world.jobs_in("wait")), world.jobs_in("active")) == (1, 7, []),
+                "the rate does not hold",
+            )
 
     play(scene)
     assert len(sink.messages()) == 1
@@ -338,9 +340,9 @@ def test_a_loss_of_data_in_redis_is_noticed_in_idle_mode(world: World, monkeypat
                 return marker is not None and marker.loss is not None
 
             await until(is_noticed, "the loss was not noticed")
+            await until(lambda: any("Redis was set back" in text for text in world.said), "the loss was not told of")
 
     play(scene)
-    assert any("Redis was set back" in text for text in world.said)
 
 
 def test_a_message_that_comes_while_postgres_is_away_waits_for_it(world: World, sink: Sink) -> None:
