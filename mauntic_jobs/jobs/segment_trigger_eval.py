@@ -7,6 +7,7 @@ vouch for the rest. One trigger that cannot be evaluated is reported and undone 
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
@@ -20,7 +21,13 @@ from mauntic_jobs.segments import marks
 from mauntic_jobs.segments.evaluation_pass import EvaluationPass, TriggerOutcome, TriggerState
 from mauntic_jobs.segments.marks import Horizon, TriggerMark
 from mauntic_jobs.segments.members import members_statement, readings_statement
-from mauntic_jobs.segments.trigger_evaluation import TriggerEvaluation, UnpublishedError, prepare
+from mauntic_jobs.segments.trigger_evaluation import (
+    TriggerEvaluation,
+    TriggerParts,
+    UnpublishedError,
+    prepare,
+    read_parts,
+)
 from mauntic_jobs.settings.types import Duration
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.catch_up import CatchUp, Which
@@ -88,19 +95,37 @@ def _prepare(
     outcomes: dict[UUID, TriggerOutcome],
 ) -> list[TriggerEvaluation]:
     """Return the triggers that can be evaluated, and note of the others why they cannot."""
-    reading, ready = context.settings.segments_compatibility, list[TriggerEvaluation]()
+    parts, ready = _read_parts(context, triggers), list[TriggerEvaluation]()
     for trigger in triggers:
         try:
-            with context.transaction.savepoint():
-                evaluation = prepare(context.transaction, trigger, reading, context.now, horizon.collation)
-                if context.options.explain:
-                    _explain(context, evaluation)
-            ready.append(evaluation)
+            # A statement is executed here only for these, and may fail.
+            with context.transaction.savepoint() if parts is None or context.options.explain else nullcontext():
+                ready.append(_prepared(context, trigger, horizon, parts))
         except UnpublishedError as error:
             outcomes[trigger["id"]] = TriggerOutcome(TriggerState.UNPUBLISHED, problem=str(error))
         except (JobFailedError, StatementTimeoutError) as error:
             outcomes[trigger["id"]] = TriggerOutcome(TriggerState.FAILED, problem=str(error))
     return ready
+
+
+def _read_parts(context: Context[SegmentTriggerEvalOptions], triggers: Sequence[Row]) -> TriggerParts | None:
+    """Return what all triggers name, or None if it cannot be read in the time for one."""
+    try:
+        with context.transaction.savepoint():
+            return read_parts(context.transaction, triggers, context.now)
+    except StatementTimeoutError:
+        return None
+
+
+def _prepared(
+    context: Context[SegmentTriggerEvalOptions], trigger: Row, horizon: Horizon, parts: TriggerParts | None
+) -> TriggerEvaluation:
+    reading = context.settings.segments_compatibility
+    parts = parts or read_parts(context.transaction, [trigger], context.now)
+    evaluation = prepare(parts, trigger, reading, horizon.collation)
+    if context.options.explain:
+        _explain(context, evaluation)
+    return evaluation
 
 
 def _usable_marks(

@@ -4,8 +4,8 @@ The field decides what is compared: a column of the allow-list, or else a key of
 parameter like every value. The value decides how: numbers as numbers, ISO dates as dates, the rest as text without
 regard to case. A contact's value that is not of that kind equals nothing, and is never an error.
 
-Where many criteria are evaluated in one scan, a `Compiler` with `shared` has each value of a contact read and converted
-once for all of them: that is most of the work.
+Where many criteria are evaluated together, a `Compiler` with a `Share` has each value of a contact read and converted
+once for all of them: see `hits`.
 """
 
 import re
@@ -42,10 +42,11 @@ TIMELESS = frozenset(
     }
 )
 
-_LOWERED = "lowered"
+# Forms of a field's value beside those of `ValueKind`: as it is stored, as text, and as text in lower case.
+STORED, _WRITTEN, _LOWERED = "stored", "written", "lowered"
 
 # Makes a value of a contact's, by field and form, or finds it made.
-Share = Callable[[str, str, Callable[[], Composable]], Composable]
+Share = Callable[["Field", str, Callable[[], Composable]], Composable]
 
 # The pattern keeps out what Postgres would read and we do not mean, such as NaN or `yesterday`.
 _AS = {
@@ -79,37 +80,39 @@ class ConditionParts(NamedTuple):
 class Compiler:
     """Turns criteria into conditions; `parameters` then holds what their placeholders stand for.
 
-    With `shared` the conditions are on a relation `field`, whose columns are `values` of `crm.contacts AS contact`.
+    `share` decides where a value of a contact comes from; without one each condition reads and converts its own.
     """
 
-    def __init__(self, *, shared: bool = False) -> None:
+    def __init__(self, share: Share | None = None) -> None:
         self.parameters: dict[str, object] = {}
-        self._shared: dict[tuple[str, str], tuple[Composable, Composable]] | None = {} if shared else None
-
-    @property
-    def values(self) -> Composable:
-        """What the shared conditions read of a contact, as a select list; each item begins with a comma."""
-        columns = (self._shared or {}).values()
-        return SQL("").join(SQL(", {} AS {}").format(value, name) for value, name in columns)
+        self._share = share or (lambda _field, _form, build: build())
 
     def condition(self, criteria: Criteria) -> Composable:
         """Return a condition on `contact` that is true or false, and never null."""
         if not criteria.conditions:
             return SQL("true")
         joint = SQL(" AND ") if criteria.operator == "and" else SQL(" OR ")
-        return SQL("({})").format(joint.join(self._compile(each) for each in criteria.conditions))
+        return SQL("({})").format(joint.join(self.holds(each) for each in criteria.conditions))
 
     def parts(self, condition: Condition) -> ConditionParts:
         """Return the parts of one condition, to show how a contact is judged by it."""
-        field, operator, value = self._field(condition), condition.operator, condition.value
+        field, operator, value = self.field(condition), condition.operator, condition.value
         compared = SQL("true") if operator in _OF_PRESENCE else self._compared(field, operator, value)
         return ConditionParts(field.column, field.text, compared, self._holds(field, operator, value))
 
-    def _field(self, condition: Condition) -> "Field":
-        return Field(condition.field, self._bind, self._share)
+    def field(self, condition: Condition) -> "Field":
+        """Return what a condition's field stands for."""
+        return Field(condition.field, self.bind, self._share)
 
-    def _compile(self, condition: Condition) -> Composable:
-        return self._holds(self._field(condition), condition.operator, condition.value)
+    def holds(self, condition: Condition) -> Composable:
+        """Return one condition on `contact`, which is true or false, and never null."""
+        return self._holds(self.field(condition), condition.operator, condition.value)
+
+    def bind(self, value: object) -> Composable:
+        """Return the placeholder of a parameter that is this value."""
+        name = f"criteria_{len(self.parameters)}"
+        self.parameters[name] = value
+        return Placeholder(name)
 
     def _compared(self, field: "Field", operator: Operator, value: object) -> Composable:
         """Return whether the contact has a value that can be compared: without one a test is null."""
@@ -157,7 +160,7 @@ class Compiler:
         return SQL("({})").format(SQL(" OR ").join(tests)) if tests else SQL("false")
 
     def _value(self, kind: ValueKind, value: object) -> Composable:
-        bound = self._bind(value)
+        bound = self.bind(value)
         return {
             ValueKind.TEXT: SQL('lower({}::text) COLLATE "C"'),
             ValueKind.NUMBER: SQL("{}::numeric"),
@@ -165,7 +168,7 @@ class Compiler:
         }[kind].format(bound)
 
     def _values(self, kind: ValueKind, values: list[object]) -> Composable:
-        bound = self._bind(values)
+        bound = self.bind(values)
         return {
             ValueKind.TEXT: SQL('ARRAY(SELECT lower(item) COLLATE "C" FROM unnest({}::text[]) AS item)'),
             ValueKind.NUMBER: SQL("{}::numeric[]"),
@@ -173,21 +176,7 @@ class Compiler:
         }[kind].format(bound)
 
     def _text(self, value: object) -> Composable:
-        return SQL("{}::text").format(self._bind(value))
-
-    def _bind(self, value: object) -> Composable:
-        name = f"criteria_{len(self.parameters)}"
-        self.parameters[name] = value
-        return Placeholder(name)
-
-    def _share(self, field: str, form: str, build: Callable[[], Composable]) -> Composable:
-        """Return a value of a contact in some form, which `build` makes; once for all conditions if it is shared."""
-        if self._shared is None:
-            return build()
-        if (field, form) not in self._shared:
-            self._shared[field, form] = build(), Identifier(f"v{len(self._shared)}")
-        _, name = self._shared[field, form]
-        return SQL("field.{}").format(name)
+        return SQL("{}::text").format(self.bind(value))
 
 
 class Field:
@@ -200,6 +189,16 @@ class Field:
         self._name = self._column or f"custom_fields.{name}"
         self._key = name
         self._kind = COLUMNS[self._column] if self._column else None
+
+    @property
+    def name(self) -> str:
+        """The column's name, or `custom_fields` and the key."""
+        return self._name
+
+    @property
+    def kind(self) -> ValueKind | None:
+        """What a column holds, None for a key of `custom_fields`."""
+        return self._kind
 
     @property
     def column(self) -> str | None:
@@ -219,16 +218,16 @@ class Field:
     @property
     def text(self) -> Composable:
         """The value as text."""
-        return self._share(self._name, "", self._text)
+        return self._share(self, _WRITTEN, self._text)
 
     @property
     def lowered(self) -> Composable:
         """The value as text in lower case."""
-        return self._share(self._name, _LOWERED, lambda: SQL("lower({})").format(self._text()))
+        return self._share(self, _LOWERED, lambda: SQL("lower({})").format(self._text()))
 
     def of(self, kind: ValueKind) -> Composable:
         """Return the value as something to compare; null where it is not of that kind."""
-        return self._share(self._name, kind.value, lambda: self._converted(kind))
+        return self._share(self, kind.value, lambda: self._converted(kind))
 
     def _converted(self, kind: ValueKind) -> Composable:
         if kind is self._kind and kind is not ValueKind.TEXT:
@@ -241,6 +240,11 @@ class Field:
         return SQL("{}::text").format(self._value())
 
     def _value(self) -> Composable:
+        return self._share(self, STORED, lambda: self.stored)
+
+    @property
+    def stored(self) -> Composable:
+        """The value as `crm.contacts AS contact` has it."""
         if self._column is not None:
             return Identifier("contact", self._column)
         return SQL("(contact.custom_fields ->> {}::text)").format(self._bind(self._key))

@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from psycopg.sql import SQL
+
 from mauntic_jobs.job import Row, Transaction
-from mauntic_jobs.segments.members import members_statements
+from mauntic_jobs.segments.hits import hits_statements, mask
 from mauntic_jobs.segments.trigger_evaluation import TriggerEvaluation
 from mauntic_jobs.settings.types import SegmentReading
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.window import naive
 
 BATCH = 10_000
+# The executions of more members are not sought one by one.
+MAX_SOUGHT = 200_000
 
 _sql = statements("segment_triggers")
 
@@ -24,9 +28,10 @@ class TriggerCounts(NamedTuple):
 
 
 def make_tables(transaction: Transaction) -> None:
-    """Make the tables that each evaluation of the transaction fills anew."""
-    transaction.execute(_sql["members_table"])
-    transaction.execute(_sql["candidates_table"])
+    """Make the tables that each evaluation of the transaction fills anew, and have plans made for them."""
+    for table in ("values_table", "hits_table", "open_hits_table", "members_table", "candidates_table"):
+        transaction.execute(_sql[table])
+    transaction.row(_sql["plan_settings"])
 
 
 def find_candidates(
@@ -41,16 +46,22 @@ def find_candidates(
 
     All triggers belong to one organization. With `changed` only the contacts of `mauntic_jobs_changed` are looked at.
     """
-    numbered = [(number, evaluation.segment) for number, evaluation in enumerate(group)]
     common = {"organization": group[0].organization}
     transaction.execute(_sql["empty"])
-    for statement, parameters in members_statements(numbered, reading, changed=changed):
+    for statement, parameters in hits_statements([each.segment for each in group], reading, changed=changed):
         transaction.execute(statement, common | parameters)
+    numbers = {"numbers": list(range(len(group)))}
+    members = {row["number"]: row["members"] for row in transaction.rows(_sql["member_counts"], numbers)}
+    rules = _rules(group, now)
+    hits = SQL("pg_temp.mauntic_jobs_hits")
+    if sum(members.values()) > MAX_SOUGHT:
+        transaction.execute(_sql["open_hits"], rules)
+        hits = SQL("pg_temp.mauntic_jobs_open_hits")
+    transaction.execute(SQL(_sql["members"].decode()).format(hits=hits).as_bytes(None), numbers)
     transaction.execute(_sql["analyze_members"])
-    transaction.execute(_sql["candidates"], _rules(group, now))
-    rows = transaction.rows(_sql["counts"], {"numbers": list(range(len(group)))})
-    counts = {row["number"]: TriggerCounts(row["members"], row["candidates"]) for row in rows}
-    return [counts[number] for number in range(len(group))]
+    transaction.execute(_sql["candidates"], rules)
+    candidates = {row["number"]: row["candidates"] for row in transaction.rows(_sql["candidate_counts"])}
+    return [TriggerCounts(members[number], candidates.get(number, 0)) for number in range(len(group))]
 
 
 def enter(transaction: Transaction, group: Sequence[TriggerEvaluation], candidates: int, now: datetime) -> int:
@@ -82,4 +93,6 @@ def _rules(group: Sequence[TriggerEvaluation], now: datetime) -> dict[str, objec
         "no_entry_since": [rule["no_entry_since"] for rule in rules],
         "caps": [rule["cap"] for rule in rules],
         "cap_since": [rule["cap_since"] for rule in rules],
+        "masks": [mask([number], len(group)) for number in range(len(group))],
+        "none": mask([], len(group)),
     }

@@ -1,7 +1,5 @@
 """The statements that find the members of segments, static or dynamic."""
 
-from collections.abc import Sequence
-
 from psycopg.sql import SQL, Composable
 
 from mauntic_jobs.errors import JobFailedError
@@ -25,34 +23,6 @@ def members_statement(segment: Row, reading: SegmentReading) -> tuple[bytes, dic
     """
     condition, parameters = _condition(segment, reading)
     return SQL(_sql["members_of_one"].decode()).format(members=condition).as_bytes(None), parameters
-
-
-def members_statements(
-    segments: Sequence[tuple[int, Row]], reading: SegmentReading, *, changed: bool
-) -> list[tuple[bytes, dict[str, object]]]:
-    """Return the statements that put the members of numbered segments into the table `mauntic_jobs_members`.
-
-    The dynamic ones are found in one scan of the contacts, or with `changed` of those in `mauntic_jobs_changed`. All
-    belong to one organization, the parameter `organization` that the caller adds. Raises JobFailedError if criteria
-    cannot be used.
-    """
-    within = SQL(_sql["within"].decode() if changed else "")
-    compiler = COMPILERS[reading](shared=True)
-    hits: list[Composable] = []
-    static: list[tuple[bytes, dict[str, object]]] = []
-    for number, segment in segments:
-        if segment["type"] == "static":
-            add = SQL(_sql["members_of_static"].decode()).format(
-                members=SQL(_sql["static_members"].decode()), within=within
-            )
-            static.append((add.as_bytes(None), {"number": number, "segment": segment["id"]}))
-        else:
-            condition = compiler.condition(parse_criteria(segment["filter_criteria"], reading))
-            hits.append(SQL("CASE WHEN {} THEN {} END").format(condition, number))
-    if not hits:
-        return static
-    scan = SQL(_sql["members"].decode()).format(values=compiler.values, hits=SQL(", ").join(hits), within=within)
-    return [(scan.as_bytes(None), compiler.parameters), *static]
 
 
 def compiled(segment: Row, reading: SegmentReading) -> tuple[bytes, dict[str, object], bool]:

@@ -37,7 +37,7 @@ class PlatformCompiler(Compiler):
     def _equals(self, field: Field, values: Any) -> Composable:
         if not field.is_custom:
             return super()._equals(field, values)
-        return SQL("{} = ANY ({}::text[])").format(field.text, self._bind([written(value) for value in values]))
+        return SQL("{} = ANY ({}::text[])").format(field.text, self.bind([written(value) for value in values]))
 
 
 def written(value: object) -> str:

@@ -1,9 +1,10 @@
 """A segment trigger as it is evaluated: segment, rules, version of the journey, and a fingerprint of all that."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import NamedTuple
 from uuid import UUID
 
 from mauntic_jobs import __version__
@@ -16,7 +17,7 @@ from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.values import unreadable
 from mauntic_jobs.timekeeping.window import naive
 
-# One statement evaluates no more than this: each condition reads up to three values, and Postgres makes no more than
+# One statement evaluates no more than this: each condition compares up to three values, and Postgres makes no more than
 # 1,664 columns.
 _MAX_TRIGGERS, _MAX_CONDITIONS, _MAX_CHARACTERS = 100, 500, 1_000_000
 
@@ -42,17 +43,31 @@ class TriggerEvaluation:
     depends_on_time: bool
 
 
-def prepare(
-    transaction: Transaction, trigger: Row, reading: SegmentReading, now: datetime, collation: str
-) -> TriggerEvaluation:
-    """Return what a row of the statement `triggers` asks for, at the instant `now`.
+class TriggerParts(NamedTuple):
+    """What triggers name: segments by id, and by journey its newest published version."""
+
+    segments: Mapping[UUID, Row]
+    versions: Mapping[UUID, Row]
+
+
+def read_parts(transaction: Transaction, triggers: Sequence[Row], now: datetime) -> TriggerParts:
+    """Return what rows of the statement `triggers` name, at the instant `now`, as far as there is such."""
+    named = {found for each in triggers if (found := _named_segment(each)) is not None}
+    segments = transaction.rows(_sql["segments"], {"segments": sorted(named)})
+    journeys = sorted({each["journey_id"] for each in triggers})
+    versions = transaction.rows(_sql["versions"], {"journeys": journeys, "now": naive(now)})
+    return TriggerParts({row["id"]: row for row in segments}, {row["journey_id"]: row for row in versions})
+
+
+def prepare(parts: TriggerParts, trigger: Row, reading: SegmentReading, collation: str) -> TriggerEvaluation:
+    """Return what a row of the statement `triggers` asks for.
 
     Raises UnpublishedError, and JobFailedError if the trigger, its segment or its journey cannot be used.
     """
     _check_readable("the trigger", trigger)
     config = parse_trigger(trigger["config"])
-    segment = _segment(transaction, trigger, config)
-    version = _version(transaction, trigger, now)
+    segment = _segment(parts, trigger, config)
+    version = _version(parts, trigger)
     condition, parameters, by_time = compiled(segment, reading)
     evaluated = (
         *(__version__, reading.value, collation, condition, sorted(parameters.items()), segment["id"], segment["type"]),
@@ -92,27 +107,34 @@ def in_groups(evaluations: Sequence[TriggerEvaluation]) -> Iterator[list[Trigger
         yield group
 
 
-def _version(transaction: Transaction, trigger: Row, now: datetime) -> Row:
-    found = transaction.rows(_sql["version"], {"journey": trigger["journey_id"], "now": naive(now)})
-    if not found:
+def _named_segment(trigger: Row) -> UUID | None:
+    try:
+        return parse_trigger(trigger["config"]).segment_id
+    except JobFailedError:
+        return None
+
+
+def _version(parts: TriggerParts, trigger: Row) -> Row:
+    version = parts.versions.get(trigger["journey_id"])
+    if version is None:
         raise UnpublishedError("its journey is active, but no version of it is published")
-    if found[0]["entry_step_id"] is None:
+    if version["entry_step_id"] is None:
         problem = "it has no step to begin with"
-        if found[0]["has_trigger_step"]:
+        if version["has_trigger_step"]:
             problem = "its trigger step leads to no other step"
         raise JobFailedError(f"the published version of the journey cannot be entered: {problem}")
-    return found[0]
+    return version
 
 
-def _segment(transaction: Transaction, trigger: Row, config: SegmentTrigger) -> Row:
-    found = transaction.rows(_sql["segment"], {"segment": config.segment_id})
+def _segment(parts: TriggerParts, trigger: Row, config: SegmentTrigger) -> Row:
+    segment = parts.segments.get(config.segment_id)
     # A segment of another organization is not told from one that does not exist.
-    if not found or found[0]["organization_id"] != trigger["organization_id"]:
+    if segment is None or segment["organization_id"] != trigger["organization_id"]:
         raise JobFailedError(f"its organization has no segment {config.segment_id}")
     if trigger["journey_organization_id"] != trigger["organization_id"]:
         raise JobFailedError("the trigger and its journey belong to different organizations")
-    _check_readable("the segment", found[0])
-    return found[0]
+    _check_readable("the segment", segment)
+    return segment
 
 
 def _check_readable(what: str, row: Row) -> None:

@@ -69,12 +69,12 @@ WITH span AS MATERIALIZED (
 SELECT contact.organization_id, contact.id
 FROM crm.contacts AS contact
 WHERE contact.organization_id = ANY (%(organizations)s::uuid[])
-  AND age(contact.xmin) BETWEEN (SELECT least FROM span) AND (SELECT most FROM span)
+  AND age(contact.xmin) <= (SELECT most FROM span) AND age(contact.xmin) >= (SELECT least FROM span)
 UNION
 SELECT static.organization_id, member.contact_id
 FROM unnest(%(segments)s::uuid[], %(segment_organizations)s::uuid[]) AS static (segment_id, organization_id)
 INNER JOIN crm.segment_contacts AS member ON member.segment_id = static.segment_id
-WHERE age(member.xmin) BETWEEN (SELECT least FROM span) AND (SELECT most FROM span)
+WHERE age(member.xmin) <= (SELECT most FROM span) AND age(member.xmin) >= (SELECT least FROM span)
 UNION
 SELECT waited.organization_id, execution.contact_id
 FROM unnest(
@@ -82,7 +82,7 @@ FROM unnest(
 ) AS waited (journey_id, organization_id, after, until)
 INNER JOIN journey.journey_executions AS execution ON execution.journey_id = waited.journey_id
 WHERE execution.status <> 'active' AND (
-    age(execution.xmin) BETWEEN (SELECT least FROM span) AND (SELECT most FROM span)
+    (age(execution.xmin) <= (SELECT most FROM span) AND age(execution.xmin) >= (SELECT least FROM span))
     OR (execution.started_at > waited.after AND execution.started_at <= waited.until)
 )
 

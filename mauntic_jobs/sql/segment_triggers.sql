@@ -11,59 +11,63 @@ WHERE trigger.type = 'segment' AND journey.status = 'active'
   AND (%(triggers)s::uuid[] IS NULL OR trigger.id = ANY (%(triggers)s::uuid[]))
 ORDER BY journey.id, trigger.id
 
--- segment -- Find a segment.
-SELECT id, organization_id, type, filter_criteria FROM crm.segments WHERE id = %(segment)s
+-- segments -- Find segments.
+SELECT id, organization_id, type, filter_criteria FROM crm.segments WHERE id = ANY (%(segments)s::uuid[])
 
--- version -- Find the newest published version of a journey, and the step at which a contact enters it: the one that its
--- trigger step leads to, or without a trigger step the first that no connection leads to. A trigger step is never
--- executed. Steps and connections stand in the version's definition, or for older journeys in rows of their own.
-WITH version AS MATERIALIZED (
-    SELECT
-        id,
-        CASE jsonb_typeof(definition -> 'steps') WHEN 'array' THEN definition -> 'steps' ELSE '[]' END AS steps,
-        CASE jsonb_typeof(definition -> 'connections')
-            WHEN 'array' THEN definition -> 'connections' ELSE '[]'
-        END AS connections
-    FROM journey.journey_versions
-    WHERE journey_id = %(journey)s AND published_at <= %(now)s
-    ORDER BY version_number DESC, published_at DESC
-    LIMIT 1
-), step AS MATERIALIZED (
-    SELECT lower(each.value ->> 'id') AS id, each.value ->> 'type' AS type, each.position
-    FROM version
-    CROSS JOIN jsonb_array_elements(version.steps) WITH ORDINALITY AS each (value, position)
-    UNION ALL
-    SELECT step.id::text, step.type, row_number() OVER (ORDER BY step.id)
-    FROM version
-    INNER JOIN journey.journey_steps AS step ON step.journey_version_id = version.id
-    WHERE version.steps = '[]'
-), connection AS MATERIALIZED (
-    SELECT lower(each.value ->> 'from_step_id') AS from_id, lower(each.value ->> 'to_step_id') AS to_id, each.position
-    FROM version
-    CROSS JOIN jsonb_array_elements(version.connections) WITH ORDINALITY AS each (value, position)
-    WHERE version.steps <> '[]'
-    UNION ALL
-    SELECT connection.from_step_id::text, connection.to_step_id::text, row_number() OVER (ORDER BY connection.id)
-    FROM journey.journey_step_connections AS connection
-    WHERE (SELECT steps FROM version) = '[]' AND connection.from_step_id::text IN (SELECT id FROM step)
-)
-SELECT
-    version.id,
-    EXISTS (SELECT FROM step WHERE type = 'trigger') AS has_trigger_step,
-    (
-        SELECT step.id::uuid
-        FROM step
-        LEFT JOIN connection ON connection.to_id = step.id
-        LEFT JOIN step AS before ON before.id = connection.from_id
-        WHERE step.type <> 'trigger' AND step.id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-            AND CASE
-                WHEN EXISTS (SELECT FROM step WHERE type = 'trigger') THEN before.type = 'trigger'
-                ELSE connection.to_id IS NULL
-            END
-        ORDER BY connection.position, step.position
+-- versions -- Find the newest published version of each journey that has one, and the step at which a contact enters it:
+-- the one that its trigger step leads to, or without a trigger step the first that no connection leads to. A trigger step
+-- is never executed. Steps and connections stand in the version's definition, or for older journeys in rows of their own.
+SELECT journey.id AS journey_id, newest.id, newest.has_trigger_step, newest.entry_step_id
+FROM unnest(%(journeys)s::uuid[]) AS journey (id)
+CROSS JOIN LATERAL (
+    WITH version AS MATERIALIZED (
+        SELECT
+            id,
+            CASE jsonb_typeof(definition -> 'steps') WHEN 'array' THEN definition -> 'steps' ELSE '[]' END AS steps,
+            CASE jsonb_typeof(definition -> 'connections')
+                WHEN 'array' THEN definition -> 'connections' ELSE '[]'
+            END AS connections
+        FROM journey.journey_versions
+        WHERE journey_id = journey.id AND published_at <= %(now)s
+        ORDER BY version_number DESC, published_at DESC
         LIMIT 1
-    ) AS entry_step_id
-FROM version
+    ), step AS MATERIALIZED (
+        SELECT lower(each.value ->> 'id') AS id, each.value ->> 'type' AS type, each.position
+        FROM version
+        CROSS JOIN jsonb_array_elements(version.steps) WITH ORDINALITY AS each (value, position)
+        UNION ALL
+        SELECT step.id::text, step.type, row_number() OVER (ORDER BY step.id)
+        FROM version
+        INNER JOIN journey.journey_steps AS step ON step.journey_version_id = version.id
+        WHERE version.steps = '[]'
+    ), connection AS MATERIALIZED (
+        SELECT lower(each.value ->> 'from_step_id') AS from_id, lower(each.value ->> 'to_step_id') AS to_id, each.position
+        FROM version
+        CROSS JOIN jsonb_array_elements(version.connections) WITH ORDINALITY AS each (value, position)
+        WHERE version.steps <> '[]'
+        UNION ALL
+        SELECT connection.from_step_id::text, connection.to_step_id::text, row_number() OVER (ORDER BY connection.id)
+        FROM journey.journey_step_connections AS connection
+        WHERE (SELECT steps FROM version) = '[]' AND connection.from_step_id::text IN (SELECT id FROM step)
+    )
+    SELECT
+        version.id,
+        EXISTS (SELECT FROM step WHERE type = 'trigger') AS has_trigger_step,
+        (
+            SELECT step.id::uuid
+            FROM step
+            LEFT JOIN connection ON connection.to_id = step.id
+            LEFT JOIN step AS before ON before.id = connection.from_id
+            WHERE step.type <> 'trigger' AND step.id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                AND CASE
+                    WHEN EXISTS (SELECT FROM step WHERE type = 'trigger') THEN before.type = 'trigger'
+                    ELSE connection.to_id IS NULL
+                END
+            ORDER BY connection.position, step.position
+            LIMIT 1
+        ) AS entry_step_id
+    FROM version
+) AS newest
 
 -- static_members -- The condition that makes a contact a member of a static segment.
 EXISTS (
@@ -79,39 +83,112 @@ AND contact.id IN (
     SELECT changed.id FROM pg_temp.mauntic_jobs_changed AS changed WHERE changed.organization_id = %(organization)s
 )
 
--- members_table -- Make a temporary table of members, which each evaluation of the transaction fills anew. It is made once:
--- a transaction holds a lock on every table that it made or dropped, and a server has some thousands of locks.
+-- values_table -- Make a temporary table of what many conditions compare, which each evaluation of the transaction fills
+-- anew, like the next ones. Each is made once: a transaction holds a lock on every table that it made or dropped, and a
+-- server has some thousands of locks.
+CREATE TEMPORARY TABLE mauntic_jobs_values (
+    id uuid NOT NULL, all_of varbit NOT NULL, any_of varbit NOT NULL,
+    lead_score numeric, last_activity_at timestamp, created_at timestamp, updated_at timestamp,
+    text_0 text, text_1 text, text_2 text, text_3 text, text_4 text, text_5 text, text_6 text, text_7 text
+) ON COMMIT DROP
+
+-- hits_table -- Make one of the contacts that are members of any segment: a bit for each segment.
+CREATE TEMPORARY TABLE mauntic_jobs_hits (id uuid NOT NULL, hits varbit NOT NULL) ON COMMIT DROP
+
+-- open_hits_table -- Make one of the same without the segments whose journey an execution keeps the contact out of.
+CREATE TEMPORARY TABLE mauntic_jobs_open_hits (id uuid NOT NULL, hits varbit NOT NULL) ON COMMIT DROP
+
+-- members_table -- Make one of the members that are looked at one by one.
 CREATE TEMPORARY TABLE mauntic_jobs_members (number int NOT NULL, id uuid NOT NULL) ON COMMIT DROP
 
--- candidates_table -- Make one of those who may enter, likewise.
+-- candidates_table -- Make one of those who may enter.
 CREATE TEMPORARY TABLE mauntic_jobs_candidates (number bigint NOT NULL, trigger_number int NOT NULL, id uuid NOT NULL)
 ON COMMIT DROP
 
 -- empty -- Empty them.
-TRUNCATE pg_temp.mauntic_jobs_members, pg_temp.mauntic_jobs_candidates
+TRUNCATE
+    pg_temp.mauntic_jobs_values, pg_temp.mauntic_jobs_hits, pg_temp.mauntic_jobs_open_hits,
+    pg_temp.mauntic_jobs_members, pg_temp.mauntic_jobs_candidates
 
--- members -- Find the members of several segments in one scan; {values} is what the conditions read of a contact, {hits}
--- makes the number of each segment whose condition holds, {within} may limit the contacts. OFFSET 0 keeps Postgres from
--- putting the values back into the conditions, where each would be read anew.
-INSERT INTO pg_temp.mauntic_jobs_members (number, id)
-SELECT hit.number, found.id
+-- answers -- The subquery that answers conditions for a contact: {all_of} has a bit for each segment of which no condition
+-- fails, {any_of} one for each segment of which a single condition is enough; {forms} are what the {conditions} compare.
+-- OFFSET 0 keeps Postgres from putting these back to where they are used, where each would be made anew.
+CROSS JOIN LATERAL (
+    SELECT {all_of} AS all_of, {any_of} AS any_of
+    FROM (SELECT {conditions} FROM (SELECT {forms} {source} OFFSET 0) AS field OFFSET 0) AS answer
+    OFFSET 0
+) AS {name}
+
+-- values -- Read what many conditions compare, {columns} from {sources}, and answer the {others}; {within} may limit the
+-- contacts.
+INSERT INTO pg_temp.mauntic_jobs_values (id, all_of, any_of{columns})
+SELECT contact.id, others.all_of, others.any_of{sources}
+FROM crm.contacts AS contact
+{others}
+WHERE contact.organization_id = %(organization)s {within}
+
+-- analyze_values -- Let the planner know which values repeat.
+ANALYZE pg_temp.mauntic_jobs_values ({columns})
+
+-- hits_of_values -- Find the contacts that are members of any segment, by the values that were read; {laterals} answer the
+-- conditions on them.
+INSERT INTO pg_temp.mauntic_jobs_hits (id, hits)
+SELECT found.id, found.hits
+FROM (SELECT value.id, {hits} AS hits FROM pg_temp.mauntic_jobs_values AS value {laterals} OFFSET 0) AS found
+WHERE found.hits <> {none}
+
+-- hits -- Find them in one scan, where no field is asked by many conditions.
+INSERT INTO pg_temp.mauntic_jobs_hits (id, hits)
+SELECT found.id, found.hits
 FROM (
-    SELECT field.id, array_remove(ARRAY[{hits}]::int[], NULL) AS numbers
-    FROM (
-        SELECT contact.id{values}
-        FROM crm.contacts AS contact
-        WHERE contact.organization_id = %(organization)s {within}
-        OFFSET 0
-    ) AS field
+    SELECT contact.id, {hits} AS hits
+    FROM crm.contacts AS contact
+    {others}
+    WHERE contact.organization_id = %(organization)s {within}
     OFFSET 0
 ) AS found
-CROSS JOIN LATERAL unnest(found.numbers) AS hit (number)
+WHERE found.hits <> {none}
 
--- members_of_static -- Find the members of a static segment; {members} is the condition on a contact.
+-- static_hits -- Find the members of static segments.
+INSERT INTO pg_temp.mauntic_jobs_hits (id, hits)
+SELECT contact.id, bit_or(static.mask)
+FROM unnest(%(segments)s::uuid[], %(masks)s::varbit[]) AS static (segment_id, mask)
+INNER JOIN crm.segment_contacts AS member ON member.segment_id = static.segment_id
+INNER JOIN crm.contacts AS contact ON contact.id = member.contact_id
+WHERE contact.organization_id = %(organization)s {within}
+GROUP BY contact.id
+
+-- member_counts -- Count the members of each segment. Strings of bits cannot be hashed, their texts can.
+SELECT asked.number, coalesce(sum(pattern.contacts), 0)::bigint AS members
+FROM unnest(%(numbers)s::int[]) AS asked (number)
+LEFT JOIN (
+    SELECT hit.hits::text AS mask, count(*) AS contacts FROM pg_temp.mauntic_jobs_hits AS hit GROUP BY hit.hits::text
+) AS pattern ON substr(pattern.mask, asked.number + 1, 1) = '1'
+GROUP BY asked.number
+
+-- open_hits -- Leave out the segments whose journey an execution keeps the contact out of. Where many are to be looked at,
+-- to read the executions whole costs less than to find those of each contact and journey.
+INSERT INTO pg_temp.mauntic_jobs_open_hits (id, hits)
+SELECT hit.id, hit.hits & ~ coalesce(kept_out.hits, %(none)s::varbit)
+FROM pg_temp.mauntic_jobs_hits AS hit
+LEFT JOIN (
+    SELECT execution.contact_id AS id, bit_or(rule.mask) AS hits
+    FROM unnest(
+        %(journeys)s::uuid[], %(masks)s::varbit[], %(no_entry_since)s::timestamp[]
+    ) AS rule (journey_id, mask, no_entry_since)
+    INNER JOIN journey.journey_executions AS execution ON execution.journey_id = rule.journey_id
+    WHERE execution.status = 'active' OR execution.started_at > rule.no_entry_since
+    GROUP BY execution.contact_id
+) AS kept_out ON kept_out.id = hit.id
+WHERE hit.hits & ~ coalesce(kept_out.hits, %(none)s::varbit) <> %(none)s::varbit
+
+-- members -- List the members of each segment by {hits}, in the order of the index by which their executions are found.
 INSERT INTO pg_temp.mauntic_jobs_members (number, id)
-SELECT %(number)s, contact.id
-FROM crm.contacts AS contact
-WHERE contact.organization_id = %(organization)s AND {members} {within}
+SELECT asked.number, hit.id
+FROM unnest(%(numbers)s::int[]) AS asked (number)
+INNER JOIN (SELECT DISTINCT hits::text AS mask FROM {hits}) AS pattern ON substr(pattern.mask, asked.number + 1, 1) = '1'
+INNER JOIN {hits} AS hit ON hit.hits::text = pattern.mask
+ORDER BY asked.number, hit.id
 
 -- analyze_members -- Let the planner know how many they are.
 ANALYZE pg_temp.mauntic_jobs_members
@@ -142,16 +219,8 @@ WHERE NOT EXISTS (
       AND execution.started_at > rule.cap_since
 ))
 
--- counts -- Count the members and the candidates of each trigger.
-SELECT asked.number,
-       coalesce(found.members, 0) AS members, coalesce(entering.candidates, 0) AS candidates
-FROM unnest(%(numbers)s::int[]) AS asked (number)
-LEFT JOIN (
-    SELECT number, count(*) AS members FROM pg_temp.mauntic_jobs_members GROUP BY number
-) AS found ON found.number = asked.number
-LEFT JOIN (
-    SELECT trigger_number, count(*) AS candidates FROM pg_temp.mauntic_jobs_candidates GROUP BY trigger_number
-) AS entering ON entering.trigger_number = asked.number
+-- candidate_counts -- Count the candidates of each trigger that has any.
+SELECT trigger_number AS number, count(*) AS candidates FROM pg_temp.mauntic_jobs_candidates GROUP BY trigger_number
 
 -- enter -- Create the executions of a batch of candidates, and ask the executor to begin them.
 -- A contact that another program or another trigger has let in meanwhile is passed over.
@@ -182,3 +251,7 @@ WHERE id = %(segment)s AND type = 'dynamic' AND contact_count <> %(members)s
 
 -- limit_time -- Bound each of the following statements of the transaction.
 SELECT set_config('statement_timeout', %(timeout)s, true)
+
+-- plan_settings -- Have plans made for tables that are in memory: what changed was found by reading the contacts just
+-- before. Compiling many conditions to machine code takes longer than to evaluate them.
+SELECT set_config('random_page_cost', '1.1', true), set_config('jit', 'off', true)

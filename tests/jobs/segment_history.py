@@ -7,9 +7,10 @@ savepoints, and without a word in `updated_at`.
 import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from unittest.mock import patch
 from uuid import UUID
 
 import psycopg
@@ -18,6 +19,7 @@ from psycopg.types.json import Json
 from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.job import Context, Row
 from mauntic_jobs.jobs.segment_trigger_eval import SEGMENT_TRIGGER_EVAL
+from mauntic_jobs.segments import entries, hits
 from mauntic_jobs.segments.members import members_statement
 from mauntic_jobs.segments.trigger import parse_trigger
 from mauntic_jobs.settings.settings import Settings
@@ -77,7 +79,7 @@ class History:
 
     def __init__(self, seed: int, session: Session, writers: list[psycopg.Connection[Any]], settings: Settings) -> None:
         self.passes = self.entered = self.full = 0
-        self._chance = random.Random(seed)
+        self._chance, self._way = random.Random(seed), random.Random(seed)
         self._session = session
         self._now = START + self._chance.randrange(24) * _HOUR
         self._settings = settings
@@ -184,7 +186,15 @@ class History:
     def _run_job(self, *, dry_run: bool = False, window: Window | None = None) -> dict[str, int]:
         options = SEGMENT_TRIGGER_EVAL.options(full=self._chance.random() < 0.05)
         context = Context(self._session, options, self._settings, self._now, dry_run, lambda _: None)
-        return dict(SEGMENT_TRIGGER_EVAL.run(context, window or Window.before(self._now, Unit.HOUR)).counters)
+        with self._at_size():
+            return dict(SEGMENT_TRIGGER_EVAL.run(context, window or Window.before(self._now, Unit.HOUR)).counters)
+
+    @contextmanager
+    def _at_size(self) -> Iterator[None]:
+        """Have a few contacts evaluated as many are, or as few are."""
+        sought, conditions = self._way.choice([0, entries.MAX_SOUGHT]), self._way.choice([1, hits.MIN_CONDITIONS])
+        with patch.object(entries, "MAX_SOUGHT", sought), patch.object(hits, "MIN_CONDITIONS", conditions):
+            yield
 
     # An evaluation of everything, one trigger and one contact at a time.
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from psycopg.types.json import Json
 
 from mauntic_jobs.errors import StatementTimeoutError
 from mauntic_jobs.job import Context, JobResult
@@ -13,7 +14,7 @@ from mauntic_jobs.jobs.segment_trigger_eval import SEGMENT_TRIGGER_EVAL
 from mauntic_jobs.segments import changes, compiler
 from mauntic_jobs.segments.criteria import Operator
 from mauntic_jobs.segments.entries import make_tables
-from mauntic_jobs.segments.members import members_statements
+from mauntic_jobs.segments.hits import hits_statements
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.types import SegmentReading
 from mauntic_jobs.stores.postgres.session import Session, connect
@@ -237,13 +238,37 @@ def test_the_locks_of_a_run_do_not_grow_with_the_organizations(clock: _Clock, pl
 
 def test_contacts_are_read_once_for_all_segments(direct_settings: Settings) -> None:
     criteria = {"conditions": [_LEAD, {"field": "plan", "operator": "gt", "value": 7}]}
-    segments = [(number, {"type": "dynamic", "filter_criteria": criteria}) for number in range(100)]
-    ((statement, parameters),) = members_statements(segments, SegmentReading.STRICT, changed=False)
-    # The value that is compared is made of the contact's once, not a hundred times.
-    assert statement.count(b"input_is_valid") == 1
+    ((statement, parameters),) = _hits([criteria] * 100)
+    # The value that is compared is made of the contact's once, not a hundred times, and so is the comparison.
+    assert (statement.count(b"input_is_valid"), statement.count(b" > ")) == (1, 1)
     with connect(direct_settings) as session, session.transaction():
         make_tables(session)
-        lines = [
-            row["QUERY PLAN"] for row in session.rows(b"EXPLAIN " + statement, parameters | {"organization": ACME})
-        ]
-    assert sum("contacts" in line for line in lines) == 1
+        assert sum("contacts" in line for line in _plan(session, statement, parameters)) == 1
+
+
+def test_conditions_on_one_field_are_evaluated_once_for_each_of_its_values(
+    direct_settings: Settings, platform: Platform
+) -> None:
+    for number in range(600):
+        platform.contact(custom_fields=Json({"plan": number % 3}), lead_score=number % 2)
+    plans = [{"conditions": [{"field": "plan", "operator": "gt", "value": n}]} for n in range(-3, 3)]
+    scores = [{"conditions": [{"field": "leadScore", "operator": "gt", "value": n}]} for n in range(-3, 3)]
+    fill, analyze, (statement, parameters) = _hits([*plans, *scores])
+    with connect(direct_settings) as session, session.transaction():
+        make_tables(session)
+        for filling, own in (fill, analyze):
+            session.execute(filling, own | {"organization": ACME})
+        lines = [line.strip() for line in _plan(session, statement, parameters)]
+    # Older servers name a key as often as it is used.
+    keys = [set(line.removeprefix("Cache Key: ").split(", ")) for line in lines if line.startswith("Cache Key: ")]
+    assert sorted(keys, key=str) == [{"value.lead_score"}, {"value.text_0"}]
+
+
+def _hits(criteria: list[Any]) -> list[Any]:
+    segments = [{"type": "dynamic", "filter_criteria": each} for each in criteria]
+    return hits_statements(segments, SegmentReading.STRICT, changed=False)
+
+
+def _plan(session: Session, statement: bytes, parameters: Any) -> list[str]:
+    rows = session.rows(b"EXPLAIN " + statement, parameters | {"organization": ACME})
+    return [row["QUERY PLAN"] for row in rows]

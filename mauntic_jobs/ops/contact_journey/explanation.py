@@ -15,7 +15,7 @@ from mauntic_jobs.ops.contact_journey.next_run import NextRun
 from mauntic_jobs.segments import changes, marks
 from mauntic_jobs.segments.judgement import Judgement, judge
 from mauntic_jobs.segments.trigger import SegmentTrigger
-from mauntic_jobs.segments.trigger_evaluation import TriggerEvaluation, UnpublishedError, prepare
+from mauntic_jobs.segments.trigger_evaluation import TriggerEvaluation, UnpublishedError, prepare, read_parts
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Limits, Session
@@ -133,7 +133,9 @@ def explain_triggers(
     for trigger in session.rows(_sql["triggers"], own):
         try:
             with session.savepoint():
-                evaluation = prepare(session, trigger, settings.segments_compatibility, at, horizon.collation)
+                evaluation = prepare(
+                    read_parts(session, [trigger], at), trigger, settings.segments_compatibility, horizon.collation
+                )
                 found.append(_TriggerCase(session, settings, evaluation, own, at, horizon).explanation(active=active))
         except (UnpublishedError, JobFailedError) as error:
             verdict = EntryVerdict.UNUSABLE if active else EntryVerdict.NOT_ACTIVE
