@@ -457,6 +457,8 @@ def played(kind: type[_HistoryT], settings: Settings, count: int) -> Iterator[_H
         session = stack.enter_context(connect(settings))
         writers = [stack.enter_context(psycopg.connect(url, autocommit=True)) for _ in range(3)]
         writers[0].execute("SET lock_timeout = '20s'")
+        for writer in writers:  # one that is to be serializable would have to try again
+            writer.execute("SET default_transaction_isolation = 'read committed'")
         for seed in range(first, first + int(os.environ.get("SEGMENT_HISTORIES", count))):
             history = kind(seed, session, writers, settings)
             try:
