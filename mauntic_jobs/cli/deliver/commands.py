@@ -83,6 +83,7 @@ def deliver(
     source: WorkerProcess | ProcessSupervisor
     if processes > 1:
         source = ProcessSupervisor(settings, plan, processes, partial(_deliver_as_child, quiet=on_terminal), log.log)
+        source.fork()
     else:
         source = WorkerProcess(settings, plan, log.log, log.report)
     beside = [lambda: show_screen(source, log.recent)] if on_terminal else [lambda: log.summarize(source)]

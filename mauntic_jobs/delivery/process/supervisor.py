@@ -1,14 +1,18 @@
 """Several processes that deliver, and the one that looks after them."""
 
 import asyncio
+import gc
 import os
 import signal
+import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing import get_context
+from importlib import import_module
+from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
+from threading import active_count
 from typing import NamedTuple
 
 from mauntic_jobs.delivery.process.report_pipe import ReportReceiver, ReportSender
@@ -20,6 +24,8 @@ from mauntic_jobs.settings.settings import Settings
 
 _REPORT_SECONDS = 0.5
 _RESTART_SECONDS = 5.0
+# What a child imports when it needs it, and shares with the others if it is there before.
+_IMPORTED_LATER = ("encodings.idna", "redis.asyncio", "structlog", "uvloop")
 # A child that has had its time to drain, and has not ended, is killed.
 _GRACE_SECONDS = 10.0
 
@@ -53,7 +59,8 @@ class ProcessSupervisor:
         self._count = count
         self._target = target
         self._log = log
-        self._processes: dict[int, SpawnProcess] = {}
+        self._forked: dict[int, tuple[BaseProcess, Connection]] = {}
+        self._processes: dict[int, BaseProcess] = {}
         self._reports: dict[int, ChildReport] = {}
         self._gone: list[dict[str, ChannelStats]] = []
         self._were_ready = False
@@ -73,6 +80,23 @@ class ProcessSupervisor:
     def trouble(self) -> str | None:
         """What is in the way of one of them."""
         return next((each.trouble for each in self._reports.values() if each.trouble), None)
+
+    def fork(self) -> None:
+        """Start the processes as forks of this one, which share what it has imported; before it has a second thread.
+
+        A process that dies later is started anew, because a fork in one of several threads may hang. So may one on
+        macOS, whose libraries have threads of their own.
+        """
+        if sys.platform != "linux" or active_count() > 1:
+            return
+        for name in _IMPORTED_LATER:
+            with suppress(ImportError):
+                import_module(name)
+        # The collector would write to the pages that are shared.
+        gc.collect()
+        gc.freeze()
+        for number in range(self._count):
+            self._forked[number] = self._start(fork=True)
 
     def stop(self) -> None:
         """Tell all processes to end."""
@@ -106,14 +130,8 @@ class ProcessSupervisor:
 
     async def _run_child(self, number: int) -> int:
         """Return how it ended: its status, or below zero the signal that killed it."""
-        context = get_context("spawn")
-        reader, writer = context.Pipe(duplex=False)
-        process = context.Process(target=self._target, args=(self._settings, self._plan, writer))
-        # Without it Python looks for the modules that it starts with in the working directory first.
-        os.environ["PYTHONSAFEPATH"] = "1"
-        process.start()
-        # So that the child's end of the pipe is the only one.
-        writer.close()
+        forked = number in self._forked
+        process, reader = self._forked.pop(number) if forked else self._start(fork=False)
         self._processes[number] = process
         loop = asyncio.get_running_loop()
         loop.add_reader(reader.fileno(), self._read, number, reader.fileno(), ReportReceiver(reader.fileno()))
@@ -127,6 +145,25 @@ class ProcessSupervisor:
             self._gone.append({name: own.without_present() for name, own in left.items()})
         return process.exitcode or 0
 
+    def _start(self, *, fork: bool) -> tuple[BaseProcess, Connection]:
+        """Start a process; return it with the connection over which it reports."""
+        reader, writer = Pipe(duplex=False)
+        given = self._settings, self._plan, writer
+        # Held open in a fork, they would keep others from noticing that this process has died.
+        inherited = [reader, *(each for _, each in self._forked.values())]
+        process: BaseProcess = (
+            # Python ends daemons with this process, if that fails before it looks after them.
+            get_context("fork").Process(target=_run_forked, args=(inherited, self._target, *given), daemon=True)
+            if fork
+            else get_context("spawn").Process(target=self._target, args=given)
+        )
+        # Without it Python looks for the modules that it starts with in the working directory first.
+        os.environ["PYTHONSAFEPATH"] = "1"
+        process.start()
+        # So that the child's end of the pipe is the only one.
+        writer.close()
+        return process, reader
+
     def _read(self, number: int, descriptor: int, receiver: ReportReceiver) -> None:
         try:
             reports: list[ChildReport] = receiver.receive()
@@ -139,7 +176,7 @@ class ProcessSupervisor:
                 self._log(text)
             self._were_ready = self._were_ready or report.ready
 
-    async def _ended(self, process: SpawnProcess) -> None:
+    async def _ended(self, process: BaseProcess) -> None:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(process.sentinel, ended.set)
         waiting = asyncio.create_task(ended.wait())
@@ -153,6 +190,14 @@ class ProcessSupervisor:
         finally:
             loop.remove_reader(process.sentinel)
             process.join()
+
+
+def _run_forked(
+    inherited: Sequence[Connection], target: Target, settings: Settings, plan: DeliveryPlan, writer: Connection
+) -> None:
+    for connection in inherited:
+        connection.close()
+    target(settings, plan, writer)
 
 
 def begin_child() -> None:

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import signal
+import socket
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -92,10 +93,9 @@ def test_a_process_of_several_that_dies_is_started_again(ready: World, sink: Sin
     process = start(ready, "--processes", "2", PORT=str(port))
     try:
         wait_until(lambda: is_ready(port), "both processes")
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        delivering = [each for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
-        assert len(delivering) == 2
-        os.kill(int(delivering[0]), signal.SIGKILL)
+        delivering = _children(process.pid)
+        assert [_is_forked(each) for each in delivering] == [True, True]
+        os.kill(delivering[0], signal.SIGKILL)
         wait_until(lambda: get(port, "/ready")[0] == 503, "its end")
         wait_until(lambda: get(port, "/ready")[0] == 200, "another")
         ready.add(ready.message())
@@ -105,6 +105,37 @@ def test_a_process_of_several_that_dies_is_started_again(ready: World, sink: Sin
         status, errors = ended(process)
     assert status == 0, errors
     assert "is started again" in errors
+
+
+def test_several_processes_end_when_the_one_that_looks_after_them_is_killed(ready: World) -> None:
+    port = free_port()
+    process = start(ready, "--processes", "2", PORT=str(port))
+    wait_until(lambda: is_ready(port), "both processes")
+    delivering = _children(process.pid)
+    assert len(delivering) == 2
+    process.kill()
+    ended(process)
+    wait_until(lambda: not any(_is_forked(each) for each in delivering), "their end")
+
+
+def test_several_processes_end_with_one_that_cannot_listen(ready: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = start(ready, "--processes", "2", PORT=str(taken.getsockname()[1]))
+        status, errors = ended(process)
+    assert (status, "Cannot serve /health" in errors) == (78, True)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _is_forked(pid: int) -> bool:
+    """Return whether a process that runs shares with its parent what that has imported; a zombie has no memory."""
+    try:
+        shared = re.search(r"^Shared_Dirty: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    except OSError:
+        return False
+    return shared is not None and int(shared[1]) > 10_000
 
 
 def test_what_cannot_be_reached_at_the_beginning_is_an_error(ready: World) -> None:
