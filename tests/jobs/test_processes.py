@@ -299,7 +299,7 @@ class Counters:
 
     def standing(self, step: int = 1) -> list[int]:
         """Return what the counters say, or each of so many."""
-        return [int(value) for value in self._redis.command("MGET", *(counter for counter, _ in self._keys[::step]))]
+        return [int(value) for value in self._redis.commands([("GET", counter) for counter, _ in self._keys[::step]])]
 
     def has_begun(self, reset: subprocess.Popen[str]) -> bool:
         return reset.poll() is not None or min(self.standing(100)) < 100
