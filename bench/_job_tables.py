@@ -91,9 +91,13 @@ def large_days(result: Result) -> list[Row]:
     ]
 
 
-def backfill_ways(result: Result) -> list[Row]:
-    """Return a backfill of many days, by way."""
-    return [_timed(name, each, days=str(result["data"]["days"])) for name, each in result["ways"].items()]
+def backfill_ways(*results: Result) -> list[Row]:
+    """Return a backfill of many days, by the size of the days and by way."""
+    return [
+        {"events a day": f"{result['data']['rows_a_day']:,}", **_timed(name, each, days=str(result["data"]["days"]))}
+        for result in results
+        for name, each in result["ways"].items()
+    ]
 
 
 def parquet_days(result: Result) -> list[Row]:

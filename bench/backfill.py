@@ -1,6 +1,6 @@
-"""How long a backfill of many days takes: a process for each day, one command, and two windows at a time.
+"""How long a backfill of 20 days takes: a process for each day, one command, and two windows at a time.
 
-python bench/backfill.py --rows 4M
+python bench/backfill.py --rows 8M
 """
 
 import subprocess
@@ -15,7 +15,7 @@ from mauntic_jobs.cli.framework.output import print_json
 from mauntic_jobs.timekeeping.window import Window
 
 _JOB = "aggregate-hourly"
-_ROWS_A_DAY = 100_000
+_DAYS = 20
 _ONE, _TWO, _LOOP = "one window at a time", "two windows at a time", "a process for each day"
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     """Generate, measure in turn, print."""
     given = arguments(__doc__)
     with database(given.database_url, keep=given.keep) as url:
-        events = load(url, given.rows, _ROWS_A_DAY)
+        events = load(url, given.rows, given.rows // _DAYS)
         samples: dict[str, list[Sample]] = {_ONE: [], _TWO: [], _LOOP: []}
         for _ in range(given.rounds):
             samples[_ONE].append(_backfill(url, events.window, 1))

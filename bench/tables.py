@@ -26,7 +26,7 @@ TABLES: dict[str, tuple[str, Callable[..., list[jobs.Row]]]] = {
     "daily": ("generate_daily_reports", jobs.statement_ways),
     "monthly": ("monthly_usage_summary", jobs.statement_ways),
     "large_days": ("large_days", jobs.large_days),
-    "backfill_ways": ("backfill", jobs.backfill_ways),
+    "backfill_ways": ("backfill backfill_large", jobs.backfill_ways),
     "parquet_days": ("parquet_days", jobs.parquet_days),
     "parquet_export": ("parquet_days", jobs.parquet_export),
     "late_events": ("late_events", jobs.late_events),
