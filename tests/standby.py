@@ -1,6 +1,7 @@
 """A streaming replica of the servers of the tests."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,8 +66,11 @@ class Standby:
 
 
 @contextmanager
-def running_standby(servers: Servers, directory: Path) -> Iterator[Standby]:
-    """Copy the servers' Postgres to a directory, and run a standby from it."""
+def running_standby(servers: Servers) -> Iterator[Standby]:
+    """Copy the servers' Postgres to a directory beside it, and run a standby from there."""
+    # One for each: pytest may set a fixture of a module up again, when it has run tests of others between.
+    directory = Path(tempfile.mkdtemp(prefix="standby-", dir=servers.directory))
+    directory.chmod(0o755)
     programs, account, data = server_mode.programs(directory), home.server_account(), directory / "standby"
     url, port, log = urlsplit(servers.database_url), children.free_port(), directory / "standby.log"
     data.mkdir(mode=0o700)

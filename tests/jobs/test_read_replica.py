@@ -27,10 +27,7 @@ from tests.support import Event, add_events, contact, organization, request, utc
 
 @pytest.fixture(scope="module")
 def standby(servers: Servers) -> Iterator[Standby]:
-    directory = servers.directory / "counting"
-    directory.mkdir()
-    directory.chmod(0o755)
-    with running_standby(servers, directory) as running:
+    with running_standby(servers) as running:
         yield running
 
 

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,15 +19,8 @@ from tests.support import role, wait_until
 
 @pytest.fixture(scope="module")
 def standby(servers: Servers) -> Iterator[Standby]:
-    with running_standby(servers, _directory(servers, "replica")) as running:
+    with running_standby(servers) as running:
         yield running
-
-
-def _directory(servers: Servers, name: str) -> Path:
-    directory = servers.directory / name
-    directory.mkdir()
-    directory.chmod(0o755)
-    return directory
 
 
 @pytest.fixture
@@ -185,7 +177,7 @@ def test_one_that_is_away_is_named_by_its_setting(direct_settings: Settings) -> 
 
 def test_one_that_was_promoted_is_refused(servers: Servers, direct_settings: Settings) -> None:
     with ExitStack() as stack:
-        standby = stack.enter_context(running_standby(servers, _directory(servers, "promoted")))
+        standby = stack.enter_context(running_standby(servers))
         session = stack.enter_context(connect(standby.beside(direct_settings)))
         assert _reads(session)
         standby.promote()
