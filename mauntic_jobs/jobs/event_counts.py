@@ -3,7 +3,7 @@
 from mauntic_jobs.job import Row, Transaction
 from mauntic_jobs.sql import statements
 
-# Below, a second process would not make up for reading the events twice.
+# Fewer are counted within seconds, and leave a processor to others: the second process reads all events again.
 MANY_EVENTS = 2_000_000
 _HALVES = (b"0", b"1")
 

@@ -59,7 +59,7 @@ class SecondWriter:
         first = max(Unit.HOUR.floor(recorded_at) - _HOUR, latest - _MAX_HOURS * _HOUR)
         zone = self._context.settings.platform_zone
         asked = {"start": naive(first, zone), "end": naive(latest, zone)}
-        rows: list[Row] = self._context.transaction.rows(_sql["hours"], asked)
+        rows: list[Row] = self._context.transaction.read(_sql["hours"], asked)
         hours = [first + row["number"] * _HOUR for row in reversed(rows)]
         counts = [row["events"] for row in reversed(rows)]
         if self._growth in counts:

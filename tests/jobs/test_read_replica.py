@@ -73,6 +73,19 @@ def test_the_look_for_late_events_reads_there(settings: Settings, session: Sessi
     assert _scans(session) == before
 
 
+def test_the_hours_of_another_writer_are_read_there(settings: Settings, session: Session, standby: Standby) -> None:
+    nine, ten = DAY.start + timedelta(hours=9), DAY.start + timedelta(hours=10)
+    add_events(session, [Event(organization(1), contact(1), "email_opened", nine - timedelta(hours=1))])
+    reading = standby.beside(settings)
+    run(request(reading, Window(nine - timedelta(hours=1), nine), now=nine))
+    add_events(session, [Event(organization(1), contact(1), "email_opened", nine)] * 5)
+    session.execute(b"UPDATE analytics.event_aggregates SET count = count + 5")
+    before = _scans(session)
+    report = run(request(reading, Window(nine, ten), now=ten))
+    assert report.problems[0].startswith("another program has added the 5 events of 09:00-10:00")
+    assert _scans(session) == before
+
+
 def test_coverage_and_verify_read_there(direct_settings: Settings, standby: Standby) -> None:
     options: dict[str, Any] = {"job": JOBS["aggregate-hourly"], "options": AggregateHourlyOptions()}
     reading = standby.beside(direct_settings)

@@ -219,10 +219,12 @@ class Session:
 
     def cancel(self) -> None:
         """Ask the server to stop the running statement; safe to call from another thread."""
-        with self._translated():
-            self._connection.cancel_safe(timeout=5)
-        if self._replica is not None:
-            self._replica.cancel()
+        try:
+            if self._replica is not None:
+                self._replica.cancel()
+        finally:
+            with self._translated():
+                self._connection.cancel_safe(timeout=5)
 
     def close(self) -> None:
         """Close the connection; what was not committed is rolled back by the server."""
