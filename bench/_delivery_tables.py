@@ -48,6 +48,19 @@ def memory(result: Result) -> list[Row]:
     ]
 
 
+def idle_memory(result: Result) -> list[Row]:
+    """Return the memory of commands that have nothing to deliver."""
+    return [
+        {
+            "command": f"`{command}`",
+            "processes": str(len(each)),
+            "proportional memory": f"{sum(each):.0f} MB",
+            "of each": ", ".join(f"{own:.0f} MB" for own in each),
+        }
+        for command, each in result["proportional_mb"].items()
+    ]
+
+
 def idle(result: Result) -> list[Row]:
     """Return how long a message takes from an idle queue."""
     took = sorted(result["milliseconds"])

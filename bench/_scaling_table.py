@@ -18,10 +18,12 @@ SOURCES = (
 def scaling(*results: Result) -> list[Row]:
     """Return what each work takes, in the order of `SOURCES`."""
     hourly, daily, monthly, verify, segments, stale, deliver = results
+    return [*_counts(hourly, daily, monthly, verify), *_journeys(segments, stale), _messages(deliver)]
+
+
+def _counts(hourly: Result, daily: Result, monthly: Result, verify: Result) -> list[Row]:
     job = "the job, work_mem 64MB"
     minutes = [each["minutes"] for each in verify["jobs"].values()]
-    data, entries = stale["data"], deliver["results"]
-    message = next(each for each in reversed(entries) if each["kind"] == "messages")
     return [
         _row(
             "aggregate-hourly",
@@ -43,6 +45,12 @@ def scaling(*results: Result) -> list[Row]:
             f"400 days of {verify['data']['rows_a_day']:,} events each, inferred from {verify['data']['days']}",
             f"{min(minutes):.1f} to {max(minutes):.1f} minutes of CPU for each job",
         ),
+    ]
+
+
+def _journeys(segments: Result, stale: Result) -> list[Row]:
+    data = stale["data"]
+    return [
         _row(
             "segment-trigger-eval",
             f"{segments['contacts']:,} contacts, {segments['triggers']} triggers",
@@ -54,12 +62,16 @@ def scaling(*results: Result) -> list[Row]:
             f"{data['active']:,} active executions, {stale['rounds'][0]['job']['canceled']:,} of them stale",
             _seconds(median(each["job"]["seconds"] for each in stale["rounds"])),
         ),
-        _row(
-            "deliver",
-            f"claims and results of a message, {message['concurrency']} at once",
-            f"{message['ways']['deliver']['Postgres']['median']:.2f} ms of Postgres' CPU",
-        ),
     ]
+
+
+def _messages(deliver: Result) -> Row:
+    message = next(each for each in reversed(deliver["results"]) if each["kind"] == "messages")
+    return _row(
+        "deliver",
+        f"claims and results of a message, {message['concurrency']} at once",
+        f"{message['ways']['deliver']['Postgres']['median']:.2f} ms of Postgres' CPU",
+    )
 
 
 def _row(name: str, work: str, measured: str) -> Row:

@@ -1,4 +1,4 @@
-"""How long a backfill of 20 days takes: a process for each day, one command, and two windows at a time.
+"""Duration of a backfill of 20 days, by a process for each day and by one command with one or two windows at a time.
 
 python bench/backfill.py --rows 8M
 """

@@ -1,6 +1,6 @@
-"""How much memory `deliver` holds while there is nothing to deliver: all its processes, what they share counted once.
+"""Memory of `deliver` and all its processes while there is nothing to deliver.
 
-Proportional: a page that two processes share counts half for each. From /proc, on Linux.
+It is proportional: a page that two processes share counts half for each. From /proc, on Linux.
 """
 
 import argparse

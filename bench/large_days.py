@@ -1,4 +1,4 @@
-"""How much sooner two processes of Postgres rebuild a large day, and a month, than one.
+"""Duration of the rebuild of a large day, and of a month, by two processes of Postgres beside one.
 
 python -m bench.large_days --rows 10M
 """

@@ -1,4 +1,4 @@
-"""How soon DuckDB counts a closed day that was exported to Parquet, beside Postgres.
+"""Duration of DuckDB's count of a day that was exported to Parquet, beside that of Postgres.
 
 python bench/parquet_days.py --rows 5M
 """

@@ -40,6 +40,7 @@ TABLES: dict[str, tuple[str, Callable[..., list[jobs.Row]]]] = {
     "rates": ("deliver", delivery.rates),
     "cpu": ("deliver", delivery.cpu),
     "memory": ("deliver_memory", delivery.memory),
+    "idle_memory": ("idle_memory", delivery.idle_memory),
     "idle": ("idle_delivery", delivery.idle),
     "ledger": ("ledger", delivery.ledger),
     "providers": ("providers", delivery.providers),

@@ -74,7 +74,7 @@ class Scripts(Protocol):
 
     @property
     def in_cluster(self) -> bool:
-        """Whether this is a cluster: the keys of one call must then be in one hash slot."""
+        """Whether this is a cluster, where the keys of one call must be in one hash slot."""
 
     def run(self, script: bytes, calls: Iterable[tuple[Sequence[str], Sequence[str | int]]]) -> list[Any]:
         """Run a script once for each pair of keys and arguments, in batches, and return the results in order."""

@@ -11,7 +11,7 @@ PLACE = struct.Struct("ddq")  # the first start, the last end, and the number of
 
 
 class Tally:
-    """How many jobs this process has done, in a file of its own that the benchmark reads."""
+    """The number of jobs that this process has done, in a file of its own."""
 
     def __init__(self, folder: Path, *, names: bool) -> None:
         """With `names`, the numbers of the jobs are kept as well."""

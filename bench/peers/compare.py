@@ -109,7 +109,7 @@ def _peer(running: Rig, system: System, kind: str, concurrency: int, count: int)
         before = sum(running.cpu().values())
         with working(system, values) as process:
             found = _until_done(process, folder, count)
-            # What is done is acknowledged now at the latest.
+            # By now every job that is done is acknowledged.
             time.sleep(1)
             cpu = tree_cpu_seconds(process.pid)
         return {**found, "cpu": cpu + sum(running.cpu().values()) - before}

@@ -24,7 +24,7 @@ from mauntic_jobs.settings.settings import Settings
 
 _REPORT_SECONDS = 0.5
 _RESTART_SECONDS = 5.0
-# What a child imports when it needs it, and shares with the others if it is there before.
+# Modules that a child imports late. Imported before the fork, they are shared by all.
 _IMPORTED_LATER = ("encodings.idna", "redis.asyncio", "structlog", "uvloop")
 # A child that has had its time to drain, and has not ended, is killed.
 _GRACE_SECONDS = 10.0

@@ -49,7 +49,7 @@ class RedisScripts:
 
     @property
     def in_cluster(self) -> bool:
-        """Whether keys of different slots are on different nodes, so that no script may have both."""
+        """Whether this is a cluster, where the keys of one script must be in one hash slot."""
         return self._servers.is_cluster
 
     def run(self, script: bytes, calls: Iterable[Call]) -> list[Any]:
