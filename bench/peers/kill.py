@@ -1,4 +1,4 @@
-"""What becomes of the jobs of a peer's worker that is killed (SIGKILL), and another one started at once.
+"""Jobs of a peer whose worker is killed (SIGKILL) and replaced at once: when they are done, and which are done twice.
 
 Each job takes 0.1 s. The peers' own timeouts are shortened to --redelivery seconds, where there is a setting for it.
 """
@@ -49,7 +49,10 @@ def _killed(running: Rig, system: System, given: argparse.Namespace) -> dict[str
         subprocess.run(command(system, "enqueue"), cwd=ROOT, env=values, check=True, stdout=subprocess.DEVNULL)
         with working(system, values):
             _wait(folder, given.jobs // 3, given.patience)
-        in_hand = len(_noted(folder, "begun")) - len(_noted(folder, "done"))
+            # Between two rounds of its jobs a worker has none in hand, and to kill it would show nothing.
+            while not _in_hand(folder):
+                time.sleep(0.005)
+        in_hand = _in_hand(folder)
         began = time.monotonic()
         with working(system, values):
             _wait(folder, given.jobs, given.patience)
@@ -69,6 +72,12 @@ def _wait(folder: Path, jobs: int, patience: int) -> None:
     ends = time.monotonic() + patience
     while len(_noted(folder, "done")) < jobs and time.monotonic() < ends:
         time.sleep(0.05)
+
+
+def _in_hand(folder: Path) -> int:
+    """Return how many jobs are begun and not done."""
+    done = _noted(folder, "done")
+    return len(_noted(folder, "begun").keys() - done.keys())
 
 
 def _noted(folder: Path, act: str) -> Counter[str]:

@@ -109,7 +109,7 @@ def _queue_what_cannot_be_sent(flock: Flock) -> None:
 
 def _run(flock: Flock, seen: dict[str, str], *options: str, **extra: str) -> None:
     """Deliver what there is, and note what is seen of it."""
-    run, port, lines = f"run {len(seen)}", free_port(), set()
+    run, port, lines = f"run {len(seen)}", free_port(), list[bytes]()
     with TemporaryFile("w+", encoding="utf-8") as output:
         own: dict[str, Any] = {**flock.settings, "PORT": str(port), **extra}
         process = start(flock.world, "--all", *options, output=output.fileno(), **own)
@@ -117,13 +117,13 @@ def _run(flock: Flock, seen: dict[str, str], *options: str, **extra: str) -> Non
             with _settling(flock.world) as settled:
                 wait_until(settled, "the messages")
             served = [get(port, path)[1] for path in ("/health", "/ready", "/metrics")]
-            lines = {path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _is_of(process.pid, path)}
+            lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _is_of(process.pid, path)]
         finally:
             process.send_signal(signal.SIGTERM)
             assert ended(process)[0] == 0
         output.seek(0)
         said = output.read()
-    assert len(lines) == 1
+    assert len(lines) == (3 if options else 1)
     seen |= {f"{run}: served": "".join(served), f"{run}: arguments": repr(lines), f"{run}: output": said}
 
 
