@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from mauntic_jobs.backfill.enqueue import enqueue
 from mauntic_jobs.backfill.parallel import Workers
@@ -17,6 +18,7 @@ from mauntic_jobs.cli.backfill.output import (
     summary,
     window_json,
 )
+from mauntic_jobs.cli.backfill.worker import work_beside
 from mauntic_jobs.cli.documents.backfills import BackfillRunJson
 from mauntic_jobs.cli.framework.output import log, print_json
 from mauntic_jobs.cli.job.output import progress
@@ -87,7 +89,8 @@ def _work(
     """Work until nothing is left to do; return the exit code of a process that ended before, if one did."""
     workers: Workers | None = None
     if backfill.parallel > 1:
-        workers = Workers(backfill.id, backfill.parallel, settings, failed_only=failed_only)
+        target = partial(work_beside, failed_only=failed_only)
+        workers = Workers(backfill.id, backfill.parallel, settings, target)
         ends = workers.watch()
     else:
         ends = _alone(BackfillWork(backfill, job, settings, clock.now, log, failed_only=failed_only))
