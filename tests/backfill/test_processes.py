@@ -58,12 +58,17 @@ def gate(direct_settings: Settings) -> Iterator[Gate]:
 _THREE = ("run", JOB, "--window", "2026-10-05/2026-10-08")
 
 
-def test_two_hosts_share_a_backfill(settings: Settings, session: Session) -> None:
+def test_two_hosts_share_a_backfill(settings: Settings, direct_settings: Settings, session: Session) -> None:
     add_events(session, _EVENTS)
-    first = start_backfill("run", JOB, *_RANGE, settings=settings)
-    wait_until(lambda: len(successes(session)) > 1, "the first windows")
-    second = start_backfill("resume", "1", settings=settings)
-    outputs = [process.communicate() for process in (first, second)]
+    with connect(direct_settings) as keeper:
+        gate = Gate(keeper, "analytics.event_aggregates")
+        gate.close_at(1)
+        first = start_backfill("run", JOB, *_RANGE, settings=settings)
+        gate.wait_for_writer(first)
+        second = start_backfill("resume", "1", settings=settings)
+        gate.wait_for_writer(second)
+        gate.open()
+        outputs = [process.communicate() for process in (first, second)]
     assert [first.returncode, second.returncode] == [ExitCode.DONE, ExitCode.DONE], outputs
     assert set(successes(session).values()) == {1}
     assert len(successes(session)) == _DAYS
