@@ -100,6 +100,26 @@ def backfill_ways(*results: Result) -> list[Row]:
     ]
 
 
+def backfill_workers(result: Result) -> list[Row]:
+    """Return the windows of a backfill by how many `work` processes take them."""
+    return [
+        {
+            "`work` processes": count,
+            "seconds": spread_text(each["seconds"], 1),
+            "times as fast": spread_text(each["times_as_fast"]),
+        }
+        for count, each in result["processes"].items()
+    ]
+
+
+def backfill_memory(result: Result) -> list[Row]:
+    """Return the peak memory of a backfill by its windows."""
+    return [
+        {"windows": f"{int(windows):,}", "peak RSS": f"{memory:.0f} MB"}
+        for windows, memory in result["memory_mb"].items()
+    ]
+
+
 def parquet_days(result: Result) -> list[Row]:
     """Return the count of a day by Postgres and by DuckDB."""
     return [_timed(name, each) for name, each in result["ways"].items()]

@@ -44,14 +44,15 @@ class Workers:
         """Yield the windows that end, until the processes have; whatever ends the watch stops them."""
         try:
             with connect(self._settings) as session:
-                working = True
-                while working:
-                    working = any(process.is_alive() for process in self._processes)
+                while True:
+                    working = [process.sentinel for process in self._processes if process.is_alive()]
                     for each in read_windows(session, self._number):
                         if each.state in _ENDED and (each.window, each.run) not in self._known:
                             self._known.add((each.window, each.run))
                             yield each
-                    wait([process.sentinel for process in self._processes if process.is_alive()], _POLL_SECONDS)
+                    if not working:
+                        break
+                    wait(working, _POLL_SECONDS)
         finally:
             self._stop()
         codes = [process.exitcode for process in self._processes if process.exitcode]

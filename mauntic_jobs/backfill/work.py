@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, repeat
 
 from mauntic_jobs.backfill.store import Backfill, pause
 from mauntic_jobs.errors import (
@@ -30,7 +31,7 @@ from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
 from mauntic_jobs.timekeeping.window import Window
 
-_POLL_SECONDS = 0.5
+_SHORT_POLL_SECONDS, _POLL_SECONDS = 0.03, 0.5
 
 _sql = statements("backfills")
 
@@ -89,6 +90,8 @@ class BackfillWork:
     def _next(self, installation: Installation) -> Window | None:
         """Return the next window, once no live run of the job is under way; None if nothing is left to do."""
         waits_for: int | None = None
+        # The last windows of the other processes are waited for, and short ones must not seem long.
+        pauses = chain((_SHORT_POLL_SECONDS * 2**doubled for doubled in range(4)), repeat(_POLL_SECONDS))
         while not self.stopped() and self._is_active(installation):
             session = installation.session
             asked = {"id": self.backfill.id, "failed_only": self.failed_only}
@@ -102,7 +105,7 @@ class BackfillWork:
             if owner is not None and owner != waits_for:
                 self.log(f"backfill {self.backfill.id}: waiting for run {owner} of {self.job.name}, which goes first")
                 waits_for = owner
-            time.sleep(_POLL_SECONDS)
+            time.sleep(next(pauses))
         return None
 
     def _is_active(self, installation: Installation) -> bool:
