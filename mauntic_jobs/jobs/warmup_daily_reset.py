@@ -8,6 +8,7 @@ noted in the account; later ones leave the counter alone, because increments mad
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row, Scripts
@@ -20,6 +21,8 @@ from mauntic_jobs.warmup.keys import WARMUP, dates, is_countable, keys
 
 # They take Redis half a millisecond, in which it does nothing else.
 _DOMAINS_A_CALL = 50
+# So many answers are held in memory.
+_DOMAINS_AT_ONCE = 5_000
 
 _sql = statements("sending_domains")
 
@@ -36,18 +39,19 @@ def run(context: Context[WarmupDailyResetOptions], window: Window) -> JobResult:
         wanted = {"organizations": context.options.org}
         check_known(context.transaction, _sql["unknown_organizations"], wanted, sentence)
     redis = _redis(context)
-    domains = [each for each in _domains(context, today) if is_countable(each[1], in_cluster=redis.in_cluster)]
+    domains = (each for each in _domains(context, today) if is_countable(each[1], in_cluster=redis.in_cluster))
     arguments = (*dates(today.date()), "0" if context.dry_run else "1")
     counters: Counter[str] = Counter()
     changes: list[Row] = []
-    answers = redis.run(script("warmup_reset"), _calls(domains, arguments, in_cluster=redis.in_cluster))
-    for (organization, domain), (before, after) in zip(domains, _pairs(answers), strict=True):
-        counters[_outcome(before, after)] += 1
-        if context.dry_run and after is not None and (_shown(before) or 0) != after:
-            row = {"organization_id": organization, "domain": domain, "before": _shown(before), "after": after}
-            changes.append(row)
+    while chosen := list(islice(domains, _DOMAINS_AT_ONCE)):
+        answers = redis.run(script("warmup_reset"), _calls(chosen, arguments, in_cluster=redis.in_cluster))
+        for (organization, domain), (before, after) in zip(chosen, _pairs(answers), strict=True):
+            counters[_outcome(before, after)] += 1
+            if context.dry_run and after is not None and (_shown(before) or 0) != after:
+                row = {"organization_id": organization, "domain": domain, "before": _shown(before), "after": after}
+                changes.append(row)
     names = ("cleared", "kept", "already", "absent")
-    return JobResult({"domains": len(domains), **{name: counters[name] for name in names}}, changes)
+    return JobResult({"domains": counters.total(), **{name: counters[name] for name in names}}, changes)
 
 
 def _day_that_starts(context: Context[JobOptions], window: Window) -> datetime:
@@ -65,14 +69,15 @@ def _day_that_starts(context: Context[JobOptions], window: Window) -> datetime:
     return today
 
 
-def _domains(context: Context[WarmupDailyResetOptions], today: datetime) -> list[tuple[str, str]]:
-    """Return organization and domain, in lower case, of each domain whose counter is to start `today`.
+def _domains(context: Context[WarmupDailyResetOptions], today: datetime) -> Iterator[tuple[str, str]]:
+    """Yield organization and domain, in lower case, of each domain whose counter is to start `today`.
 
     What a domain created today has sent, it has sent today.
     """
     created = {"start": naive(today - WARMUP), "end": naive(today), "organizations": context.options.org or None}
-    rows = context.transaction.rows(_sql["warming_up"], created)
-    return list(dict.fromkeys((row["organization_id"], row["domain"].lower()) for row in rows))
+    for row in context.transaction.rows(_sql["warming_up"], created):
+        for domain in dict.fromkeys(each.lower() for each in row["domains"]):
+            yield row["organization_id"], domain
 
 
 def _redis(context: Context[JobOptions]) -> Scripts:

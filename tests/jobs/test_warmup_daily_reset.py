@@ -98,6 +98,17 @@ def test_rows_that_differ_in_case_are_one_domain_whose_key_is_in_lower_case(
     assert keys(ACME, "Mail.ACME.com") == (COUNTER, ACCOUNT)
 
 
+def test_more_domains_than_are_asked_about_at_once_are_each_reset_once(
+    settings: Settings, session: Session, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mauntic_jobs.jobs.warmup_daily_reset._DOMAINS_AT_ONCE", 2)
+    for owner, domains in ((ACME, ("a.com", "b.com", "c.com")), (GLOBEX, ("a.com", "d.com"))):
+        add_domains(session, *domains, owner=owner)
+        client.mset({keys(owner, domain)[0]: 40 for domain in domains})
+    assert run_job(settings).counters == {"domains": 5, "cleared": 5, "kept": 0, "already": 0, "absent": 0}
+    assert client.keys("warmup:daily:*") == []
+
+
 def test_an_organization_limits_what_is_reset(settings: Settings, session: Session, client: Any) -> None:
     add_domains(session, MAIL)
     add_domains(session, MAIL, owner=GLOBEX)
