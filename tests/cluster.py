@@ -55,8 +55,19 @@ class Cluster:
         own = self.owner(key)
         return next(node for node in self.nodes[:3] if node is not own and node.ask("ROLE")[0] == b"master")
 
+    @property
+    def moves_slots(self) -> bool:
+        """Whether the server moves a slot as a whole, as Valkey 9 does."""
+        return any(b"MIGRATESLOTS" in line for line in self.nodes[0].ask("CLUSTER", "HELP"))
+
     def move(self, key: str, target: Node) -> None:
-        """Move the slot of a key as a whole, as Valkey 9 does, and wait until it has moved."""
+        """Move the slot of a key, as a whole if the server does that, and wait until it has moved."""
+        if not self.moves_slots:
+            self.begin_move_by_keys(key, target)
+            while self.move_keys(key, target, 100):
+                pass
+            self.end_move(key, target)
+            return
         slot = key_slot(key.encode())
         self.owner(key).ask("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
         self.await_owner(key, target)

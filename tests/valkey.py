@@ -1,4 +1,4 @@
-"""A Valkey of a test's own, which may be spoiled."""
+"""A Valkey of a test's own, which may be spoiled, or another server: `MAUNTIC_TEST_REDIS_SERVER` names its program."""
 
 import os
 import shutil
@@ -22,7 +22,8 @@ def valkey(servers: Servers, name: str, *lines: str) -> Iterator[str]:
     if account:
         os.chown(directory, *account)
     config = "\n".join(("bind 127.0.0.1", f"port {port}", 'save ""', *lines)).encode()
-    command, log = [str(binaries.locate().valkey_server), "-"], servers.directory / f"{name}.log"
+    program = os.environ.get("MAUNTIC_TEST_REDIS_SERVER") or str(binaries.locate().valkey_server)
+    command, log = [program, "-"], servers.directory / f"{name}.log"
     process = children.spawn(command, directory=directory, account=account, log=log, stdin=config)
     url = f"redis://127.0.0.1:{port}"
     with Redis.from_url(url) as client:
