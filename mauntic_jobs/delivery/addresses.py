@@ -16,7 +16,7 @@ _NAMED = re.compile(r'(?:"((?:[^"\\]|\\.)*)"|([^"<>]*))\s*<([^<>]*)>')
 _ESCAPED = re.compile(r"\\(.)")
 _ATOMS_AND_DOTS = re.compile(r"(\"?)([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+)\1@([^@]+)")
 # White space, and marks that copied texts bring along: zero-width characters, directions, soft hyphens, byte order.
-_INVISIBLE = "".join(
+INVISIBLE = "".join(
     (
         " \t\n\v\f\r\x85\xa0\xad\u061c\u1680\u180e\u3000\ufeff",
         *map(chr, range(0x2000, 0x2010)),
@@ -44,7 +44,8 @@ class Address:
     @property
     def spec(self) -> str:
         """The address without the name, as SMTP names it: quoted where it has dots that would not be allowed."""
-        return f'"{self.local}"@{self.domain}' if _has_odd_dots(self.local) else self.plain
+        local = self.local
+        return f'"{local}"@{self.domain}' if "." in local and _has_odd_dots(local) else f"{local}@{self.domain}"
 
     @property
     def plain(self) -> str:
@@ -64,7 +65,7 @@ class Address:
 
 def trimmed(text: str) -> str:
     """Return a text without the white space and the invisible characters around it."""
-    return text.strip(_INVISIBLE)
+    return text.strip(INVISIBLE)
 
 
 def _has_odd_dots(local: str) -> bool:
@@ -73,16 +74,19 @@ def _has_odd_dots(local: str) -> bool:
 
 def parse_address(text: str) -> Address:
     """Return the address in `a@b.example` or `A name <a@b.example>`. Raises AddressError, which says what is wrong."""
-    plain = _PLAIN.fullmatch(text)
-    if plain and len(plain[1]) <= _LONGEST_LOCAL and len(text) <= _LONGEST_SPEC:
-        return Address("", plain[1], plain[2].lower())
-    return _parse(text)
+    return _plain("", text) or _parse(text)
+
+
+def _plain(name: str, spec: str) -> Address | None:
+    """Return a mailbox of this name whose address needs no closer look, None for any other."""
+    plain = _PLAIN.fullmatch(spec)
+    if plain is None or len(plain[1]) > _LONGEST_LOCAL or len(spec) > _LONGEST_SPEC:
+        return None
+    return Address(name, plain[1], plain[2].lower())
 
 
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> Address:
-    from email_validator import EmailNotValidError, validate_email
-
     text = trimmed(text)
     if len(text) > _LONGEST:
         raise AddressError("it is not an email address: it is too long")
@@ -93,10 +97,15 @@ def _parse(text: str) -> Address:
     name, spec = trimmed(name), trimmed(spec)
     if not (name + spec).isprintable():
         raise AddressError("it is not an email address: it has control characters")
+    if (plain := _plain(name, spec)) is not None:
+        return plain
     odd = _ATOMS_AND_DOTS.fullmatch(spec)
     if odd and _has_odd_dots(odd[2]) and len(odd[2]) <= _LONGEST_LOCAL - len('""'):
         # Some mobile carriers have such addresses. The domain is held to the same rules as any.
         return Address(name, odd[2], _parse(f"x@{odd[3]}").domain)
+    # Few addresses take it: it and what it knows of domains are some megabytes, and a pause while they are loaded.
+    from email_validator import EmailNotValidError, validate_email
+
     try:
         valid = validate_email(
             spec, globally_deliverable=False, check_deliverability=False, test_environment=True, strict=True

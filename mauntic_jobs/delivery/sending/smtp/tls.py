@@ -50,7 +50,9 @@ def tls_of(values: Mapping[str, object]) -> Tls:
             raise TlsError(f"tls.{key} is not a text")
     verify = flag(tls.get("rejectUnauthorized", True)) is not False
     result = Tls(verify=verify, name=texts.pop("servername"), **texts)
-    context_of(result)
+    if result != Tls():
+        # It says now what is wrong. The machine's own authorities take long to read: not before TLS is begun.
+        context_of(result)
     return result
 
 

@@ -14,6 +14,7 @@ from mauntic_jobs.delivery.sending.outcome import Outcome, Verdict
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, hide
 from mauntic_jobs.delivery.sending.providers.idle import IdleConnections
 from mauntic_jobs.delivery.sending.providers.smtp import SmtpProvider
+from mauntic_jobs.delivery.sending.smtp import tls as smtp_tls
 from mauntic_jobs.settings.settings import Settings
 from tests.delivery.authority import Authority, new_authority, running_tls, server_context
 from tests.delivery.scripted import running_script
@@ -198,3 +199,25 @@ def test_the_cause_stays_beside_the_messages_that_have_tried_it(
     assert all("the server's certificate has expired. Renew it there" in row["reason"] for row in rows)
     # After five failures it was left alone, and the others wait on the queue.
     assert (len(rows), len(world.jobs_in("wait"))) == (5, 7)
+
+
+def test_the_authorities_of_the_machine_are_read_when_tls_begins(
+    sink: Sink, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def machine_trust() -> ssl.SSLContext:
+        read.append("read")
+        return ssl.create_default_context()
+
+    monkeypatch.setattr(smtp_tls, "machine_trust", machine_trust)
+    smtp_tls.context_of.cache_clear()
+    try:
+        # It takes tens of milliseconds, in which no message moves.
+        assert check(sink.port).verdict is Verdict.ACCEPTED
+        assert read == []
+        with running_tls(server_context(tmp_path, authority.issue()), secure=True) as port:
+            assert "an authority that is not trusted" in check(port, secure=True).reason
+        assert read == ["read"]
+    finally:
+        smtp_tls.context_of.cache_clear()
