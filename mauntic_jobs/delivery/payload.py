@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from mauntic_jobs.delivery.addresses import trimmed
+from mauntic_jobs.delivery.addresses import INVISIBLE
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.settings.types import MessageLimits
@@ -25,7 +25,8 @@ class MalformedError(JobFailedError):
 
 def _present(value: object) -> object:
     """Return None for a text that is empty or blank, which producers write for what they do not have."""
-    return None if isinstance(value, str) and not trimmed(value) else value
+    # Without a call of `trimmed`: most fields of each message come here.
+    return None if isinstance(value, str) and not value.strip(INVISIBLE) else value
 
 
 _T = TypeVar("_T")
@@ -65,7 +66,7 @@ class Message(BaseModel):
     headers: Given[dict[str, str | None]] = None
     unsubscribe_url: Given[str] = Field(None, alias="unsubscribeUrl")
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The id of the delivery: a journey step's is its idempotency key."""
         return self.delivery_id or self.idempotency_key or ""

@@ -44,6 +44,7 @@ _AUTHORITY = re.compile(r"(?:([^@]*)@)?([^@:\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})
 _IN_NO_URL = re.compile(r'[<>\s"\\]')
 # RFC 3986 without the comma, which separates the URLs of List-Unsubscribe.
 _URL_CHARACTERS = "!#$&'()*+/:;=?@[]~%-._"
+_ENCODED = re.compile(rf"[A-Za-z0-9{re.escape(_URL_CHARACTERS.replace('%', ''))}]*")
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -56,9 +57,14 @@ def one_line(text: str) -> str:
     return _CONTROLS.sub(" ", text)
 
 
-@lru_cache(maxsize=1024)
 def address_field(name: str, address: Address) -> str:
     """Return a header with one address, folded."""
+    # A recipient is written once, a sender for each message.
+    return _named_field(name, address) if address.name else f"{name}: {address.spec}"
+
+
+@lru_cache(maxsize=1024)
+def _named_field(name: str, address: Address) -> str:
     shown = one_line(address.name).strip()
     if not shown:
         return f"{name}: {address.spec}"
@@ -138,6 +144,8 @@ def _host(host: str) -> str:
 
 
 def _percent_encoded(text: str) -> str:
+    if _ENCODED.fullmatch(text):
+        return text
     return _LONE_PERCENT.sub("%25", quote(text, safe=_URL_CHARACTERS))
 
 

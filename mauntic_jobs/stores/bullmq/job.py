@@ -15,6 +15,7 @@ from mauntic_jobs.timekeeping.epoch import instant_of
 _ITERATION = re.compile(r"repeat:.*:(\d{1,14})")
 _MAX_DELAY_MS = 7 * 86_400_000
 _MAX_ATTEMPTS = 100
+_NO_OPTIONS = "{}"
 # Lua counts exactly up to here.
 _MAX_SAFE_INTEGER = 2**53
 
@@ -89,7 +90,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 def slot_of(job: str) -> datetime | None:
     """Return the instant that a job scheduler made the job of this id for, aware, in UTC; None for other jobs."""
-    iteration = _ITERATION.fullmatch(job)
+    iteration = _ITERATION.fullmatch(job) if job.startswith("repeat:") else None
     return instant_of(int(iteration[1])) if iteration else None
 
 
@@ -119,7 +120,8 @@ def received(taken: Taken, policy: Mapping[str, Any] = JOB_OPTIONS, *, with_data
         )
     try:
         data = json.loads(taken.fields["data"]) if with_data else None
-        options = json.loads(taken.fields.get("opts") or "{}")
+        written = taken.fields.get("opts") or _NO_OPTIONS
+        options = {} if written == _NO_OPTIONS else json.loads(written)
         name, made = taken.fields["name"], int(taken.fields.get("atm") or taken.fields.get("attemptsMade") or 0)
         added_for = _instant(taken, "timestamp", options.get("delay") if _is_object(options) else 0)
         retried_at = _instant(taken, "retriedOn") if taken.fields.get("retriedOn") else None

@@ -19,6 +19,10 @@ LONGEST_UNKNOWN = 100
 # Of a field that neither the message nor the contact has; JSON's null is a value.
 MISSING: Final = object()
 
+# What these name depends on the item of a list.
+_WITHIN_LISTS = ("this", "@index")
+_NO_DATA: Final[dict[str | None, object]] = {}
+
 _SPECIAL_IN_HTML = re.compile("[&<>\"']")
 _UNDERSCORE = re.compile(r"_([a-z0-9])")
 _CAPITAL = re.compile(r"(?<!^)[A-Z]")
@@ -79,10 +83,22 @@ class Run:
 
     def render(self, body: "Body", scope: Scope) -> None:
         """Write a body, with the values of a scope. Raises TemplateError beyond the limits."""
-        parts, max_size = self.parts, self.max_size
+        parts, max_size, escape = self.parts, self.max_size, self.escape
+        # Names are looked up here only where there is one place to look in.
+        data = scope.item if scope.outer is None and isinstance(scope.item, dict) else _NO_DATA
         for node in body:
-            # Here rather than in a call for each: a template has dozens of them.
-            text = node if isinstance(node, str) else node.render(self, scope)
+            # Here rather than in a call for each: a template has dozens of them, most of them texts of the data.
+            if isinstance(node, str):
+                text = node
+            elif isinstance(node, Value) and isinstance(value := data.get(node.name), str):
+                self.position = node.position
+                self.steps += 1
+                if self.steps >= self.next_check:
+                    self._check()
+                is_safe = node.raw or not escape or _SPECIAL_IN_HTML.search(value) is None
+                text = value if is_safe or len(value) > max_size else escape_html(value)
+            else:
+                text = node.render(self, scope)
             self.size += len(text)
             if self.size > max_size:
                 raise self._too_long()
@@ -191,12 +207,21 @@ Body = tuple[Node | str, ...]
 
 @dataclass(slots=True)
 class Value:
-    """A value that is looked up. `default` is part of the template, and stands for a value that is absent or blank."""
+    """A value that is looked up. `default` is part of the template, and stands for a value that is absent or blank.
+
+    `name` is that of a value without keys and without a default, None for others.
+    """
 
     position: int
     path: Path
     raw: bool
     default: str | None = None
+    name: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Keep at hand what most values are found by."""
+        is_plain = not self.path.keys and self.default is None and self.path.head not in _WITHIN_LISTS
+        self.name = self.path.head if is_plain else None
 
     def render(self, run: Run, scope: Scope) -> str:
         """Return it as text."""

@@ -1,0 +1,80 @@
+"""Calls of Python functions that a message takes, which no machine changes: what is done by the thousand a second.
+
+A change that raises a number has to give a reason for it in the table.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import FrameType
+from uuid import UUID
+
+import pytest
+
+from bench._deliver_rig import TEMPLATE
+from mauntic_jobs.delivery.addresses import parse_address
+from mauntic_jobs.delivery.payload import read_message
+from mauntic_jobs.delivery.render.mime import Email, build
+from mauntic_jobs.delivery.render.personalize import Filler
+from mauntic_jobs.settings.types import MessageLimits
+from mauntic_jobs.stores.bullmq.commands import Taken
+from mauntic_jobs.stores.bullmq.job import received
+
+FIELDS = ("firstName", "lastName", "company", "product", "price", "city", "month", "code", "score")
+DATA = json.dumps({
+    "organizationId": str(UUID(int=1)),
+    "deliveryId": "d1",
+    "emailAddress": "ann@example.com",
+    "templateData": {name: f"Tom & {name}" for name in FIELDS},
+})  # fmt: skip
+MESSAGE, _, _ = read_message(DATA, "email", MessageLimits())
+JOB = Taken("1", {"name": "send", "data": DATA, "opts": "{}", "timestamp": "1764288000000"})
+FILLER = Filler(MESSAGE, None, MessageLimits())
+EMAIL = Email(
+    sender=parse_address("News <news@acme.test>"),
+    recipient=parse_address("ann@example.com"),
+    subject="Hello",
+    message_id="<1@acme.test>",
+    date=datetime(2026, 10, 1, 12, tzinfo=UTC),
+    html=TEMPLATE["html"],
+    text="Hello\n",
+    unsubscribe_url="https://example.com/u/1",
+)
+
+# What is done, and how many calls of functions that are written in Python it takes at most; and why it is so many.
+CALLS: dict[str, tuple[Callable[[], object], int]] = {
+    # One for each field that may be blank: pydantic asks a function of ours about it.
+    "read the message": (lambda: read_message(DATA, "email", MessageLimits()), 8),
+    "read the job": (lambda: received(JOB, with_data=False), 12),
+    # 16 values, of which each has to be escaped, by a function of the standard library.
+    "fill the template": (lambda: FILLER.fill(TEMPLATE["html"], escape=True), 23),
+    "read an address": (lambda: parse_address("ann@example.com"), 3),
+    "build the email": (lambda: build(EMAIL, eight_bit=True), 32),
+}
+
+
+def calls(work: Callable[[], object]) -> int:
+    """Return how many calls the work takes, of functions that are written in Python."""
+    count = 0
+
+    def note(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count - 1
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_message_takes_no_more_calls_than_it_did(name: str) -> None:
+    work, most = CALLS[name]
+    # What is compiled or kept is made now.
+    work()
+    found = calls(work)
+    assert 0 < found <= most, found
