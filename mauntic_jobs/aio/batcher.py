@@ -29,13 +29,13 @@ class Batcher(Generic[_ItemT, _AnswerT]):
         self._waiting: list[tuple[_ItemT, asyncio.Future[_AnswerT]]] = []
         self._caller: asyncio.Task[None] | None = None
 
-    async def ask(self, item: _ItemT) -> _AnswerT:
-        """Return the answer for one item, or raise its exception, or that of the whole call."""
+    def ask(self, item: _ItemT) -> asyncio.Future[_AnswerT]:
+        """Ask for one item; what is returned gets the answer, or its exception, or that of the whole call."""
         future: asyncio.Future[_AnswerT] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._caller is None or self._caller.done():
             self._caller = asyncio.create_task(self._work())
-        return await future
+        return future
 
     async def _work(self) -> None:
         while self._waiting:

@@ -1,6 +1,7 @@
 """Redis and Postgres for an event loop."""
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -51,6 +52,21 @@ def test_a_refused_command_fails_alone(redis: Settings) -> None:
     first, refused, last = run_on_loop(run())
     assert (first, last) == (b"a", b"b")
     assert isinstance(refused, JobFailedError)
+
+
+def test_a_refusal_that_nobody_waits_for_is_not_logged(redis: Settings) -> None:
+    async def run() -> list[dict[str, Any]]:
+        logged: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        link = RedisLink(redis)
+        link.begin("NOSUCH")
+        await link.command("PING")
+        await link.close()
+        # What was refused is forgotten here, which is when asyncio speaks.
+        gc.collect()
+        return logged
+
+    assert run_on_loop(run()) == []
 
 
 def test_a_script_is_loaded_where_it_is_not_known(redis: Settings) -> None:

@@ -36,10 +36,10 @@ class QueueCalls:
             consumer_script(name)
         script("forget_job")
 
-    async def run(self, call: ScriptCall) -> object:
-        """Make a call once; return its answer."""
+    def run(self, call: ScriptCall) -> Awaitable[object]:
+        """Make a call once, when what is returned is awaited; return its answer."""
         arguments = [*call.arguments, TAKING.get(call.script, 0), f"{self._base}:"]
-        return await self._redis.script(consumer_script(call.script), call.keys, arguments)
+        return self._redis.script(consumer_script(call.script), call.keys, arguments)
 
     async def settle(self, job: str, token: str, call: Callable[[int], ScriptCall]) -> object:
         """Make the call, of a time in milliseconds since 1970, that settles a job, though its lock has run out."""
@@ -95,8 +95,9 @@ class QueueCalls:
         names = (*STALL_COUNTERS, STALLS)
         values = await self._redis.command("HMGET", f"{self._base}:{job}", *names)
         fields = {name: value.decode() for name, value in zip(names, values, strict=True) if value is not None}
-        if is_accounted_for(fields):
-            self.begin_stalls(job, stalls_of(fields))
+        stalls = stalls_of(fields)
+        if is_accounted_for(fields, stalls):
+            self.begin_stalls(job, stalls)
 
     async def account_for(self, job: str, count: int) -> None:
         """Note how many stalls of a job are accounted for. That it stalled too often for Node fails it no more."""

@@ -14,8 +14,9 @@ class Stalls:
 
     def take(self, taken: Taken) -> None:
         """Learn of a job that was taken. That a death from now on is this process's, the script has noted in it."""
-        if is_accounted_for(taken.fields):
-            self._counted[taken.id] = stalls_of(taken.fields)
+        stalls = stalls_of(taken.fields)
+        if is_accounted_for(taken.fields, stalls):
+            self._counted[taken.id] = stalls
 
     def is_foreign(self, taken: Taken) -> bool:
         """Return whether a worker of another program died with this job, and the ledger does not know it yet."""

@@ -71,13 +71,13 @@ class Ledger:
         """Raise MaunticJobsError if Postgres cannot be reached, or has no ledger."""
         await self._claims_link.rows(_sql["check"], {})
 
-    async def claim(self, claim: Claim) -> Claimed:
+    def claim(self, claim: Claim) -> Awaitable[Claimed]:
         """Commit that a delivery is in hand, or learn what stands in the way."""
-        return await self._claims.ask((claim, token_hex(16)))
+        return self._claims.ask((claim, token_hex(16)))
 
-    async def record(self, result: Result) -> Recorded:
+    def record(self, result: Result) -> Awaitable[Recorded]:
         """Commit what became of a delivery."""
-        return await self._results.ask(result)
+        return self._results.ask(result)
 
     async def deferrals(self, message: Message) -> int:
         """Return how often receivers have asked to wait with a delivery, as far as its attempts are kept."""

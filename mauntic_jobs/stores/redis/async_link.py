@@ -56,9 +56,7 @@ class RedisLink:
 
     def begin(self, *words: Word) -> asyncio.Future[Any]:
         """Send one command; its answer may be awaited later, or never."""
-        future = self._ask(_pack(words), words)
-        future.add_done_callback(_look_at)
-        return future
+        return self._ask(_pack(words), words)
 
     async def script(self, script: bytes, keys: Sequence[str], arguments: Sequence[Word]) -> object:
         """Run a Lua script."""
@@ -132,6 +130,8 @@ class RedisLink:
                 # A replica may have taken its place.
                 self._refresh(self._slots)
         request.future.set_exception(self._caused(error))
+        # The caller need not wait for it: without a look asyncio would log an error that no code has missed.
+        request.future.exception()
 
     def _redirect(self, request: RedisRequest, error: Any, server: NodeLink, slots: SlotMap) -> None:
         from redis.exceptions import MovedError
@@ -141,9 +141,7 @@ class RedisLink:
             slots.move(error.slot_id, owner)
             self._refresh(slots)
         else:
-            asking = RedisRequest(_ASKING)
-            asking.future.add_done_callback(_look_at)
-            self._at(owner).ask(asking)
+            self._at(owner).ask(RedisRequest(_ASKING))
         self._at(owner).ask(request)
 
     def _refresh(self, slots: SlotMap) -> None:
@@ -191,8 +189,3 @@ def _pack(words: tuple[Word, ...]) -> bytes:
     except UnicodeEncodeError:
         packed = pack_command(tuple(encoded(words)))
     return packed
-
-
-def _look_at(future: asyncio.Future[object]) -> None:
-    if not future.cancelled():
-        future.exception()
