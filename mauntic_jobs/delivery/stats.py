@@ -66,7 +66,9 @@ class ChannelStats:
 
     def exchange(self, channel: str, provider: str, outcome: Outcome, seconds: float) -> None:
         """Count one exchange with a provider."""
-        own = self.exchanges.setdefault((channel, provider), ExchangeCounts())
+        own = self.exchanges.get((channel, provider))
+        if own is None:
+            own = self.exchanges[channel, provider] = ExchangeCounts()
         own.outcomes[outcome.verdict] += 1
         if outcome.blame:
             own.refusals[outcome.blame] += 1

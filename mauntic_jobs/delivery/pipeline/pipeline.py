@@ -243,11 +243,11 @@ class Pipeline:
         failpoints.reach("after-send")
         decision = _without_mark(await self._recorder.conclude(order, claimed, sent), marked)
         # Its result comes first: these are for the next messages, and for the platform to read.
-        with suppress(MaunticJobsError):
-            if order.admitted is not None:
+        if order.admitted is not None:
+            with suppress(MaunticJobsError):
                 await order.admitted.learn(chosen, sent)
-        with suppress(MaunticJobsError):
-            if allowance and sent.outcome.verdict not in _UNSENT:
+        if allowance and sent.outcome.verdict not in _UNSENT:
+            with suppress(MaunticJobsError):
                 await self._warmup.count(allowance)
         return decision
 

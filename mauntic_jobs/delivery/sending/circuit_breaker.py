@@ -44,7 +44,8 @@ class CircuitBreaker:
 
     def remaining(self, key: Hashable) -> float:
         """Return for how many more seconds nothing is to be tried; 0 if it may be."""
-        circuit = self._circuits.get(key)
+        # Mostly nothing fails, and keys are slow to look up.
+        circuit = self._circuits.get(key) if self._circuits else None
         return max(0.0, circuit.open_until - self._clock()) if circuit else 0.0
 
     def refusal(self, key: Hashable) -> Refusal | None:
@@ -74,9 +75,10 @@ class CircuitBreaker:
 
     def succeeded(self, key: Hashable, now: datetime) -> None:
         """Note that it works."""
-        self._circuits.pop(key, None)
+        if self._circuits:
+            self._circuits.pop(key, None)
         self._worked[key] = now
-        if key in self._watched:
+        if self._watched and key in self._watched:
             self.recovered.add(key)
 
     def close(self, key: Hashable) -> None:

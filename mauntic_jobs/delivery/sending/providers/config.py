@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from urllib.parse import quote, quote_plus
 from uuid import UUID
 
@@ -59,9 +59,10 @@ class ProviderConfig:
         """What must never be repeated of it."""
         return list(_secrets(self.values))
 
-    @property
+    @cached_property
     def name(self) -> str:
         """What it is called in errors and in the ledger."""
+        # Written several times for each message.
         return f"{self.type} {self.id}"
 
 

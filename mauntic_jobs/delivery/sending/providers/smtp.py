@@ -61,9 +61,9 @@ class SmtpProvider:
             else:
                 self._idle.put(self, connection)
         # Webhooks name an email by its Message-ID: a server's queue id is not known outside of it.
-        return (
-            replace(outcome, provider_message_id=message.message_id) if outcome.verdict is Verdict.ACCEPTED else outcome
-        )
+        if outcome.verdict is not Verdict.ACCEPTED:
+            return outcome
+        return Outcome(Verdict.ACCEPTED, outcome.reason, message.message_id, queue_id=outcome.queue_id)
 
     async def check(self) -> Outcome:
         """Log in, and ask whether the server would take a message, without sending one."""
