@@ -17,8 +17,12 @@ from mauntic_jobs.delivery.addresses import parse_address
 from mauntic_jobs.delivery.payload import read_message
 from mauntic_jobs.delivery.render.mime import Email, build
 from mauntic_jobs.delivery.render.personalize import Filler
+from mauntic_jobs.delivery.sending.outcome import Outcome
+from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
+from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient
+from mauntic_jobs.delivery.sending.providers.twilio import TwilioProvider
 from mauntic_jobs.settings.types import MessageLimits
-from mauntic_jobs.stores.bullmq.commands import Taken
+from mauntic_jobs.stores.bullmq.commands import ScriptCall, Taken, finish
 from mauntic_jobs.stores.bullmq.job import received
 
 FIELDS = ("firstName", "lastName", "company", "product", "price", "city", "month", "code", "score")
@@ -30,6 +34,10 @@ DATA = json.dumps({
 })  # fmt: skip
 MESSAGE, _, _ = read_message(DATA, "email", MessageLimits())
 JOB = Taken("1", {"name": "send", "data": DATA, "opts": "{}", "timestamp": "1764288000000"})
+TWILIO = TwilioProvider(
+    ProviderConfig(UUID(int=1), "twilio", {"accountSid": f"AC{0:032}", "authToken": "-", "fromNumber": "+15005550006"}),
+    HttpClient(timeout=1),
+)
 FILLER = Filler(MESSAGE, None, MessageLimits())
 EMAIL = Email(
     sender=parse_address("News <news@acme.test>"),
@@ -42,6 +50,17 @@ EMAIL = Email(
     unsubscribe_url="https://example.com/u/1",
 )
 
+
+def judged() -> Outcome:
+    """Judge the answer of a provider whose answers say most."""
+    return TWILIO._judged(Answer(201, {}, b'{"sid": "SM1", "status": "queued", "error_code": null}'))
+
+
+def ended() -> ScriptCall:
+    """Make the call that ends a job and takes the next one."""
+    return finish("q", "token", "1", 0, failed=False, value="null", keep={"age": 3600}, attempts=3, fetch_next=True)
+
+
 # What is done, and how many calls of functions that are written in Python it takes at most; and why it is so many.
 CALLS: dict[str, tuple[Callable[[], object], int]] = {
     # One for each field that may be blank: pydantic asks a function of ours about it.
@@ -50,6 +69,10 @@ CALLS: dict[str, tuple[Callable[[], object], int]] = {
     # 16 values, of which each has to be escaped, by a function of the standard library.
     "fill the template": (lambda: FILLER.fill(TEMPLATE["html"], escape=True), 23),
     "read an address": (lambda: parse_address("ann@example.com"), 3),
+    # Its JSON is read once, which is four of them.
+    "judge an answer": (judged, 20),
+    # The names of its keys and its options are written once for a queue and a slot.
+    "end the job": (ended, 3),
     "build the email": (lambda: build(EMAIL, eight_bit=True), 32),
 }
 

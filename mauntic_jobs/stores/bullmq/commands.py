@@ -7,6 +7,7 @@ The scripts' answers below zero: -1 the job is gone, -2 its lock is, -3 it is no
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -23,6 +24,9 @@ SCRIPTS = (
 
 # A script that an operator's command calls.
 PROMOTE = "promote-9"
+
+# What is written for many jobs alike, by the token of the slot that they are taken in, is kept for so many.
+_KEPT = 1_024
 
 # How many words a script of BullMQ's answers with that takes a job.
 _PLAIN_ANSWER = 4
@@ -116,12 +120,11 @@ def finish(
     `fields` are written into its hash.
     """
     target, prop = ("failed", "failedReason") if failed else ("completed", "returnvalue")
-    options = {"token": token, "keepJobs": dict(keep), "attempts": attempts, "maxMetricsSize": ""}
-    options |= {"lockDuration": LOCK_MILLISECONDS, "fpof": False, "cpof": False, "idof": False, "rdof": False}
-    keys = [*_MOVING, target, job, f"metrics:{target}", "marker"]
+    options = _finish_options(token, tuple(keep.items()), attempts)
+    keys = [*_names(base, *_MOVING, target), f"{base}:{job}", *_names(base, f"metrics:{target}", "marker")]
     fetch = "1" if fetch_next else ""
-    arguments = [job, now, prop, value, target, fetch, f"{base}:", msgpack.packb(options), _packed_fields(fields)]
-    return _call("moveToFinished-14", base, keys, arguments)
+    arguments = [job, now, prop, value, target, fetch, f"{base}:", options, _packed_fields(fields)]
+    return ScriptCall("moveToFinished-14", keys, arguments)
 
 
 def delay(
@@ -192,6 +195,20 @@ def _packed_fields(fields: Mapping[str, str | int]) -> bytes:
     return packed
 
 
+@lru_cache(_KEPT)
+def _finish_options(token: str, keep: tuple[tuple[str, float], ...], attempts: int) -> bytes:
+    options = {"token": token, "keepJobs": dict(keep), "attempts": attempts, "maxMetricsSize": ""}
+    options |= {"lockDuration": LOCK_MILLISECONDS, "fpof": False, "cpof": False, "idof": False, "rdof": False}
+    packed: bytes = msgpack.packb(options)
+    return packed
+
+
+@lru_cache(_KEPT)
+def _names(base: str, *keys: str) -> tuple[str, ...]:
+    return tuple(f"{base}:{key}" for key in keys)
+
+
+@lru_cache(_KEPT)
 def _lock_options(token: str) -> bytes:
     packed: bytes = msgpack.packb({"token": token, "lockDuration": LOCK_MILLISECONDS})
     return packed

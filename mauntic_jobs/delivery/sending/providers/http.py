@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -41,7 +41,7 @@ class HttpRequest:
     method: str = "POST"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     """A provider's answer. `headers` are by their names in lower case; `body` may be cut off."""
 
@@ -54,8 +54,13 @@ class Answer:
         """Whether it says that all is well."""
         return 200 <= self.status < 300  # noqa: PLR2004 - as RFC 9110 has it
 
-    def fields(self) -> dict[str, object]:
+    def fields(self) -> Mapping[str, object]:
         """Return the JSON object in the body, an empty one if there is none."""
+        return self._fields
+
+    @cached_property
+    def _fields(self) -> Mapping[str, object]:
+        # A verdict looks at them several times.
         with suppress(ValueError, RecursionError):
             value = json.loads(self.body)
             if isinstance(value, dict):
@@ -151,8 +156,13 @@ class Exchanges:
         await (self._place() if self._places.locked() else self._places.acquire())
         progress, timeout = Progress(), self._timeout
         try:
-            async with self._within(timeout):
-                return await wire.exchange(request, progress)
+            # Not over `_within`: a generator for each exchange costs more than the timer.
+            async with asyncio.timeout(timeout) as deadline:
+                self._deadlines.add(deadline)
+                try:
+                    return await wire.exchange(request, progress)
+                finally:
+                    self._deadlines.discard(deadline)
         except TimeoutError:
             if self._aborted:
                 raise ExchangeError(progress.verdict_if_stopped, "stopped") from None
