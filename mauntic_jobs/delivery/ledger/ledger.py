@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from itertools import count
 from secrets import token_hex
 from typing import Any, TypeVar
 from uuid import UUID
@@ -63,6 +64,8 @@ class Ledger:
             "record_activity": b"true" if record_activity else b"false",
         }
         self._log_outage = log_outage
+        # Both make the UUID of a claim's owner: a new random number for each would be a call of the system for each.
+        self._owner, self._claimed = token_hex(10), count()
         self._started: set[tuple[UUID, UUID]] = set()
         self._claims: Batcher[tuple[Claim, str], Claimed] = Batcher(self._claim_all)
         self._results: Batcher[Result, Recorded] = Batcher(self._record_all)
@@ -73,7 +76,7 @@ class Ledger:
 
     def claim(self, claim: Claim) -> Awaitable[Claimed]:
         """Commit that a delivery is in hand, or learn what stands in the way."""
-        return self._claims.ask((claim, token_hex(16)))
+        return self._claims.ask((claim, f"{self._owner}{next(self._claimed):012x}"))
 
     def record(self, result: Result) -> Awaitable[Recorded]:
         """Commit what became of a delivery."""
