@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 import uvloop
 
-# What each provider says of a message that it accepts, by the end of the path.
+# What each provider says of a message that it accepts, or of its account, by the end of the path.
 _ANSWERS: Mapping[bytes, bytes] = {
     b"/email": b'{"ErrorCode":0,"MessageID":"0a1b2c3d-0000-4000-8000-000000000000","Message":"OK"}',
     b"/mail/send": b"",
     b"/outbound-emails": b'{"MessageId":"0102018f-0000"}',
+    b"/account": b"{}",
     b"/Messages.json": b'{"sid":"SM00000000000000000000000000000000","status":"queued"}',
     b"/messages:send": b'{"name":"projects/bench/messages/1"}',
     b"/token": b'{"access_token":"token","expires_in":3600,"token_type":"Bearer"}',

@@ -122,9 +122,10 @@ def _release(settings: Settings, checks: Sequence[ProviderTrial], pace: Pace) ->
 
 @command(app, "limits", example="mauntic-jobs providers limits", prints=list[ProviderLimitJson])
 def limits(settings: Settings, *, org: Org = None, wide: Wide = False, json: JsonOutput = False) -> None:
-    """Show which providers are limited to what rate, configured or learned, and how many messages wait for their turn.
+    """Show which providers are limited, in a second and in a day, and how many messages wait for their turn.
 
-    A rate is learned when a provider refuses for it: HTTP 429, or an SMTP 4xx that names a rate or a limit.
+    A rate is configured, or that of the account at SES, or learned when a provider refuses for it: HTTP 429, or an SMTP
+    4xx that names a rate or a limit.
     """
     with closing(open_redis(settings)) as redis:
         found = list(read_limits(redis, settings, clock.now(), org))
@@ -143,8 +144,11 @@ def _print_by_organization(rows: Iterable[tuple[UUID, Row]], *, wide: bool) -> N
 
 
 def _limit_row(limit: ProviderLimit) -> Row:
-    how = "configured" if limit.rate == limit.configured else "learned"
-    state = f"{limit.rate:.3g}/s, {how}" if limit.rate else "no rate limit"
+    state = f"{limit.rate:.3g}/s, {limit.rate_source}" if limit.rate else "no rate limit"
+    if limit.daily is not None:
+        state += f"; {limit.used:,} of {limit.daily:,} in 24 h"
+    if limit.full_until is not None:
+        state += f", none left until {limit.full_until:%Y-%m-%d %H:%M:%S} UTC"
     if limit.paused_until is not None:
         state += f"; asks to be left alone until {limit.paused_until:%Y-%m-%d %H:%M:%S} UTC"
     lasts = None if limit.seconds is None else format_duration(timedelta(seconds=round(limit.seconds)))

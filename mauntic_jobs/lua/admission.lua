@@ -17,11 +17,17 @@
 --                  `restricted` if there are restrictions
 --   ready0, ready1 sorted sets: lanes of a class that may be served, by their virtual time
 --   v              hash: the virtual time of lanes that are empty
---   limits         hash: organization -> its providers, first choice first, as `ID` or `ID@INTERVAL:BURST` in
---                  microseconds where the configuration has a limit
+--   limits         hash: organization -> its providers, first choice first, as `ID`, or where the configuration has
+--                  limits `ID@INTERVAL:BURST`, `ID@INTERVAL:BURST:DAY` or `ID@::DAY`: the first two in microseconds, DAY
+--                  in messages within 24 hours
 --   limit:ID       hash: what is known of a provider: `t` the theoretical arrival time of the next message (GCRA),
 --                  `i` the learned interval, `p` until when it asks to be left alone, `b` until when it is not tried
---                  because it fails, `w` when it was last known to work; the other fields belong to admission_report.lua
+--                  because it fails, `w` when it was last known to work, `f` until when its quota of a day is used up
+--                  by its own answer; `a` the interval and `m` the messages within 24 hours that its account may send,
+--                  and `o` how many of these others sent; the other fields belong to admission_report.lua
+--   day:ID         hash: turns over a provider that has a limit of a day, by parts of ten minutes since 1970; `total` their
+--                  sum, `first` the oldest part
+--   full           sorted set: `ORGANIZATION PROVIDER` whose limit of a day is reached, by the time when there is room
 --   restrictions   hash: `*` for all, an organization, `ORGANIZATION CAMPAIGN` or a provider -> `END INTERVAL`: until when
 --                  it is paused, with an interval of 0, or gets a message each so many microseconds
 --   asleep:ID      sorted set: lanes that wait for a provider, for a restriction as `!` and its name, or for one of the
@@ -37,6 +43,10 @@ local EPOCH_MILLISECONDS, MAX_PRIORITY = 1767225600000, 1023
 local SECOND, KEPT_SECONDS = 1000000, 604800
 -- Start times are given out this far ahead, so that none is lost between two calls.
 local LOOKAHEAD = 250000
+-- The turns of a day are counted in parts of ten minutes, so one counts for ten minutes longer at most.
+local DAY_PART, DAY_PARTS = 600000000, 144
+-- What others have sent of a provider's quota is asked about again within an hour.
+local UNKNOWN_ROOM = 3600000000
 
 local function time_now()
     local time = redis.call('TIME')
@@ -172,4 +182,80 @@ end
 local function judge_anew(base, blocker)
     redis.call('ZADD', base .. 'adm:wake', 'XX', 0, blocker)
     redis.call('ZADD', base .. 'marker', 0, '0')
+end
+
+-- Return a provider, its interval and its burst, nil without a limit of the rate, and its limit of a day, nil without one.
+local function read_entry(entry)
+    local provider, interval, burst, rest = string.match(entry, '^(.-)@(%d*):(%d*):?(%d*)$')
+    if not provider then
+        return entry, nil, 0, nil
+    end
+    return provider, tonumber(interval), tonumber(burst) or 0, tonumber(rest)
+end
+
+-- Return how many turns over a provider count within 24 hours, and the oldest part of the day with one. Older parts are
+-- forgotten.
+local function day_count(base, provider, now)
+    local key = base .. 'adm:day:' .. provider
+    local known = redis.call('HMGET', key, 'total', 'first')
+    local total, first = tonumber(known[1]) or 0, tonumber(known[2])
+    local oldest = math.floor(now / DAY_PART) - DAY_PARTS
+    if not first or first >= oldest then
+        return total, first
+    end
+    if first < oldest - 2 * DAY_PARTS then
+        redis.call('DEL', key)
+        return 0, nil
+    end
+    for part = first, oldest - 1 do
+        total = total - (tonumber(redis.call('HGET', key, whole(part))) or 0)
+        redis.call('HDEL', key, whole(part))
+    end
+    redis.call('HSET', key, 'total', whole(total), 'first', whole(oldest))
+    return total, oldest
+end
+
+-- Count a turn over a provider, or take one back that was not used.
+local function count_day(base, provider, now, by)
+    local key, part = base .. 'adm:day:' .. provider, math.floor(now / DAY_PART)
+    local _, first = day_count(base, provider, now)
+    if by < 0 then
+        for _ = 1, 2 do
+            if (tonumber(redis.call('HGET', key, whole(part))) or 0) > 0 then
+                break
+            end
+            part = part - 1
+        end
+        if (tonumber(redis.call('HGET', key, whole(part))) or 0) <= 0 then
+            return
+        end
+    end
+    redis.call('HINCRBY', key, whole(part), by)
+    redis.call('HINCRBY', key, 'total', by)
+    if not first then
+        redis.call('HSET', key, 'first', whole(part))
+    end
+    redis.call('EXPIRE', key, 2 * DAY_PARTS * DAY_PART / SECOND)
+end
+
+-- Return from when on a provider has room within its limit of a day for one more message, 0 for now; `others` are messages
+-- that were not sent from here.
+local function day_room(base, provider, now, most, others)
+    local total, first = day_count(base, provider, now)
+    local over = total + others - most + 1
+    if over <= 0 then
+        return 0
+    end
+    for part = first or math.huge, math.floor(now / DAY_PART) do
+        over = over - (tonumber(redis.call('HGET', base .. 'adm:day:' .. provider, whole(part))) or 0)
+        if over <= 0 then
+            return (part + DAY_PARTS + 1) * DAY_PART
+        end
+    end
+    return now + UNKNOWN_ROOM
+end
+
+-- Return how many messages a provider may be sent within 24 hours, nil for no limit, by its configuration and its account.
+local function day_limit(configured, account)
+    return configured and account and math.min(configured, account) or configured or account
 end

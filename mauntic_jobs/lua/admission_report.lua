@@ -2,7 +2,9 @@
 --
 -- KEYS[1]  the hash `limit:ID` of admission.lua
 -- ARGV[1]  the provider
--- ARGV[2]  what became of a message: `accepted`, `refused` for its rate, or `unsent`, whose turn was not used
+-- ARGV[2]  what became of a message: `accepted`, `refused` for its rate, `full` for the quota of a day, or `unsent`, whose
+--          turn was not used. Two more are about the limit of a day alone: `elsewhere` takes back a turn whose message this
+--          provider did not take, `counted` adds a message that it took without a turn
 -- ARGV[3]  for how many microseconds the provider asks to be left alone; 0 if it does not say
 -- ARGV[4]  the organization
 -- ARGV[5]  its providers and their limits as admission.lua has them
@@ -14,6 +16,9 @@
 -- at first, for as long as that is used and nothing is refused. Only a refusal that comes while messages wait tells the
 -- provider's rate: where fewer are sent than it would take, nothing is learned. A provider that takes nothing for 8 s is
 -- left alone for 30 s, then for twice as long, up to 10 min.
+--
+-- A quota of a day says nothing about the rate. Where the account is known, others have used up what is left of it, until
+-- the account is asked about again; else the provider is left alone for as long as is said.
 --
 -- Fields: `phase` start, measure, hold or probe; `r` messages a second; `good` the rate before a probe; `at` when the
 -- phase began; `n` accepted and `refused` in it; `answers`, `refusals` of the latest twenty; `down` when the rate was
@@ -31,13 +36,41 @@ for place = 1, #flat, 2 do
     state[flat[place]] = tonumber(flat[place + 1]) or flat[place + 1]
 end
 
+-- Return the rate by the configuration, or else by the account; nil without one.
 local function configured_rate()
     for entry in string.gmatch(limits, '%S+') do
-        local name, interval = string.match(entry, '^(.-)@(%d+):')
-        if name == provider then
-            return SECOND / tonumber(interval)
+        local name, interval = read_entry(entry)
+        if name == provider and interval then
+            return SECOND / interval
         end
     end
+    return state.a and SECOND / state.a
+end
+
+local function is_counted()
+    if state.m then
+        return true
+    end
+    for entry in string.gmatch(limits, '%S+') do
+        local name, _, _, day = read_entry(entry)
+        if name == provider and day then
+            return true
+        end
+    end
+    return false
+end
+
+local function fill_up()
+    if state.m then
+        local total = day_count(base, provider, now)
+        redis.call('HSET', key, 'o', whole(math.max(state.o or 0, state.m - total)))
+        -- The account is asked about soon.
+        redis.call('PEXPIRE', base .. 'adm:asked:' .. provider, DAY_PART / 1000)
+    else
+        redis.call('HSET', key, 'f', whole(math.max(state.f or 0, now + asked)))
+    end
+    redis.call('HSET', base .. 'adm:limits', organization, limits)
+    redis.call('EXPIRE', key, KEPT_SECONDS)
 end
 
 local function begin(phase)
@@ -156,6 +189,16 @@ local function accept()
     return true
 end
 
+if outcome == 'full' then
+    fill_up()
+    return 1
+end
+if (outcome == 'unsent' or outcome == 'elsewhere' or outcome == 'counted') and is_counted() then
+    count_day(base, provider, now, outcome == 'counted' and 1 or -1)
+end
+if outcome == 'elsewhere' or outcome == 'counted' then
+    return 1
+end
 if outcome == 'unsent' then
     local interval = state.i or (configured_rate() and SECOND / configured_rate())
     if interval and (state.t or 0) > now then

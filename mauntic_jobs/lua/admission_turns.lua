@@ -125,16 +125,30 @@ local function provider_bound(base, provider, failing_until, now, is_restricted)
     return from, interval > 0 and interval or nil
 end
 
+-- Return from when on a provider has room within its limits of a day, 0 for now, and whether it has one that counts turns.
+-- `known` are the fields `f`, `m` and `o` of the provider.
+local function day_bound(base, organization, provider, now, configured, known)
+    local most, room = day_limit(configured, tonumber(known[2])), tonumber(known[1]) or 0
+    if most then
+        room = math.max(room, day_room(base, provider, now, most, tonumber(known[3]) or 0))
+    end
+    if room > now + LOOKAHEAD then
+        redis.call('ZREMRANGEBYSCORE', base .. 'adm:full', '-inf', whole(now))
+        redis.call('ZADD', base .. 'adm:full', whole(room), organization .. ' ' .. provider)
+    end
+    return room, most ~= nil
+end
+
 -- Return the provider over which an organization may send, empty where it is the first one and nothing limits it, from
--- when on, and when that would be at an even pace; or nil, when a provider is free at the earliest, and which. The
--- intervals of the provider go into `paces`.
-local function provider_of(base, limits, now, is_restricted, paces)
+-- when on, when that would be at an even pace, and whether its turns of a day are counted; or nil, when a provider is free
+-- at the earliest, and which. The intervals of the provider go into `paces`.
+local function provider_of(base, organization, limits, now, is_restricted, paces)
     local soonest, blocker
     for entry in string.gmatch(limits, '%S+') do
-        local provider, interval, burst = string.match(entry, '^(.-)@(%d+):(%d+)$')
-        provider, interval, burst = provider or entry, tonumber(interval), tonumber(burst) or 0
-        local known = redis.call('HMGET', base .. 'adm:limit:' .. provider, 't', 'i', 'p', 'b')
+        local provider, interval, burst, day = read_entry(entry)
+        local known = redis.call('HMGET', base .. 'adm:limit:' .. provider, 't', 'i', 'p', 'b', 'a', 'f', 'm', 'o')
         local learned = tonumber(known[2])
+        interval = interval or tonumber(known[5])
         if learned and (not interval or learned > interval) then
             interval, burst = learned, 0
         end
@@ -143,11 +157,12 @@ local function provider_of(base, limits, now, is_restricted, paces)
             from = math.max(from, expected - burst)
         end
         local bound, pace = provider_bound(base, provider, known[4], now, is_restricted)
-        from = math.max(from, bound)
+        local room, is_counted = day_bound(base, organization, provider, now, day, { known[6], known[7], known[8] })
+        from = math.max(from, bound, room)
         if from <= now + LOOKAHEAD then
             paces[provider], paces['!' .. provider] = interval, pace
-            local is_unlimited = not (interval or pace or soonest)
-            return is_unlimited and '' or provider, math.max(from, now), expected
+            local is_unlimited = not (interval or pace or soonest or is_counted)
+            return is_unlimited and '' or provider, math.max(from, now), expected, is_counted
         end
         if not soonest or from < soonest then
             soonest, blocker = from, provider
@@ -173,12 +188,16 @@ local function turn_of(base, lane_name, limits, now, is_restricted)
     end
     local provider, expected = '', 0
     if limits and limits ~= '' then
-        local free, third
-        provider, free, third = provider_of(base, limits, now, is_restricted, paces)
+        local free, third, is_counted
+        local organization = string.sub(lane_name, 3, 38)
+        provider, free, third, is_counted = provider_of(base, organization, limits, now, is_restricted, paces)
         if not provider then
             return nil, free, third
         end
         from, expected = math.max(from, free), third
+        if is_counted then
+            count_day(base, provider, from, 1)
+        end
     end
     for name, interval in pairs(paces) do
         -- A provider's burst lets a message go before its even pace would.

@@ -54,13 +54,15 @@ Answering = Callable[[Taken], Reply | Fault]
 class FakeApi:
     """A running server. `answer` may be replaced at any time; `early` is what becomes of requests before they are read.
 
-    `taken` are the requests that came whole, in order.
+    `taken` are the requests that came whole, in order. `account` is the answer about the account at SES, which is not
+    among them; None leaves it to `answer`.
     """
 
     def __init__(self, answer: Answering) -> None:
         self.answer = answer
         self.early: Callable[[Mapping[str, str]], Fault | None] = lambda _headers: None
         self.taken: list[Taken] = []
+        self.account: Reply | None = None
         self.connections = 0
         self.url = ""
 
@@ -100,8 +102,12 @@ class FakeApi:
                 return False
 
     async def _answer(self, taken: Taken, connection: h11.Connection, writer: asyncio.StreamWriter) -> bool:
-        self.taken.append(taken)
-        reply = self.answer(taken)
+        reply: Reply | Fault
+        if self.account is not None and taken.path == "/v2/email/account":
+            reply = self.account
+        else:
+            self.taken.append(taken)
+            reply = self.answer(taken)
         if reply is Fault.FREEZE:
             await asyncio.Event().wait()
         if isinstance(reply, Fault):

@@ -14,3 +14,4 @@ def test_a_refusal_for_the_rate_is_told_from_the_others(case: Case) -> None:
             assert (outcome.verdict is Verdict.RATE_LIMITED) == case.answer["throttled"], (code, stage)
             if case.answer["throttled"]:
                 assert outcome.retry_after == case.answer.get("seconds")
+                assert outcome.is_daily == case.answer.get("daily", False)

@@ -26,9 +26,11 @@ class ProviderJson(TypedDict):
 
 
 class ProviderLimitJson(TypedDict):
-    """A provider that is limited, in messages a second; `rate` is what holds, null where only a pause does.
+    """A provider that is limited, in messages a second; `rate` is what holds, null where nothing limits it.
 
-    `waiting` are the messages of its organization that wait for their turn, `seconds` how long they take at this rate.
+    `account` is the rate that the account allows. `daily` is how many messages it may be sent within 24 hours, of which
+    `used` count; while none is left, `full_until` is when there is room, or when the provider is asked again. `waiting`
+    are the messages of its organization that wait for their turn, `seconds` how long they take at this rate.
     """
 
     organization: UUID
@@ -36,8 +38,12 @@ class ProviderLimitJson(TypedDict):
     provider: UUID
     configured: float | None
     learned: float | None
+    account: float | None
     rate: float | None
     paused_until: datetime | None
+    daily: int | None
+    used: int | None
+    full_until: datetime | None
     waiting: int
     seconds: float | None
 

@@ -4,14 +4,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from enum import IntEnum
 from uuid import UUID
 
 from mauntic_jobs.delivery.admission.lanes import lane_names, script_keys
 from mauntic_jobs.delivery.payload import Message
 from mauntic_jobs.delivery.sending.failover import Failing, Sent
 from mauntic_jobs.delivery.sending.outcome import Verdict
+from mauntic_jobs.delivery.sending.providers.account import Account
 from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.pool import Chosen
+from mauntic_jobs.delivery.sending.providers.rate_limit import RateLimit
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.lua import script
 from mauntic_jobs.stores.bullmq.commands import Turn
@@ -33,6 +36,14 @@ _TAKEN = (Verdict.ACCEPTED, Verdict.PERMANENT)
 Refresh = Callable[[UUID], Awaitable[Chosen]]
 
 
+class AccountState(IntEnum):
+    """How a provider's account stands, as `admission_account.lua` has it."""
+
+    OPEN = 0
+    FULL = 1  # the quota of the day is used up
+    NEW = 2  # it was not known before
+
+
 class Admission:
     """Limits of the organizations on one queue. `base` is its prefix and name; `refresh` is of its channel."""
 
@@ -41,9 +52,9 @@ class Admission:
         self._redis = redis
         self._refresh = refresh
         # Read now: later there may be no file left to open.
-        self._configure, self._report, self._audit, self._hold, self._provider = (
+        self._configure, self._report, self._audit, self._hold, self._provider, self._account = (
             script("admission") + script(f"admission_{name}")
-            for name in ("configure", "report", "audit", "hold", "provider")
+            for name in ("configure", "report", "audit", "hold", "provider", "account")
         )
         # When it was noted last that a provider works, by the monotonic clock.
         self._noted: dict[UUID, float] = {}
@@ -59,9 +70,10 @@ class Admission:
             await self._call(self._configure, "adm:limits", [str(organization), fresh.limits])
 
     async def report(self, provider: str, outcome: str, seconds: float, organization: UUID, limits: str) -> None:
-        """Note what became of a message: `accepted`, `refused` for the provider's rate, or `unsent`.
+        """Note what became of a message: `accepted`, `refused`, `full`, `unsent`, `elsewhere` or `counted`.
 
-        `seconds` is for how long the provider asks to be left alone, 0 if it does not say.
+        `admission_report.lua` says what they mean. `seconds` is for how long the provider asks to be left alone, 0 if
+        it does not say.
         """
         arguments: list[Word] = [provider, outcome, int(seconds * 1_000_000), str(organization), limits]
         await self._call(self._report, f"adm:limit:{provider}", arguments)
@@ -96,6 +108,22 @@ class Admission:
     async def use_again(self, provider: UUID) -> None:
         """Have turns given over a provider that works again: slowly at first."""
         await self._call(self._provider, f"adm:limit:{provider}", [str(provider), 0, 0, "", ""])
+
+    async def begin_asking(self, provider: UUID, seconds: float) -> bool:
+        """Keep other processes from asking about a provider's account for so long; return whether none does already."""
+        lease = ("SET", f"{self._base}:adm:asked:{provider}", 1, "NX", "PX", int(seconds * 1000))
+        return bool(await self._redis.command(*lease))
+
+    async def asked(self, provider: UUID, seconds: float) -> None:
+        """Have a provider's account asked about again after so long."""
+        await self._redis.command("PEXPIRE", f"{self._base}:adm:asked:{provider}", int(seconds * 1000))
+
+    async def note_account(self, provider: UUID, account: Account, organization: UUID, limits: str) -> AccountState:
+        """Note what a provider's account may send; return how that stands."""
+        interval = 0 if account.rate is None else RateLimit(account.rate, 1.0).interval
+        arguments: list[Word] = [str(provider), interval, -1 if account.daily is None else account.daily, account.sent]
+        arguments += [str(organization), limits]
+        return AccountState(await self._call(self._account, f"adm:limit:{provider}", arguments))
 
     async def run(self) -> None:
         """Look for parked jobs that no lane would bring back, until cancelled; one process does at a time."""
@@ -174,15 +202,30 @@ class Admitted:
         return usable[names.index(self._turn.provider) :] if self._turn.provider in names else usable
 
     async def learn(self, chosen: Chosen, sent: Sent) -> None:
-        """Note which provider has taken the message, and which have refused it for their rate."""
-        for provider, seconds in sent.throttled.items():
-            await self._admission.report(str(provider), "refused", seconds or 0.0, self._organization, chosen.limits)
-        if sent.provider is None or sent.outcome.verdict not in _TAKEN:
+        """Note which provider has taken the message, and which have refused it for their rate or quota."""
+        for provider, refused in sent.throttled.items():
+            outcome = "full" if refused.is_daily else "refused"
+            await self._note(str(provider), outcome, chosen, refused.seconds or 0.0)
+        is_taken = sent.provider is not None and sent.outcome.verdict in _TAKEN
+        taker = sent.provider.config.id if sent.provider is not None and is_taken else None
+        await self._count_elsewhere(chosen, sent, taker)
+        if taker is not None:
+            await self._admission.works(taker)
+            if self._turn.provider:
+                await self._note(str(taker), "accepted", chosen)
+
+    async def _count_elsewhere(self, chosen: Chosen, sent: Sent, taker: UUID | None) -> None:
+        """Correct what counts towards limits of a day, where another provider than that of the turn was tried."""
+        first = str(chosen.usable[0].config.id) if chosen.usable else ""
+        if sent.outcome.verdict is Verdict.UNKNOWN or str(taker) == (self._turn.provider or first):
             return
-        provider = sent.provider.config.id
-        await self._admission.works(provider)
         if self._turn.provider:
-            await self._admission.report(str(provider), "accepted", 0.0, self._organization, chosen.limits)
+            await self._note(self._turn.provider, "elsewhere", chosen)
+        if taker is not None:
+            await self._note(str(taker), "counted", chosen)
+
+    async def _note(self, provider: str, outcome: str, chosen: Chosen, seconds: float = 0.0) -> None:
+        await self._admission.report(provider, outcome, seconds, self._organization, chosen.limits)
 
     async def release(self) -> None:
         """Give the turn back if it was not used."""

@@ -7,10 +7,14 @@ CLASSES = ("transactional", "bulk")
 
 
 class ProviderEntry(NamedTuple):
-    """A provider among the limits of an organization, and its configured rate, in messages a second, or None."""
+    """A provider among the limits of an organization, with its configured limits, None without them.
+
+    `rate` is in messages a second, `daily` in messages within 24 hours.
+    """
 
     provider: str
     rate: float | None
+    daily: int | None
 
 
 def entries_of(limits: str) -> list[ProviderEntry]:
@@ -18,8 +22,9 @@ def entries_of(limits: str) -> list[ProviderEntry]:
     found = []
     for entry in limits.split():
         provider, _, pace = entry.partition("@")
-        interval = pace.partition(":")[0]
-        found.append(ProviderEntry(provider, 1_000_000 / int(interval) if interval else None))
+        interval, _, daily = (*pace.split(":"), "", "")[:3]
+        rate = 1_000_000 / int(interval) if interval else None
+        found.append(ProviderEntry(provider, rate, int(daily) if daily else None))
     return found
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from mauntic_jobs.aio.idle_mode import IdleMode
+from mauntic_jobs.delivery.admission.accounts import AccountLimits
 from mauntic_jobs.delivery.admission.admission import Admission
 from mauntic_jobs.delivery.admission.restrictions import Restrictions
 from mauntic_jobs.delivery.consumer.consumer import Consumer, Report
@@ -83,6 +84,7 @@ class DeliveryParts:
     admissions: Sequence[Admission]
     restrictions: Restrictions
     idle_mode: IdleMode
+    accounts: AccountLimits
 
 
 class _Links:
@@ -162,7 +164,7 @@ async def connected(
         ]
         yield DeliveryParts(
             *(pipeline, directory, ledger, shared, consumers, idle, clocks, pauses),
-            *(list(admissions.values()), restrictions, idle_mode),
+            *(list(admissions.values()), restrictions, idle_mode, AccountLimits(directory, admissions, log)),
         )
 
 

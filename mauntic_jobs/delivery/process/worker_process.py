@@ -87,6 +87,7 @@ class WorkerProcess:
                 "the watch of the clocks": lambda: parts.clocks.run(idle),
                 "the look at paused providers": lambda: parts.pauses.run(idle.until_awake),
                 "the look at restrictions": lambda: parts.restrictions.run(idle.until_awake),
+                "the look at accounts of providers": lambda: parts.accounts.run(idle.until_awake),
                 "the sweep of idle connections": parts.idle.sweep,
                 "the look at the queues": lambda: self._measure(parts),
                 "the watch for a loss of Redis' data": lambda: watch_redis(self.settings, self.log, idle),

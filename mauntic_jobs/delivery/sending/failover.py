@@ -37,19 +37,26 @@ class Failing(NamedTuple):
     since: datetime
 
 
+class Throttling(NamedTuple):
+    """A refusal for the rate, or `is_daily` for the quota of a day; `seconds` is None where the provider names none."""
+
+    seconds: float | None
+    is_daily: bool = False
+
+
 @dataclass(frozen=True)
 class Sent:
     """What came of it: the last outcome, the provider it is from, and each attempt as the ledger keeps it.
 
-    `wait` is for how many seconds no provider is of use. `throttled` are the providers that refused it for their rate,
-    with the seconds for which they ask to be left alone, None where they do not say.
+    `wait` is for how many seconds no provider is of use. `throttled` are the providers that refused it for their rate
+    or quota, with the seconds for which they ask to be left alone.
     """
 
     outcome: Outcome
     provider: AnyProvider | None
     attempts: list[dict[str, object]]
     wait: float = 0.0
-    throttled: Mapping[UUID, float | None] = field(default_factory=dict)
+    throttled: Mapping[UUID, Throttling] = field(default_factory=dict)
 
 
 # Hears of each exchange: the channel, the provider's type, what came of it, and how long it took.
@@ -97,7 +104,7 @@ class Sending:
         began = time.monotonic()
         outcome, used = Outcome(Verdict.PROVIDER, "no provider can be used"), None
         attempts: list[dict[str, object]] = []
-        throttled: dict[UUID, float | None] = {}
+        throttled: dict[UUID, Throttling] = {}
         for provider in self.usable(organization, providers):
             if attempts and time.monotonic() - began > _MOST_SECONDS:
                 break
@@ -119,12 +126,13 @@ class Sending:
             self._note((organization, provider.config.id), outcome)
             if outcome.verdict is Verdict.RATE_LIMITED:
                 asked = outcome.retry_after
-                throttled[provider.config.id] = None if asked is None else min(asked, _MAX_LIMIT_SECONDS)
+                seconds_asked = None if asked is None else min(asked, _MAX_LIMIT_SECONDS)
+                throttled[provider.config.id] = Throttling(seconds_asked, outcome.is_daily)
                 if (asked or 0.0) <= _SHORT_LIMIT_SECONDS:
                     break
             elif outcome.verdict is not Verdict.PROVIDER:
                 return Sent(outcome, provider, attempts, throttled=throttled)
-        waits = [_UNSAID_LIMIT_SECONDS if each is None else each for each in throttled.values()]
+        waits = [_UNSAID_LIMIT_SECONDS if each.seconds is None else each.seconds for each in throttled.values()]
         wait = min([*waits, self.wait(organization, providers)])
         return Sent(outcome, used, attempts, max(wait, _MIN_LIMIT_SECONDS), throttled)
 

@@ -190,9 +190,13 @@ class _QueuedDelivery:
         if limit is not None and limit.paused_until is not None:
             until = limit.paused_until
             because = f"provider {provider} asks to be left alone until {_time(until)}"
+        elif limit is not None and limit.full_until is not None:
+            until = limit.full_until
+            allowed = f" of {limit.daily:,} messages" if limit.daily is not None else ""
+            because = f"provider {provider} has used up its day{allowed}: room, or asked again, at {_time(until)}"
         elif limit is not None and limit.rate:
-            how = "configured" if limit.rate == limit.configured else "learned"
-            because, seconds = f"provider {provider} takes {limit.rate:.3g}/s ({how})", before / limit.rate
+            because = f"provider {provider} takes {limit.rate:.3g}/s ({limit.rate_source})"
+            seconds = before / limit.rate
         command = f"mauntic-jobs providers limits --org {self.job.organization}"
         return self._answer(delivery, "held", because, before=before, seconds=seconds, until=until, command=command)
 

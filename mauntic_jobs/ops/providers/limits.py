@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
+from mauntic_jobs.delivery.admission.daily import day_use
 from mauntic_jobs.delivery.admission.lanes import entries_of, lane_names, scores_of
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.queues import base_of
@@ -15,10 +16,12 @@ _MICROSECONDS = 1_000_000
 
 
 class ProviderLimit(NamedTuple):
-    """A provider that is limited, configured or learned, in messages a second; `rate` is what holds, None for no limit.
+    """A provider that is limited, configured, learned or by its account, in messages a second.
 
-    `paused_until` is until when it asks to be left alone, or is left alone because it fails. `waiting` are the messages
-    of its organization that wait for their turn, whichever provider sends them.
+    `rate` is what holds, None for no limit. `paused_until` is until when it asks to be left alone, or is left alone
+    because it fails. `daily` is how many messages it may be sent within 24 hours, of which `used` count; while none is
+    left, `full_until` is when there is room, or when the provider is asked again. `waiting` are the messages of its
+    organization that wait for their turn, whichever provider sends them.
     """
 
     organization: UUID
@@ -26,13 +29,25 @@ class ProviderLimit(NamedTuple):
     provider: UUID
     configured: float | None
     learned: float | None
+    account: float | None
     paused_until: datetime | None
+    daily: int | None
+    used: int | None
+    full_until: datetime | None
     waiting: int
 
     @property
     def rate(self) -> float | None:
         """Messages a second that are sent at most."""
-        return min((each for each in (self.configured, self.learned) if each is not None), default=None)
+        known = self.account if self.configured is None else self.configured
+        return min((each for each in (known, self.learned) if each is not None), default=None)
+
+    @property
+    def rate_source(self) -> str:
+        """Where the rate is from: `configured`, `learned` or `of the account`."""
+        if self.rate == self.configured:
+            return "configured"
+        return "of the account" if self.rate == self.account else "learned"
 
     @property
     def seconds(self) -> float | None:
@@ -45,38 +60,73 @@ def read_limits(
 ) -> Iterator[ProviderLimit]:
     """Yield the limited providers of all organizations or of one."""
     for channel in CHANNELS:
-        base = f"{base_of(settings, channel)}:adm"
-        limits = _limits(redis, base, organization)
-        for owner, entries in limits.items():
-            providers = entries_of(entries)
-            states = redis.commands(
-                [("HMGET", f"{base}:limit:{each.provider}", "r", "p", "i", "b") for each in providers]
-            )
-            known = [_known(state) for state in states]
-            if not any(each.rate for each in providers) and not any(any(each) for each in known):
-                continue
-            waiting = _waiting(redis, base_of(settings, channel), owner)
-            for entry, (learned, paused) in zip(providers, known, strict=True):
-                until = paused if paused and paused > now else None
-                if entry.rate or learned or until:
-                    yield ProviderLimit(
-                        *(UUID(owner), channel, UUID(entry.provider), entry.rate, learned, until, waiting)
-                    )
+        base = base_of(settings, channel)
+        for owner, entries in _limits(redis, f"{base}:adm", organization).items():
+            yield from _of_organization(redis, base, channel, owner, entries, now)
+
+
+def full_providers(redis: RedisScripts, settings: Settings, now: datetime, most: int) -> list[ProviderLimit]:
+    """Return providers whose limit of a day is reached, of each channel `most` at the most."""
+    found = []
+    for channel in CHANNELS:
+        base = base_of(settings, channel)
+        since = f"({round(now.timestamp() * _MICROSECONDS)}"
+        names = redis.command("ZRANGEBYSCORE", f"{base}:adm:full", since, "+inf", "LIMIT", 0, most)
+        listed = [name.decode().split() for name in names]
+        for owner in sorted({each[0] for each in listed}):
+            entries = _limits(redis, f"{base}:adm", UUID(owner)).get(owner, "")
+            own = _of_organization(redis, base, channel, owner, entries, now)
+            found += [each for each in own if each.full_until and [owner, str(each.provider)] in listed]
+    return found
+
+
+def _of_organization(
+    redis: RedisScripts, base: str, channel: str, owner: str, entries: str, now: datetime
+) -> Iterator[ProviderLimit]:
+    providers = entries_of(entries)
+    states = redis.commands([("HGETALL", f"{base}:adm:limit:{each.provider}") for each in providers])
+    days = redis.commands([("HGETALL", f"{base}:adm:day:{each.provider}") for each in providers])
+    found = []
+    for entry, state, day in zip(providers, map(_hash, states), map(_hash, days), strict=True):
+        account = None if b"a" not in state else _MICROSECONDS / float(state[b"a"])
+        learned = float(state[b"r"]) if b"i" in state else None
+        paused = _until(max(float(state.get(name, 0)) for name in (b"p", b"b")), now)
+        daily, used, full = _day(entry.daily, state, day, now)
+        limits = (entry.rate, learned, account, paused, daily, used, full)
+        if any(each is not None for each in limits):
+            found.append((entry.provider, limits))
+    waiting = _waiting(redis, base, owner) if found else 0
+    for provider, limits in found:
+        yield ProviderLimit(UUID(owner), channel, UUID(provider), *limits, waiting)
+
+
+def _day(
+    configured: int | None, state: Mapping[bytes, bytes], turns: Mapping[bytes, bytes], now: datetime
+) -> tuple[int | None, int | None, datetime | None]:
+    """Return how many messages a provider may be sent within 24 hours, how many count, and until when it is full."""
+    own = None if b"m" not in state else int(state[b"m"])
+    daily = min((each for each in (configured, own) if each is not None), default=None)
+    full = _until(float(state.get(b"f", 0)), now)
+    if daily is None:
+        return None, None, full
+    use = day_use(turns, daily, int(state.get(b"o", 0)), now)
+    return daily, use.used, max((each for each in (full, use.full_until) if each is not None), default=None)
+
+
+def _hash(words: Any) -> Mapping[bytes, bytes]:
+    return words if isinstance(words, dict) else dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _until(microseconds: float, now: datetime) -> datetime | None:
+    until = datetime.fromtimestamp(microseconds / _MICROSECONDS, UTC)
+    return until if until > now else None
 
 
 def _limits(redis: RedisScripts, base: str, organization: UUID | None) -> Mapping[str, str]:
     if organization is not None:
         found = redis.command("HGET", f"{base}:limits", str(organization))
         return {str(organization): found.decode()} if found else {}
-    return {key.decode(): value.decode() for key, value in redis.command("HGETALL", f"{base}:limits").items()}
-
-
-def _known(state: list[bytes | None]) -> tuple[float | None, datetime | None]:
-    """Return the learned rate, and until when a provider is left alone."""
-    rate, paused, interval, failing = (float(each) if each else None for each in state)
-    latest = max(paused or 0.0, failing or 0.0)
-    until = datetime.fromtimestamp(latest / _MICROSECONDS, UTC) if latest else None
-    return rate if interval else None, until
+    return {key.decode(): value.decode() for key, value in _hash(redis.command("HGETALL", f"{base}:limits")).items()}
 
 
 def waiting_for(redis: RedisScripts, providers: Sequence[tuple[str, UUID, UUID]]) -> list[int]:

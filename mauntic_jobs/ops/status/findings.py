@@ -9,6 +9,7 @@ from mauntic_jobs.backfill.store import Backfill, BackfillState
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
+from mauntic_jobs.ops.providers.limits import ProviderLimit
 from mauntic_jobs.ops.queues import QueueKind
 from mauntic_jobs.ops.restrictions import effect_of, end_words, scope_of
 from mauntic_jobs.ops.status.queues import QueueStatus
@@ -24,7 +25,7 @@ _UNTAKEN = timedelta(minutes=2)
 _SLOW = 3.0
 _MIN_SLOW_SECONDS = 60.0
 _MIN_RUNS = 3
-_RESTRICTIONS_SHOWN = 5
+_RESTRICTIONS_SHOWN, _FULL_SHOWN = 5, 5
 # A larger share of late events is more than the odd slow writer.
 _MANY_LATE = 0.01
 
@@ -58,6 +59,7 @@ def findings(status: InstallationStatus) -> list[StatusFinding]:
     found += _of_backfills(status.backfills or [], {alert["action"] for alert in status.alerts or []})
     found += _of_restrictions(status.restrictions or [])
     found += _of_pauses(status.pauses or [])
+    found += _of_full(status.full or [])
     found += _of_deliveries(status)
     for queue in queues:
         found += _of_queue(queue, status.at)
@@ -160,6 +162,18 @@ def _of_restrictions(restrictions: Sequence[Row]) -> Iterator[StatusFinding]:
     if more:
         text = f"{plural(len(more), 'more pause or rate', 'more pauses and rates')}"
         yield StatusFinding("deliver", text, "mauntic-jobs deliveries restrictions", urgent=True)
+
+
+def _of_full(limits: Sequence[ProviderLimit]) -> Iterator[StatusFinding]:
+    """Yield a finding for each provider that has sent its messages of the day, of many for the first to have room."""
+    for limit in limits[:_FULL_SHOWN]:
+        allowed = f" of {limit.daily:,} messages" if limit.daily is not None else ""
+        text = f"provider {limit.provider} has used up its day{allowed}, {limit.waiting:,} waiting: room, or asked "
+        text += f"again, at {limit.full_until:%Y-%m-%d %H:%M} UTC"
+        yield StatusFinding("deliver", text, f"mauntic-jobs providers limits --org {limit.organization}")
+    if len(limits) > _FULL_SHOWN:
+        text = f"{plural(len(limits) - _FULL_SHOWN, 'more provider has', 'more providers have')} used up the day"
+        yield StatusFinding("deliver", text, "mauntic-jobs providers limits")
 
 
 def _of_pauses(pauses: Sequence[Row]) -> Iterator[StatusFinding]:

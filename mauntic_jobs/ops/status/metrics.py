@@ -9,6 +9,7 @@ from mauntic_jobs.telemetry.metrics import JobNumbers, build_family, gauge, job_
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+_FULL_LABELS = ("organization", "channel", "provider")
 _STATES = ("waiting", "paused", "prioritized", "active", "delayed", "failed")
 
 
@@ -88,7 +89,12 @@ def _deliveries(status: InstallationStatus) -> Iterator["Metric"]:
         pauses = sum(row["rate"] == 0 for row in status.restrictions)
         restrictions.add_metric(["pause"], pauses)
         restrictions.add_metric(["rate"], len(status.restrictions) - pauses)
-    yield from (known, oldest, restrictions)
+    full = gauge("mauntic_provider_full_until_timestamp_seconds", "When its day has room again.", *_FULL_LABELS)
+    for limit in status.full or []:
+        if limit.full_until is not None:
+            labels = [str(limit.organization), limit.channel, str(limit.provider)]
+            full.add_metric(labels, limit.full_until.timestamp())
+    yield from (known, oldest, restrictions, full)
 
 
 def _warmup(status: InstallationStatus) -> Iterator["Metric"]:

@@ -14,7 +14,7 @@ from mauntic_jobs.delivery.sending.pauses import KNOWN_AFTER_PAUSE
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob, Row
-from mauntic_jobs.ops.providers.limits import waiting_for
+from mauntic_jobs.ops.providers.limits import ProviderLimit, full_providers, waiting_for
 from mauntic_jobs.ops.queues import platform_queues
 from mauntic_jobs.ops.restrictions import list_restrictions
 from mauntic_jobs.ops.status.queues import QueueStatus, read_queues
@@ -29,7 +29,7 @@ from mauntic_jobs.stores.redis.client import RedisScripts, open_redis
 
 # Deliveries of a state are counted up to here, alerts and domains looked at up to there.
 MAX_DELIVERIES = 100_000
-_MAX_ALERTS, _MAX_LATE, _MAX_PAUSES, _MAX_BACKFILLS = 100, 100, 1000, 100
+_MAX_ALERTS, _MAX_LATE, _MAX_PAUSES, _MAX_BACKFILLS, _MAX_FULL = 100, 100, 1000, 100, 100
 _RUNS_OF_HISTORY = 20
 _NEAR_LIMIT = 0.8
 FAILED_WITHIN = timedelta(days=1)
@@ -89,9 +89,9 @@ class InstallationStatus:
     `deliveries` are rows of `channel`, `state`, `deliveries`, `oldest` and `next`; `domains` are those near their
     limit; `alerts` are the open ones; `late` are the organizations with late events, the largest share first. `loss` is
     a loss of Redis' data that was not recovered from. `pauses` are the providers that circuit breakers leave alone,
-    with the messages `held`; `restrictions` are the pauses and rates that operators or the monitor have set. `guard`
-    says who alone gets messages. `outbox` counts jobs that are not on their queue yet, up to 100,000. `backfills` are
-    those that are not over. `reading` is the store that was asked last.
+    with the messages `held`; `full` are those whose limit of a day is reached. `restrictions` are the pauses and rates
+    that operators or the monitor have set. `guard` says who alone gets messages. `outbox` counts jobs that are not on
+    their queue yet, up to 100,000. `backfills` are those that are not over. `reading` is the store that was asked last.
     """
 
     at: datetime
@@ -102,6 +102,7 @@ class InstallationStatus:
     alerts: list[Row] | None = None
     loss: Loss | None = None
     pauses: list[Row] | None = None
+    full: list[ProviderLimit] | None = None
     restrictions: list[Row] | None = None
     late: list[LateEvents] | None = None
     outbox: int | None = None
@@ -151,6 +152,7 @@ def fill_status(status: InstallationStatus, settings: Settings, jobs: Sequence[A
             status.loss = look(marker, redis, settings, now)
             status.queues = read_queues(redis, platform_queues(settings, jobs), now)
             status.pauses = _with_waiting(status.pauses or (), redis, settings)
+            status.full = full_providers(redis, settings, now, _MAX_FULL)
     except MaunticJobsError as error:
         status.problems["redis"] = error
 

@@ -104,6 +104,12 @@ class VirtualAdmission:
         arguments = [provider, outcome, int(seconds * 1_000_000), str(organization), limits]
         self._own("report", f"adm:limit:{provider}", arguments)
 
+    def note_account(self, provider: str, rate: float, daily: int, sent: int, organization: UUID, limits: str) -> int:
+        """Note what the account of a provider may send, 0 and -1 for no limit; return how that stands."""
+        interval = round(1_010_000 / rate) if rate else 0
+        arguments = [provider, interval, daily, sent, str(organization), limits]
+        return self._own("account", f"adm:limit:{provider}", arguments)
+
     def leave_alone(self, provider: str, seconds: float, organization: UUID, limits: str, *, ago: float = 0.0) -> bool:
         """Say that a provider fails since so long ago; return whether it is left alone."""
         arguments = [provider, int(seconds * 1_000_000), int(ago * 1_000_000), str(organization), limits]

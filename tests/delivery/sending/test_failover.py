@@ -20,6 +20,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[Kind, Kind]:
 @pytest.fixture
 def first(world: World, pair: tuple[Kind, Kind]) -> Iterator[FakeApi]:
     with running_api(lambda _: pair[0].accepted("first-1")) as running:
+        running.account = Reply(404)
         add(world, pair[0], running.url, priority=2)
         yield running
 
@@ -27,6 +28,7 @@ def first(world: World, pair: tuple[Kind, Kind]) -> Iterator[FakeApi]:
 @pytest.fixture
 def second(world: World, pair: tuple[Kind, Kind]) -> Iterator[FakeApi]:
     with running_api(lambda _: pair[1].accepted("second-1")) as running:
+        running.account = Reply(404)
         add(world, pair[1], running.url, priority=1)
         yield running
 

@@ -56,6 +56,7 @@ def test_the_rate_of_a_relay_is_learned(world: World, sink: Sink, place: str, re
 def test_the_rate_of_an_api_is_learned(world: World, kind: Kind) -> None:
     bucket = TokenBucket(RATE, RATE)
     with running_api(lambda _: kind.accepted("m") if bucket.take() else Reply(429)) as api:
+        api.account = Reply(404)
         add(world, kind, api.url)
         add_messages(world)
         world.deliver()

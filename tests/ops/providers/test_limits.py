@@ -59,8 +59,12 @@ def test_what_is_limited_and_what_waits(world: World, sink: Sink) -> None:
         "provider": str(provider),
         "configured": limit["rate"],
         "learned": None,
+        "account": None,
         "rate": limit["rate"],
         "paused_until": None,
+        "daily": None,
+        "used": None,
+        "full_until": None,
         "waiting": 4,
         "seconds": limit["seconds"],
     }

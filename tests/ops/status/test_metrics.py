@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -196,10 +197,20 @@ def _fill(platform: Platform, sink: Sink) -> None:
         org=organization(1),
         config=json.dumps({"host": sink.host, "port": sink.port, "from": "a@acme.test"}),
     )
+    _use_up_a_day(platform)
     message = {"deliveryId": "d1", "organizationId": str(organization(1)), "emailAddress": "reject-550@example.com"}
     job = QueueJob("delivery:send-email", "j1x", "send-email", {**message, "subject": "Hello", "text": "Hello"})
     with closing(open_redis(platform.settings)) as redis:
         add_jobs(redis, platform.settings.queue_prefix, [job], round(clock.now().timestamp() * 1000))
+
+
+def _use_up_a_day(platform: Platform) -> None:
+    """Leave a provider of another organization that has sent its messages of the day."""
+    base, owner, provider = f"{platform.settings.queue_prefix}:delivery:send-email:adm", str(organization(2)), uuid4()
+    part = int(clock.now().timestamp()) // 600
+    platform.ask("HSET", f"{base}:limits", owner, f"{provider}@::5")
+    platform.ask("HSET", f"{base}:day:{provider}", "total", 5, "first", part, part, 5)
+    platform.ask("ZADD", f"{base}:full", (part + 145) * 600_000_000, f"{owner} {provider}")
 
 
 def _exchanged(port: int) -> str | None:

@@ -1,7 +1,8 @@
 """The providers of each organization, with what they keep open, for as long as their configuration stays."""
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from mauntic_jobs.aio.ttl_cache import Cache
 from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, read_config
 from mauntic_jobs.delivery.sending.providers.keys import max_connections
-from mauntic_jobs.delivery.sending.providers.rate_limit import rate_limit_of, rate_limit_problems
+from mauntic_jobs.delivery.sending.providers.rate_limit import limits_entry, rate_limit_problems
 from mauntic_jobs.delivery.sending.providers.registry import Factory
 from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
@@ -55,6 +56,8 @@ class ProviderPool:
         # The one that was looked up last stands at the end.
         self._made: OrderedDict[UUID, tuple[ProviderConfig, AnyProvider]] = OrderedDict()
         self._found: dict[tuple[UUID, str], set[UUID]] = {}
+        # Set with each provider that is made.
+        self.has_made = asyncio.Event()
         self._chosen: Cache[tuple[UUID, str], Chosen] = Cache(self._find, _CONFIG_SECONDS)
 
     async def providers(self, organization: UUID, channel: str) -> Chosen:
@@ -70,6 +73,13 @@ class ProviderPool:
         made = self._made.get(provider)
         channel = next((key[1] for key, found in self._found.items() if provider in found), None)
         return None if made is None or channel is None else (channel, made[0].name)
+
+    def made(self) -> Iterator[tuple[UUID, str, AnyProvider]]:
+        """Yield the providers that are kept here, with their organization and channel."""
+        for (organization, channel), found in list(self._found.items()):
+            for each in found:
+                if each in self._made:
+                    yield organization, channel, self._made[each][1]
 
     def abort(self) -> None:
         """End all exchanges now."""
@@ -96,10 +106,9 @@ class ProviderPool:
                     self._log(str(error))
             else:
                 self._told.pop(row["id"], None)
-        rates = {each.config.id: rate_limit_of(each.config.values) for each in usable}
-        limits = " ".join(f"{name}@{rate.entry}" if rate else str(name) for name, rate in rates.items())
+        limits = " ".join(limits_entry(str(each.config.id), each.config.values) for each in usable)
         places = max_connections(usable[0].config.values) if usable else None
-        return Chosen(tuple(usable), tuple(problems), limits, any(rates.values()), places)
+        return Chosen(tuple(usable), tuple(problems), limits, "@" in limits, places)
 
     async def _let_go(self, key: tuple[UUID, str], found: set[UUID]) -> None:
         """Close the providers that are not configured any more, and beyond the bound those not used for longest."""
@@ -130,6 +139,7 @@ class ProviderPool:
             raise ProviderError(f"{config.name}: {', '.join(wrong)}")
         provider = factory(config)
         self._made[config.id] = (config, provider)
+        self.has_made.set()
         if made is not None:
             await made[1].close()
         return provider

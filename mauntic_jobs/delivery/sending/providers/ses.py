@@ -9,14 +9,17 @@ of the answer, and the tags.
 
 import re
 from base64 import b64encode
+from collections.abc import Mapping
 
 from mauntic_jobs.delivery.render.mime import Email, build
 from mauntic_jobs.delivery.render.renderer import ContentError
 from mauntic_jobs.delivery.sending.outcome import Outcome, RejectReason, Verdict
+from mauntic_jobs.delivery.sending.providers.account import Account
 from mauntic_jobs.delivery.sending.providers.aws_signature import AwsKey, signed_headers
-from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError
+from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, hide
 from mauntic_jobs.delivery.sending.providers.http import (
     Answer,
+    ExchangeError,
     HttpClient,
     HttpRequest,
     accepted,
@@ -24,6 +27,7 @@ from mauntic_jobs.delivery.sending.providers.http import (
     json_body,
 )
 from mauntic_jobs.delivery.sending.providers.http_adapter import HttpProvider
+from mauntic_jobs.delivery.sending.providers.rate_limit import positive_number
 from mauntic_jobs.timekeeping import clock
 
 API = "https://email.{region}.amazonaws.com"
@@ -35,7 +39,7 @@ _UNFIT_FOR_TAGS = re.compile(r"[^A-Za-z0-9-]")
 
 _LIMITED = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling", "LimitExceededException"})
 # The quota of any 24 hours comes back bit by bit.
-_QUOTA_USED_UP, _QUOTA_SECONDS = "Daily message quota exceeded", 600.0
+_QUOTA_USED_UP, _QUOTA_SECONDS = re.compile(r"daily (?:message|sending) quota exceeded", re.IGNORECASE), 3600.0
 _UNVERIFIED = "Email address is not verified"
 # By the name of the error. Whatever else there is is about the account, and another provider may do:
 # MailFromDomainNotVerifiedException, AccountSuspendedException, SendingPausedException, NotFoundException (of the
@@ -83,16 +87,25 @@ class SesProvider(HttpProvider[Email]):
             return accepted(answer, answer.fields().get("MessageId"))
         said, name = self._said(answer), _name(answer)
         if name in _LIMITED:
-            wait = answer.retry_after(clock.now())
-            if wait is None and _QUOTA_USED_UP in said:
+            wait, is_daily = answer.retry_after(clock.now()), _QUOTA_USED_UP.search(said) is not None
+            if wait is None and is_daily:
                 wait = _QUOTA_SECONDS
-            return Outcome(Verdict.RATE_LIMITED, f"{answer.status} {said}", retry_after=wait)
+            return Outcome(Verdict.RATE_LIMITED, f"{answer.status} {said}", retry_after=wait, is_daily=is_daily)
         common = common_outcome(answer, said)
         if common is not None:
             return common
         reject = None if _UNVERIFIED in said else _REJECTED.get(name)
         verdict = Verdict.PERMANENT if reject else Verdict.PROVIDER
         return Outcome(verdict, f"{answer.status} {said}".strip(), reject=reject)
+
+    async def account(self) -> Account | None:
+        """Return what the account may send, None where the key may not ask. Raises ExchangeError."""
+        answer = await self._exchanges.make(await self._check())
+        if _name(answer) == "AccessDeniedException":
+            return None
+        if not answer.is_success:
+            raise ExchangeError(Verdict.PROVIDER, hide(f"{answer.status} {self._said(answer)}", self._secrets))
+        return account_of(answer.fields())
 
     async def _check(self) -> HttpRequest:
         return self._signed("GET", "/v2/email/account", b"")
@@ -117,6 +130,20 @@ class SesProvider(HttpProvider[Email]):
         url, headers = f"{self._base}{path}", {"content-type": "application/json"}
         signed = signed_headers(self._key, self._scope, method, url, headers, content, clock.now())
         return HttpRequest(url, signed, content, method)
+
+
+def account_of(fields: Mapping[str, object]) -> Account:
+    """Return what an answer of GetAccount says. It has -1 for a quota that is not limited."""
+    given = fields.get("SendQuota")
+    quota: Mapping[str, object] = given if isinstance(given, dict) else {}
+    daily, sent = (positive_number(quota.get(name)) for name in ("Max24HourSend", "SentLast24Hours"))
+    standing = str(fields.get("EnforcementStatus") or "HEALTHY")
+    return Account(
+        positive_number(quota.get("MaxSendRate")),
+        None if daily is None else int(daily),
+        int(sent or 0),
+        "" if standing == "HEALTHY" else standing,
+    )
 
 
 def tag_of(text: str) -> str:

@@ -59,13 +59,13 @@ _REJECTED = {
 }
 # "From" is not the account's, or cannot send: the message's own fault if it says whom it is from.
 _SENDER = (21210, 21212, 21603, 21606, 21607, 21616, 21659, 21660, 21661)
-# With how many seconds to wait, None where Retry-After may say.
-_LIMITED = {
-    20429: None,  # too many requests at once
-    21611: None,  # the queue of the sender is full
-    30001: None,  # the queue is full
-    63038: _DAY_LIMIT_SECONDS,  # the account has sent its messages of the day
-}
+_DAY_LIMIT = 63038  # the account has sent its messages of the day
+_LIMITED = (
+    20429,  # too many requests at once
+    21611,  # the queue of the sender is full
+    30001,  # the queue is full
+    _DAY_LIMIT,
+)
 _TOO_OFTEN = 14107  # to this recipient, from this sender
 _NOBODY_KNOWS = 30410  # the carrier did not answer in time
 
@@ -149,8 +149,9 @@ def _by_code(answer: Answer, said: str) -> Outcome | None:
     if code in _REJECTED:
         return Outcome(Verdict.PERMANENT, said, reject=_REJECTED[code])
     if code in _LIMITED:
-        stated = answer.retry_after(clock.now())
-        return Outcome(Verdict.RATE_LIMITED, said, retry_after=_LIMITED[code] if stated is None else stated)
+        stated, is_daily = answer.retry_after(clock.now()), code == _DAY_LIMIT
+        wait = _DAY_LIMIT_SECONDS if stated is None and is_daily else stated
+        return Outcome(Verdict.RATE_LIMITED, said, retry_after=wait, is_daily=is_daily)
     if code == _TOO_OFTEN:
         return Outcome(Verdict.TEMPORARY, said)
     if code == _NOBODY_KNOWS:

@@ -10,8 +10,10 @@ _THROTTLING = re.compile(
     r"|too (?:much|many) (?:mails?|messages|e-?mails|recipients) (?:from|sent|per|in|within|this|for)\b"
     r"|(?:sent|sending) (?:too (?:many|much|fast|quickly)|messages too)|too (?:fast|quickly)|slow down"
     r"|(?:messages|e-?mails|mails|recipients) (?:per|an?|each|every) (?:second|minute|hour|day)"
-    r"|(?:hourly|daily|per-?(?:minute|hour|day)|24[ -]hours?|sending|outgoing|message|e-?mail)\b[^.;]{0,30}"
+    r"|(?:hourly|daily|per-?(?:minute|hour|day)|24[ -]hours?|sending|outgoing|relay|message|e-?mail)\b[^.;]{0,30}"
     r"\b(?:limit|quota)\b[^.;]{0,30}\b(?:exceed|reach|hit)"
+    r"|exceed\w*[^.;]{0,20}\b(?:hourly|daily|24[ -]hour|sending)\b[^.;]{0,20}\b(?:limit|quota)"
+    r"|\blimit of [\d,.]+ (?:rcpts|recipients|messages|e-?mails|mails) per\b"
     r"|too many (?:concurrent |simultaneous |open )?(?:smtp )?connections|connection (?:rate|count|frequency)",
     re.IGNORECASE,
 )
@@ -22,8 +24,8 @@ _OTHER = re.compile(
     re.IGNORECASE,
 )
 _DAILY = re.compile(r"\bdaily\b|24[ -]?h|per[ -]day", re.IGNORECASE)
-# A quota of a day comes back bit by bit, or at an unknown hour.
-DAILY_SECONDS = 600.0
+# A quota of a day comes back bit by bit, or at an unknown hour. Room that is left unused within the hour is not lost.
+DAILY_SECONDS = 3600.0
 
 
 def is_throttling(text: str) -> bool:
@@ -31,6 +33,6 @@ def is_throttling(text: str) -> bool:
     return _THROTTLING.search(text) is not None and _OTHER.search(text) is None
 
 
-def unsaid_wait_of(text: str) -> float | None:
-    """Return the seconds to leave a provider alone that does not say for how long, None where its rate tells."""
-    return DAILY_SECONDS if _DAILY.search(text) else None
+def is_daily(text: str) -> bool:
+    """Return whether a reply that refuses for a rate is about the quota of a day."""
+    return _DAILY.search(text) is not None

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from mauntic_jobs.delivery.admission.lanes import entries_of
 from mauntic_jobs.delivery.sending.providers.keys import canonical, problems, unknown_keys
-from mauntic_jobs.delivery.sending.providers.rate_limit import RateLimit, rate_limit_of
+from mauntic_jobs.delivery.sending.providers.rate_limit import RateLimit, limits_entry, rate_limit_of
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,26 @@ def test_what_a_configuration_means(values: dict[str, Any], limit: RateLimit | N
 
 
 @pytest.mark.parametrize(
+    ("values", "entry"),
+    [
+        ({}, "p"),
+        ({"rateLimit": 14}, "p@72143:0"),
+        ({"dailyLimit": 500}, "p@::500"),
+        ({"dailyLimit": "500", "rateLimit": 14}, "p@72143:0:500"),
+        ({"daily_limit": 500, "rate_limit": 10, "rate_burst": 2}, "p@101000:101000:500"),
+        ({"dailyLimit": 0}, "p"),
+        ({"dailyLimit": -1}, "p"),
+    ],
+)
+def test_what_the_scripts_are_told(values: dict[str, Any], entry: str) -> None:
+    found = limits_entry("p", canonical("postmark", values))
+    assert found == entry
+    (read,) = entries_of(found)
+    assert read.daily == (500 if "500" in entry else None)
+    assert (read.rate is None) == ("rate" not in "".join(values))
+
+
+@pytest.mark.parametrize(
     ("values", "named"),
     [
         ({"rateLimit": -1}, "rateLimit"),
@@ -40,6 +61,8 @@ def test_what_a_configuration_means(values: dict[str, Any], limit: RateLimit | N
         ({"rateLimit": 14, "rateDelta": -5}, "rateDelta"),
         ({"rateLimit": 14, "rateDelta": 10**9}, "rateDelta"),
         ({"rateLimit": 14, "rateBurst": 1.5}, "rateBurst"),
+        ({"dailyLimit": 1.5}, "dailyLimit"),
+        ({"dailyLimit": "many"}, "dailyLimit"),
     ],
 )
 def test_what_is_wrong_is_named(values: dict[str, Any], named: str) -> None:

@@ -16,9 +16,10 @@ from freezegun import freeze_time
 from mauntic_jobs.delivery.addresses import Address, parse_address
 from mauntic_jobs.delivery.render.mime import build
 from mauntic_jobs.delivery.sending.outcome import RejectReason, Verdict
+from mauntic_jobs.delivery.sending.providers.account import Account
 from mauntic_jobs.delivery.sending.providers.config import ProviderError
 from mauntic_jobs.delivery.sending.providers.http import HttpClient
-from mauntic_jobs.delivery.sending.providers.ses import API, SesProvider, tag_of
+from mauntic_jobs.delivery.sending.providers.ses import API, SesProvider, account_of, tag_of
 from tests.delivery.adapters import EMAIL, SES, changed, checked, made, mime_of, sent, tags
 from tests.delivery.fake_api import FakeApi, Reply, Taken, running_api
 
@@ -131,7 +132,9 @@ ERRORS = [
     (400, "AccountSuspendedException", "", Verdict.PROVIDER, None, None),
     (400, "SendingPausedException", "", Verdict.PROVIDER, None, None),
     (404, "NotFoundException", "no such configuration set", Verdict.PROVIDER, None, None),
-    (400, "LimitExceededException", "Daily message quota exceeded.", Verdict.RATE_LIMITED, None, 600.0),
+    (400, "LimitExceededException", "Daily message quota exceeded.", Verdict.RATE_LIMITED, None, 3600.0),
+    (429, "TooManyRequestsException", "Daily message quota exceeded.", Verdict.RATE_LIMITED, None, 3600.0),
+    (400, "ThrottlingException", "Daily sending quota exceeded", Verdict.RATE_LIMITED, None, 3600.0),
     (429, "TooManyRequestsException", "Maximum sending rate exceeded.", Verdict.RATE_LIMITED, None, None),
     (429, "TooManyRequestsException", "", Verdict.RATE_LIMITED, None, None),
     (400, "ThrottlingException", "Maximum sending rate exceeded.", Verdict.RATE_LIMITED, None, None),
@@ -159,6 +162,7 @@ def test_every_error_is_judged_by_its_name(api: FakeApi, form: str) -> None:
     api.answer = lambda _: replies.pop(0)
     outcomes = sent(SES, api.url, *[EMAIL] * len(ERRORS))
     assert [(each.verdict, each.reject, each.retry_after) for each in outcomes] == [each[3:] for each in ERRORS]
+    assert [each.is_daily for each in outcomes] == ["Daily" in said for _, _, said, *_ in ERRORS]
     assert outcomes[0].reason == "400 MessageRejected: the content is not allowed"
 
 
@@ -185,6 +189,32 @@ def test_a_check_asks_for_the_account(api: FakeApi) -> None:
     assert {(taken.method, taken.path, taken.body) for taken in api.taken} == {("GET", "/v2/email/account", b"")}
     secret = SES.config["secretAccessKey"]
     assert all(taken.headers["authorization"].endswith(signature(taken, secret)) for taken in api.taken)
+
+
+QUOTA = {"Max24HourSend": 50_000.0, "MaxSendRate": 14.0, "SentLast24Hours": 123.0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "account"),
+    [
+        ({"SendQuota": QUOTA, "EnforcementStatus": "HEALTHY"}, Account(14.0, 50_000, 123)),
+        ({"SendQuota": {**QUOTA, "Max24HourSend": -1.0}}, Account(14.0, None, 123)),
+        ({"SendQuota": QUOTA, "EnforcementStatus": "SHUTDOWN"}, Account(14.0, 50_000, 123, "SHUTDOWN")),
+        ({"SendQuota": {"MaxSendRate": 0.0}}, Account(None, None, 0)),
+        ({"SendQuota": {"MaxSendRate": "NaN", "Max24HourSend": None, "SentLast24Hours": []}}, Account(None, None, 0)),
+        ({"SendQuota": [1]}, Account(None, None, 0)),
+        ({}, Account(None, None, 0)),
+    ],
+)
+def test_what_an_account_may_send(fields: dict[str, Any], account: Account) -> None:
+    assert account_of(fields) == account
+
+
+def test_the_description_has_what_is_read_of_an_account() -> None:
+    model = ServiceModel(Loader().load_service_model("sesv2", "service-2"), "sesv2").operation_model("GetAccount")
+    assert (model.http["method"], model.http["requestUri"]) == ("GET", "/v2/email/account")
+    assert {"SendQuota", "EnforcementStatus"} <= set(model.output_shape.members)
+    assert set(model.output_shape.members["SendQuota"].members) == set(QUOTA)
 
 
 @pytest.mark.slow
