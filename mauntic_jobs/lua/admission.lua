@@ -14,7 +14,7 @@
 -- Keys, all of them begin with the queue's prefix and name and `:adm:`
 --   lanes, names   hashes: `CLASS ORGANIZATION` or `CLASS ORGANIZATION CAMPAIGN` -> the lane's number, and back
 --   meta           hash: `lane0`, `lane1` the number given last, `v0`, `v1` the virtual time, `turn` the count of turns,
---                  `restricted` if there are restrictions
+--                  `restricted` if there are restrictions, `weighted` if there are weights
 --   ready0, ready1 sorted sets: lanes of a class that may be served, by their virtual time
 --   v              hash: the virtual time of lanes that are empty
 --   limits         hash: organization -> its providers, first choice first, as `ID`, or where the configuration has
@@ -28,6 +28,8 @@
 --   day:ID         hash: turns over a provider that has a limit of a day, by parts of ten minutes since 1970; `total` their
 --                  sum, `first` the oldest part
 --   full           sorted set: `ORGANIZATION PROVIDER` whose limit of a day is reached, by the time when there is room
+--   weights        hash: organization -> its weight: so many turns for each one of a lane of the weight 1, which is that of
+--                  organizations without one. A turn takes a lane on by 1 / weight in virtual time
 --   restrictions   hash: `*` for all, an organization, `ORGANIZATION CAMPAIGN` or a provider -> `END INTERVAL`: until when
 --                  it is paused, with an interval of 0, or gets a message each so many microseconds
 --   asleep:ID      sorted set: lanes that wait for a provider, for a restriction as `!` and its name, or for one of the

@@ -211,7 +211,7 @@ end
 -- Move the next job to the end of `wait` where BullMQ takes it. Return its lane, its provider, how long it waits for its
 -- turn, and what its organization is limited by; or nil and when to ask again, in microseconds since 1970, 0 for never.
 local function pick(base, now)
-    local meta = redis.call('HMGET', base .. 'adm:meta', 'turn', 'restricted')
+    local meta = redis.call('HMGET', base .. 'adm:meta', 'turn', 'restricted', 'weighted')
     local turn = (tonumber(meta[1]) or 0) + 1
     local classes = turn % BULK_TURN == 0 and { 1, 0 } or { 0, 1 }
     local steps = 0
@@ -235,7 +235,8 @@ local function pick(base, now)
                 if provider then
                     redis.call('ZREM', base .. 'prioritized', id)
                     redis.call('RPUSH', base .. 'wait', id)
-                    redis.call('ZADD', ready, precise(at + 1), lane)
+                    local weight = meta[3] and redis.call('HGET', base .. 'adm:weights', string.sub(name, 3, 38))
+                    redis.call('ZADD', ready, precise(at + 1 / (tonumber(weight) or 1)), lane)
                     redis.call('HSET', base .. 'adm:meta', 'turn', turn, 'v' .. class, precise(at))
                     return name, provider, from - now, limits or ''
                 end

@@ -13,6 +13,7 @@ from mauntic_jobs.cli.documents.schedule import SlotJson
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.restrictions import RestrictedScope, restrict
+from mauntic_jobs.ops.turn_weights import set_weight
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.settings.settings import Settings
 from tests.delivery.sink import Sink, running_sink
@@ -45,6 +46,7 @@ deliveries explain {ambiguous}
 deliveries warm-up
 deliveries list --count
 deliveries restrictions
+deliveries weights
 deliveries list --state failed --org {organization}
 deliveries show {ambiguous}
 deliveries show {failed} --reveal
@@ -186,6 +188,7 @@ def world(direct_settings: Settings, servers: Servers, sink: Sink) -> Iterator[W
         made.deliver()
         for scope, end in ((RestrictedScope(made.organization, "sms"), None), (RestrictedScope(), hours_ago(-9))):
             restrict(made.session, scope, rate=0, why="w", by="ops", now=hours_ago(1), until=end)
+        set_weight(made.session, made.organization, 3, why="w", by="ops", now=hours_ago(1))
         fail_jobs(made, [("dead", made.message("never"), "421 too many connections")], at=hours_ago(30))
         made.add(made.message("waits", **own), made.message("waits-too"))
         yield made

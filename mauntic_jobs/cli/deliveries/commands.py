@@ -10,6 +10,7 @@ import typer
 from mauntic_jobs.cli.deliveries.resend import register_resend
 from mauntic_jobs.cli.deliveries.restrictions import register_restrictions
 from mauntic_jobs.cli.deliveries.warmup import register_warmup
+from mauntic_jobs.cli.deliveries.weights import register_weights
 from mauntic_jobs.cli.documents.deliveries import (
     DeliveryCountJson,
     DeliveryDetailJson,
@@ -155,6 +156,7 @@ def resolve_delivery(
 
 register_resend(app)
 register_restrictions(app)
+register_weights(app)
 register_warmup(app)
 
 

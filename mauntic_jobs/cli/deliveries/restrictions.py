@@ -34,6 +34,7 @@ from mauntic_jobs.ops.restrictions import (
     scope_of,
     with_organization,
 )
+from mauntic_jobs.ops.turn_weights import list_weights
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.timekeeping import clock
@@ -128,16 +129,19 @@ def restrictions(
     wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:
-    """Show what is held back: since when, until when, by whom and why."""
+    """Show what is held back: since when, until when, by whom and why; and the weights of organizations."""
     now = clock.now()
     with connect(settings) as session:
         rows = list_restrictions(session, now, org, ended=ended, limit=limit)
+        weights = [] if json else list_weights(session, org)
     if json:
         print_json(rows)
         return
     if not rows:
         log("nothing is held back")
     print_table([_row(row) for row in rows], wide=wide)
+    for row in weights[:limit]:
+        print_line(f"organization {row['organization_id']}: weight {row['weight']:g}, by {row['set_by']}: {row['why']}")
 
 
 def _row(row: Row) -> Row:

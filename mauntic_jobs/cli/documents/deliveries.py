@@ -201,6 +201,16 @@ class RestrictionJson(TypedDict):
     ended_by: str | None
 
 
+class TurnWeightJson(TypedDict):
+    """An organization that has `weight` turns for each one of an organization without a weight."""
+
+    organization_id: UUID
+    weight: float
+    why: str
+    set_by: str
+    since: AwareDatetime
+
+
 class ExplanationJson(TypedDict):
     """Where a delivery is and why: `before` messages of its organization go out first, in about `seconds`.
 

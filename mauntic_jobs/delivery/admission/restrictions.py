@@ -1,4 +1,4 @@
-"""Restrictions: what operators or the monitor hold back, a pause or a lower rate, as delivering processes apply it."""
+"""Restrictions and weights, set by operators or the monitor, as delivering processes apply them."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ _RESUMED = timedelta(seconds=10)
 _ALL = "*"
 _NO_END = 2**53
 
-_sql = statements("restrictions")
+_sql, _weights_sql = statements("restrictions"), statements("turn_weights")
 
 
 class Restriction(NamedTuple):
@@ -78,7 +78,10 @@ def read_restriction(row: Row) -> Restriction:
 
 
 class Restrictions:
-    """Reads what is restricted, and tells the queues. `bases` are their prefixes and names by channel."""
+    """Reads what is restricted and who has which weight, and tells the queues.
+
+    `bases` are their prefixes and names by channel.
+    """
 
     def __init__(
         self,
@@ -91,10 +94,14 @@ class Restrictions:
         self._redis = redis
         self._bases = bases
         self._log_outage = log_outage
-        self._told: dict[str, tuple[dict[str, str], float]] = {}
+        # By channel and script.
+        self._told: dict[tuple[str, str], tuple[dict[str, str], float]] = {}
         self._known: Sequence[Restriction] = ()
         # Read now: later there may be no file left to open.
-        self._script = script("admission") + script("admission_restrict")
+        self._scripts = {
+            "restrictions": script("admission") + script("admission_restrict"),
+            "weights": script("admission") + script("admission_weights"),
+        }
 
     async def run(self, until_awake: Callable[[], Awaitable[None]]) -> None:
         """Look every two seconds, but in idle mode, until cancelled."""
@@ -109,24 +116,34 @@ class Restrictions:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> bool:
-        """Read what is restricted, and tell the queues what has changed; return whether anything has.
+        """Read what is restricted, and tell the queues what has changed; return whether a restriction has.
 
         Raises MaunticJobsError.
         """
         now, is_changed = clock.now(), False
-        rows = await self._postgres.rows(_sql["current"], {"ended": now - _RESUMED})
+        rows, weights = await asyncio.gather(
+            self._postgres.rows(_sql["current"], {"ended": now - _RESUMED}),
+            self._postgres.rows(_weights_sql["current"], {"organization": None}),
+        )
         found = [read_restriction(row) for row in rows]
-        for channel, base in self._bases.items():
+        weighted = {str(row["organization_id"]): f"{row['weight']:.17g}" for row in weights}
+        for channel in self._bases:
             values = values_of((each for each in found if each.channel in (None, channel)), now)
-            told, at = self._told.get(channel, ({}, 0.0))
-            is_changed |= values != told
-            if values != told or (channel not in self._told) or time.monotonic() - at > _TELL_SECONDS:
-                words: list[Word] = [f"{base}:", *(word for pair in values.items() for word in pair)]
-                await self._redis.script(self._script, script_keys(base, "adm:restrictions"), words)
-                self._told[channel] = (values, time.monotonic())
+            is_changed |= await self._tell(channel, "restrictions", values)
+            await self._tell(channel, "weights", weighted)
         # Last: what is given back because of it is not taken again at once.
         self._known = found
         return is_changed
+
+    async def _tell(self, channel: str, name: str, values: dict[str, str]) -> bool:
+        """Tell a queue what is in one of its hashes now, if need be; return whether it has changed."""
+        base, key = self._bases[channel], (channel, name)
+        told, at = self._told.get(key, ({}, 0.0))
+        if values != told or key not in self._told or time.monotonic() - at > _TELL_SECONDS:
+            words: list[Word] = [f"{base}:", *(word for pair in values.items() for word in pair)]
+            await self._redis.script(self._scripts[name], script_keys(base, f"adm:{name}"), words)
+            self._told[key] = (values, time.monotonic())
+        return values != told
 
     def pause_of(self, message: Message, channel: str) -> Restriction | None:
         """Return the pause that holds a message of a channel back, whichever provider would send it, or None."""

@@ -13,6 +13,7 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.ops.explain.queued_job import MAX_SEARCHED, QueuedJob, find_job, search_job
 from mauntic_jobs.ops.providers.limits import ProviderLimit, read_limits
 from mauntic_jobs.ops.restrictions import effect_of, end_words, list_restrictions, scope_of
+from mauntic_jobs.ops.turn_weights import list_weights
 from mauntic_jobs.redaction.payloads import mask_text
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
@@ -149,7 +150,7 @@ class _QueuedDelivery:
         )
         before = max(0, (rank or 0) - others)
         if blocker is None:
-            because = "its turn comes with those of the other organizations"
+            because = f"its turn comes with those of the other organizations{self._weight()}"
             return self._answer(delivery, "waiting", because, before=before, command=deliver)
         if blocker.startswith(b"~"):
             because = "messages of its organization take long or fail: as many of them as may be at once are in hand"
@@ -199,6 +200,11 @@ class _QueuedDelivery:
             seconds = before / limit.rate
         command = f"mauntic-jobs providers limits --org {self.job.organization}"
         return self._answer(delivery, "held", because, before=before, seconds=seconds, until=until, command=command)
+
+    def _weight(self) -> str:
+        organization = self.job.organization
+        rows = list_weights(self.session, organization) if organization else []
+        return f", of which it has {rows[0]['weight']:g} for each one of theirs" if rows else ""
 
     def _failing(self, provider: str) -> Row | None:
         """Return the pause of a provider that fails, if it is one and has not ended."""

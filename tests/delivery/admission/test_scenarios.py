@@ -56,7 +56,7 @@ class Scenario:
     def run(self) -> None:
         steps: list[tuple[Callable[[], None], int]] = [
             *((self.add, 6), (self.take, 10), (self.settle, 6), (self.wait, 4), (self.lose, 1), (self.change, 1)),
-            *((self.pause, 1), (self.fail, 1), (self.work, 1), (self.hold, 1), (self.free, 1)),
+            *((self.pause, 1), (self.fail, 1), (self.work, 1), (self.hold, 1), (self.free, 1), (self.weigh, 1)),
         ]
         acts, weights = zip(*steps, strict=True)
         for _ in range(120):
@@ -108,7 +108,9 @@ class Scenario:
         self.queue.set_time(self.queue.now + self.random.choice([0.001, 0.05, 0.4, 5]))
 
     def lose(self) -> None:
-        self.queue.lose(self.random.choice(["names", "lanes", "ready0", "ready1", "where", "wake", "asleep:*", "v"]))
+        self.queue.lose(
+            self.random.choice(["names", "lanes", "ready0", "ready1", "where", "wake", "asleep:*", "v", "weights"])
+        )
         self.queue.audit()
 
     def change(self) -> None:
@@ -126,6 +128,11 @@ class Scenario:
         # One that was said to work at this very moment does not fail.
         if self.queue.leave_alone(f"p{organization}", seconds, organization, self.entry(organization)):
             self.failing[organization] = max(self.failing.get(organization, 0), self.queue.now + seconds)
+
+    def weigh(self) -> None:
+        """Give some organizations other weights, which change no limit and leave nothing idle."""
+        some = self.random.sample(self.organizations, self.random.randint(0, len(self.organizations)))
+        self.queue.weigh({each: self.random.choice([0.1, 0.5, 3, 10]) for each in some})
 
     def work(self) -> None:
         """Let it work again."""

@@ -137,6 +137,12 @@ class VirtualAdmission:
         text = script("admission") + script("admission_restrict")
         self._script(text)([f"{self.base}:adm:restrictions"], [f"{self.base}:", *words])
 
+    def weigh(self, weights: dict[UUID, float]) -> None:
+        """Say which organizations have another weight than 1."""
+        words = [word for organization, weight in weights.items() for word in (str(organization), f"{weight:.17g}")]
+        text = script("admission") + script("admission_weights")
+        self._script(text)([f"{self.base}:adm:weights"], [f"{self.base}:", *words])
+
     def audit(self) -> None:
         """Look for what was lost, from one end to the other."""
         lane = 0

@@ -48,6 +48,7 @@ DELIVERING = (
     Grant("SELECT, UPDATE", "TABLE", "delivery.delivery_jobs"),
     Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.deliveries, mauntic_jobs.redis_marker"),
     Grant("SELECT, INSERT, UPDATE", "TABLE", "mauntic_jobs.restrictions, mauntic_jobs.frequency_caps"),
+    Grant("SELECT", "TABLE", "mauntic_jobs.turn_weights"),
     Grant("SELECT, UPDATE", "TABLE", "mauntic_jobs.lease_sweep, mauntic_jobs.sent_count"),
     Grant("SELECT, INSERT, DELETE", "TABLE", "mauntic_jobs.sent_minutes"),
     Grant("SELECT, INSERT, UPDATE, DELETE", "TABLE", "mauntic_jobs.provider_pauses"),
