@@ -117,9 +117,15 @@ def governed(result: Result) -> list[Row]:
             "sent, of what is allowed": f"{each['sent']:.1%}",
             "refused, of the messages": f"{each['refused']:.1%}",
             "most in a second": str(each["peak"]),
+            # Older results do not say.
+            **({"learned after": _seconds(each["learned"])} if "learned" in each else {}),
         }
         for each in result["rates"]
     ]
+
+
+def _seconds(number: float | None) -> str:
+    return "never" if number is None else f"{number:.0f} s"
 
 
 def small_beside_large(result: Result) -> list[Row]:

@@ -14,10 +14,10 @@ SECONDS_A_MESSAGE = 0.05
 
 @dataclass
 class Counts:
-    """When messages were taken, and how many were refused, so far."""
+    """When messages were taken and refused so far."""
 
     taken: list[float] = field(default_factory=list)
-    refused: int = 0
+    refused: list[float] = field(default_factory=list)
 
 
 @contextmanager
@@ -52,7 +52,7 @@ class _Bucket:
         now = time.monotonic()
         self._tokens, self._at = min(self._rate, self._tokens + (now - self._at) * self._rate), now
         if self._tokens < 1:
-            self.counts.refused += 1
+            self.counts.refused.append(now)
             return False
         self._tokens -= 1
         self.counts.taken.append(now)

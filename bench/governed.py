@@ -3,13 +3,15 @@
 The provider is an SMTP server in a process of its own that takes so many messages a second, a second's worth at once,
 and answers the others with SES's 454. `deliver` learns the rate, or is told it by the configuration. With --node,
 Node's BullMQ sends to the same server: told, with its limiter set to the rate, or with nothing but the pause after a
-refusal that its guide advises. Figures are from the second half of each measurement. A process sends 5 messages at
-once, or twice as many as the rate takes of one.
+refusal that its guide advises. A measurement begins 30 seconds after the first message, and lasts for 100 messages at
+least: before, the rate is learned. How long that takes is measured too. A process sends 5 messages at once, or twice as
+many as the rate takes of one.
 """
 
 import argparse
 import asyncio
 import json
+import math
 import multiprocessing
 import os
 import subprocess
@@ -46,6 +48,9 @@ FROM mauntic_jobs.deliveries WHERE organization_id = %(organization)s AND state 
 """
 _SMALL = 20
 _AT_ONCE = 5
+_LEARNING_SECONDS, _MIN_MESSAGES = 30, 100
+# A rate is learned once so much of it is sent, and so little refused, over so many messages or seconds at least.
+_LEARNED_SENT, _LEARNED_REFUSED, _LEARNED_OVER = 0.9, 0.05, 10
 # Ours with nothing configured and with the rate configured; Node's BullMQ with its limiter set to the rate, and with
 # nothing but a pause after each refusal.
 _OWN_WAYS = ("deliver, learning", "deliver, told")
@@ -56,8 +61,10 @@ def main() -> None:
     """Measure, and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", type=int, nargs="+", default=[1, 14, 200], help="default: 1 14 200")
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 4], help="default: 1 4")
-    parser.add_argument("--seconds", type=int, default=60, help="of each measurement (default: 60)")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 4, 16], help="default: 1 4 16")
+    parser.add_argument(
+        "--seconds", type=int, default=60, help="of each measurement after 30 of learning (default: 60)"
+    )
     parser.add_argument(
         "--beside", type=int, default=30_000, help="messages of the large organization (default: 30000)"
     )
@@ -79,18 +86,21 @@ def main() -> None:
             found = _goodput(servers, way, rate, processes, given.seconds)
             figures["rates"].append({"rate": rate, "processes": processes, "way": way, **found})
             shares = f"{found['sent']:.1%} of it sent, {found['refused']:.2%} of the messages refused"
-            print(f"{rate}/s, {processes} processes, {way}: {shares}, at most {found['peak']} a second", flush=True)
+            learned = "never learned" if found["learned"] is None else f"learned after {found['learned']:.0f} s"
+            text = f"{shares}, at most {found['peak']} a second, {learned}"
+            print(f"{rate}/s, {processes} processes, {way}: {text}", flush=True)
         say("a small organization beside a large one")
         figures["turns"] = {"beside": given.beside, "seconds": _wait(servers, given.beside)}
         print(f"{_SMALL} messages behind {given.beside:,}: all sent after {figures['turns']['seconds']:.2f} s")
     store(given.json, figures)
 
 
-def _goodput(servers: Servers, way: str, rate: int, processes: int, seconds: int) -> dict[str, float]:
-    """Return the share of the rate that is sent in the second half, that of all messages refused, and the peak."""
+def _goodput(servers: Servers, way: str, rate: int, processes: int, seconds: int) -> dict[str, float | None]:
+    """Return the share of the rate that is sent once it is learned, that of all messages refused, and the peak."""
     settings, organization = _settings(servers), uuid4()
     at_once = max(_AT_ONCE, int(2 * rate * SECONDS_A_MESSAGE))
-    _fill(settings, organization, rate * seconds * 2)
+    window = max(seconds, math.ceil(_MIN_MESSAGES / rate))
+    _fill(settings, organization, rate * (_LEARNING_SECONDS + window + 10) + 2 * rate)
     with limited_smtp(rate) as (port, ask), connect(servers.database_url) as connection:
         told = rate if way.endswith("told") else None
         _configure(connection, organization, port, told)
@@ -100,16 +110,32 @@ def _goodput(servers: Servers, way: str, rate: int, processes: int, seconds: int
             else _node_sending(settings, port, processes, at_once, told)
         )
         with running:
-            time.sleep(seconds / 2)
-            before = ask()
-            time.sleep(seconds / 2)
-            after = ask()
-    taken, refused = after.taken[len(before.taken) :], after.refused - before.refused
+            while not ask().taken:
+                time.sleep(0.1)
+            began = ask().taken[0]
+            time.sleep(began + _LEARNING_SECONDS + window - time.monotonic())
+            counts = ask()
+    first = began + _LEARNING_SECONDS
+    taken, refused = ([at for at in times if first <= at < first + window] for times in (counts.taken, counts.refused))
     return {
-        "sent": len(taken) / (rate * seconds / 2),
-        "refused": refused / max(len(taken) + refused, 1),
+        "sent": len(taken) / (rate * window),
+        "refused": len(refused) / max(len(taken) + len(refused), 1),
         "peak": peak(taken),
+        "learned": learned(counts.taken, counts.refused, rate),
     }
+
+
+def learned(taken: list[float], refused: list[float], rate: int) -> float | None:
+    """Return after how many seconds of its first message a rate was known, None for never."""
+    if not taken:
+        return None
+    length = max(_LEARNED_OVER, _LEARNED_OVER / rate)
+    for second in range(int(max(taken) - taken[0] - length) + 1):
+        first = taken[0] + second
+        sent, thrown = (sum(first <= at < first + length for at in times) for times in (taken, refused))
+        if sent >= _LEARNED_SENT * rate * length and thrown <= _LEARNED_REFUSED * (sent + thrown):
+            return float(second)
+    return None
 
 
 def peak(times: list[float]) -> int:

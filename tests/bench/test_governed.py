@@ -1,8 +1,8 @@
-"""The peak of a benchmark is the most messages of any second."""
+"""What the benchmark of rates counts: the peak of a second, and when a rate is known."""
 
 import pytest
 
-from bench.governed import peak
+from bench.governed import learned, peak
 
 
 @pytest.mark.parametrize(
@@ -11,3 +11,15 @@ from bench.governed import peak
 )
 def test_a_second_begins_anywhere(times: list[float], most: int) -> None:
     assert peak(times) == most
+
+
+def test_a_rate_is_known_once_nearly_all_of_it_is_sent_and_nearly_none_refused() -> None:
+    steady = [20 + n / 10 for n in range(300)]
+    assert learned(steady, [], 10) == 0
+    assert learned([], [], 10) is None
+    # Half of it for five seconds: the ten seconds from the fifth on are the first to have nine tenths.
+    slow = [n / 5 for n in range(25)] + [5 + n / 10 for n in range(300)]
+    assert learned(slow, [], 10) == 3
+    # Too many refusals, up to the twelfth second.
+    assert learned(steady, [20 + n / 5 for n in range(60)], 10) == 11
+    assert learned([n / 5 for n in range(300)], [], 10) is None
