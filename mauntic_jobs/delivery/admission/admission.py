@@ -196,6 +196,11 @@ class Admitted:
         ]
         return all(told)
 
+    async def until_turn(self) -> None:
+        """Wait until the turn comes, for which the message was prepared."""
+        if (seconds := self._turn.seconds_left) > 0:
+            await asyncio.sleep(seconds)
+
     def providers(self, usable: Sequence[AnyProvider]) -> Sequence[AnyProvider]:
         """Return the providers from the one on whose turn it is."""
         names = [str(each.config.id) for each in usable]

@@ -37,6 +37,11 @@ class ConcurrencyLimiter:
         ready = math.ceil(self._places / 2) if self._seconds < _QUICK_SECONDS else 0
         return self._open + ready + min(self._early, _MAX_EARLY)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether a job that enters now has a place at once."""
+        return self._has_place() and not self._waiting
+
     @contextmanager
     def early(self) -> Iterator[None]:
         """Hold a job whose turn has not come while the body runs; it takes no place."""
@@ -54,7 +59,7 @@ class ConcurrencyLimiter:
 
     async def enter(self) -> float:
         """Wait for a place; return when it was had, for `leave`."""
-        if self._has_place() and not self._waiting:
+        if self.is_free:
             self._inside += 1
             return self._clock()
         place = asyncio.get_running_loop().create_future()

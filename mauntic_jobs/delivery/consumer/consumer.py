@@ -24,7 +24,7 @@ from mauntic_jobs.delivery.sending.failover import clean
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.errors import MaunticJobsError
 from mauntic_jobs.stores.bullmq import commands as scripts
-from mauntic_jobs.stores.bullmq.commands import Taken, printable_id
+from mauntic_jobs.stores.bullmq.commands import Taken, Turn, printable_id
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
 from mauntic_jobs.stores.redis.async_link import RedisLink
 from mauntic_jobs.telemetry.logs import bound
@@ -36,6 +36,8 @@ Report = Callable[[str, str, str], None]
 _RECOVERY_SECONDS, _DRAIN_RECOVERY_SECONDS = 30.0, 1.0
 # How often it is looked how many jobs have others beside them.
 _LOOK_SECONDS = 0.25
+# A message is read, looked up and written so long before its turn.
+_PREPARING_SECONDS = 0.025
 
 
 class Consumer:
@@ -245,10 +247,7 @@ class Consumer:
         if taken.fields.get("rjk") and (why := await self._calls.iterate(taken)):
             self._report("ended", printable_id(taken.id), clean(why))
         if taken.turn is not None and taken.turn.seconds > 0:
-            with self._limiter.early():
-                # Another slot takes what may be sent before it.
-                self._fill_slots()
-                await self._limiter.await_turn(taken.turn.seconds)
+            await self._until_prepared(taken.turn)
         began = await self._limiter.enter()
         try:
             job, decision = await self._attempts.decide(taken, lambda: self._stopping)
@@ -263,6 +262,15 @@ class Consumer:
         if (reason := logged_reason(decision)) is not None:
             self._report(what, printable_id(taken.id), reason)
         return self._taken(answer, token)
+
+    async def _until_prepared(self, turn: Turn) -> None:
+        """Wait until a message is to be prepared: shortly before its turn where there is a place, else at its turn."""
+        with self._limiter.early():
+            # Another slot takes what may be sent before it.
+            self._fill_slots()
+            await self._limiter.await_turn(turn.seconds_left - _PREPARING_SECONDS)
+            if not self._limiter.is_free:
+                await self._limiter.await_turn(turn.seconds_left)
 
     def _release(self, taken: Taken, token: str) -> None:
         # A Redis that was rolled back may have handed it out again meanwhile.

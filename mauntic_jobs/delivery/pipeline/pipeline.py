@@ -199,7 +199,12 @@ class Pipeline:
             return await self._recorder.close(order, State.DEFERRED, problem, wait=wait)
         if (withheld := await self._withheld(order)) is not None:
             return withheld
-        return await self._attempt(order, draft, chosen, providers, await self._allowance(draft, order))
+        allowance = await self._allowance(draft, order)
+        if order.admitted is not None:
+            # As late as possible: messages arrive as evenly as they are sent. Not after the claim, from which on it is
+            # uncertain what a process that is killed has sent.
+            await order.admitted.until_turn()
+        return await self._attempt(order, draft, chosen, providers, allowance)
 
     async def _withheld(self, order: Order) -> Decision | None:
         """Return what becomes of marketing that its contact is not to get, or not now; None for what it may get."""

@@ -6,6 +6,7 @@ The scripts' answers below zero: -1 the job is gone, -2 its lock is, -3 it is no
 """
 
 import json
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -50,13 +51,20 @@ class ScriptCall(NamedTuple):
 class Turn(NamedTuple):
     """Why a job was taken now: its lane and provider, and its organization's limits, as `admission.lua` has them.
 
-    `provider` is empty where nothing limits the organization. The message is to be sent after so many `seconds`.
+    `provider` is empty where nothing limits the organization. The message is to be sent so many `seconds` after the job
+    was taken, which `starts` is by the monotonic clock.
     """
 
     lane: str
     provider: str
     seconds: float
     limits: str
+    starts: float = 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """For how long the message has to wait now, below 0 once its turn has come."""
+        return self.starts - time.monotonic()
 
 
 class Taken(NamedTuple):
@@ -80,7 +88,8 @@ def taken(answer: object) -> Taken | None:
     turn = None
     if len(answer) > _PLAIN_ANSWER:
         lane, provider, microseconds, limits = (word.decode(errors="replace") for word in answer[_PLAIN_ANSWER:])
-        turn = Turn(lane, provider, int(microseconds) / 1_000_000, limits)
+        seconds = int(microseconds) / 1_000_000
+        turn = Turn(lane, provider, seconds, limits, time.monotonic() + seconds)
     # An id may be any bytes; the connections write it as it was read.
     return Taken(answer[1].decode(errors="surrogateescape"), dict(zip(words[::2], words[1::2], strict=True)), turn)
 

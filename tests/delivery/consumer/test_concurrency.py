@@ -38,6 +38,7 @@ def test_so_many_are_inside_and_the_others_come_in_as_they_came() -> None:
         tasks = [asyncio.create_task(_through(gate, name, inside, leave)) for name, leave in leaves.items()]
         await _turns(3)
         assert inside == ["a", "b"]
+        assert not gate.is_free
         leaves["b"].set()
         await _turns(3)
         assert inside == ["a", "b", "c"]
