@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Identifier
 
 from mauntic_jobs.job import Transaction
 from mauntic_jobs.segments.marks import TriggerMark
@@ -26,11 +26,13 @@ def find_changed(
 ) -> dict[UUID, int]:
     """Put the contacts that changed since the marks in the table `mauntic_jobs_changed`, in one scan for all triggers.
 
-    Returns how many there are of each organization that has any. The earliest of the marks counts for all: to evaluate
+    The table has the columns that the criteria name. Returns how many contacts each organization has that has any. The
+    earliest of the marks counts for all: to evaluate
     a contact that has not changed finds nothing.
     """
     asked = _asked(evaluations, [marks[each.trigger] for each in evaluations], now)
-    transaction.execute(_statement("changed"), asked)
+    columns = sorted({column for each in evaluations for column in each.columns} - {"id", "organization_id"})
+    transaction.execute(_statement("changed", columns), asked)
     transaction.execute(_sql["analyze_changed"])
     return {row["organization_id"]: row["contacts"] for row in transaction.rows(_sql["changed_counts"])}
 
@@ -43,8 +45,9 @@ def is_changed(
     return bool(transaction.row(_statement("is_changed"), asked)["is_changed"])
 
 
-def _statement(name: str) -> bytes:
-    contacts = SQL(_sql["changed_contacts"].decode())
+def _statement(name: str, columns: Sequence[str] = ()) -> bytes:
+    also = SQL("").join(SQL(", {}").format(Identifier("contact", each)) for each in columns)
+    contacts = SQL(_sql["changed_contacts"].decode()).format(columns=also)
     return SQL(_sql[name].decode()).format(contacts=contacts).as_bytes(None)
 
 

@@ -34,3 +34,8 @@ def _camel(column: str) -> str:
 
 
 SPELLINGS = {spelling: column for column in COLUMNS for spelling in (column, _camel(column))}
+
+
+def column_of(field: str) -> str:
+    """Return the column of `crm.contacts` that a field of criteria is in."""
+    return SPELLINGS.get(field, "custom_fields")

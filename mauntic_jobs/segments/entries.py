@@ -29,7 +29,7 @@ class TriggerCounts(NamedTuple):
 
 def make_tables(transaction: Transaction) -> None:
     """Make the tables that each evaluation of the transaction fills anew, and have plans made for them."""
-    for table in ("values_table", "hits_table", "open_hits_table", "members_table", "candidates_table"):
+    for table in ("values_table", "hits_table", "open_hits_table", "candidates_table"):
         transaction.execute(_sql[table])
     transaction.row(_sql["plan_settings"])
 
@@ -57,9 +57,7 @@ def find_candidates(
     if sum(members.values()) > MAX_SOUGHT:
         transaction.execute(_sql["open_hits"], rules)
         hits = SQL("pg_temp.mauntic_jobs_open_hits")
-    transaction.execute(SQL(_sql["members"].decode()).format(hits=hits).as_bytes(None), numbers)
-    transaction.execute(_sql["analyze_members"])
-    transaction.execute(_sql["candidates"], rules)
+    transaction.execute(SQL(_sql["candidates"].decode()).format(hits=hits).as_bytes(None), rules)
     candidates = {row["number"]: row["candidates"] for row in transaction.rows(_sql["candidate_counts"])}
     return [TriggerCounts(members[number], candidates.get(number, 0)) for number in range(len(group))]
 

@@ -47,14 +47,14 @@ def hits_statements(segments: Sequence[Row], reading: SegmentReading, *, changed
         for number, segment in enumerate(segments)
         if segment["type"] != "static"
     ]
-    within = SQL(_sql["within"].decode() if changed else "")
-    found = _Scan(dynamic, width, reading).statements(within) if dynamic else []
+    contacts = SQL("pg_temp.mauntic_jobs_changed" if changed else "crm.contacts")
+    found = _Scan(dynamic, width, reading).statements(contacts) if dynamic else []
     if static:
         asked: dict[str, object] = {
             "segments": [segments[number]["id"] for number in static],
             "masks": [mask([number], width) for number in static],
         }
-        found.append((SQL(_sql["static_hits"].decode()).format(within=within).as_bytes(None), asked))
+        found.append((SQL(_sql["static_hits"].decode()).format(contacts=contacts).as_bytes(None), asked))
     return found
 
 
@@ -90,12 +90,12 @@ class _Scan:
             for condition in criteria.conditions:
                 self._ask(number, condition, suffices=criteria.operator == "or")
 
-    def statements(self, within: SQL) -> list[Statement]:
-        """Return the statements, the last of them with hits."""
+    def statements(self, contacts: SQL) -> list[Statement]:
+        """Return the statements that read a table of contacts, the last of them with hits."""
         columns = self._columns()
         others = self._lateral("others", [name for name in self._fields if name not in columns], None)
         laterals = [self._lateral(f"own_{number}", [name], columns) for number, name in enumerate(columns)]
-        parts = {"within": within, "others": others, "none": self._mask([])}
+        parts = {"contacts": contacts, "others": others, "none": self._mask([])}
         if not columns:
             return [self._statement("hits", **parts, hits=self._hits(["others"]))]
         sources = [SQL(", {}").format(self._stored(self._fields[name])) for name in columns]

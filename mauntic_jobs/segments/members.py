@@ -1,11 +1,14 @@
 """The statements that find the members of segments, static or dynamic."""
 
+from typing import NamedTuple
+
 from psycopg.sql import SQL, Composable
 
 from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.job import Row
+from mauntic_jobs.segments.columns import column_of
 from mauntic_jobs.segments.compiler import Compiler, depends_on_time
-from mauntic_jobs.segments.criteria import parse_criteria
+from mauntic_jobs.segments.criteria import Criteria, parse_criteria
 from mauntic_jobs.segments.platform_compiler import PlatformCompiler
 from mauntic_jobs.settings.types import SegmentReading
 from mauntic_jobs.sql import statements
@@ -25,14 +28,24 @@ def members_statement(segment: Row, reading: SegmentReading) -> tuple[bytes, dic
     return SQL(_sql["members_of_one"].decode()).format(members=condition).as_bytes(None), parameters
 
 
-def compiled(segment: Row, reading: SegmentReading) -> tuple[bytes, dict[str, object], bool]:
-    """Return a segment's condition with its parameters, and whether the passing of time alone can change its answer.
+class CompiledSegment(NamedTuple):
+    """A segment's condition with its parameters, and the columns of `crm.contacts` that it reads.
 
-    Raises JobFailedError if the criteria cannot be used.
+    `depends_on_time`: the passing of time alone can change its answer.
     """
+
+    condition: bytes
+    parameters: dict[str, object]
+    columns: frozenset[str]
+    depends_on_time: bool
+
+
+def compile_segment(segment: Row, reading: SegmentReading) -> CompiledSegment:
+    """Return a segment as it is evaluated. Raises JobFailedError if the criteria cannot be used."""
     condition, parameters = _condition(segment, reading)
-    by_time = segment["type"] != "static" and depends_on_time(parse_criteria(segment["filter_criteria"], reading))
-    return condition.as_bytes(None), parameters, by_time
+    criteria = Criteria() if segment["type"] == "static" else parse_criteria(segment["filter_criteria"], reading)
+    columns = frozenset(column_of(each.field) for each in criteria.conditions)
+    return CompiledSegment(condition.as_bytes(None), parameters, columns, depends_on_time(criteria))
 
 
 def readings_statement(segment: Row) -> tuple[bytes, dict[str, object]] | None:

@@ -10,7 +10,7 @@ from uuid import UUID
 from mauntic_jobs import __version__
 from mauntic_jobs.errors import JobFailedError
 from mauntic_jobs.job import Row, Transaction
-from mauntic_jobs.segments.members import compiled
+from mauntic_jobs.segments.members import compile_segment
 from mauntic_jobs.segments.trigger import SegmentTrigger, parse_trigger
 from mauntic_jobs.settings.types import SegmentReading
 from mauntic_jobs.sql import statements
@@ -30,7 +30,10 @@ class UnpublishedError(Exception):
 
 @dataclass(frozen=True)
 class TriggerEvaluation:
-    """One trigger, ready to be evaluated. `depends_on_time`: members may come without a write."""
+    """One trigger, ready to be evaluated. `columns` of contacts decide who is a member.
+
+    `depends_on_time`: members may come without a write.
+    """
 
     trigger: UUID
     organization: UUID
@@ -40,6 +43,7 @@ class TriggerEvaluation:
     config: SegmentTrigger
     segment: Row
     fingerprint: str
+    columns: frozenset[str]
     depends_on_time: bool
 
 
@@ -68,9 +72,10 @@ def prepare(parts: TriggerParts, trigger: Row, reading: SegmentReading, collatio
     config = parse_trigger(trigger["config"])
     segment = _segment(parts, trigger, config)
     version = _version(parts, trigger)
-    condition, parameters, by_time = compiled(segment, reading)
+    compiled = compile_segment(segment, reading)
     evaluated = (
-        *(__version__, reading.value, collation, condition, sorted(parameters.items()), segment["id"], segment["type"]),
+        *(__version__, reading.value, collation, compiled.condition, sorted(compiled.parameters.items())),
+        *(segment["id"], segment["type"]),
         *(trigger["organization_id"], trigger["journey_id"], version["id"], version["entry_step_id"]),
         config.model_dump_json(),
     )
@@ -83,7 +88,8 @@ def prepare(parts: TriggerParts, trigger: Row, reading: SegmentReading, collatio
         config=config,
         segment=segment,
         fingerprint=sha256(repr(evaluated).encode("utf-8", "surrogatepass")).hexdigest(),
-        depends_on_time=by_time,
+        columns=compiled.columns,
+        depends_on_time=compiled.depends_on_time,
     )
 
 

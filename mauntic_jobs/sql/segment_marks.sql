@@ -51,7 +51,8 @@ WHERE mark.trigger_id = ANY (%(triggers)s::uuid[]) OR NOT EXISTS (
     WHERE trigger.id = mark.trigger_id AND trigger.organization_id = mark.organization_id
 )
 
--- changed -- Put the contacts that may have become entitled to enter in a temporary table; {contacts} lists them.
+-- changed -- Put the contacts that may have become entitled to enter, with what the evaluation reads of them, in a
+-- temporary table; {contacts} lists them.
 CREATE TEMPORARY TABLE mauntic_jobs_changed ON COMMIT DROP AS {contacts}
 
 -- is_changed -- Tell whether one contact is among them.
@@ -62,32 +63,39 @@ SELECT EXISTS (
 
 -- changed_contacts -- List the contacts that may have become entitled to enter: those whose row a transaction at or after
 -- the horizon wrote; those that it added to a static segment; and those whose execution it ended, or ended before, and
--- whose time to wait after it ran out since.
+-- whose time to wait after it ran out since. {columns} are what else is read of each.
 WITH span AS MATERIALIZED (
     SELECT age(%(horizon)s::text::xid8::xid) AS most, age(pg_snapshot_xmax(pg_current_snapshot())::xid) AS least
 )
-SELECT contact.organization_id, contact.id
+SELECT contact.organization_id, contact.id{columns}
 FROM crm.contacts AS contact
 WHERE contact.organization_id = ANY (%(organizations)s::uuid[])
   AND age(contact.xmin) <= (SELECT most FROM span) AND age(contact.xmin) >= (SELECT least FROM span)
-UNION
-SELECT static.organization_id, member.contact_id
-FROM unnest(%(segments)s::uuid[], %(segment_organizations)s::uuid[]) AS static (segment_id, organization_id)
-INNER JOIN crm.segment_contacts AS member ON member.segment_id = static.segment_id
-WHERE age(member.xmin) <= (SELECT most FROM span) AND age(member.xmin) >= (SELECT least FROM span)
-UNION
-SELECT waited.organization_id, execution.contact_id
-FROM unnest(
-    %(journeys)s::uuid[], %(journey_organizations)s::uuid[], %(waited_after)s::timestamp[], %(waited_until)s::timestamp[]
-) AS waited (journey_id, organization_id, after, until)
-INNER JOIN journey.journey_executions AS execution ON execution.journey_id = waited.journey_id
-WHERE execution.status <> 'active' AND (
-    (age(execution.xmin) <= (SELECT most FROM span) AND age(execution.xmin) >= (SELECT least FROM span))
-    OR (execution.started_at > waited.after AND execution.started_at <= waited.until)
-)
+UNION ALL
+SELECT contact.organization_id, contact.id{columns}
+FROM (
+    SELECT static.organization_id, member.contact_id
+    FROM unnest(%(segments)s::uuid[], %(segment_organizations)s::uuid[]) AS static (segment_id, organization_id)
+    INNER JOIN crm.segment_contacts AS member ON member.segment_id = static.segment_id
+    WHERE age(member.xmin) <= (SELECT most FROM span) AND age(member.xmin) >= (SELECT least FROM span)
+    UNION
+    SELECT waited.organization_id, execution.contact_id
+    FROM unnest(
+        %(journeys)s::uuid[], %(journey_organizations)s::uuid[],
+        %(waited_after)s::timestamp[], %(waited_until)s::timestamp[]
+    ) AS waited (journey_id, organization_id, after, until)
+    INNER JOIN journey.journey_executions AS execution ON execution.journey_id = waited.journey_id
+    WHERE execution.status <> 'active' AND (
+        (age(execution.xmin) <= (SELECT most FROM span) AND age(execution.xmin) >= (SELECT least FROM span))
+        OR (execution.started_at > waited.after AND execution.started_at <= waited.until)
+    )
+) AS other
+INNER JOIN crm.contacts AS contact
+    ON contact.id = other.contact_id AND contact.organization_id = other.organization_id
+WHERE NOT (age(contact.xmin) <= (SELECT most FROM span) AND age(contact.xmin) >= (SELECT least FROM span))
 
 -- changed_counts -- Count them, for each organization that has any.
 SELECT organization_id, count(*) AS contacts FROM pg_temp.mauntic_jobs_changed GROUP BY organization_id
 
 -- analyze_changed -- Let the planner know how many they are.
-ANALYZE pg_temp.mauntic_jobs_changed
+ANALYZE pg_temp.mauntic_jobs_changed (organization_id, id)

@@ -78,11 +78,6 @@ EXISTS (
 -- members_of_one -- List the members of one segment; {members} is the condition on a contact.
 SELECT contact.id FROM crm.contacts AS contact WHERE contact.organization_id = %(organization)s AND {members}
 
--- within -- The condition that limits an evaluation to the contacts that changed.
-AND contact.id IN (
-    SELECT changed.id FROM pg_temp.mauntic_jobs_changed AS changed WHERE changed.organization_id = %(organization)s
-)
-
 -- values_table -- Make a temporary table of what many conditions compare, which each evaluation of the transaction fills
 -- anew, like the next ones. Each is made once: a transaction holds a lock on every table that it made or dropped, and a
 -- server has some thousands of locks.
@@ -98,9 +93,6 @@ CREATE TEMPORARY TABLE mauntic_jobs_hits (id uuid NOT NULL, hits varbit NOT NULL
 -- open_hits_table -- Make one of the same without the segments whose journey an execution keeps the contact out of.
 CREATE TEMPORARY TABLE mauntic_jobs_open_hits (id uuid NOT NULL, hits varbit NOT NULL) ON COMMIT DROP
 
--- members_table -- Make one of the members that are looked at one by one.
-CREATE TEMPORARY TABLE mauntic_jobs_members (number int NOT NULL, id uuid NOT NULL) ON COMMIT DROP
-
 -- candidates_table -- Make one of those who may enter.
 CREATE TEMPORARY TABLE mauntic_jobs_candidates (number bigint NOT NULL, trigger_number int NOT NULL, id uuid NOT NULL)
 ON COMMIT DROP
@@ -108,7 +100,7 @@ ON COMMIT DROP
 -- empty -- Empty them.
 TRUNCATE
     pg_temp.mauntic_jobs_values, pg_temp.mauntic_jobs_hits, pg_temp.mauntic_jobs_open_hits,
-    pg_temp.mauntic_jobs_members, pg_temp.mauntic_jobs_candidates
+    pg_temp.mauntic_jobs_candidates
 
 -- answers -- The subquery that answers conditions for a contact: {all_of} has a bit for each segment of which no condition
 -- fails, {any_of} one for each segment of which a single condition is enough; {forms} are what the {conditions} compare.
@@ -119,13 +111,13 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS {name}
 
--- values -- Read what many conditions compare, {columns} from {sources}, and answer the {others}; {within} may limit the
--- contacts.
+-- values -- Read what many conditions compare, {columns} from {sources}, and answer the {others}, of all {contacts} or
+-- of those that changed.
 INSERT INTO pg_temp.mauntic_jobs_values (id, all_of, any_of{columns})
 SELECT contact.id, others.all_of, others.any_of{sources}
-FROM crm.contacts AS contact
+FROM {contacts} AS contact
 {others}
-WHERE contact.organization_id = %(organization)s {within}
+WHERE contact.organization_id = %(organization)s
 
 -- analyze_values -- Let the planner know which values repeat.
 ANALYZE pg_temp.mauntic_jobs_values ({columns})
@@ -142,9 +134,9 @@ INSERT INTO pg_temp.mauntic_jobs_hits (id, hits)
 SELECT found.id, found.hits
 FROM (
     SELECT contact.id, {hits} AS hits
-    FROM crm.contacts AS contact
+    FROM {contacts} AS contact
     {others}
-    WHERE contact.organization_id = %(organization)s {within}
+    WHERE contact.organization_id = %(organization)s
     OFFSET 0
 ) AS found
 WHERE found.hits <> {none}
@@ -154,8 +146,8 @@ INSERT INTO pg_temp.mauntic_jobs_hits (id, hits)
 SELECT contact.id, bit_or(static.mask)
 FROM unnest(%(segments)s::uuid[], %(masks)s::varbit[]) AS static (segment_id, mask)
 INNER JOIN crm.segment_contacts AS member ON member.segment_id = static.segment_id
-INNER JOIN crm.contacts AS contact ON contact.id = member.contact_id
-WHERE contact.organization_id = %(organization)s {within}
+INNER JOIN {contacts} AS contact ON contact.id = member.contact_id
+WHERE contact.organization_id = %(organization)s
 GROUP BY contact.id
 
 -- member_counts -- Count the members of each segment. Strings of bits cannot be hashed, their texts can.
@@ -182,17 +174,6 @@ LEFT JOIN (
 ) AS kept_out ON kept_out.id = hit.id
 WHERE hit.hits & ~ coalesce(kept_out.hits, %(none)s::varbit) <> %(none)s::varbit
 
--- members -- List the members of each segment by {hits}, in the order of the index by which their executions are found.
-INSERT INTO pg_temp.mauntic_jobs_members (number, id)
-SELECT asked.number, hit.id
-FROM unnest(%(numbers)s::int[]) AS asked (number)
-INNER JOIN (SELECT DISTINCT hits::text AS mask FROM {hits}) AS pattern ON substr(pattern.mask, asked.number + 1, 1) = '1'
-INNER JOIN {hits} AS hit ON hit.hits::text = pattern.mask
-ORDER BY asked.number, hit.id
-
--- analyze_members -- Let the planner know how many they are.
-ANALYZE pg_temp.mauntic_jobs_members
-
 -- readings -- Count the contacts of an organization that only the documented reading of criteria makes members, and those
 -- that only the platform's does; {strict} and {platform} are the conditions on a contact.
 SELECT count(*) FILTER (WHERE {strict} AND NOT {platform}) AS only_strict,
@@ -200,23 +181,40 @@ SELECT count(*) FILTER (WHERE {strict} AND NOT {platform}) AS only_strict,
 FROM crm.contacts AS contact
 WHERE contact.organization_id = %(organization)s
 
--- candidates -- Number the members that may enter the journey of their trigger now: not while they are in it, not since
--- they last entered (no_entry_since: long ago for never again, far ahead for always), and not more often than the cap
--- says.
+-- candidates -- Number the members by {hits} that may enter the journey of their trigger now: not since they last entered
+-- (no_entry_since: long ago for never again, far ahead for always), not while they are in it, and not more often than the
+-- cap says. An index answers the first question without the table, in its order, and the others are asked of few. None is
+-- answered from an index of active executions: as statistics may know of none yet, it would be read whole for each member.
 INSERT INTO pg_temp.mauntic_jobs_candidates (number, trigger_number, id)
-SELECT row_number() OVER (ORDER BY rule.number, member.id) AS number, rule.number AS trigger_number, member.id
-FROM unnest(
-    %(numbers)s::int[], %(journeys)s::uuid[], %(no_entry_since)s::timestamp[], %(caps)s::int[], %(cap_since)s::timestamp[]
-) AS rule (number, journey_id, no_entry_since, cap, cap_since)
-INNER JOIN pg_temp.mauntic_jobs_members AS member ON member.number = rule.number
-WHERE NOT EXISTS (
-    SELECT FROM journey.journey_executions AS execution
-    WHERE execution.journey_id = rule.journey_id AND execution.contact_id = member.id
-      AND (execution.status = 'active' OR execution.started_at > rule.no_entry_since)
-) AND (rule.cap IS NULL OR rule.cap > (
+SELECT row_number() OVER (ORDER BY open.number, open.id) AS number, open.number AS trigger_number, open.id
+FROM (
+    SELECT member.number, member.journey_id, member.cap, member.cap_since, member.id
+    FROM (
+        SELECT rule.number, rule.journey_id, rule.no_entry_since, rule.cap, rule.cap_since, hit.id
+        FROM unnest(
+            %(numbers)s::int[], %(journeys)s::uuid[],
+            %(no_entry_since)s::timestamp[], %(caps)s::int[], %(cap_since)s::timestamp[]
+        ) AS rule (number, journey_id, no_entry_since, cap, cap_since)
+        INNER JOIN (SELECT DISTINCT hits::text AS mask FROM {hits}) AS pattern
+            ON substr(pattern.mask, rule.number + 1, 1) = '1'
+        INNER JOIN {hits} AS hit ON hit.hits::text = pattern.mask
+        ORDER BY rule.number, hit.id
+        OFFSET 0
+    ) AS member
+    WHERE NOT EXISTS (
+        SELECT FROM journey.journey_executions AS execution
+        WHERE execution.journey_id = member.journey_id AND execution.contact_id = member.id
+          AND execution.started_at > member.no_entry_since
+    )
+    OFFSET 0
+) AS open
+WHERE (
+    SELECT bool_or(execution.status = 'active') FROM journey.journey_executions AS execution
+    WHERE execution.journey_id = open.journey_id AND execution.contact_id = open.id
+) IS NOT TRUE AND (open.cap IS NULL OR open.cap > (
     SELECT count(*) FROM journey.journey_executions AS execution
-    WHERE execution.journey_id = rule.journey_id AND execution.contact_id = member.id
-      AND execution.started_at > rule.cap_since
+    WHERE execution.journey_id = open.journey_id AND execution.contact_id = open.id
+      AND execution.started_at > open.cap_since
 ))
 
 -- candidate_counts -- Count the candidates of each trigger that has any.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from psycopg.types.json import Json
@@ -244,6 +245,20 @@ def test_contacts_are_read_once_for_all_segments(direct_settings: Settings) -> N
     with connect(direct_settings) as session, session.transaction():
         make_tables(session)
         assert sum("contacts" in line for line in _plan(session, statement, parameters)) == 1
+
+
+def test_contacts_that_changed_are_read_once_for_all_organizations(clock: _Clock, platform: Platform) -> None:
+    asked = [{"field": field, "operator": "is_set"} for field in ("plan", "firstName", "stage")]
+    for owner in (organization(1), organization(2)):
+        platform.contact(owner, first_name="Ann", custom_fields=Json({"plan": "pro"}))
+        platform.journey(platform.segment(owner, conditions=asked), owner)
+    assert clock.run().counters["entered"] == 2
+    for owner in (organization(1), organization(2)):
+        platform.contact(owner, first_name="Bob", custom_fields=Json({"plan": "pro"}))
+    with patch.object(Session, "execute", autospec=True, side_effect=Session.execute) as executed:
+        assert clock.run().counters["entered"] == 2
+    (reading,) = [text for call in executed.call_args_list if b"crm.contacts" in (text := call.args[1])]
+    assert b"CREATE TEMPORARY TABLE mauntic_jobs_changed" in reading
 
 
 def test_conditions_on_one_field_are_evaluated_once_for_each_of_its_values(

@@ -65,7 +65,7 @@ def _evaluation(number: int, conditions: int, kind: str = "dynamic", text: str =
     segment = {"type": kind, "filter_criteria": criteria if kind == "dynamic" else ["of no meaning"]}
     config = parse_trigger({"segmentId": str(UUID(int=number))})
     own = UUID(int=number)
-    return TriggerEvaluation(own, own, own, own, own, config, segment, fingerprint="", depends_on_time=False)
+    return TriggerEvaluation(own, own, own, own, own, config, segment, "", frozenset(), depends_on_time=False)
 
 
 @pytest.mark.parametrize(
