@@ -76,6 +76,22 @@ def statement_ways(result: Result) -> list[Row]:
     ]
 
 
+def monthly_index(result: Result) -> list[Row]:
+    """Return the month by the table alone, and by an index in the order of its groups."""
+    rows = result["data"]["rows"]
+    return [
+        {
+            "the events": name,
+            "of them": f"{rows:,}",
+            "seconds": spread_text(each["seconds"], 1),
+            "CPU seconds of the server": f"{each['server_cpu_seconds']:.1f}",
+            "temporary files": f"{each['temporary_mb']:,.0f} MB",
+            "bytes of the index, an event": f"{result['index_bytes'] / rows:.0f}" if name == "with the index" else "",
+        }
+        for name, each in result["ways"].items()
+    ]
+
+
 def large_days(result: Result) -> list[Row]:
     """Return a day and a month by one process of Postgres and by two."""
     return [

@@ -25,6 +25,7 @@ TABLES: dict[str, tuple[str, Callable[..., list[jobs.Row]]]] = {
     "backfill": ("aggregate_hourly", jobs.backfill),
     "daily": ("generate_daily_reports", jobs.statement_ways),
     "monthly": ("monthly_usage_summary", jobs.statement_ways),
+    "monthly_index": ("monthly_index", jobs.monthly_index),
     "large_days": ("large_days", jobs.large_days),
     "backfill_ways": ("backfill_small backfill backfill_large", jobs.backfill_ways),
     "backfill_workers": ("backfill_workers", jobs.backfill_workers),

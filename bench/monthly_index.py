@@ -1,0 +1,49 @@
+"""What an index in the order of the groups saves `monthly-usage-summary`, and what it takes on the disk.
+
+python bench/monthly_index.py --rows 20M
+"""
+
+from urllib.parse import urlsplit
+
+from psycopg import sql
+
+from bench._common import arguments, connect, database, machine, say, statements
+from bench._events import load
+from bench._processes import parent_of, tree_cpu_seconds
+from bench._results import store
+from bench._sql_ways import Ways
+from mauntic_jobs.cli.framework.output import print_json
+from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY
+from mauntic_jobs.timekeeping.window import Unit
+
+_own = statements("monthly_index")
+
+
+def main() -> None:
+    """Generate, measure, print."""
+    given = arguments(__doc__)
+    with database(given.database_url, keep=given.keep) as url:
+        events = load(url, given.rows)
+        ways = Ways(url, MONTHLY_USAGE_SUMMARY, events.window.aligned(Unit.MONTH), "monthly_usage_summary")
+        with connect(url) as connection:
+            server = parent_of(connection.info.backend_pid)
+            found = {}
+            for name in ("as the platform has it", "with the index"):
+                before = tree_cpu_seconds(server)
+                (figures,) = ways.measure([], ["64MB"], given.rounds).values()
+                cpu = (tree_cpu_seconds(server) - before) / given.rounds
+                found[name] = {**figures, "server_cpu_seconds": cpu}
+                say(f"{name}: {figures['seconds']['median']:.1f} s, {cpu:.1f} s of the server's processors")
+                if len(found) == 1:
+                    name_of_it = sql.Identifier(urlsplit(url).path.lstrip("/"))
+                    connection.execute(_own["index"])
+                    connection.execute("VACUUM (ANALYZE) analytics.contact_activity")
+                    connection.execute(sql.SQL(_own["of_ssds"].decode()).format(database=name_of_it))
+            (size,) = connection.execute(_own["size"])
+        results = {"machine": machine(url), "data": events.described(), "index_bytes": size["bytes"], "ways": found}
+    print_json(results)
+    store(given.json, results)
+
+
+if __name__ == "__main__":
+    main()
