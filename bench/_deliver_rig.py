@@ -1,4 +1,4 @@
-"""What `deliver` is measured on: servers, a sink for emails, a queue full of messages, and the ways to consume it."""
+"""What `deliver` is measured on: servers, a receiver of emails, a full queue, and the ways to consume it."""
 
 import contextlib
 import json
@@ -16,7 +16,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from bench._common import BENCH, ROOT, connect, statements
-from bench._processes import cpu_seconds
+from bench._postfix import postfix_command
+from bench._processes import cpu_seconds, tree_cpu_seconds
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
@@ -50,10 +51,10 @@ class Queue:
 
 @dataclass(frozen=True)
 class Rig:
-    """Running servers, the sink's port, and what is added to the environment of every process."""
+    """Running servers, the receiver of emails, and what is added to the environment of every process."""
 
     servers: Servers
-    port: int
+    receiver: "_Receiver"
     extra: Mapping[str, str]
 
     def queue(self, jobs: int, concurrency: int, *, keep: bool = True) -> Queue:
@@ -71,7 +72,7 @@ class Rig:
             "MAUNTIC_QUEUE_PREFIX": prefix,
             "MAUNTIC_ALLOWED_NETWORKS": "127.0.0.0/8",
             "MAUNTIC_DELIVER_CONCURRENCY": f"email={concurrency}",
-            **_tenant(self.servers, self.port, jobs),
+            **_tenant(self.servers, self.receiver.port, jobs),
             **self.extra,
         }
         subprocess.run([program("node"), "produce.mjs"], cwd=PEER, env=environment, check=True, capture_output=True)
@@ -93,7 +94,7 @@ class Rig:
         return {
             "Postgres": cpu_seconds(self.servers.pid, "postgres"),
             "Valkey": cpu_seconds(self.servers.pid, "valkey"),
-            "sink": cpu_seconds(os.getpid(), "smtp-sink"),
+            "sink": tree_cpu_seconds(self.receiver.process),
         }
 
     def ask(self, *words: Any) -> Any:
@@ -106,9 +107,20 @@ class Rig:
             return [redis.command(*words) for words in questions]
 
 
+@dataclass(frozen=True)
+class _Receiver:
+    """What takes the emails: its port, and its process or the parent of its processes."""
+
+    port: int
+    process: int
+
+
 @contextmanager
-def rig(smtp_sink: str, *, flush_ms: float = 0.0, extra: Mapping[str, str]) -> Iterator[Rig]:
-    """Start everything. With `flush_ms`, Postgres takes at least so long to write a commit to the disk."""
+def rig(smtp_sink: str, *, flush_ms: float = 0.0, extra: Mapping[str, str], relay: bool = False) -> Iterator[Rig]:
+    """Start everything. With `flush_ms`, Postgres takes at least so long to write a commit to the disk.
+
+    Emails are taken by `smtp_sink`, or with `relay` by a Postfix.
+    """
     install_node_peer()
     slow = {"commit_delay": str(round(flush_ms * 1000)), "commit_siblings": "0"} if flush_ms else {}
     with ExitStack() as stack:
@@ -117,7 +129,8 @@ def rig(smtp_sink: str, *, flush_ms: float = 0.0, extra: Mapping[str, str]) -> I
         with postgres.connect(settings) as session:
             create_platform(session)
         upgrade(settings, lambda _: None)
-        yield Rig(servers, stack.enter_context(_sink(smtp_sink)), extra)
+        receiver = stack.enter_context(_postfix() if relay else _sink(smtp_sink))
+        yield Rig(servers, receiver, extra)
 
 
 def install_node_peer() -> None:
@@ -138,17 +151,35 @@ def program(name: str) -> str:
 
 
 @contextmanager
-def _sink(smtp_sink: str) -> Iterator[int]:
+def _sink(smtp_sink: str) -> Iterator[_Receiver]:
+    port = _free_port()
+    with _listening([smtp_sink, "-u", "nobody", "-m", _SINK_SESSIONS, f"127.0.0.1:{port}", "100"], port) as receiver:
+        yield receiver
+
+
+@contextmanager
+def _postfix() -> Iterator[_Receiver]:
+    port = _free_port()
+    with postfix_command(port) as command, _listening(command, port) as receiver:
+        yield receiver
+
+
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
-    process = subprocess.Popen([smtp_sink, "-u", "nobody", "-m", _SINK_SESSIONS, f"127.0.0.1:{port}", "100"])
+        return port
+
+
+@contextmanager
+def _listening(command: list[str], port: int) -> Iterator[_Receiver]:
+    process = subprocess.Popen(command)
     try:
         for _ in range(100):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 break
             time.sleep(0.05)
-        yield port
+        yield _Receiver(port, process.pid)
     finally:
         process.terminate()
         process.wait()

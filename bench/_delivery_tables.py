@@ -39,6 +39,22 @@ def cpu(result: Result) -> list[Row]:
     ]
 
 
+def relay(result: Result) -> list[Row]:
+    """Return the rates and the CPU over a Postfix that keeps what it takes."""
+    return [
+        {
+            "at once": str(each["concurrency"]),
+            "Node, a second": spread_text(_first(each)["rate"], 0),
+            "ours, a second": spread_text(_last(each)["rate"], 0),
+            "ratio": spread_text(each["ratio"]),
+            "Node's CPU, to ours": spread_text(each["cpu_ratio"]),
+            "Postfix's CPU ms, with Node": spread_text(_first(each)["sink"]),
+            "with ours": spread_text(_last(each)["sink"]),
+        }
+        for each in result["results"]
+    ]
+
+
 def memory(result: Result) -> list[Row]:
     """Return the resident memory as messages go by."""
     return [

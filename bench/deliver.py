@@ -1,8 +1,9 @@
 """`deliver` against a Node engine that does the same for each message, and the two consumers without any work.
 
 Both take the same messages from BullMQ queues in the same Valkey, look the same things up in the same Postgres, which
-is durable, and send to the same SMTP sink, in turn. Node, npm and `smtp-sink` (of the package postfix) are needed, and
-Linux, which says what each process costs.
+is durable, and send to the same SMTP sink, in turn, or with --relay to a Postfix, which keeps them in its queue on the
+disk before it says yes. Node, npm and `smtp-sink` (of the package postfix) are needed, and Linux, which says what each
+process costs.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 from bench._common import machine, say, spread
 from bench._deliver_memory import memory
 from bench._deliver_rig import Queue, Rig, rig
+from bench._postfix import missing
 from bench._results import store
 
 _WAYS = {"messages": ("node", "deliver"), "no-op": ("node no-op", "no-op")}
@@ -24,7 +26,7 @@ def main() -> None:
     """Measure, and print what came out."""
     given = _arguments()
     extra = {"PREPARE": "1"} if given.prepare else {}
-    with rig(given.smtp_sink, flush_ms=given.flush_ms, extra=extra) as running:
+    with rig(given.smtp_sink, flush_ms=given.flush_ms, extra=extra, relay=given.relay) as running:
         figures: dict[str, Any] = {"machine": machine(running.servers.database_url), "messages": given.messages}
         work = _memories if given.memory else _comparisons
         figures["results"] = work(running, given)
@@ -44,11 +46,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--prepare", action="store_true", help="let the Node engine prepare its statements, as few poolers allow"
     )
+    parser.add_argument("--relay", action="store_true", help="send to a Postfix, not to the sink; needs root")
     parser.add_argument("--smtp-sink", default=shutil.which("smtp-sink"), help="the program; default: from the path")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
     given = parser.parse_args()
     if not given.smtp_sink:
         parser.error("there is no smtp-sink: install the package postfix, or name the program with --smtp-sink")
+    if given.relay and (reason := missing()):
+        parser.error(reason)
     return given
 
 

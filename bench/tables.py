@@ -42,6 +42,7 @@ TABLES: dict[str, tuple[str, Callable[..., list[jobs.Row]]]] = {
     "start_up": ("schedule_run", jobs.start_up),
     "rates": ("deliver", delivery.rates),
     "cpu": ("deliver", delivery.cpu),
+    "relay": ("deliver_relay", delivery.relay),
     "memory": ("deliver_memory", delivery.memory),
     "idle_memory": ("idle_memory", delivery.idle_memory),
     "idle": ("idle_delivery", delivery.idle),

@@ -126,7 +126,7 @@ def environment(running: Rig, system: System, kind: str, concurrency: int, count
         "COUNT": str(count),
         "CONCURRENCY": str(concurrency),
         "FOLDER": str(folder),
-        "SMTP_PORT": str(running.port),
+        "SMTP_PORT": str(running.receiver.port),
         "REDIS_URL": running.servers.redis_url,
         "DATABASE_URL": running.servers.database_url,
     }
