@@ -27,7 +27,7 @@ from mauntic_jobs.stores.redis.client import open_redis
 
 PEER = BENCH / "node_peer"
 # A claim that is not on the disk is no claim.
-_DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "512MB"}
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "512MB"}
 _QUEUE = "send-email"
 _SINK_SESSIONS = "200"
 _WORDS = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor."
@@ -124,7 +124,7 @@ def rig(smtp_sink: str, *, flush_ms: float = 0.0, extra: Mapping[str, str], rela
     install_node_peer()
     slow = {"commit_delay": str(round(flush_ms * 1000)), "commit_siblings": "0"} if flush_ms else {}
     with ExitStack() as stack:
-        servers = stack.enter_context(throwaway(postgres_settings=_DURABLE | slow))
+        servers = stack.enter_context(throwaway(postgres_settings=DURABLE | slow))
         settings = Settings(database_url=servers.database_url)
         with postgres.connect(settings) as session:
             create_platform(session)

@@ -223,6 +223,21 @@ def peer_settings(result: Result) -> list[Row]:
     ]
 
 
+def claims(result: Result) -> list[Row]:
+    """Return the rates and the CPU of claims of work, by processes."""
+    return [
+        {
+            "processes": str(each["processes"]),
+            "ours, a second": spread_text(each["ways"]["ours"]["rate"], 0),
+            "procrastinate, a second": spread_text(each["ways"]["procrastinate"]["rate"], 0),
+            "ratio": spread_text(each["rate_ratio"]),
+            "CPU ms, ours": spread_text(each["ways"]["ours"]["cpu_ms"]),
+            "CPU ms, procrastinate": spread_text(each["ways"]["procrastinate"]["cpu_ms"]),
+        }
+        for each in result["results"]
+    ]
+
+
 def peer_kills(result: Result) -> list[Row]:
     """Return what became of the jobs of a killed worker."""
     return [

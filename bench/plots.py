@@ -28,7 +28,15 @@ def main() -> None:
 
 def pictures() -> dict[str, dict[str, Any]]:
     """Return the data of each picture: its title, the names of its axes, and its lines."""
-    return {"hourly": _hourly(), "segments": _segments(), "deliver": _deliver(), "providers": _providers()}
+    return {
+        "hourly": _hourly(),
+        "backfill": _backfill(),
+        "segments": _segments(),
+        "segments_change": _segments_change(),
+        "deliver": _deliver(),
+        "providers": _providers(),
+        "claims": _claims(),
+    }
 
 
 def digest(data: dict[str, Any]) -> str:
@@ -74,6 +82,15 @@ def _providers() -> dict[str, Any]:
         own = lines.setdefault(f"{each['concurrency']} at once", [])
         own.append((each["latency_ms"], each["rates"]["deliver"]["median"]))
     return _picture("Emails over Postmark's API", "milliseconds of an answer", "messages a second", lines)
+
+
+def _claims() -> dict[str, Any]:
+    results = read("claims")["results"]
+    lines = {
+        way: [(each["processes"], each["ways"][way]["rate"]["median"]) for each in results]
+        for way in ("ours", "procrastinate")
+    }
+    return _picture("Claims and results of work, committed to one Postgres", "processes", "claims a second", lines)
 
 
 def _sorted(name: str, size: Callable[[Any], float]) -> list[dict[str, Any]]:

@@ -57,6 +57,7 @@ TABLES: dict[str, tuple[str, Callable[..., list[jobs.Row]]]] = {
     "peers_smtp": ("peers", delivery.peers_smtp),
     "peers_ahead": ("peers", delivery.peers_ahead),
     "peer_settings": ("peers", delivery.peer_settings),
+    "claims": ("claims", delivery.claims),
     "peer_kills": ("peer_kills", delivery.peer_kills),
 }
 
