@@ -15,31 +15,32 @@ from mauntic_jobs.cli.framework.output import print_json
 from mauntic_jobs.timekeeping.window import Window
 
 _JOB = "aggregate-hourly"
-_DAYS = 20
-_ONE, _TWO, _LOOP = "one window at a time", "two windows at a time", "a process for each day"
+DAYS = 20
+ONE, TWO, _LOOP = "one window at a time", "two windows at a time", "a process for each day"
 
 
 def main() -> None:
     """Generate, measure in turn, print."""
     given = arguments(__doc__)
     with database(given.database_url, keep=given.keep) as url:
-        events = load(url, given.rows, given.rows // _DAYS)
-        samples: dict[str, list[Sample]] = {_ONE: [], _TWO: [], _LOOP: []}
+        events = load(url, given.rows, given.rows // DAYS)
+        samples: dict[str, list[Sample]] = {ONE: [], TWO: [], _LOOP: []}
         for _ in range(given.rounds):
-            samples[_ONE].append(_backfill(url, events.window, 1))
-            samples[_TWO].append(_backfill(url, events.window, 2))
+            samples[ONE].append(backfill(url, events.window, 1))
+            samples[TWO].append(backfill(url, events.window, 2))
             samples[_LOOP].append(_loop(url, events))
             say(", ".join(f"{name}: {taken[-1].seconds:.1f} s" for name, taken in samples.items()))
         results: dict[str, Any] = {
             "machine": machine(url),
             "data": events.described(),
-            "ways": {name: summary(taken, samples[_ONE]) for name, taken in samples.items()},
+            "ways": {name: summary(taken, samples[ONE]) for name, taken in samples.items()},
         }
     print_json(results)
     store(given.json, results)
 
 
-def _backfill(url: str, window: Window, parallel: int) -> Sample:
+def backfill(url: str, window: Window, parallel: int) -> Sample:
+    """Rebuild the days of a window in a process of its own, with so many windows at a time."""
     words = ["backfill", "run", _JOB, f"--window={window}", "--reprocess=all", f"--parallel={parallel}", "--quiet"]
     return run_process(words, url)
 

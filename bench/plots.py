@@ -58,6 +58,15 @@ def _hourly() -> dict[str, Any]:
     return _picture("Run of a day's last hour", "events of the day", "seconds", lines)
 
 
+def _backfill() -> dict[str, Any]:
+    result = read("backfill_windows")
+    lines: dict[str, Points] = {}
+    for each in result["growth"]:
+        for way, seconds in each["seconds"].items():
+            lines.setdefault(way, []).append((each["windows"], seconds["median"]))
+    return _picture(f"Backfill of days with {result['data']['rows_a_day']:,} events", "windows", "seconds", lines)
+
+
 def _segments() -> dict[str, Any]:
     results = _sorted("segments", lambda each: each["contacts"])
     lines = {
@@ -65,6 +74,16 @@ def _segments() -> dict[str, Any]:
         for title, way in (("all contacts", "full"), ("the 1 % that changed", "changed"))
     }
     return _picture(f"Evaluation of {results[0]['triggers']} triggers", "contacts", "seconds", lines)
+
+
+def _segments_change() -> dict[str, Any]:
+    result = read("segments_change")
+    lines = {
+        title: [(each["percent"], each[name]) for each in result["shares"]]
+        for title, name in (("by the clock", "seconds"), ("CPU of the server", "server_cpu_seconds"))
+    }
+    title = f"Evaluation of {result['triggers']} triggers over {result['contacts']:,} contacts"
+    return _picture(title, "percent of the contacts that changed", "seconds", lines)
 
 
 def _deliver() -> dict[str, Any]:

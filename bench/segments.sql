@@ -40,12 +40,12 @@ ALTER TABLE crm.contacts SET (autovacuum_enabled = off);
 ALTER TABLE journey.journey_executions SET (autovacuum_enabled = off);
 ALTER TABLE mauntic_jobs.outbox SET (autovacuum_enabled = off)
 
--- change -- Change 1 % of the contacts, and move a tenth of these to another bucket, and thereby into other segments.
+-- change -- Change some of 1,000 contacts, and move a tenth of these to another bucket, and thereby into other segments.
 UPDATE crm.contacts
 SET first_name = first_name || '.',
     custom_fields = CASE WHEN abs(hashtext(email || 'moves')) %% 10 > 0 THEN custom_fields
         ELSE custom_fields || jsonb_build_object('bucket', ((custom_fields ->> 'bucket')::int + %(by)s) %% 100) END
-WHERE organization_id = %(organization)s AND abs(hashtext(email || 'changes')) %% 100 = 0
+WHERE organization_id = %(organization)s AND abs(hashtext(email || 'changes')) %% 1000 < %(of_1000)s
 
 -- backend -- Name the process that serves this connection.
 SELECT pg_backend_pid() AS backend
