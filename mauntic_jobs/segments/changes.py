@@ -27,8 +27,7 @@ def find_changed(
     """Put the contacts that changed since the marks in the table `mauntic_jobs_changed`, in one scan for all triggers.
 
     The table has the columns that the criteria name. Returns how many contacts each organization has that has any. The
-    earliest of the marks counts for all: to evaluate
-    a contact that has not changed finds nothing.
+    earliest of the marks counts for all: to evaluate a contact that has not changed finds nothing.
     """
     asked = _asked(evaluations, [marks[each.trigger] for each in evaluations], now)
     columns = sorted({column for each in evaluations for column in each.columns} - {"id", "organization_id"})

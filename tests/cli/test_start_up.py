@@ -41,17 +41,17 @@ MOST_MODULES = {
     "show": (281, "and the jobs whose figures it shows"),
     "aggregate-hourly": (314, "and every job, for the slots that come before its own"),
     "db": (315, _STORES),
-    "metrics": (344, "and what is counted: jobs, queues, deliveries, the outbox"),
+    "metrics": (345, "and what is counted: jobs, queues, deliveries, the outbox"),
     "monitor": (338, "and the conditions that it looks for"),
     "backfill": (339, "and BullMQ's queues, on which it may put windows"),
-    "deliveries": (335, _ALL),
-    "work": (362, "and BullMQ's queues"),
+    "deliveries": (338, _ALL),
+    "work": (363, "and BullMQ's queues"),
     "recover": (352, _ALL),
-    "status": (374, "and backfills, and the lanes in which messages wait for a provider"),
+    "status": (375, "and backfills, and the lanes in which messages wait for a provider"),
     "providers": (328, _ALL),
     "schedule": (389, "and the conditions that it watches beside the jobs"),
     "dlq": (432, _ALL),
-    "deliver": (442, "and the writers of messages"),
+    "deliver": (445, "and the writers of messages"),
 }
 _COUNT = """
 import sys
