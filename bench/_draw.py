@@ -10,6 +10,7 @@ mpl.use("svg")
 mpl.rcParams |= {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 9}
 
 from matplotlib import pyplot as plt  # noqa: E402 - after its settings
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 
 def main() -> None:
@@ -19,6 +20,7 @@ def main() -> None:
     for (label, points), marker in zip(data["lines"].items(), "os^Dv*", strict=False):
         axes.plot(*zip(*points, strict=True), marker=marker, markersize=4, label=label)
     axes.set(title=data["title"], xlabel=data["x"], ylabel=data["y"], xlim=(0, None), ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.grid(alpha=0.3)
