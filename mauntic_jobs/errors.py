@@ -140,4 +140,5 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by signal {signal_number}")
+        self.number = signal_number
         self.exit_code = ExitCode(128 + signal_number)

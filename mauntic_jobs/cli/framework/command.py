@@ -3,7 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -165,14 +165,13 @@ def _with_errors_printed(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(*args: object, **kwargs: object) -> None:
         try:
-            with stop_on_signals():
+            # One that stays has a handler from its first line on, until it takes signals itself.
+            with nullcontext() if stays(sys.argv[1:]) else stop_on_signals():
                 function(*args, **kwargs)
         except MaunticJobsError as error:
             log(f"mauntic-jobs: {error}", "error")
             raise typer.Exit(error.exit_code) from None
         except Interrupted as signal:
-            if stays(sys.argv[1:]):
-                return
             log(f"mauntic-jobs: {signal}", "warning")
             raise typer.Exit(signal.exit_code) from None
 

@@ -3,20 +3,23 @@
 import os
 import select
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Timer
 from types import FrameType
 from typing import Any, Self
 
 from mauntic_jobs.errors import Interrupted
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
+_AGAIN_SECONDS = 0.02
 
 
 def stays(arguments: Sequence[str]) -> bool:
     """Return whether a command line is that of a command that stays until a signal, and then ends with exit code 0.
 
-    It does so also before it takes signals itself: nothing is in hand then.
+    It does so also before it takes signals itself, by a handler that ends the process: nothing is in hand then.
     """
     first = list(arguments[:2])
     watches = first == ["monitor", "run"] and "--once" not in arguments
@@ -25,17 +28,36 @@ def stays(arguments: Sequence[str]) -> bool:
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Raise Interrupted in the body on the first signal."""
+    """Raise Interrupted in the body on the first signal, at whatever moment it comes.
+
+    What a handler raises within a destructor Python prints and drops, so that the signal is sent once more; what it
+    raises within `__set_name__`, in a module that is just imported, Python wraps.
+    """
 
     def stop(number: int, _frame: FrameType | None) -> None:
         for each in _STOPPING:
             signal.signal(each, signal.SIG_DFL)
         raise Interrupted(number)
 
+    def send_again(dropped: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(dropped.exc_value, Interrupted):
+            drop(dropped)
+            return
+        for each in _STOPPING:
+            signal.signal(each, stop)
+        # Not at once: it would be dropped here, too.
+        Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), dropped.exc_value.number)).start()
+
+    drop, sys.unraisablehook = sys.unraisablehook, send_again
     before = {each: signal.signal(each, stop) for each in _STOPPING}
     try:
         yield
+    except Exception as error:
+        if isinstance(error.__cause__, Interrupted):
+            raise error.__cause__ from None
+        raise
     finally:
+        sys.unraisablehook = drop
         for each, handler in before.items():
             signal.signal(each, handler)
 
