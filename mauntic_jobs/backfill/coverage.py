@@ -77,24 +77,34 @@ def buckets(job: AnyJob, window: Window) -> list[Window]:
 
 
 def judge(
-    session: Session, job: AnyJob, options: JobOptions, settings: Settings, now: datetime, wanted: Sequence[Window]
+    session: Session,
+    job: AnyJob,
+    options: JobOptions,
+    settings: Settings,
+    now: datetime,
+    wanted: Sequence[Window],
+    *,
+    by_ledger: bool = False,
 ) -> Iterator[BucketCoverage]:
     """Yield how each of the `wanted` buckets of a job stands at `now`, in their order; nothing is written.
 
-    `options` may limit the look to organizations. Each bucket is a query of its own over its events. Raises UsageError
-    for organizations that are unknown.
+    `options` may limit the look to organizations. Each bucket is a query of its own over its events, but with
+    `by_ledger` only the first one is, and all are judged by their runs. Raises UsageError for organizations that are
+    unknown.
     """
     ledger = _read_ledger(session, job, options, settings, wanted)
     limits = Limits("mauntic-jobs coverage", settings.statement_timeout, work_mem=settings.work_mem)
+    is_checked = False
     for bucket in wanted:
         if bucket.end > now:
             yield BucketCoverage(bucket, BucketState.OPEN, "it is not over yet: the schedule covers it")
             continue
         counts = None
-        if job.audit is not None:
+        if job.audit is not None and not (by_ledger and is_checked):
             with session.transaction(limits):
                 counts = job.audit(session, options, settings, bucket)
-        yield _judged(bucket, counts, ledger[bucket])
+            is_checked = True
+        yield _judged(bucket, None if by_ledger else counts, ledger[bucket])
 
 
 def _judged(bucket: Window, counts: BucketCounts | None, ledger: _Ledger) -> BucketCoverage:

@@ -68,12 +68,14 @@ def make_plan(
 ) -> list[PlannedWindow]:
     """Judge each window of a request, and return them in the order in which they are run; `advance` follows each.
 
+    Where all that are over are run, their events are not counted: that would take a good part of the time of the runs.
     Raises UsageError for a job without windows, and for organizations that are unknown.
     """
     wanted = buckets(request.job, request.window)
     chosen = set[BucketState]().union(*(_CHOSEN[each] for each in request.reprocess))
     planned = []
-    for coverage in judge(session, request.job, request.options, settings, now, wanted):
+    by_ledger = Reprocess.ALL in request.reprocess
+    for coverage in judge(session, request.job, request.options, settings, now, wanted, by_ledger=by_ledger):
         planned.append(_planned(coverage, chosen))
         advance()
     return planned[::-1] if request.newest_first else planned

@@ -1,14 +1,16 @@
 """How days and months stand: by the raw events, the recorded rows and the ledger of runs."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
 
 from mauntic_jobs.backfill.coverage import BucketCoverage, BucketState, buckets, judge
+from mauntic_jobs.backfill.plan import BackfillRequest, Reprocess, make_plan
 from mauntic_jobs.errors import UsageError
-from mauntic_jobs.job import Context, Job, JobOptions, JobResult
+from mauntic_jobs.job import BucketCounts, Context, Job, JobOptions, JobResult, Transaction
 from mauntic_jobs.jobs.registry import JOBS, find_job
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.run import run
@@ -210,3 +212,36 @@ def test_a_job_without_an_audit_is_told_by_its_runs(direct_settings: Settings, s
 def test_a_job_that_looks_at_the_present_has_no_windows(name: str) -> None:
     with pytest.raises(UsageError, match="has no windows to backfill: it looks at the present"):
         buckets(find_job(name), _WEEK)
+
+
+@pytest.mark.parametrize(
+    ("reprocess", "counted", "chosen"), [(Reprocess.ALL, 1, 7), (Reprocess.MISSING, 7, 6), (Reprocess.FAILED, 7, 0)]
+)
+def test_windows_that_are_run_in_any_case_are_not_counted_before(
+    direct_settings: Settings, session: Session, reprocess: Reprocess, counted: int, chosen: int
+) -> None:
+    add_events(session, [_event(f"2026-10-{number:02}T10:00") for number in range(5, 12)])
+    _run(direct_settings, day("2026-10-05"), grace="0s")
+    known, asked = JOBS["aggregate-hourly"], []
+
+    def audit(transaction: Transaction, options: JobOptions, settings: Settings, bucket: Window) -> BucketCounts:
+        asked.append(bucket)
+        assert known.audit is not None
+        return known.audit(transaction, options, settings, bucket)
+
+    job = replace(known, audit=audit)
+    backfill = BackfillRequest(job, _WEEK, job.options(), [reprocess], False, 1, 5)
+    plan = make_plan(session, backfill, direct_settings, _NOW)
+    assert len(asked) == counted
+    assert sum(each.skipped is None for each in plan) == chosen
+    assert [each.found for each in plan] == [BucketState.DONE, *[BucketState.MISSING] * 6]
+
+
+def test_an_unknown_organization_is_named_before_all_windows_are_run(
+    direct_settings: Settings, session: Session
+) -> None:
+    job = JOBS["aggregate-hourly"]
+    options = job.options.model_validate({"org": [str(organization(9))]})
+    backfill = BackfillRequest(job, _WEEK, options, [Reprocess.ALL], False, 1, 5)
+    with pytest.raises(UsageError, match=str(organization(9))):
+        make_plan(session, backfill, direct_settings, _NOW)
