@@ -87,9 +87,8 @@ def connect(url: str, cursor_factory: type[psycopg.Cursor[Any]] = psycopg.Client
 def run_process(arguments: Sequence[str], url: str) -> Sample:
     """Run `mauntic-jobs` with these arguments in a process of its own."""
     command = [sys.executable, "-I", "-S", "-c", _SPAWN, sys.executable, "-m", "mauntic_jobs", *arguments]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAUNTIC_")}
     done = subprocess.run(
-        command, cwd=ROOT, env={**environment, "DATABASE_URL": url}, capture_output=True, text=True, check=True
+        command, cwd=ROOT, env=environment_with(DATABASE_URL=url), capture_output=True, text=True, check=True
     )
     *output, measured = done.stdout.splitlines()
     exit_code, wall, cpu, peak_rss = json.loads(measured)
@@ -98,6 +97,11 @@ def run_process(arguments: Sequence[str], url: str) -> Sample:
             f"mauntic-jobs {' '.join(arguments)} ended with exit code {exit_code}: {done.stderr or done.stdout}"
         )
     return Sample(wall, cpu, peak_rss, "\n".join(output))
+
+
+def environment_with(**variables: str) -> dict[str, str]:
+    """Return the environment of a child: without settings of this program, and with these variables."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MAUNTIC_")} | variables
 
 
 def summary(samples: Sequence[Sample], reference: Sequence[Sample] = ()) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -15,7 +14,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
-from bench._common import BENCH, ROOT, connect, statements
+from bench._common import BENCH, ROOT, connect, environment_with, statements
 from bench._postfix import postfix_command
 from bench._processes import cpu_seconds, tree_cpu_seconds
 from mauntic_jobs.embedded.servers import Servers, throwaway
@@ -61,7 +60,7 @@ class Rig:
         """Fill a queue of its own with an organization's messages; without `keep`, jobs vanish when they complete."""
         prefix = f"bench-{uuid4().hex}"
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("MAUNTIC_")},
+            **environment_with(),
             "DATABASE_URL": self.servers.database_url,
             "REDIS_URL": self.servers.redis_url,
             "PREFIX": f"{prefix}:delivery",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from bench._common import ROOT, connect, machine, say, spread, statements
+from bench._common import ROOT, connect, environment_with, machine, say, spread, statements
 from bench._results import store
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
@@ -63,12 +63,11 @@ def _fill(url: str, rows: int) -> None:
 
 
 def _seconds(servers: Servers, command: list[str]) -> float:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAUNTIC_")}
     before = os.times()
     subprocess.run(
         [sys.executable, "-m", "mauntic_jobs", *command],
         cwd=ROOT,
-        env={**environment, "DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url},
+        env=environment_with(DATABASE_URL=servers.database_url, REDIS_URL=servers.redis_url),
         capture_output=True,
         check=False,  # an exit code tells what there is to be done
     )

@@ -8,7 +8,6 @@ python bench/backfill_workers.py --windows 24 --wait 5
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bench._common import ROOT, connect, machine, run_process, say, spread
+from bench._common import ROOT, connect, environment_with, machine, run_process, say, spread
 from bench._results import store
 from mauntic_jobs.cli.framework.output import print_json
 from mauntic_jobs.embedded.servers import Servers, throwaway
@@ -32,7 +31,6 @@ _JOB, _QUEUE = "aggregate-hourly", "analytics:aggregate-hourly"
 _FIRST_DAY = datetime(2023, 1, 1, tzinfo=UTC)
 _PROCESSES = (1, 2, 3)
 _FEW, _MANY = 10, 1_000
-# Both by the server, so that they are there for every process.
 _EVENTS = """
 INSERT INTO analytics.contact_activity (organization_id, contact_id, event_type, created_at)
 SELECT gen_random_uuid(), gen_random_uuid(), 'email_opened', %(first)s + number * interval '1 day'
@@ -44,7 +42,6 @@ AS $$ BEGIN PERFORM pg_sleep({}); RETURN NULL; END $$;
 CREATE TRIGGER wait_for_a_disk BEFORE INSERT ON analytics.event_aggregates
 FOR EACH STATEMENT EXECUTE FUNCTION wait_for_a_disk();
 """
-_FAST = "DROP TRIGGER wait_for_a_disk ON analytics.event_aggregates"
 _TOOK = """
 SELECT extract(epoch FROM max(finished_at) - min(started_at))::float8 AS seconds, count(*) AS windows
 FROM mauntic_jobs.runs WHERE backfill_id = (SELECT max(id) FROM mauntic_jobs.backfills) AND status = 'succeeded'
@@ -130,8 +127,7 @@ def _command(*words: str) -> list[str]:
 
 
 def _environment(servers: Servers) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAUNTIC_")}
-    return {**inherited, "DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
+    return environment_with(DATABASE_URL=servers.database_url, REDIS_URL=servers.redis_url)
 
 
 def _execute(servers: Servers, statement: str, values: dict[str, Any] | None = None) -> None:

@@ -4,7 +4,6 @@ It is proportional: a page that two processes share counts half for each. From /
 """
 
 import argparse
-import os
 import re
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from bench import _results as results
-from bench._common import ROOT
+from bench._common import ROOT, environment_with
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
@@ -50,8 +49,7 @@ def _measured(servers: Servers, way: list[str], idle: float) -> list[float]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    stores = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url, "PORT": str(port)}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAUNTIC_")} | stores
+    environment = environment_with(DATABASE_URL=servers.database_url, REDIS_URL=servers.redis_url, PORT=str(port))
     command = [sys.executable, "-m", "mauntic_jobs", *way]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
         try:

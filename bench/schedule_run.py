@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench._common import ROOT, database, machine
+from bench._common import ROOT, database, environment_with, machine
 from bench._results import store
 from mauntic_jobs.cli.framework.output import print_table
 from mauntic_jobs.migrations.platform import create_platform
@@ -71,9 +71,8 @@ def _ratio(samples: list[tuple[float, float]], base: list[tuple[float, float]]) 
 
 def _measure(url: str, way: str) -> tuple[float, float]:
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAUNTIC_")}
     command = [sys.executable, *_WAYS[way]]
-    subprocess.run(command, cwd=ROOT, env={**environment, "DATABASE_URL": url}, check=True, capture_output=True)
+    subprocess.run(command, cwd=ROOT, env=environment_with(DATABASE_URL=url), check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return cpu, time.perf_counter() - started

@@ -7,7 +7,6 @@ before, and is deleted when it is done. What puts a message on a queue, and what
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench._common import ROOT, machine, say, spread
+from bench._common import ROOT, environment_with, machine, say, spread
 from bench._deliver_rig import DURABLE
 from bench._processes import tree_cpu_seconds
 from bench._results import store
@@ -82,7 +81,7 @@ def _measured(servers: Servers, way: str, processes: int, claims: int, concurren
     """Let processes claim and finish so much work; return claims a second, and CPU of all processes and Postgres."""
     with tempfile.TemporaryDirectory() as folder:
         values = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("MAUNTIC_")},
+            **environment_with(),
             "DATABASE_URL": servers.database_url,
             "REDIS_URL": servers.redis_url,
             "KIND": "no-op",

@@ -1,15 +1,12 @@
 """Processes that work on one backfill side by side, and the one that watches them for the person at the terminal."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
-from threading import active_count
 
 from mauntic_jobs.backfill.store import BackfillWindow, WindowState, read_windows
 from mauntic_jobs.errors import ExitCode
+from mauntic_jobs.processes import may_fork, new_process
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 
@@ -17,8 +14,8 @@ _POLL_SECONDS = 0.5
 _STOP_SECONDS = 5.0
 _ENDED = (WindowState.DONE, WindowState.FAILED)
 
-# What a process does: run windows of the backfill of this number until none is left. It exits with an ExitCode, and
-# begins no further window once the process `parent` has ended.
+# What a process does: with the settings, the number of the backfill and the id of the process that watches it, it runs
+# windows until none is left, or until that process has ended. It exits with an ExitCode.
 Target = Callable[[Settings, int, int], None]
 
 
@@ -33,10 +30,8 @@ class Workers:
         self._number, self._settings = number, settings
         with connect(settings) as session:
             self._known = {(each.window, each.run) for each in read_windows(session, number) if each.state in _ENDED}
-        # Without it Python looks for the modules that it starts with in the working directory first.
-        os.environ["PYTHONSAFEPATH"] = "1"
-        given = settings, number, os.getpid()
-        self._processes = [_process(target, given) for _ in range(count)]
+        given, fork = (settings, number, os.getpid()), may_fork()
+        self._processes = [new_process(target, given, fork=fork) for _ in range(count)]
         for process in self._processes:
             process.start()
 
@@ -68,13 +63,3 @@ class Workers:
             process.join(_STOP_SECONDS)
             process.kill()
             process.join()
-
-
-def _process(target: Target, given: tuple[object, ...]) -> BaseProcess:
-    """Return a process that is a fork, if it may be one: a fork has imported already what it needs.
-
-    In one of several threads it may hang, and so it may on macOS, whose libraries have threads of their own.
-    """
-    if sys.platform == "linux" and active_count() == 1:
-        return get_context("fork").Process(target=target, args=given)
-    return get_context("spawn").Process(target=target, args=given)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 _SPAN, _LOWEST = 2**35, -(2**53)
 CLASSES = ("transactional", "bulk")
+_PLACES = tuple(range(len(CLASSES)))
 
 
 class ProviderEntry(NamedTuple):
@@ -41,7 +42,7 @@ def lane_of(score: float) -> int:
 
 def lane_names(organization: str) -> list[str]:
     """Return the names of an organization's lanes, one for each of `CLASSES`."""
-    return [f"0 {organization}", f"1 {organization}"]
+    return [f"{place} {organization}" for place in _PLACES]
 
 
 def script_keys(base: str, key: str) -> list[str]:

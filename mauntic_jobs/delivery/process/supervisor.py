@@ -4,15 +4,13 @@ import asyncio
 import gc
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from multiprocessing import Pipe, get_context
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from threading import active_count
 from typing import NamedTuple
 
 from mauntic_jobs.delivery.process.report_pipe import ReportReceiver, ReportSender
@@ -20,6 +18,7 @@ from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.delivery.stats import ChannelStats, merged
 from mauntic_jobs.errors import ExitCode, UnavailableError
+from mauntic_jobs.processes import may_fork, new_process
 from mauntic_jobs.settings.settings import Settings
 
 _REPORT_SECONDS = 0.5
@@ -84,10 +83,9 @@ class ProcessSupervisor:
     def fork(self) -> None:
         """Start the processes as forks of this one, which share what it has imported; before it has a second thread.
 
-        A process that dies later is started anew, because a fork in one of several threads may hang. So may one on
-        macOS, whose libraries have threads of their own.
+        A process that dies later is started anew, because this one has several threads then.
         """
-        if sys.platform != "linux" or active_count() > 1:
+        if not may_fork():
             return
         for name in _IMPORTED_LATER:
             with suppress(ImportError):
@@ -151,14 +149,11 @@ class ProcessSupervisor:
         given = self._settings, self._plan, writer
         # Held open in a fork, they would keep others from noticing that this process has died.
         inherited = [reader, *(each for _, each in self._forked.values())]
-        process: BaseProcess = (
-            # Python ends daemons with this process, if that fails before it looks after them.
-            get_context("fork").Process(target=_run_forked, args=(inherited, self._target, *given), daemon=True)
+        process = (
+            new_process(_run_forked, (inherited, self._target, *given), fork=True)
             if fork
-            else get_context("spawn").Process(target=self._target, args=given)
+            else new_process(self._target, given, fork=False)
         )
-        # Without it Python looks for the modules that it starts with in the working directory first.
-        os.environ["PYTHONSAFEPATH"] = "1"
         process.start()
         # So that the child's end of the pipe is the only one.
         writer.close()

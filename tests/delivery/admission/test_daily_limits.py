@@ -1,7 +1,6 @@
 """Limits of a day, configured or of an account, in virtual time on the real scripts."""
 
 import itertools
-from collections.abc import Iterator
 from random import Random
 from uuid import UUID, uuid4
 
@@ -9,17 +8,10 @@ import pytest
 
 from mauntic_jobs.delivery.admission.admission import AccountState
 from mauntic_jobs.delivery.sending.providers.rate_limit import limits_entry
-from mauntic_jobs.embedded.servers import Servers
 from tests.delivery.admission.token_bucket import TokenBucket
-from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission, virtual_admission
+from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission
 
 DAY, PART = 86_400, 600
-
-
-@pytest.fixture
-def queue(servers: Servers) -> Iterator[VirtualAdmission]:
-    with virtual_admission(servers.redis_url) as made:
-        yield made
 
 
 def take_all(queue: VirtualAdmission) -> tuple[list[str], float]:

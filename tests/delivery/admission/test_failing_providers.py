@@ -1,19 +1,11 @@
 """Providers that fail, and organizations without a free place: their lanes wait, in virtual time."""
 
-from collections.abc import Iterator
 from random import Random
 from uuid import uuid4
 
 import pytest
 
-from mauntic_jobs.embedded.servers import Servers
-from tests.delivery.admission.virtual_admission import LOOKAHEAD, Processes, VirtualAdmission, virtual_admission
-
-
-@pytest.fixture
-def queue(servers: Servers) -> Iterator[VirtualAdmission]:
-    with virtual_admission(servers.redis_url) as made:
-        yield made
+from tests.delivery.admission.virtual_admission import LOOKAHEAD, Processes, VirtualAdmission
 
 
 def providers_of(queue: VirtualAdmission, count: int) -> list[str]:

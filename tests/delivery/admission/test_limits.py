@@ -1,20 +1,12 @@
 """Rate limits, configured and learned, in virtual time on the real scripts."""
 
-from collections.abc import Iterator
 from random import Random
 from uuid import UUID, uuid4
 
 import pytest
 
-from mauntic_jobs.embedded.servers import Servers
 from tests.delivery.admission.token_bucket import TokenBucket
-from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission, virtual_admission
-
-
-@pytest.fixture
-def queue(servers: Servers) -> Iterator[VirtualAdmission]:
-    with virtual_admission(servers.redis_url) as made:
-        yield made
+from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(1, 40), (14, 20), (200, 5)])

@@ -2,7 +2,7 @@
 
 import heapq
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
@@ -10,19 +10,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from mauntic_jobs.delivery.pipeline.fair_share import FairShare
-from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.stores.bullmq.commands import Taken
-from tests.delivery.admission.virtual_admission import VirtualAdmission, virtual_admission
+from tests.delivery.admission.virtual_admission import VirtualAdmission
 
 CONCURRENCY = 5
 LOOK_SECONDS = 0.25
 SLOW, FAST = uuid4(), uuid4()
-
-
-@pytest.fixture
-def queue(servers: Servers) -> Iterator[VirtualAdmission]:
-    with virtual_admission(servers.redis_url) as made:
-        yield made
 
 
 @dataclass

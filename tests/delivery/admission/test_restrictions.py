@@ -1,7 +1,6 @@
 """Pauses and rates that operators set, in virtual time on the real scripts."""
 
 import math
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID, uuid4
@@ -9,20 +8,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from mauntic_jobs.delivery.admission.restrictions import Restriction, values_of
-from mauntic_jobs.embedded.servers import Servers
-from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission, virtual_admission
+from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission
 
 NOW = datetime(2026, 10, 1, 12, tzinfo=UTC)
 MICROSECONDS = int(NOW.timestamp()) * 1_000_000
 # A call that has judged many lanes is to be made again at once.
 SOON = 0.001
 FOREVER = 1_000_000.0
-
-
-@pytest.fixture
-def queue(servers: Servers) -> Iterator[VirtualAdmission]:
-    with virtual_admission(servers.redis_url) as made:
-        yield made
 
 
 def taken(queue: VirtualAdmission) -> list[str]:

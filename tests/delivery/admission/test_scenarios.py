@@ -4,22 +4,15 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from random import Random
 from uuid import UUID, uuid4
 
 import pytest
 
-from mauntic_jobs.embedded.servers import Servers
-from tests.delivery.admission.virtual_admission import LOOKAHEAD, VirtualAdmission, virtual_admission
+from tests.delivery.admission.virtual_admission import LOOKAHEAD, VirtualAdmission
 
 SCENARIOS = int(os.environ.get("MAUNTIC_TEST_SCENARIOS", "25"))
-
-
-@pytest.fixture
-def queue(servers: Servers) -> Iterator[VirtualAdmission]:
-    with virtual_admission(servers.redis_url) as made:
-        yield made
 
 
 class Scenario:

@@ -1,20 +1,12 @@
 """Turns of organizations and classes, in virtual time on the real scripts."""
 
 from collections import Counter
-from collections.abc import Iterator
 from random import Random
 from uuid import UUID, uuid4
 
 import pytest
 
-from mauntic_jobs.embedded.servers import Servers
-from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission, virtual_admission
-
-
-@pytest.fixture
-def queue(servers: Servers) -> Iterator[VirtualAdmission]:
-    with virtual_admission(servers.redis_url) as made:
-        yield made
+from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission
 
 
 def owners(queue: VirtualAdmission, jobs: dict[str, UUID], count: int) -> list[UUID]:

@@ -1,20 +1,12 @@
 """Weights of organizations in their turns, in virtual time on the real scripts."""
 
 from collections import Counter
-from collections.abc import Iterator
 from random import Random
 from uuid import UUID, uuid4
 
 import pytest
 
-from mauntic_jobs.embedded.servers import Servers
-from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission, virtual_admission
-
-
-@pytest.fixture
-def queue(servers: Servers) -> Iterator[VirtualAdmission]:
-    with virtual_admission(servers.redis_url) as made:
-        yield made
+from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission
 
 
 def fill(queue: VirtualAdmission, organization: UUID, count: int, jobs: dict[str, UUID], **fields: bool) -> None:
