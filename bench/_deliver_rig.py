@@ -1,4 +1,4 @@
-"""What `deliver` is measured on: servers, a receiver of emails, a full queue, and the ways to consume it."""
+"""Rig that measures `deliver`: servers, a receiver of emails, a full queue, and the ways to consume it."""
 
 import contextlib
 import json
@@ -108,7 +108,7 @@ class Rig:
 
 @dataclass(frozen=True)
 class _Receiver:
-    """What takes the emails: its port, and its process or the parent of its processes."""
+    """The receiver of the emails: its port, and the process that runs it or starts its processes."""
 
     port: int
     process: int

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import uvloop
 
-# What each provider says of a message that it accepts, or of its account, by the end of the path.
+# The answer of each provider to a message that it accepts, or to a question about its account, by the end of the path.
 _ANSWERS: Mapping[bytes, bytes] = {
     b"/email": b'{"ErrorCode":0,"MessageID":"0a1b2c3d-0000-4000-8000-000000000000","Message":"OK"}',
     b"/mail/send": b"",

@@ -1,4 +1,4 @@
-"""What an index in the order of the groups saves `monthly-usage-summary`, and what it takes on the disk.
+"""Duration of `monthly-usage-summary` with and without an index in the order of its groups, and the size of the index.
 
 python bench/monthly_index.py --rows 20M
 """

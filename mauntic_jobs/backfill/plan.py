@@ -68,7 +68,7 @@ def make_plan(
 ) -> list[PlannedWindow]:
     """Judge each window of a request, and return them in the order in which they are run; `advance` follows each.
 
-    Where all that are over are run, their events are not counted: that would take a good part of the time of the runs.
+    With `Reprocess.ALL` no events are counted, because every window that is over is run, and counting takes long.
     Raises UsageError for a job without windows, and for organizations that are unknown.
     """
     wanted = buckets(request.job, request.window)

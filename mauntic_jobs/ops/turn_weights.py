@@ -8,15 +8,19 @@ from mauntic_jobs.job import Row
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
 
-MIN_WEIGHT, MAX_WEIGHT = 0.1, 10.0
+_MIN_WEIGHT, _MAX_WEIGHT = 0.1, 10.0
 
 _sql = statements("turn_weights")
 
 
+def check_weight(weight: float) -> None:
+    """Raise UsageError for a weight out of bounds, which the table would refuse."""
+    if not _MIN_WEIGHT <= weight <= _MAX_WEIGHT:
+        raise UsageError(f"A weight is a number from {_MIN_WEIGHT} to {_MAX_WEIGHT:g}, and 1 is the usual one.")
+
+
 def set_weight(session: Session, organization: UUID, weight: float, *, why: str, by: str, now: datetime) -> None:
-    """Give an organization a weight from now on; 1 is that of all others. Raises UsageError for one out of bounds."""
-    if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
-        raise UsageError(f"A weight is a number from {MIN_WEIGHT} to {MAX_WEIGHT:g}, and 1 is the usual one.")
+    """Give an organization a weight from now on; 1 is that of all others."""
     if weight == 1:
         session.execute(_sql["unset"], {"organization": organization})
         return

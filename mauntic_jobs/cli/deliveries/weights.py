@@ -11,7 +11,7 @@ from mauntic_jobs.cli.framework.completion import organizations
 from mauntic_jobs.cli.framework.options import Org, Why, Wide, checked_reason
 from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_table
 from mauntic_jobs.ops.operator_name import operator_name
-from mauntic_jobs.ops.turn_weights import list_weights, set_weight
+from mauntic_jobs.ops.turn_weights import check_weight, list_weights, set_weight
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.timekeeping import clock
@@ -37,8 +37,10 @@ def weight(
 
     It matters only while several organizations have messages on a queue. Every process knows within two seconds.
     """
+    check_weight(number)
+    reason = checked_reason(why)
     with connect(settings) as session:
-        set_weight(session, org, number, why=checked_reason(why), by=operator_name(), now=clock.now())
+        set_weight(session, org, number, why=reason, by=operator_name(), now=clock.now())
     print_line(f"organization {org}: weight {number:g}")
 
 

@@ -28,10 +28,10 @@ def stays(arguments: Sequence[str]) -> bool:
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Raise Interrupted in the body on the first signal, at whatever moment it comes.
+    """Raise Interrupted in the body on the first signal.
 
-    What a handler raises within a destructor Python prints and drops, so that the signal is sent once more; what it
-    raises within `__set_name__`, in a module that is just imported, Python wraps.
+    Python drops an exception that a handler raises while a destructor runs: the signal is then sent again. It wraps one
+    that is raised in `__set_name__`, while a class is made: it is taken out.
     """
 
     def stop(number: int, _frame: FrameType | None) -> None:

@@ -9,7 +9,8 @@ import pytest
 from mauntic_jobs.delivery.admission.admission import AccountState
 from mauntic_jobs.delivery.sending.providers.rate_limit import limits_entry
 from tests.delivery.admission.token_bucket import TokenBucket
-from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission
+from tests.delivery.admission.virtual_admission import VirtualAdmission
+from tests.delivery.admission.virtual_processes import Processes
 
 DAY, PART = 86_400, 600
 

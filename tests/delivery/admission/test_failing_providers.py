@@ -5,7 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.delivery.admission.virtual_admission import LOOKAHEAD, Processes, VirtualAdmission
+from tests.delivery.admission.virtual_admission import LOOKAHEAD, VirtualAdmission
+from tests.delivery.admission.virtual_processes import Processes
 
 
 def providers_of(queue: VirtualAdmission, count: int) -> list[str]:

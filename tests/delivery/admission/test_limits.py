@@ -6,7 +6,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.delivery.admission.token_bucket import TokenBucket
-from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission
+from tests.delivery.admission.virtual_admission import VirtualAdmission
+from tests.delivery.admission.virtual_processes import Processes
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(1, 40), (14, 20), (200, 5)])

@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from mauntic_jobs.delivery.admission.restrictions import Restriction, values_of
-from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission
+from tests.delivery.admission.virtual_admission import VirtualAdmission
+from tests.delivery.admission.virtual_processes import Processes
 
 NOW = datetime(2026, 10, 1, 12, tzinfo=UTC)
 MICROSECONDS = int(NOW.timestamp()) * 1_000_000

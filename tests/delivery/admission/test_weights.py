@@ -6,7 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.delivery.admission.virtual_admission import Processes, VirtualAdmission
+from tests.delivery.admission.virtual_admission import VirtualAdmission
+from tests.delivery.admission.virtual_processes import Processes
 
 
 def fill(queue: VirtualAdmission, organization: UUID, count: int, jobs: dict[str, UUID], **fields: bool) -> None:
