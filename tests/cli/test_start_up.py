@@ -51,7 +51,7 @@ MOST_MODULES = {
     "providers": (328, _ALL),
     "schedule": (389, "and the conditions that it watches beside the jobs"),
     "dlq": (432, _ALL),
-    "deliver": (445, "and the writers of messages"),
+    "deliver": (446, "and the writers of messages"),
 }
 _COUNT = """
 import sys
