@@ -7,7 +7,7 @@ import os
 import signal
 from datetime import timedelta
 
-from mauntic_jobs.cli.main import main
+from mauntic_jobs.__main__ import main
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.timekeeping import clock
 
