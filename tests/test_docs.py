@@ -62,6 +62,22 @@ def test_every_example_is_a_command_with_options_that_exist(example: str) -> Non
     assert {word for word in words if word.startswith("--")} <= options
 
 
+def _options_of(page: str) -> set[str]:
+    """Return the options that a page says about all commands or jobs that have them."""
+    return set(re.findall(r"`(--[a-z-]+)", _TEXT[_ROOT / page]))
+
+
+@pytest.mark.parametrize("command", _COMMANDS, ids=" ".join)
+def test_every_option_has_a_user_whom_a_page_tells_of_it(command: tuple[str, ...]) -> None:
+    node = build_program()
+    for name in command:
+        node = node.commands[name]
+    options = {each.opts[0] for each in node.params if each.opts[0].startswith("--") and not each.hidden}
+    options -= _options_of("docs/configuration.md") | (_options_of("docs/runs.md") if command[0] in JOBS else set())
+    about = "\n".join(text for text in _TEXT.values() if f"mauntic-jobs {' '.join(command)}" in text)
+    assert {each for each in options if not re.search(rf"{each}(?![\w-])", about)} == set()
+
+
 @pytest.mark.parametrize("name", list(Settings.model_fields))
 def test_every_setting_is_documented_with_its_variable_and_default(name: str) -> None:
     default = shown(Settings(), name)

@@ -137,17 +137,15 @@ def check_free(session: Session, job: str, window: Window) -> None:
         _check_free(session, job, window, None)
 
 
-def list_backfills(
-    session: Session, *, job: str | None = None, only_open: bool = False, limit: int = 20
-) -> list[Backfill]:
+def list_backfills(session: Session, *, only_open: bool = False, limit: int = 20) -> list[Backfill]:
     """Return backfills, latest first; with `only_open` those that are not over."""
-    asked = {"id": None, "job": job, "open": only_open, "limit": limit}
+    asked = {"id": None, "open": only_open, "limit": limit}
     return [_backfill(row) for row in session.rows(_sql["list"], asked)]
 
 
 def read_backfill(session: Session, number: int) -> Backfill:
     """Return one backfill. Raises UsageError if there is none of that number."""
-    rows = session.rows(_sql["list"], {"id": number, "job": None, "open": False, "limit": 1})
+    rows = session.rows(_sql["list"], {"id": number, "open": False, "limit": 1})
     if not rows:
         raise UsageError(f"There is no backfill {number}. `mauntic-jobs backfill list` shows those there are.")
     return _backfill(rows[0])

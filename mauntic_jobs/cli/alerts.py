@@ -9,7 +9,7 @@ import typer
 from mauntic_jobs.alerts import ledger
 from mauntic_jobs.cli.documents.alerts import AlertJson, ChannelTestJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.framework.options import Wide
+from mauntic_jobs.cli.framework.options import Limit, Wide
 from mauntic_jobs.cli.framework.output import print_json, print_table
 from mauntic_jobs.errors import ConfigurationError, ExitCode, UsageError
 from mauntic_jobs.job import Row
@@ -50,7 +50,7 @@ def list_alerts(
     *,
     only_open: Annotated[bool, typer.Option("--open", help="Only those that are not over.")] = False,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 24h: noticed no longer ago.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
+    limit: Limit = 20,
     wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:

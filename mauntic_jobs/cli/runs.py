@@ -7,7 +7,7 @@ import typer
 from mauntic_jobs.cli.documents.runs import RunJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.completion import job_names, statuses
-from mauntic_jobs.cli.framework.options import Wide
+from mauntic_jobs.cli.framework.options import Limit, Wide
 from mauntic_jobs.cli.framework.output import counters_text, print_fields, print_json, print_table
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import Row
@@ -33,7 +33,7 @@ def list_runs(
         str | None, typer.Option(metavar="STATUS", help=f"One of {', '.join(_RECORDED)}.", autocompletion=statuses)
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 24h: begun no longer ago.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
+    limit: Limit = 20,
     wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:

@@ -47,7 +47,7 @@ FROM (
     LIMIT %(history)s
 ) AS latest
 
--- list -- List backfills, latest first, with how many of their windows stand how. Every filter may be null.
+-- list -- List backfills, latest first, with how many of their windows stand how. `id` may be null.
 -- `silent` is how long no process has worked on it.
 SELECT backfill.id, backfill.job, backfill.range_start, backfill.range_end, backfill.options, backfill.reprocess,
        backfill.newest_first, backfill.parallel, backfill.stop_after_failures, backfill.state, backfill.reason,
@@ -70,8 +70,7 @@ CROSS JOIN LATERAL (
     FROM mauntic_jobs.backfill_progress AS progress
     WHERE progress.backfill_id = backfill.id
 ) AS counts
-WHERE (%(id)s::bigint IS NULL OR backfill.id = %(id)s) AND (%(job)s::text IS NULL OR backfill.job = %(job)s)
-  AND (NOT %(open)s OR backfill.ended_at IS NULL)
+WHERE (%(id)s::bigint IS NULL OR backfill.id = %(id)s) AND (NOT %(open)s OR backfill.ended_at IS NULL)
 ORDER BY backfill.id DESC
 LIMIT %(limit)s
 

@@ -105,7 +105,6 @@ def used(servers: Servers, template: str) -> Iterator[Settings]:
         (("cancel", "2"), ExitCode.USAGE, "Backfill 2 has ended: there is nothing to cancel."),
         (("pause", "3"), ExitCode.USAGE, "Backfill 3 is canceled: there is nothing to pause."),
         (("resume", "3"), ExitCode.USAGE, _CANCELED),
-        (("list", "--job", "nonsense"), ExitCode.USAGE, "There is no job nonsense."),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else "",
 )

@@ -35,7 +35,7 @@ MOST_MODULES = {
     "runs": (272, _STORES),
     "outbox": (272, _STORES),
     "coverage": (283, _STORES),
-    "verify": (324, "and what runs jobs, for the repair"),
+    "verify": (325, "and what runs jobs, for the repair, and the options that commands share"),
     "doctor": (288, _STORES),
     "explain": (307, "and the jobs whose figures and entries it explains, with their schedule"),
     "show": (281, "and the jobs whose figures it shows"),
@@ -50,7 +50,7 @@ MOST_MODULES = {
     "status": (375, "and backfills, and the lanes in which messages wait for a provider"),
     "providers": (328, _ALL),
     "schedule": (389, "and the conditions that it watches beside the jobs"),
-    "dlq": (432, _ALL),
+    "dlq": (433, "and Redis, delivery, and the options that commands share"),
     "deliver": (446, "and the writers of messages"),
 }
 _COUNT = """

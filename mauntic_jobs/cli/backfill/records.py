@@ -18,10 +18,8 @@ from mauntic_jobs.cli.backfill.options import Number
 from mauntic_jobs.cli.backfill.output import backfill_json, backfill_line, details_json, print_windows, summary
 from mauntic_jobs.cli.documents.backfills import BackfillDetailsJson, BackfillJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
-from mauntic_jobs.cli.framework.completion import job_names
-from mauntic_jobs.cli.framework.options import Wide
+from mauntic_jobs.cli.framework.options import Limit, Wide
 from mauntic_jobs.cli.framework.output import log, print_fields, print_json, print_line, print_table
-from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.ops.operator_name import operator_name
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
@@ -41,17 +39,14 @@ def register_records(app: typer.Typer) -> None:
 def list_all(
     settings: Settings,
     *,
-    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job.", autocompletion=job_names)] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only those that are active or paused.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
+    limit: Limit = 20,
     wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:
     """List backfills, latest first."""
-    if job is not None:
-        find_job(job)
     with connect(settings) as session:
-        found = list_backfills(session, job=job, only_open=only_open, limit=limit)
+        found = list_backfills(session, only_open=only_open, limit=limit)
     if json:
         print_json([backfill_json(each) for each in found])
     else:

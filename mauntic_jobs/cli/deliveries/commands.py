@@ -20,7 +20,7 @@ from mauntic_jobs.cli.documents.deliveries import (
 )
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.completion import states
-from mauntic_jobs.cli.framework.options import Channel, Org, Wide, checked_channel
+from mauntic_jobs.cli.framework.options import Channel, Limit, Org, Wide, checked_channel
 from mauntic_jobs.cli.framework.output import print_fields, print_json, print_line, print_table
 from mauntic_jobs.delivery.ledger import queries as desk
 from mauntic_jobs.delivery.ledger.reconcile import reconcile
@@ -73,7 +73,7 @@ def list_deliveries(
     count: Annotated[
         bool, typer.Option("--count", help="Only how many there are of each channel and state; sent: in the last 24 h.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="At most this many.")] = 20,
+    limit: Limit = 20,
     reveal: Reveal = False,
     wide: Wide = False,
     json: JsonOutput = False,

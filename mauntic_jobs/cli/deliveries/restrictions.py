@@ -11,6 +11,7 @@ from mauntic_jobs.cli.framework.command import JsonOutput, command
 from mauntic_jobs.cli.framework.options import (
     Channel,
     For,
+    Limit,
     Org,
     Until,
     Why,
@@ -125,7 +126,7 @@ def restrictions(
     *,
     org: Org = None,
     ended: Annotated[bool, typer.Option("--ended", help="Also those that have ended.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="At most this many.")] = 100,
+    limit: Limit = 100,
     wide: Wide = False,
     json: JsonOutput = False,
 ) -> None:

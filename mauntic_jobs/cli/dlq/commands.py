@@ -12,6 +12,7 @@ from mauntic_jobs.cli.dlq.options import Org, Queue, Reveal, Since, Where, opene
 from mauntic_jobs.cli.dlq.output import group_json, group_lines, letter_lines, print_detail, print_lines
 from mauntic_jobs.cli.documents.dead_letters import LetterDetailJson, LetterGroupJson, LetterJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
+from mauntic_jobs.cli.framework.options import Limit
 from mauntic_jobs.cli.framework.output import log, print_json
 from mauntic_jobs.ops.dead_letters.export import export, whole_file
 from mauntic_jobs.ops.dead_letters.grouping import grouped
@@ -39,7 +40,7 @@ def list_letters(
     org: Org = None,
     where: Where = None,
     jobs: Annotated[bool, typer.Option("--jobs", help="One by one, those that failed last first.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="Show at most this many.")] = 20,
+    limit: Limit = 20,
     reveal: Reveal = False,
     json: JsonOutput = False,
 ) -> None:

@@ -10,10 +10,10 @@ from mauntic_jobs.cli.documents.explanations import CampaignExplanationJson, Usa
 from mauntic_jobs.cli.explain.contact import register_contact
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.completion import organizations
-from mauntic_jobs.cli.framework.options import Wide
+from mauntic_jobs.cli.framework.options import Limit, Org, Wide
 from mauntic_jobs.cli.framework.output import print_json
 from mauntic_jobs.cli.job.window import WindowOptions, window_of
-from mauntic_jobs.cli.show.options import Date, Limit, Month, Org, month_of
+from mauntic_jobs.cli.show.options import Date, Month, month_of
 from mauntic_jobs.cli.show.output import canvas, print_drawing
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.jobs.generate_daily_reports import GENERATE_DAILY_REPORTS

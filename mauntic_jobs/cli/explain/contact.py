@@ -8,9 +8,8 @@ import typer
 
 from mauntic_jobs.cli.documents.contact_journey import ContactExplanationJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command
-from mauntic_jobs.cli.framework.options import Wide
+from mauntic_jobs.cli.framework.options import Limit, Wide
 from mauntic_jobs.cli.framework.output import print_json
-from mauntic_jobs.cli.show.options import Limit
 from mauntic_jobs.cli.show.output import canvas, print_drawing
 from mauntic_jobs.installation import Installation
 from mauntic_jobs.jobs.segment_trigger_eval import SEGMENT_TRIGGER_EVAL

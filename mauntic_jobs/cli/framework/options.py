@@ -21,6 +21,7 @@ Channel = Annotated[
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job.", autocompletion=job_names)]
 Wide = Annotated[bool, typer.Option("--wide", help="Show ids and columns whole, however long the lines become.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, metavar="N", help="At most this many.")]
 Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which others are shown.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="When it ends, such as 2026-10-01T09:00.")]
 For = Annotated[str | None, typer.Option("--for", metavar="TIME", help="How long it lasts, such as 2h.")]

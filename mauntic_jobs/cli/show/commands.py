@@ -16,9 +16,9 @@ from mauntic_jobs.cli.documents.figures import (
     UsageFigureJson,
 )
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
-from mauntic_jobs.cli.framework.options import Wide
+from mauntic_jobs.cli.framework.options import Limit, Org, Wide
 from mauntic_jobs.cli.job.window import WindowOptions
-from mauntic_jobs.cli.show.options import Csv, Date, History, Last, Limit, Month, Org, days_of, month_of
+from mauntic_jobs.cli.show.options import Csv, Date, History, Last, Month, days_of, month_of
 from mauntic_jobs.cli.show.output import Missing, canvas, figure_format, print_changes, print_figures
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.jobs.aggregate_hourly import AGGREGATE_HOURLY

@@ -2,23 +2,17 @@
 
 from datetime import datetime
 from typing import Annotated
-from uuid import UUID
 
 import typer
 
-from mauntic_jobs.cli.framework.completion import organizations
 from mauntic_jobs.cli.job.window import WindowOptions, window_of
 from mauntic_jobs.errors import UsageError
 from mauntic_jobs.job import AnyJob
 from mauntic_jobs.timekeeping.window import Unit, Window
 
-Org = Annotated[
-    UUID | None, typer.Option("--org", metavar="ID", help="Only this organization.", autocompletion=organizations)
-]
 Date = Annotated[str | None, typer.Option(metavar="DAY", help="A UTC day: 2026-10-01, today or yesterday.")]
 Last = Annotated[str | None, typer.Option(metavar="TIME", help="Such as 30d, up to the last full hour.")]
 Month = Annotated[str | None, typer.Option(metavar="YYYY-MM", help="A UTC month.")]
-Limit = Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="Lines of a table at most.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 History = Annotated[
     bool, typer.Option("--history", help="What runs changed in them, the latest first, instead. Needs --org.")

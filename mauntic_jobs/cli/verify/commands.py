@@ -16,6 +16,7 @@ from mauntic_jobs.cli.backfill.options import From, Last, Orgs, RangeOptions, To
 from mauntic_jobs.cli.documents.verify import VerifyJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, root
 from mauntic_jobs.cli.framework.completion import job_names
+from mauntic_jobs.cli.framework.options import Limit
 from mauntic_jobs.cli.framework.output import log, print_json
 from mauntic_jobs.cli.job.options import Quiet
 from mauntic_jobs.cli.job.output import progress
@@ -51,7 +52,7 @@ def verify_figures(
         int | None,
         typer.Option(min=0, max=_MAX_SEED, metavar="N", help="Draw the sample that this number has drawn before."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="List at most this many.")] = 1_000,
+    limit: Limit = 1_000,
     repair: Annotated[bool, typer.Option("--repair", help="Rebuild what differs, and nothing else.")] = False,
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="With --repair: let values go down, or away.")
