@@ -37,4 +37,6 @@ async function print() {
 await print();
 await ask(`/${name}/retry/failed`, "PUT");
 await print();
+await queue.close();
+server.close();
 process.exit(0);

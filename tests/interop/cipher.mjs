@@ -22,3 +22,4 @@ function decrypt(text) {
 for (const each of JSON.parse(given)) {
   console.log(JSON.stringify(deed === "encrypt" ? encrypt(each) : decrypt(each)));
 }
+process.exit(0);

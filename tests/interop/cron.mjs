@@ -17,3 +17,4 @@ for (const line of JSON.parse(lines)) {
     console.log(JSON.stringify(String(error)));
   }
 }
+process.exit(0);

@@ -34,3 +34,4 @@ await new Promise((resolve) => {
 await worker.close();
 await queue.close();
 console.log(JSON.stringify(Object.keys(errors)));
+process.exit(0);

@@ -1,9 +1,11 @@
 """Node's own BullMQ for tests: installed from the lock file, current and 5.x."""
 
+import atexit
 import json
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,50 @@ def install() -> None:
             installed.touch()
 
 
+class _Process:
+    """A Node that runs one script after another. To start it and to load BullMQ takes half a second of a processor."""
+
+    def __init__(self) -> None:
+        command = ["node", "serve.mjs"]
+        self._process = subprocess.Popen(command, cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        atexit.register(self.end)
+
+    def run(self, script: str, arguments: tuple[str, ...]) -> dict[str, Any]:
+        """Return the status of a script, and the lines that it printed."""
+        assert self._process.stdin
+        assert self._process.stdout
+        patience = threading.Timer(_PATIENCE_SECONDS, self._process.kill)
+        patience.start()
+        try:
+            self._process.stdin.write(json.dumps([dict(os.environ), script, arguments]) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        finally:
+            patience.cancel()
+        assert answer, f"{script} ended Node, or took more than {_PATIENCE_SECONDS} s"
+        return dict(json.loads(answer))
+
+    def end(self) -> None:
+        """End it, with all connections that scripts have left open."""
+        atexit.unregister(self.end)
+        with self._process:
+            self._process.kill()
+
+
+_running: list[_Process] = []
+
+
 def node(script: str, *arguments: str) -> list[Any]:
-    """Run a script to its end, and return the lines of JSON that it printed."""
-    command = ["node", script, *arguments]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    """Run a script to its end, and return the lines of JSON that it printed.
+
+    Scripts share a process of Node. One that is to have its own, because it is killed, say, is started with Popen.
+    """
+    process = _running.pop() if _running else _Process()
+    try:
+        answer = process.run(script, arguments)
+        assert answer["status"] == 0, "\n".join(answer["errors"])
+    except BaseException:
+        process.end()
+        raise
+    _running.append(process)
+    return [json.loads(line) for line in answer["lines"]]
