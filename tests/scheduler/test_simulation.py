@@ -47,12 +47,14 @@ class _Ledger:
 
     def state(self) -> SlotState:
         after = self.settled or _START
+        recent = [slot for slot in self.claims if slot > after]
+        running = frozenset(slot for slot in recent if self.claims[slot] is Status.RUNNING)
         return SlotState(
             self.cron,
             self.settled,
             max(self.claims, default=None),
-            frozenset(slot for slot, status in self.claims.items() if slot > after and status is not Status.RUNNING),
-            frozenset(slot for slot, status in self.claims.items() if slot > after and status is Status.RUNNING),
+            frozenset(recent) - running,
+            running,
             former=self.former,
             previous=self.previous,
         )
@@ -130,19 +132,25 @@ def _simulate(job: Job[Any], random: Random) -> _Ledger:
     return ledger
 
 
+# Several jobs have the same line.
+_found: dict[Any, tuple[float, datetime]] = {}
+
+
 @pytest.fixture
 def _each_slot_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let croniter remember what it found: the looks go over the same slots, and it takes most of their time."""
-    find = croniter._calc
-    known: dict[Any, float] = {}
+    find = croniter._get_next
 
-    def remember(line: croniter, now: float, fields: Any, weekdays: Any, is_prev: Any) -> float:
-        key = (now, str(fields), str(weekdays), is_prev)
-        if key not in known:
-            known[key] = find(line, now, fields, weekdays, is_prev)
-        return known[key]
+    def remember(line: croniter, kind: type[datetime], *, is_prev: bool) -> datetime:
+        assert (kind, line.tzinfo) == (datetime, None)
+        key = (line.cur, *line.expressions, is_prev)
+        if key not in _found:
+            found = find(line, kind, is_prev=is_prev)
+            _found[key] = (line.cur, found)
+        line.cur, found = _found[key]
+        return found
 
-    monkeypatch.setattr(croniter, "_calc", remember)
+    monkeypatch.setattr(croniter, "_get_next", remember)
 
 
 @pytest.mark.slow
