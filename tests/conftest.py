@@ -52,7 +52,8 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for kind, meaning in (*KINDS.items(), ("slow", "takes more than a second of a processor")):
+    own = {"slow": "takes more than a second of a processor", "waits": "waits for a minute of the clock; begins first"}
+    for kind, meaning in (KINDS | own).items():
         config.addinivalue_line("markers", f"{kind}: {meaning}")
 
 
@@ -61,6 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         assert isinstance(item, pytest.Function)
         item.add_marker(kind_of(item))
+    # Other workers use the processors meanwhile. At the end there would be nothing left for them to do.
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
 
 
 @pytest.fixture(autouse=True)

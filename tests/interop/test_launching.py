@@ -157,6 +157,7 @@ def test_a_worker_of_nodes_runs_the_jobs_of_our_scheduler(here: Settings, packag
     assert following["opts"]["prevMillis"] == scheduled["opts"]["prevMillis"] + 3_600_000
 
 
+@pytest.mark.waits
 def test_our_worker_runs_the_jobs_of_nodes_scheduler(here: Settings, speak: Speak) -> None:
     speak("upsert", "* * * * *")
     worker = start_program(

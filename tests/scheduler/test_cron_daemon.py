@@ -61,6 +61,7 @@ exec cron -f
     process.wait()
 
 
+@pytest.mark.waits
 @pytest.mark.usefixtures("cron")
 def test_two_slots_are_two_runs(direct_settings: Settings) -> None:
     with connect(direct_settings) as session:
