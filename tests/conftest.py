@@ -26,13 +26,14 @@ from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.timekeeping import clock
 from tests import one_slot, processes, server_mode
 from tests.cluster import running_cluster
 from tests.installing import build
 from tests.kinds import KINDS, kind_of
 from tests.pooler import running_pgbouncer
 from tests.schemas import check_output
-from tests.support import APP, build_program, kill_what_was_started
+from tests.support import APP, build_program, kill_what_was_started, wait_until
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is made as in any other directory for temporary files
 _ROOM_BYTES = 4 * 1024**3
@@ -136,6 +137,12 @@ def _processes_end_with_their_test() -> Iterator[None]:
 def started_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start the program the way a shell does: by starting Python."""
     monkeypatch.setattr(subprocess, "Popen", processes.Popen)
+
+
+@pytest.fixture
+def same_hour() -> None:
+    """Begin in the next hour if this one ends within half a minute: no slot of each hour strikes during the test."""
+    wait_until(lambda: (now := clock.now()).minute < 59 or now.second < 30, "the next hour")
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,7 @@ def _records(session: Session) -> list[object]:
     return [session.rows(b"SELECT * FROM mauntic_jobs." + table) for table in (b"runs", b"schedules")]
 
 
+@pytest.mark.usefixtures("same_hour")
 @pytest.mark.parametrize(("off", "side"), [(AHEAD, "1d2h ahead of"), (BEHIND, "1d2h behind")])
 def test_a_look_of_a_clock_that_is_off_runs_nothing_and_settles_nothing(
     settings: Settings, ready: Session, off: timedelta, side: str
@@ -123,6 +124,7 @@ def test_the_latest_slot_is_refused_by_a_host_whose_clock_is_off(
     assert list_alerts(ready, only_open=True, since=None, limit=9) == []
 
 
+@pytest.mark.usefixtures("same_hour")
 def test_settled_slots_of_the_future_are_taken_back_and_run_at_their_time(settings: Settings, ready: Session) -> None:
     this_hour = Unit.HOUR.floor(clock.now())
     begun = this_hour - timedelta(hours=3, minutes=30)
