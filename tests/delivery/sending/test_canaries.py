@@ -148,14 +148,17 @@ def _stored(flock: Flock) -> Iterator[tuple[str, str]]:
     reading = {"hash": ("HGETALL",), "string": ("GET",), "stream": ("XRANGE", "-", "+"), "set": ("SMEMBERS",)}
     reading |= {"zset": ("ZRANGE", "0", "-1"), "list": ("LRANGE", "0", "-1")}
     found = []
-    for key in [*world.ask("KEYS", f"{world.settings.queue_prefix}:*"), *world.ask("KEYS", "delivery:idem:*")]:
-        if (kind := world.ask("TYPE", key).decode()) == "none":
-            continue  # it expired, or another test removed its own
-        verb, *rest = reading[kind]
-        value = world.ask(verb, key, *rest)
-        if kind == "hash":
-            value = {name: each for name, each in value.items() if name not in (b"data", b"timestamp")}
-        found.append(f"{key!r} {value!r}")
+    # To connect takes longer than to ask.
+    with closing(open_redis(world.settings)) as redis:
+        keys = [*redis.command("KEYS", f"{world.settings.queue_prefix}:*"), *redis.command("KEYS", "delivery:idem:*")]
+        for key in keys:
+            if (kind := redis.command("TYPE", key).decode()) == "none":
+                continue  # it expired, or another test removed its own
+            verb, *rest = reading[kind]
+            value = redis.command(verb, key, *rest)
+            if kind == "hash":
+                value = {name: each for name, each in value.items() if name not in (b"data", b"timestamp")}
+            found.append(f"{key!r} {value!r}")
     yield "Redis", "\n".join(found)
     rows = world.session.rows(b"SELECT reason, attempts, provider FROM mauntic_jobs.deliveries")
     yield "ledger", "\n".join(f"{row}" for row in rows)
