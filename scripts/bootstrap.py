@@ -29,8 +29,8 @@ BIN = ROOT / ".venv" / "bin"
 STAMP = ROOT / ".venv" / "installed.json"
 CHECKS = (["ruff", "format", "--check", "."], ["ruff", "check", "."])
 CHECKS_BESIDE_TESTS = (["mypy"], ["lint-imports"])
-# Three on two cores: many tests wait for processes and clocks.
-TESTS = ["pytest", "-n", "3", "--dist", "worksteal"]
+# Four on two cores: many tests wait for processes, answers and clocks.
+TESTS = ["pytest", "-n", "4", "--dist", "worksteal"]
 QUICK_TESTS = ["pytest", "-n", "2", "--dist", "worksteal", "-m", "unit and not slow"]
 # The dev lock contains the demo lock.
 INCLUDES = {"demo": ("demo",), "dev": ("demo", "dev")}

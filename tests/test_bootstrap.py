@@ -189,7 +189,7 @@ def test_the_next_run_waits_for_what_a_killed_one_left_behind(checkout: Checkout
 @pytest.mark.parametrize(
     ("words", "pytest_line"),
     [
-        (["test"], "pytest -n 3 --dist worksteal"),
+        (["test"], "pytest -n 4 --dist worksteal"),
         (["test", "--quick"], "pytest -n 2 --dist worksteal -m unit and not slow"),
     ],
 )
