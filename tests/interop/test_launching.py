@@ -205,6 +205,7 @@ def test_a_job_that_waited_two_hours_covers_its_own_hour(here: Settings, speak: 
     assert event["event"] == "completed"
 
 
+@pytest.mark.usefixtures("same_hour")
 def test_a_slot_that_is_answered_completes_its_job_with_a_note(here: Settings, speak: Speak) -> None:
     run_program(_JOB, "--slot", "latest", settings=here)
     speak("add", json.dumps({"name": _JOB, "data": {}, "opts": {}}))

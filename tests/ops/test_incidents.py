@@ -37,6 +37,7 @@ def _look(site: Site, incident: Incident) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("incident", _INCIDENTS, ids=lambda incident: incident.happens.__name__)
+@pytest.mark.usefixtures("same_hour")
 def test_an_incident_is_found_told_once_and_over_once(site: Site, incident: Incident) -> None:
     course = incident.happens(site)
     next(course)

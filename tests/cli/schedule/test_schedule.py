@@ -37,6 +37,7 @@ def test_the_list_tells_each_jobs_line_in_words_and_what_is_overdue(direct_setti
         assert "slots missed within 30 days" in done.stderr
 
 
+@pytest.mark.usefixtures("same_hour")
 def test_the_list_as_json_holds_everything(direct_settings: Settings) -> None:
     run_program("aggregate-hourly", "--slot", "latest", settings=direct_settings)
     shown = json.loads(run_program("schedule", "list", "--json", settings=direct_settings).stdout)
