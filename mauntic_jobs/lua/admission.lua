@@ -129,9 +129,22 @@ local function name_of(base, lane, id)
     return name
 end
 
+-- Return whether a lane waits for something that will wake it. A wait of which keys were lost is forgotten.
+local function is_asleep(base, lane)
+    local blocker = redis.call('HGET', base .. 'adm:where', lane)
+    if not blocker then
+        return false
+    end
+    if redis.call('ZSCORE', base .. 'adm:wake', blocker) and redis.call('ZSCORE', base .. 'adm:asleep:' .. blocker, lane) then
+        return true
+    end
+    redis.call('HDEL', base .. 'adm:where', lane)
+    return false
+end
+
 -- Let a lane with jobs take part, unless it waits for a provider. It saves up no turns while it has no jobs.
 local function make_ready(base, lane)
-    if redis.call('HEXISTS', base .. 'adm:where', lane) == 1 then
+    if is_asleep(base, lane) then
         return
     end
     local ready = base .. 'adm:ready' .. class_of(tonumber(lane))

@@ -17,11 +17,6 @@ for _ = 1, tonumber(ARGV[2]) do
     local number = whole(lane)
     -- So that new jobs of its owner get no second lane.
     redis.call('HSETNX', base .. 'adm:lanes', name_of(base, number, found[1]), number)
-    local provider = redis.call('HGET', base .. 'adm:where', number)
-    if provider and not (redis.call('ZSCORE', base .. 'adm:wake', provider)
-        and redis.call('ZSCORE', base .. 'adm:asleep:' .. provider, number)) then
-        redis.call('HDEL', base .. 'adm:where', number)
-    end
     make_ready(base, number)
     lane = lane + 1
     redis.call('ZADD', base .. 'marker', 0, '0')

@@ -143,3 +143,16 @@ def test_a_lane_whose_provider_works_does_not_sleep_on_though_redis_has_lost_it(
     queue.lose("limit:p")
     queue.use_again("p")
     assert queue.take()[0] is not None
+
+
+@pytest.mark.parametrize("lost", ["asleep:*", "wake"])
+def test_a_lane_goes_on_with_its_next_message_though_redis_has_lost_what_it_waits_for(
+    queue: VirtualAdmission, lost: str
+) -> None:
+    organization = uuid4()
+    queue.add(organization)
+    assert queue.take()[0] is not None
+    queue.hold(f"1 {organization}", 3600)
+    queue.lose(lost)
+    queue.add(organization)
+    assert queue.take()[0] is not None

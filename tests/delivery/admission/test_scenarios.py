@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from random import Random
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -20,7 +20,8 @@ class Scenario:
 
     def __init__(self, queue: VirtualAdmission, random: Random) -> None:
         self.queue, self.random = queue, random
-        self.organizations = [uuid4() for _ in range(random.randint(1, 6))]
+        # Of the seed, so that a scenario that fails does so again.
+        self.organizations = [UUID(int=random.getrandbits(128)) for _ in range(random.randint(1, 6))]
         self.intervals: dict[UUID, float] = {}
         self.changed: dict[UUID, float] = {}
         self.starts: dict[UUID, list[float]] = {each: [] for each in self.organizations}
@@ -155,10 +156,11 @@ class Scenario:
         assert max(places.values(), default=1) == 1
 
     def after(self, organization: UUID, end: float) -> float:
-        """Return when the next message may go out at the rate that rises after a pause or a failure."""
+        """Return when the next message may go out at the rate that rises after a pause or a failure, at the latest."""
         last = self.last[organization]
-        seconds = math.floor(last - end)
-        return last + 1 / (20 * 2**seconds) if 0 <= seconds < 7 else 0.0
+        # The rate is that of the moment at which the turn was given.
+        seconds = math.floor(max(last - LOOKAHEAD, end) - end)
+        return last + 1 / (20 * 2**seconds) if last >= end and seconds < 7 else 0.0
 
     def check_idle(self, wait: float) -> None:
         """Nothing was taken: whoever has jobs must be limited, and the wait must end when the first is not."""
@@ -178,7 +180,8 @@ class Scenario:
         if free:
             assert wait <= min(free) + 0.002
         elif not self.without_place and not any(True for _ in self.queue.delayed()):
-            assert wait == math.inf
+            # A lane that was judged anew before its time may be woken for nothing, once.
+            assert wait == math.inf or self.queue.wakes()
 
     def drain(self) -> None:
         for _ in range(3000):

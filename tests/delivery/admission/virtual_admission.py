@@ -152,6 +152,11 @@ class VirtualAdmission:
         """Return the ids of the jobs that are parked."""
         return {job.decode() for job in self._ask("ZRANGE", f"{self.base}:prioritized", "-inf", "(0", "BYSCORE")}
 
+    def wakes(self) -> int:
+        """Return how many things lanes wait for, or have waited for."""
+        count: int = self._ask("ZCARD", f"{self.base}:adm:wake")
+        return count
+
     def waiting(self, organization: UUID) -> int:
         """Return how many jobs of an organization are parked."""
         lanes = self._ask("HMGET", f"{self.base}:adm:lanes", *lane_names(str(organization)))
