@@ -25,10 +25,10 @@
 -- lowered, `calm` since when nothing was refused; `step` of a probe; `patience` in seconds before the next one; `pause`
 -- the seconds for which it was left alone.
 --
--- Returns 1.
+-- Returns how many connections a process may have to the provider, -1 for no limit.
 
 local provider, outcome, asked, organization, limits, base = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
-local START_RATE, MAX_RATE, MIN_RATE = 2, 2000, 0.02
+local START_RATE, MAX_RATE, MIN_RATE, MAX_CONNECTIONS = 2, 2000, 0.02, 100
 local key, now = KEYS[1], time_now()
 local state = {}
 local flat = redis.call('HGETALL', key)
@@ -189,22 +189,38 @@ local function accept()
     return true
 end
 
+-- Return how many connections a process may have; while messages are taken, one more is tried now and then.
+local function connections()
+    if not state.k then
+        return -1
+    end
+    if outcome == 'accepted' and now - state.kt > state.kw * SECOND then
+        state.k, state.kt = state.k + 1, now
+        if state.k > MAX_CONNECTIONS then
+            redis.call('HDEL', key, 'k', 'kt', 'kw')
+            return -1
+        end
+        redis.call('HSET', key, 'k', state.k, 'kt', whole(now))
+    end
+    return state.k
+end
+
 if outcome == 'full' then
     fill_up()
-    return 1
+    return connections()
 end
 if (outcome == 'unsent' or outcome == 'elsewhere' or outcome == 'counted') and is_counted() then
     count_day(base, provider, now, outcome == 'counted' and 1 or -1)
 end
 if outcome == 'elsewhere' or outcome == 'counted' then
-    return 1
+    return connections()
 end
 if outcome == 'unsent' then
     local interval = state.i or (configured_rate() and SECOND / configured_rate())
     if interval and (state.t or 0) > now then
         redis.call('HSET', key, 't', whole(state.t - interval))
     end
-    return 1
+    return connections()
 end
 if outcome == 'refused' then
     refuse()
@@ -213,7 +229,7 @@ if outcome == 'refused' then
         state.p = math.max(state.p or 0, now + asked)
     end
 elseif not state.phase or not accept() then
-    return 1
+    return connections()
 end
 local words = {}
 for name, value in pairs(state) do
@@ -224,4 +240,4 @@ for name, value in pairs(state) do
 end
 redis.call('HSET', key, unpack(words))
 redis.call('EXPIRE', key, KEPT_SECONDS)
-return 1
+return connections()

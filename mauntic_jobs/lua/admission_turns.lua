@@ -146,7 +146,7 @@ local function provider_of(base, organization, limits, now, is_restricted, paces
     local soonest, blocker
     for entry in string.gmatch(limits, '%S+') do
         local provider, interval, burst, day = read_entry(entry)
-        local known = redis.call('HMGET', base .. 'adm:limit:' .. provider, 't', 'i', 'p', 'b', 'a', 'f', 'm', 'o')
+        local known = redis.call('HMGET', base .. 'adm:limit:' .. provider, 't', 'i', 'p', 'b', 'a', 'f', 'm', 'o', 'k')
         local learned = tonumber(known[2])
         interval = interval or tonumber(known[5])
         if learned and (not interval or learned > interval) then
@@ -161,7 +161,7 @@ local function provider_of(base, organization, limits, now, is_restricted, paces
         from = math.max(from, bound, room)
         if from <= now + LOOKAHEAD then
             paces[provider], paces['!' .. provider] = interval, pace
-            local is_unlimited = not (interval or pace or soonest or is_counted)
+            local is_unlimited = not (interval or pace or soonest or is_counted or known[9])
             return is_unlimited and '' or provider, math.max(from, now), expected, is_counted
         end
         if not soonest or from < soonest then

@@ -13,6 +13,7 @@ from mauntic_jobs.delivery.sending.failover import Failing, Sent
 from mauntic_jobs.delivery.sending.outcome import Verdict
 from mauntic_jobs.delivery.sending.providers.account import Account
 from mauntic_jobs.delivery.sending.providers.base import AnyProvider
+from mauntic_jobs.delivery.sending.providers.connections import ConnectionHolder
 from mauntic_jobs.delivery.sending.providers.pool import Chosen
 from mauntic_jobs.delivery.sending.providers.rate_limit import RateLimit
 from mauntic_jobs.errors import MaunticJobsError
@@ -52,9 +53,9 @@ class Admission:
         self._redis = redis
         self._refresh = refresh
         # Read now: later there may be no file left to open.
-        self._configure, self._report, self._audit, self._hold, self._provider, self._account = (
+        self._configure, self._report, self._audit, self._hold, self._provider, self._account, self._connections = (
             script("admission") + script(f"admission_{name}")
-            for name in ("configure", "report", "audit", "hold", "provider", "account")
+            for name in ("configure", "report", "audit", "hold", "provider", "account", "connections")
         )
         # When it was noted last that a provider works, by the monotonic clock.
         self._noted: dict[UUID, float] = {}
@@ -69,14 +70,24 @@ class Admission:
         if fresh.limits != limits:
             await self._call(self._configure, "adm:limits", [str(organization), fresh.limits])
 
-    async def report(self, provider: str, outcome: str, seconds: float, organization: UUID, limits: str) -> None:
+    async def report(self, provider: str, outcome: str, seconds: float, organization: UUID, limits: str) -> int | None:
         """Note what became of a message: `accepted`, `refused`, `full`, `unsent`, `elsewhere` or `counted`.
 
         `admission_report.lua` says what they mean. `seconds` is for how long the provider asks to be left alone, 0 if
-        it does not say.
+        it does not say. Returns how many connections a process may have, None for no limit.
         """
         arguments: list[Word] = [provider, outcome, int(seconds * 1_000_000), str(organization), limits]
-        await self._call(self._report, f"adm:limit:{provider}", arguments)
+        most = await self._call(self._report, f"adm:limit:{provider}", arguments)
+        return None if most < 0 else most
+
+    async def lower_connections(self, holder: ConnectionHolder, organization: UUID, limits: str) -> bool:
+        """Note that a provider has too many connections; return whether each process may have fewer than now."""
+        known = -1 if holder.most is None else holder.most
+        arguments: list[Word] = [holder.opened, known, str(organization), limits]
+        most = await self._call(self._connections, f"adm:limit:{holder.config.id}", arguments)
+        if most >= 0:
+            holder.limit(most)
+        return most >= 0
 
     async def hold(self, lane: str, seconds: float) -> None:
         """Let a lane wait until `free` is called for its organization, for so long at most."""
@@ -207,8 +218,14 @@ class Admitted:
         return usable[names.index(self._turn.provider) :] if self._turn.provider in names else usable
 
     async def learn(self, chosen: Chosen, sent: Sent) -> None:
-        """Note which provider has taken the message, and which have refused it for their rate or quota."""
+        """Note which provider has taken the message, and which have refused it for their rate, quota or connections."""
+        holders = {each.config.id: each for each in chosen.usable if isinstance(each, ConnectionHolder)}
         for provider, refused in sent.throttled.items():
+            holder = holders.get(provider) if refused.is_crowded else None
+            if holder is not None and await self._admission.lower_connections(
+                holder, self._organization, chosen.limits
+            ):
+                continue
             outcome = "full" if refused.is_daily else "refused"
             await self._note(str(provider), outcome, chosen, refused.seconds or 0.0)
         is_taken = sent.provider is not None and sent.outcome.verdict in _TAKEN
@@ -216,8 +233,9 @@ class Admitted:
         await self._count_elsewhere(chosen, sent, taker)
         if taker is not None:
             await self._admission.works(taker)
-            if self._turn.provider:
-                await self._note(str(taker), "accepted", chosen)
+            most = await self._note(str(taker), "accepted", chosen) if self._turn.provider else None
+            if taker in holders:
+                holders[taker].limit(most)
 
     async def _count_elsewhere(self, chosen: Chosen, sent: Sent, taker: UUID | None) -> None:
         """Correct what counts towards limits of a day, where another provider than that of the turn was tried."""
@@ -229,8 +247,8 @@ class Admitted:
         if taker is not None:
             await self._note(str(taker), "counted", chosen)
 
-    async def _note(self, provider: str, outcome: str, chosen: Chosen, seconds: float = 0.0) -> None:
-        await self._admission.report(provider, outcome, seconds, self._organization, chosen.limits)
+    async def _note(self, provider: str, outcome: str, chosen: Chosen, seconds: float = 0.0) -> int | None:
+        return await self._admission.report(provider, outcome, seconds, self._organization, chosen.limits)
 
     async def release(self) -> None:
         """Give the turn back if it was not used."""

@@ -38,10 +38,14 @@ class Failing(NamedTuple):
 
 
 class Throttling(NamedTuple):
-    """A refusal for the rate, or `is_daily` for the quota of a day; `seconds` is None where the provider names none."""
+    """A refusal for the rate, `is_daily` for the quota of a day, or `is_crowded` for too many connections at once.
+
+    `seconds` is None where the provider names none.
+    """
 
     seconds: float | None
     is_daily: bool = False
+    is_crowded: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ class Sending:
             if outcome.verdict is Verdict.RATE_LIMITED:
                 asked = outcome.retry_after
                 seconds_asked = None if asked is None else min(asked, _MAX_LIMIT_SECONDS)
-                throttled[provider.config.id] = Throttling(seconds_asked, outcome.is_daily)
+                throttled[provider.config.id] = Throttling(seconds_asked, outcome.is_daily, outcome.is_crowded)
                 if (asked or 0.0) <= _SHORT_LIMIT_SECONDS:
                     break
             elif outcome.verdict is not Verdict.PROVIDER:

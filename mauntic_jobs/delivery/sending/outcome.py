@@ -51,7 +51,8 @@ class Outcome:
     `provider_message_id` is the id that the provider's events name, `queue_id` that of an SMTP server's queue. `reject`
     is for PERMANENT: BOUNCED, SPAM and UNSUBSCRIBED put the address on the organization's suppression list. `blame` is
     for refusals that name their cause. `retry_after` is for RATE_LIMITED and DEFERRED, in seconds, None where the
-    provider does not say. `is_daily` is for RATE_LIMITED: the quota of a day is used up, whatever the rate.
+    provider does not say. `is_daily` and `is_crowded` are for RATE_LIMITED: the
+    quota of a day is used up, whatever the rate, or there are too many connections at once.
     """
 
     verdict: Verdict
@@ -62,3 +63,4 @@ class Outcome:
     retry_after: float | None = None
     queue_id: str | None = None
     is_daily: bool = False
+    is_crowded: bool = False

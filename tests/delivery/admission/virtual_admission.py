@@ -96,16 +96,20 @@ class VirtualAdmission:
         """Set what limits an organization."""
         self._own("configure", "adm:limits", [str(organization), limits])
 
-    def report(self, provider: str, outcome: str, organization: UUID, limits: str, seconds: float = 0.0) -> None:
-        """Report what became of a message."""
+    def report(self, provider: str, outcome: str, organization: UUID, limits: str, seconds: float = 0.0) -> int:
+        """Report what became of a message; return how many connections a process may have."""
         arguments = [provider, outcome, int(seconds * 1_000_000), str(organization), limits]
-        self._own("report", f"adm:limit:{provider}", arguments)
+        return self._own("report", f"adm:limit:{provider}", arguments)
 
     def note_account(self, provider: str, rate: float, daily: int, sent: int, organization: UUID, limits: str) -> int:
         """Note what the account of a provider may send, 0 and -1 for no limit; return how that stands."""
         interval = round(1_010_000 / rate) if rate else 0
         arguments = [provider, interval, daily, sent, str(organization), limits]
         return self._own("account", f"adm:limit:{provider}", arguments)
+
+    def crowd(self, provider: str, opened: int, known: int, organization: UUID, limits: str) -> int:
+        """Say that a process was refused one more connection, of which it has so many; return how many it may have."""
+        return self._own("connections", f"adm:limit:{provider}", [opened, known, str(organization), limits])
 
     def leave_alone(self, provider: str, seconds: float, organization: UUID, limits: str, *, ago: float = 0.0) -> bool:
         """Say that a provider fails since so long ago; return whether it is left alone."""

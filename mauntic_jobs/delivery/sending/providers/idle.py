@@ -45,6 +45,16 @@ class IdleConnections:
         while len(self._all) > self._most:
             self._close(next(iter(self._all)))
 
+    def count(self, owner: Hashable) -> int:
+        """Return how many an owner has that are open."""
+        return sum(each.is_open for each in self._by_owner.get(owner, ()))
+
+    def trim(self, owner: Hashable, most: int) -> None:
+        """Close all connections of an owner but those used last, so many at most."""
+        own = self._by_owner.get(owner, [])
+        for connection in own[: max(len(own) - most, 0)]:
+            self._close(connection)
+
     async def close(self, owner: Hashable) -> None:
         """Close all connections of an owner."""
         for connection in list(self._by_owner.get(owner, ())):

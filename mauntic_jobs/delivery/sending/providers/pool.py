@@ -9,6 +9,7 @@ from uuid import UUID
 from mauntic_jobs.aio.ttl_cache import Cache
 from mauntic_jobs.delivery.sending.providers.base import AnyProvider
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, read_config
+from mauntic_jobs.delivery.sending.providers.connections import ConnectionHolder
 from mauntic_jobs.delivery.sending.providers.keys import max_connections
 from mauntic_jobs.delivery.sending.providers.rate_limit import limits_entry, rate_limit_problems
 from mauntic_jobs.delivery.sending.providers.registry import Factory
@@ -28,14 +29,22 @@ class Chosen:
     """The providers of an organization for a channel, the first to be tried first, and why others cannot be used.
 
     `limits` names them with their configured rate limits, as `admission.lua` has them; `is_limited` if there is one.
-    `places` is how many messages at once the first one's server takes from a process, None for no limit.
+    `configured_places` is how many messages at once the first one's server may be sent by a process, None for no limit.
     """
 
     usable: tuple[AnyProvider, ...]
     problems: tuple[str, ...]
     limits: str = ""
     is_limited: bool = False
-    places: int | None = None
+    configured_places: int | None = None
+
+    @property
+    def places(self) -> int | None:
+        """How many messages at once a process may send over the first provider, as configured or as is learned."""
+        holders = [each for each in self.usable[:1] if isinstance(each, ConnectionHolder)]
+        learned = [max(each.most, 1) for each in holders if each.most is not None]
+        configured = [] if self.configured_places is None else [self.configured_places]
+        return min((*configured, *learned), default=None)
 
 
 class ProviderPool:

@@ -42,6 +42,7 @@ class SmtpProvider:
         self._timeout = timeout
         self._idle = idle
         self._busy: set[SmtpConnection] = set()
+        self.most: int | None = None
         self._closed = False
 
     async def send(self, message: Email) -> Outcome:
@@ -56,7 +57,7 @@ class SmtpProvider:
             outcome = await connection.send(message.sender.spec, message.recipient.spec, compose)
         finally:
             self._busy.discard(connection)
-            if self._closed or connection.is_worn:
+            if self._closed or connection.is_worn or self._is_full or not connection.is_open:
                 await connection.close()
             else:
                 self._idle.put(self, connection)
@@ -64,6 +65,21 @@ class SmtpProvider:
         if outcome.verdict is not Verdict.ACCEPTED:
             return outcome
         return Outcome(Verdict.ACCEPTED, outcome.reason, message.message_id, queue_id=outcome.queue_id)
+
+    @property
+    def opened(self) -> int:
+        """How many connections there are."""
+        return self._idle.count(self) + sum(each.is_open for each in self._busy)
+
+    def limit(self, most: int | None) -> None:
+        """Have no more connections than that from now on."""
+        if most is not None and (self.most is None or most < self.most):
+            self._idle.trim(self, most)
+        self.most = most
+
+    @property
+    def _is_full(self) -> bool:
+        return self.most is not None and self.opened >= self.most
 
     async def check(self) -> Outcome:
         """Log in, and ask whether the server would take a message, without sending one."""

@@ -40,6 +40,11 @@ class SmtpConnection:
         self.idle_since = 0.0
 
     @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent over it at once."""
+        return self._wire is not None
+
+    @property
     def is_worn(self) -> bool:
         """Whether so many messages in a row were refused that servers answer this connection more slowly."""
         return self._refusals >= _MAX_REFUSALS

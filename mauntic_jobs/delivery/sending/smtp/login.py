@@ -148,7 +148,7 @@ async def _log_in(wire: Wire, server: SmtpServer, features: Features) -> None:
         reply = await wire.reply()
         if reply.code not in (OK if place == len(words) - 1 else _GO_ON):
             # Only the code: a server may repeat what it was told.
-            raise _useless(f"{server.host} refused the login: {reply.code}")
+            raise _refusal(reply, f"{server.host} refused the login: {reply.code}")
 
 
 async def _expect(wire: Wire, server: SmtpServer, command: bytes | None, what: str) -> None:
@@ -156,9 +156,11 @@ async def _expect(wire: Wire, server: SmtpServer, command: bytes | None, what: s
         wire.write(command)
     reply = await wire.reply()
     if reply.code not in OK:
-        reason = f"{server.host}: {what}: {reply}"
-        throttled = throttling(reply, reason)
-        raise _useless(reason) if throttled is None else Ended(throttled)
+        raise _refusal(reply, f"{server.host}: {what}: {reply}")
+
+
+def _refusal(reply: Reply, reason: str) -> Ended:
+    return Ended(throttling(reply, reason) or Outcome(Verdict.PROVIDER, reason))
 
 
 def _features(reply: Reply) -> Features:

@@ -5,8 +5,14 @@ Sources: the answers of SES, Postfix, Exim, Exchange and hosted relays in `tests
 
 import re
 
+# Names of a limit of connections at once, or of exchanges on them.
+_CROWDED = (
+    r"too many (?:concurrent |simultaneous |open )*(?:smtp )?(?:connections|sessions|logins|login attempts)"
+    r"|(?:concurrent|simultaneous)(?: smtp)? (?:connections?|sessions?) (?:limit|quota)|connection count"
+    r"|concurrency limit|sender thread limit"
+)
 _THROTTLING = re.compile(
-    r"throttl|rate[ -]?limit|ratelimit|rate overlimit|(?:sending|send|submission|message|mail) rate\b"
+    rf"{_CROWDED}|throttl|rate[ -]?limit|ratelimit|rate overlimit|(?:sending|send|submission|message|mail) rate\b"
     r"|too (?:much|many) (?:mails?|messages|e-?mails|recipients) (?:from|sent|per|in|within|this|for)\b"
     r"|(?:sent|sending) (?:too (?:many|much|fast|quickly)|messages too)|too (?:fast|quickly)|slow down"
     r"|(?:messages|e-?mails|mails|recipients) (?:per|an?|each|every) (?:second|minute|hour|day)"
@@ -14,9 +20,10 @@ _THROTTLING = re.compile(
     r"\b(?:limit|quota)\b[^.;]{0,30}\b(?:exceed|reach|hit)"
     r"|exceed\w*[^.;]{0,20}\b(?:hourly|daily|24[ -]hour|sending)\b[^.;]{0,20}\b(?:limit|quota)"
     r"|\blimit of [\d,.]+ (?:rcpts|recipients|messages|e-?mails|mails) per\b"
-    r"|too many (?:concurrent |simultaneous |open )?(?:smtp )?connections|connection (?:rate|count|frequency)",
+    r"|connection (?:rate|frequency)",
     re.IGNORECASE,
 )
+_CROWDED_ONLY = re.compile(_CROWDED, re.IGNORECASE)
 # About one recipient or one connection, or about what is sent and not how much.
 _OTHER = re.compile(
     r"you are trying to (?:contact|reach)|is receiving|mailbox|inbox|storage|unsolicited|spam|gr[ae]y-?list"
@@ -31,6 +38,11 @@ DAILY_SECONDS = 3600.0
 def is_throttling(text: str) -> bool:
     """Return whether a reply below 500 refuses for a rate; `text` is without the code of three digits."""
     return _THROTTLING.search(text) is not None and _OTHER.search(text) is None
+
+
+def is_crowded(text: str) -> bool:
+    """Return whether a reply that refuses for a rate is about too many connections at once."""
+    return _CROWDED_ONLY.search(text) is not None
 
 
 def is_daily(text: str) -> bool:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from mauntic_jobs.delivery.sending.outcome import Blame, Outcome, RejectReason, Verdict
 from mauntic_jobs.delivery.sending.smtp.deferrals import asked_seconds_of, is_greylisting, temporary_blame_of
 from mauntic_jobs.delivery.sending.smtp.refusals import blame_of
-from mauntic_jobs.delivery.sending.smtp.throttling import DAILY_SECONDS, is_daily, is_throttling
+from mauntic_jobs.delivery.sending.smtp.throttling import DAILY_SECONDS, is_crowded, is_daily, is_throttling
 from mauntic_jobs.delivery.sending.smtp.wire import SHUTTING_DOWN, Reply
 
 _TEMPORARY, _PERMANENT = range(400, 500), range(500, 600)
@@ -65,7 +65,10 @@ def throttling(reply: Reply, reason: str) -> Outcome | None:
     wait, daily = asked_seconds_of(text), is_daily(text)
     if wait is None and daily:
         wait = DAILY_SECONDS
-    return Outcome(Verdict.RATE_LIMITED, reason, blame=Blame.SENDER, retry_after=wait, is_daily=daily)
+    crowded = is_crowded(text)
+    return Outcome(
+        Verdict.RATE_LIMITED, reason, blame=Blame.SENDER, retry_after=wait, is_daily=daily, is_crowded=crowded
+    )
 
 
 def is_about_session(reply: Reply) -> bool:

@@ -55,6 +55,18 @@ def test_beyond_the_bound_the_one_idle_for_longest_is_closed_whoever_owns_it() -
     run_on_loop(run())
 
 
+def test_an_owner_keeps_the_connections_used_last_where_it_may_have_fewer() -> None:
+    async def run() -> None:
+        idle, own = IdleConnections(10), [_connection() for _ in range(4)]
+        for owner, connection in zip("aaba", own, strict=True):
+            idle.put(owner, connection)
+        idle.trim("a", 1)
+        idle.trim("c", 0)
+        assert [idle.take("a"), idle.take("a"), idle.take("b")] == [own[3], None, own[2]]
+
+    run_on_loop(run())
+
+
 def test_what_is_idle_for_too_long_is_closed_without_another_message() -> None:
     async def run() -> None:
         idle, old, new = IdleConnections(10), _connection(), _connection()

@@ -1,6 +1,8 @@
 """A real Postfix: logins, TLS, greylisting, postscreen and limits, the whole way from the queue."""
 
 import asyncio
+import signal
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from mauntic_jobs.ops.providers.check import ProviderTrial, check_providers
 from mauntic_jobs.ops.providers.list import list_providers
 from tests.delivery.authority import Authority, new_authority
+from tests.delivery.crash import ended, start
 from tests.delivery.postfix import Postfix, running_postfix
 from tests.delivery.postfix_services import LOGIN, running_greylist, running_passwords
 from tests.delivery.world import World
@@ -41,6 +44,7 @@ def postfix(authority: Authority) -> Iterator[Postfix]:
             "greylisting": {"smtpd_recipient_restrictions": f"check_policy_service inet:127.0.0.1:{policy}"},
             "postscreen": {"daemon": "postscreen"},
             "limited": {"smtpd_client_message_rate_limit": "5"},
+            "two": {"smtpd_client_connection_count_limit": "2"},
         }
         with running_postfix(authority.issue(), authority.pem, configurations, passwords) as running:
             yield running
@@ -147,3 +151,27 @@ def test_an_address_with_odd_dots_arrives(world: World, postfix: Postfix) -> Non
     assert world.states() == {"d1": "sent"}
     wait_until(lambda: len(arrived(world, postfix)) == 1, "the message")
     assert arrived(world, postfix)[0].replace('"', "") == address
+
+
+def test_processes_share_the_few_connections_that_a_server_takes(world: World, postfix: Postfix) -> None:
+    """Each of the two opens five at first, and the idle ones of one keep the other out."""
+    use(world, postfix, "two")
+    addresses = recipients(world, 200)
+    processes = [start(world, concurrency=5) for _ in range(2)]
+    wait_until(lambda: Counter(world.states().values())["sent"] == 200, "the first messages")
+    refused = attempts_refused(world)
+    world.add(*(world.message(f"e{n:03}", emailAddress=f"more.{each}") for n, each in enumerate(addresses)))
+    wait_until(lambda: Counter(world.states().values())["sent"] == 400, "the others")
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+        assert ended(process)[0] == 0
+    # They have learned how many they may have; one more is tried now and then.
+    assert attempts_refused(world) - refused <= 10
+    assert {world.job(name)["atm"] for name in world.jobs_in("completed")} == {"1"}, "no attempt is spent on it"
+    assert world.session.rows(b"SELECT * FROM mauntic_jobs.provider_pauses") == []
+    wait_until(lambda: len(arrived(world, postfix)) == 400, "all of them")
+    assert len(set(arrived(world, postfix))) == 400
+
+
+def attempts_refused(world: World) -> int:
+    return sum(attempt["outcome"] == "rate-limited" for row in world.ledger() for attempt in row["attempts"])
