@@ -12,23 +12,29 @@
 --
 -- Without a configured limit a provider is unlimited until it refuses. Then it is sent START_RATE messages a second, and
 -- twice as many each second, until it refuses again: the rate is kept, and what it takes is counted. That is its rate
--- from then on. A refusal lowers it by 3 %, many measure it again. After 15 s without one a higher rate is tried, by 3 %
--- at first, for as long as that is used and nothing is refused. Only a refusal that comes while messages wait tells the
--- provider's rate: where fewer are sent than it would take, nothing is learned. A provider that takes nothing for 8 s is
--- left alone for 30 s, then for twice as long, up to 10 min.
+-- from then on. A refusal lowers it by as much as is refused, one message in so many; four among 20 measure it again.
+-- Higher rates are tried: by 10 % at first, then half of the way to the lowest one that was refused, each the later the
+-- less it is higher, so that a refusal costs little. Once the two are 1 % apart a rate above both is tried after 60 s or
+-- 100 messages, and then more and more, for as long as that is used and nothing is refused. A provider that counts each
+-- message by itself (a burst of 1) takes half of what it allows from one that sends a little more: what is measured is
+-- too low then, and the tries find the rest. Only a refusal that comes while messages wait tells the provider's rate:
+-- where fewer are sent than it would take, nothing is learned. A provider that takes nothing for 8 s is left alone for
+-- 30 s, then for twice as long, up to 10 min.
 --
 -- A quota of a day says nothing about the rate. Where the account is known, others have used up what is left of it, until
 -- the account is asked about again; else the provider is left alone for as long as is said.
 --
 -- Fields: `phase` start, measure, hold or probe; `r` messages a second; `good` the rate before a probe; `at` when the
 -- phase began; `n` accepted and `refused` in it; `answers`, `refusals` of the latest twenty; `down` when the rate was
--- lowered, `calm` since when nothing was refused; `step` of a probe; `patience` in seconds before the next one; `pause`
--- the seconds for which it was left alone.
+-- lowered, `calm` since when nothing was refused; `high` the lowest rate that was refused; `step` by which share a
+-- probe is higher at most; `pause` the seconds for which it was left alone.
 --
 -- Returns how many connections a process may have to the provider, -1 for no limit.
 
 local provider, outcome, asked, organization, limits, base = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local START_RATE, MAX_RATE, MIN_RATE, MAX_CONNECTIONS = 2, 2000, 0.02, 100
+-- Higher rates are tried by these shares at first. A rate is known where one that is higher by less was refused.
+local FIRST_STEP, STEP, KNOWN, MAX_PATIENCE = 0.1, 0.03, 0.005, 600
 local key, now = KEYS[1], time_now()
 local state = {}
 local flat = redis.call('HGETALL', key)
@@ -82,11 +88,36 @@ local function set_rate(rate)
     state.i = SECOND / state.r
 end
 
-local function hold(rate)
+local function hold(rate, high, step)
     set_rate(rate)
     begin('hold')
     state.good, state.calm, state.down, state.answers, state.refusals = state.r, now, now, 0, 0
-    state.step, state.patience = 0.03, state.patience or 15
+    state.high, state.step = high, step
+end
+
+-- Return the share by which the next rate to be tried is higher: half of the way to one that was refused.
+local function next_step()
+    if not state.high then
+        return state.step
+    end
+    return math.min(state.step, (state.high / state.r - 1) / 2)
+end
+
+-- Try a higher rate, once nothing was refused for so long that a refusal is worth it.
+local function probe()
+    local share = next_step()
+    local is_known = share < KNOWN
+    local seconds = is_known and math.max(60, 100 / state.r) or math.max(3, 0.5 / (share * state.r))
+    if now - state.calm <= math.min(seconds, MAX_PATIENCE) * SECOND then
+        return
+    end
+    if is_known then
+        -- The provider may take more than it did.
+        state.high, state.step, share = MAX_RATE * 2, STEP, STEP
+    end
+    state.good = state.r
+    set_rate(state.r * (1 + share))
+    begin('probe')
 end
 
 local function end_measurement()
@@ -105,14 +136,18 @@ local function end_measurement()
     end
     local measured = state.n / seconds * 0.98
     state.pause = 15
-    hold(state.refused > 0 and measured or math.max(measured, state.r))
+    if state.refused > 0 then
+        hold(measured, math.max(state.r, measured * 1.1), FIRST_STEP)
+    else
+        hold(math.max(measured, state.r), MAX_RATE * 2, STEP)
+    end
 end
 
 local function refuse()
     if not state.phase then
         local rate = configured_rate()
         if rate then
-            hold(rate * 0.97)
+            hold(rate * 0.97, rate, STEP)
         else
             set_rate(START_RATE)
             begin('start')
@@ -130,23 +165,17 @@ local function refuse()
         state.refused = state.refused + 1
         end_measurement()
     elseif state.phase == 'probe' then
-        state.patience = math.min(state.patience * 2, 120)
-        if state.step > 0.1 then
-            begin('measure')
-            state.refused = 1
-        else
-            local patience = state.patience
-            hold(state.good)
-            state.patience = patience
-        end
+        hold(state.good, state.r, STEP)
     else
         state.answers, state.refusals = state.answers + 1, state.refusals + 1
         if state.refusals >= 4 then
             begin('measure')
             state.refused = 1
         elseif now - state.down > math.max(SECOND, 2 * state.i) then
-            set_rate(state.r * 0.97)
-            state.down = now
+            -- One in so many messages was refused: the rate is so much too high.
+            state.high = state.r
+            set_rate(state.r * (1 - math.min(math.max(1 / (state.n + 1), 0.01), 0.05)))
+            state.down, state.n = now, 0
         end
     end
 end
@@ -162,22 +191,23 @@ local function accept()
         if state.answers >= 20 then
             state.answers, state.refusals = 0, 0
         end
-        if now - state.calm > state.patience * SECOND then
-            state.good = state.r
-            set_rate(state.r * (1 + state.step))
-            begin('probe')
-        end
+        state.n = state.n + 1
+        probe()
     else
         state.n = state.n + 1
         local seconds = (now - state.at) / SECOND
         if seconds > math.max(4, 8 / state.r) then
             if state.n / seconds > 0.7 * state.r then
                 state.good, state.step = state.r, math.min(state.step * 1.7, 0.5)
-                set_rate(state.r * (1 + state.step))
-                begin('probe')
+                if next_step() < KNOWN then
+                    hold(state.good, state.high, state.step)
+                else
+                    set_rate(state.r * (1 + next_step()))
+                    begin('probe')
+                end
             else
                 -- So few were sent that nothing is learned from it.
-                hold(state.good)
+                hold(state.good, state.high, STEP)
             end
         end
     end
