@@ -1,9 +1,12 @@
-"""The providers' APIs: whatever is asked is accepted, after a delay. Prints its port, and ends with its input."""
+"""The providers' APIs: whatever is asked is accepted, after a delay. Prints its port, and ends with its input.
+
+For `governed.py`, messages that a limit does not let through are refused with 429.
+"""
 
 import argparse
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import uvloop
 
@@ -17,14 +20,25 @@ _ANSWERS: Mapping[bytes, bytes] = {
     b"/messages:send": b'{"name":"projects/bench/messages/1"}',
     b"/token": b'{"access_token":"token","expires_in":3600,"token_type":"Bearer"}',
 }
+# What is asked there is no message.
+_ABOUT_ACCOUNTS = (b"/account", b"/token")
+_REFUSAL = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"
 _HEAD = b"HTTP/1.1 200 OK\r\nX-Message-Id: m-1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 
 
-class _Api(asyncio.Protocol):
-    """One connection; its requests have a Content-Length, and come one after the other."""
+def _any() -> bool:
+    return True
 
-    def __init__(self, delay: float) -> None:
+
+class FakeApi(asyncio.Protocol):
+    """One connection; its requests have a Content-Length, and come one after the other.
+
+    `take` says of each message whether it is let through.
+    """
+
+    def __init__(self, delay: float, take: Callable[[], bool] = _any) -> None:
         self._delay = delay
+        self._take = take
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
 
@@ -43,16 +57,18 @@ class _Api(asyncio.Protocol):
             return
         self._buffer = b""
         path = head.split(b" ", 2)[1]
-        answer = next(each for end, each in _ANSWERS.items() if path.endswith(end))
-        asyncio.get_running_loop().call_later(self._delay, self._answer, _HEAD % (len(answer), answer))
+        asyncio.get_running_loop().call_later(self._delay, self._answer, path)
 
-    def _answer(self, answer: bytes) -> None:
+    def _answer(self, path: bytes) -> None:
+        content = next(each for end, each in _ANSWERS.items() if path.endswith(end))
+        is_taken = path.endswith(_ABOUT_ACCOUNTS) or self._take()
+        answer = _HEAD % (len(content), content) if is_taken else _REFUSAL
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(answer)
 
 
 async def _serve(delay: float) -> None:
-    server = await asyncio.get_running_loop().create_server(lambda: _Api(delay), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: FakeApi(delay), "127.0.0.1", 0)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)

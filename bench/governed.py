@@ -1,11 +1,11 @@
 """Share of a provider's rate that is sent, and the wait of a small organization beside a large one.
 
-The provider is an SMTP server in a process of its own that takes so many messages a second, a second's worth at once,
-and answers the others with SES's 454. `deliver` learns the rate, or is told it by the configuration. With --node,
-Node's BullMQ sends to the same server: told, with its limiter set to the rate, or with nothing but the pause after a
-refusal that its guide advises. A measurement begins 30 seconds after the first message, and lasts for 100 messages at
-least: before, the rate is learned. How long that takes is measured too. A process sends 5 messages at once, or twice as
-many as the rate takes of one.
+The provider is a process of its own that takes so many messages a second, a second's worth at once. Over SMTP it
+answers the others with SES's 454 after DATA, or with --over with 421 or 452 at MAIL; an API answers 429. `deliver`
+learns the rate, or is told it by the configuration. With --node, Node's BullMQ sends to the same server: told, with its
+limiter set to the rate, or with nothing but the pause after a refusal that its guide advises. A measurement begins 30
+seconds after the first message, and lasts for 100 messages at least: before, the rate is learned. How long that takes
+is measured too. A process sends 5 messages at once, or twice as many as the rate takes of one.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from uuid import UUID, uuid4
 
 from bench._common import connect, machine, say
 from bench._deliver_rig import PEER, install_node_peer, program
-from bench._limited_smtp import SECONDS_A_MESSAGE, limited_smtp
+from bench._limited_providers import APIS, KINDS, SECONDS_A_MESSAGE, limited_provider
+from bench._provider_messages import PROVIDERS
 from bench._results import store
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import WorkerProcess
@@ -40,7 +41,7 @@ from mauntic_jobs.stores.redis.client import open_redis
 
 _PROVIDER = b"""
 INSERT INTO delivery.provider_configs (organization_id, channel, provider_type, config)
-VALUES (%(organization)s, 'email', 'custom_smtp', %(config)s::jsonb)
+VALUES (%(organization)s, 'email', %(type)s, %(config)s::jsonb)
 """
 _WAIT = b"""
 SELECT count(*) AS sent, extract(EPOCH FROM max(updated_at) - %(since)s)::float8 AS seconds
@@ -69,8 +70,11 @@ def main() -> None:
         "--beside", type=int, default=30_000, help="messages of the large organization (default: 30000)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
+    parser.add_argument("--over", choices=KINDS, nargs="+", default=["454"], help="how it refuses (default: 454)")
     parser.add_argument("--node", action="store_true", help="measure Node's BullMQ as well; needs Node and npm")
     given = parser.parse_args()
+    if given.node and set(given.over) & set(APIS):
+        parser.error("--node sends over SMTP only")
     if given.node:
         install_node_peer()
     with throwaway() as servers:
@@ -79,31 +83,31 @@ def main() -> None:
             create_platform(session)
         upgrade(settings, lambda _: None)
         figures: dict[str, Any] = {"machine": machine(servers.database_url), "rates": [], "turns": {}}
-        for rate, processes, way in product(
-            given.rates, given.processes, _OWN_WAYS + (_NODE_WAYS if given.node else ())
-        ):
-            say(f"{rate}/s, {processes} processes, {way}")
-            found = _goodput(servers, way, rate, processes, given.seconds)
-            figures["rates"].append({"rate": rate, "processes": processes, "way": way, **found})
+        ways = _OWN_WAYS + (_NODE_WAYS if given.node else ())
+        for kind, rate, processes, way in product(given.over, given.rates, given.processes, ways):
+            say(f"{kind}, {rate}/s, {processes} processes, {way}")
+            found = _goodput(servers, kind, way, rate, processes, given.seconds)
+            figures["rates"].append({"over": kind, "rate": rate, "processes": processes, "way": way, **found})
             shares = f"{found['sent']:.1%} of it sent, {found['refused']:.2%} of the messages refused"
             learned = "never learned" if found["learned"] is None else f"learned after {found['learned']:.0f} s"
             text = f"{shares}, at most {found['peak']} a second, {learned}"
-            print(f"{rate}/s, {processes} processes, {way}: {text}", flush=True)
+            print(f"{kind}, {rate}/s, {processes} processes, {way}: {text}", flush=True)
         say("a small organization beside a large one")
         figures["turns"] = {"beside": given.beside, "seconds": _wait(servers, given.beside)}
         print(f"{_SMALL} messages behind {given.beside:,}: all sent after {figures['turns']['seconds']:.2f} s")
     store(given.json, figures)
 
 
-def _goodput(servers: Servers, way: str, rate: int, processes: int, seconds: int) -> dict[str, float | None]:
+def _goodput(servers: Servers, kind: str, way: str, rate: int, processes: int, seconds: int) -> dict[str, float | None]:
     """Return the share of the rate that is sent once it is learned, that of all messages refused, and the peak."""
     settings, organization = _settings(servers), uuid4()
     at_once = max(_AT_ONCE, int(2 * rate * SECONDS_A_MESSAGE))
     window = max(seconds, math.ceil(_MIN_MESSAGES / rate))
     _fill(settings, organization, rate * (_LEARNING_SECONDS + window + 10) + 2 * rate)
-    with limited_smtp(rate) as (port, ask), connect(servers.database_url) as connection:
+    with limited_provider(kind, rate) as (port, ask), connect(servers.database_url) as connection:
         told = rate if way.endswith("told") else None
-        _configure(connection, organization, port, told)
+        _configure(connection, organization, kind, port, told)
+        settings = settings.model_copy(update={"provider_urls": {kind: f"http://127.0.0.1:{port}"}})
         running = (
             _delivering(settings, processes, at_once)
             if way in _OWN_WAYS
@@ -151,9 +155,9 @@ def peak(times: list[float]) -> int:
 def _wait(servers: Servers, beside: int) -> float:
     """Return after how many seconds a small organization's messages are sent, which are added behind a large one's."""
     settings, large, small = _settings(servers), uuid4(), uuid4()
-    with limited_smtp(1_000_000) as (port, _), connect(servers.database_url) as connection:
+    with limited_provider("454", 1_000_000) as (port, _), connect(servers.database_url) as connection:
         for organization in (large, small):
-            _configure(connection, organization, port)
+            _configure(connection, organization, "454", port)
         _fill(settings, large, beside)
         with _delivering(settings, 1, _AT_ONCE):
             time.sleep(2)
@@ -175,9 +179,11 @@ def _settings(servers: Servers) -> Settings:
     )
 
 
-def _configure(connection: Any, organization: UUID, port: int, rate: int | None = None) -> None:
-    config = {"host": "127.0.0.1", "port": port, "from": "news@acme.test", "rateLimit": rate or 0}
-    connection.execute(_PROVIDER, {"organization": organization, "config": json.dumps(config)})
+def _configure(connection: Any, organization: UUID, kind: str, port: int, rate: int | None = None) -> None:
+    own = PROVIDERS[kind].config if kind in APIS else {"host": "127.0.0.1", "port": port, "from": "news@acme.test"}
+    config = json.dumps({**own, "rateLimit": rate or 0})
+    values = {"organization": organization, "type": kind if kind in APIS else "custom_smtp", "config": config}
+    connection.execute(_PROVIDER, values)
 
 
 def _fill(settings: Settings, organization: UUID, messages: int) -> None:

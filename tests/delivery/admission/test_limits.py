@@ -94,7 +94,9 @@ def test_a_limit_that_is_raised_or_taken_away_holds_at_once(queue: VirtualAdmiss
 
 
 # The rate and burst of the provider, and until when it is watched, in seconds.
-@pytest.mark.parametrize(("rate", "burst", "end"), [(1, 1, 130), (1, 5, 130), (5, 1, 90), (14, 14, 90), (14, 2, 90), (100, 100, 40)])
+@pytest.mark.parametrize(
+    ("rate", "burst", "end"), [(1, 1, 130), (1, 5, 130), (5, 1, 90), (14, 14, 90), (14, 2, 90), (100, 100, 40)]
+)
 def test_a_rate_is_learned_from_refusals(queue: VirtualAdmission, rate: int, burst: int, end: int) -> None:
     organization, bucket = uuid4(), TokenBucket(rate, burst, clock=lambda: queue.now)
     limits = {organization: "p"}

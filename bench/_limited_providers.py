@@ -1,4 +1,4 @@
-"""SMTP server that takes so many messages a second, in a process of its own, and counts what it takes and refuses."""
+"""Providers that take so many messages a second, in a process of their own, and count what they take and refuse."""
 
 import asyncio
 import multiprocessing
@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 
+from bench._fake_apis import FakeApi
+
 SECONDS_A_MESSAGE = 0.05
+# By the ways of refusing over SMTP: the answer to which command, and the answer.
+_REFUSALS = {
+    "454": (b"DATA", b"454 Throttling failure: Maximum sending rate exceeded.\r\n"),
+    "421": (b"MAIL", b"421 4.7.0 Too many messages per second, try again later\r\n"),
+    "452": (b"MAIL", b"452 4.7.0 Sending rate exceeded\r\n"),
+}
+# The APIs, by the type of provider.
+APIS = ("postmark", "sendgrid", "ses")
+KINDS = (*_REFUSALS, *APIS)
 
 
 @dataclass
@@ -21,11 +32,11 @@ class Counts:
 
 
 @contextmanager
-def limited_smtp(rate: int) -> Iterator[tuple[int, Callable[[], Counts]]]:
-    """Run the server; yield its port, and a function that asks it for its counts."""
+def limited_provider(kind: str, rate: int) -> Iterator[tuple[int, Callable[[], Counts]]]:
+    """Run a server of one of `KINDS`; yield its port, and a function that asks it for its counts."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(rate, there), daemon=True)
+    process = context.Process(target=_serve, args=(kind, rate, there), daemon=True)
     process.start()
 
     def ask() -> Counts:
@@ -59,7 +70,7 @@ class _Bucket:
         return True
 
 
-def _serve(rate: int, pipe: Connection) -> None:
+def _serve(kind: str, rate: int, pipe: Connection) -> None:
     bucket = _Bucket(rate)
 
     def answer() -> None:
@@ -67,26 +78,34 @@ def _serve(rate: int, pipe: Connection) -> None:
         pipe.send(bucket.counts)
 
     async def run() -> None:
-        server = await asyncio.start_server(partial(_smtp, bucket), "127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+        if kind in APIS:
+            server = await loop.create_server(lambda: FakeApi(SECONDS_A_MESSAGE, bucket.take), "127.0.0.1", 0)
+        else:
+            server = await asyncio.start_server(partial(_smtp, bucket, *_REFUSALS[kind]), "127.0.0.1", 0)
         pipe.send(server.sockets[0].getsockname()[1])
-        asyncio.get_running_loop().add_reader(pipe.fileno(), answer)
+        loop.add_reader(pipe.fileno(), answer)
         await asyncio.Event().wait()
 
     asyncio.run(run())
 
 
-async def _smtp(bucket: _Bucket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _smtp(
+    bucket: _Bucket, refusing: bytes, refusal: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     writer.write(b"220 bench\r\n")
     with suppress(ConnectionError, asyncio.IncompleteReadError):
         while line := await reader.readline():
-            answer = b"250 ok\r\n"
-            if line[:4].upper() == b"DATA":
+            command, answer = line[:4].upper(), b"250 ok\r\n"
+            if command == b"DATA":
                 writer.write(b"354 go on\r\n")
                 await reader.readuntil(b"\r\n.\r\n")
                 await asyncio.sleep(SECONDS_A_MESSAGE)
-                if not bucket.take():
-                    answer = b"454 Throttling failure: Maximum sending rate exceeded.\r\n"
-            elif line[:4].upper() == b"QUIT":
+            elif command == b"QUIT":
                 break
+            if command == refusing and not bucket.take():
+                answer = refusal
             writer.write(answer)
+            if answer.startswith(b"421"):
+                break
     writer.close()
