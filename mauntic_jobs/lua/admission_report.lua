@@ -2,8 +2,9 @@
 --
 -- KEYS[1]  the hash `limit:ID` of admission.lua
 -- ARGV[1]  the provider
--- ARGV[2]  what became of a message: `accepted`, `refused` for its rate, `full` for the quota of a day, or `unsent`, whose
---          turn was not used. Two more are about the limit of a day alone: `elsewhere` takes back a turn whose message this
+-- ARGV[2]  what became of a message: `accepted`, `refused` for its rate, `unlimited` where it was refused for that though
+--          nothing limited the provider as it was sent, `full` for the quota of a day, or `unsent`, whose turn was not
+--          used. Two more are about the limit of a day alone: `elsewhere` takes back a turn whose message this
 --          provider did not take, `counted` adds a message that it took without a turn
 -- ARGV[3]  for how many microseconds the provider asks to be left alone; 0 if it does not say
 -- ARGV[4]  the organization
@@ -14,8 +15,8 @@
 -- twice as many each second, until it refuses again: the rate is kept, and what it takes is counted. That is its rate
 -- from then on. A refusal lowers it by as much as is refused, one message in so many; four among 20 measure it again.
 -- Higher rates are tried: by 10 % at first, then half of the way to the lowest one that was refused, each the later the
--- less it is higher, so that a refusal costs little. Once the two are 1 % apart a rate above both is tried after 60 s or
--- 100 messages, and then more and more, for as long as that is used and nothing is refused. A provider that counts each
+-- less it is higher, so that a refusal costs little. Once the two are 1 % apart a rate above both is tried after 15 s,
+-- later after 60 s, and after 100 messages, and then more and more, for as long as that is used and nothing is refused. A provider that counts each
 -- message by itself (a burst of 1) takes half of what it allows from one that sends a little more: what is measured is
 -- too low then, and the tries find the rest. Only a refusal that comes while messages wait tells the provider's rate:
 -- where fewer are sent than it would take, nothing is learned. A provider that takes nothing for 8 s is left alone for
@@ -27,7 +28,7 @@
 -- Fields: `phase` start, measure, hold or probe; `r` messages a second; `good` the rate before a probe; `at` when the
 -- phase began; `n` accepted and `refused` in it; `answers`, `refusals` of the latest twenty; `down` when the rate was
 -- lowered, `calm` since when nothing was refused; `high` the lowest rate that was refused; `step` by which share a
--- probe is higher at most; `pause` the seconds for which it was left alone.
+-- probe is higher at most; `patience` the seconds before a rate above a refused one; `pause` the seconds for which it was left alone.
 --
 -- Returns how many connections a process may have to the provider, -1 for no limit.
 
@@ -107,13 +108,14 @@ end
 local function probe()
     local share = next_step()
     local is_known = share < KNOWN
-    local seconds = is_known and math.max(60, 100 / state.r) or math.max(3, 0.5 / (share * state.r))
+    local seconds = is_known and math.max(state.patience or 60, 100 / state.r) or math.max(3, 0.5 / (share * state.r))
     if now - state.calm <= math.min(seconds, MAX_PATIENCE) * SECOND then
         return
     end
     if is_known then
         -- The provider may take more than it did.
         state.high, state.step, share = MAX_RATE * 2, STEP, STEP
+        state.patience = math.min((state.patience or 60) * 2, 60)
     end
     state.good = state.r
     set_rate(state.r * (1 + share))
@@ -137,6 +139,8 @@ local function end_measurement()
     local measured = state.n / seconds * 0.98
     state.pause = 15
     if state.refused > 0 then
+        -- Answers that come late may blame too low a rate.
+        state.patience = 15
         hold(measured, math.max(state.r, measured * 1.1), FIRST_STEP)
     else
         hold(math.max(measured, state.r), MAX_RATE * 2, STEP)
@@ -144,6 +148,10 @@ local function end_measurement()
 end
 
 local function refuse()
+    if state.phase and outcome == 'unlimited' then
+        -- Its answer comes after the rate was limited, and says nothing about that.
+        return
+    end
     if not state.phase then
         local rate = configured_rate()
         if rate then
@@ -252,7 +260,7 @@ if outcome == 'unsent' then
     end
     return connections()
 end
-if outcome == 'refused' then
+if outcome == 'refused' or outcome == 'unlimited' then
     refuse()
     redis.call('HSET', base .. 'adm:limits', organization, limits)
     if asked > 0 then

@@ -71,7 +71,7 @@ class Admission:
             await self._call(self._configure, "adm:limits", [str(organization), fresh.limits])
 
     async def report(self, provider: str, outcome: str, seconds: float, organization: UUID, limits: str) -> int | None:
-        """Note what became of a message: `accepted`, `refused`, `full`, `unsent`, `elsewhere` or `counted`.
+        """Note what became of a message: `accepted`, `refused`, `unlimited`, `full`, `unsent`, ...
 
         `admission_report.lua` says what they mean. `seconds` is for how long the provider asks to be left alone, 0 if
         it does not say. Returns how many connections a process may have, None for no limit.
@@ -226,7 +226,8 @@ class Admitted:
                 holder, self._organization, chosen.limits
             ):
                 continue
-            outcome = "full" if refused.is_daily else "refused"
+            is_limited = self._turn.provider == str(provider)
+            outcome = "full" if refused.is_daily else "refused" if is_limited else "unlimited"
             await self._note(str(provider), outcome, chosen, refused.seconds or 0.0)
         is_taken = sent.provider is not None and sent.outcome.verdict in _TAKEN
         taker = sent.provider.config.id if sent.provider is not None and is_taken else None

@@ -107,6 +107,16 @@ def test_a_rate_is_learned_from_refusals(queue: VirtualAdmission, rate: int, bur
     check(bucket, 30 if end > 60 else 15, end, rate)
 
 
+def test_answers_that_come_late_are_not_taken_for_those_to_a_low_rate(queue: VirtualAdmission) -> None:
+    """What was sent before the limit was known is refused two seconds later or more, when two a second are sent."""
+    organization, bucket = uuid4(), TokenBucket(14, 14, clock=lambda: queue.now)
+    for _ in range(14 * 50):
+        queue.add(organization)
+    processes = Processes(queue, 200, lambda *_: bucket.take(), {organization: "p"}, seconds=2.0, random=Random(2))
+    processes.run(40)
+    assert sum(at >= 20 for at in bucket.taken) > 0.6 * 14 * 20
+
+
 # The rates before and after, and for how many seconds after the change it is unlearned.
 @pytest.mark.parametrize(("rate", "changed", "seconds"), [(14, 5, 15), (5, 20, 120)])
 def test_a_rate_that_changes_is_learned_again(queue: VirtualAdmission, rate: int, changed: int, seconds: int) -> None:

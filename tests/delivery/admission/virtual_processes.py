@@ -92,7 +92,8 @@ class Processes:
                 self.queue.finish(taken.id)
                 self.done.add(taken.id)
             else:
-                self.queue.report(provider, "refused", organization, limits)
+                is_limited = taken.turn is not None and taken.turn.provider
+                self.queue.report(provider, "refused" if is_limited else "unlimited", organization, limits)
                 self.queue.give_back(taken.id)
             self.fill()
 
