@@ -160,7 +160,7 @@ class Scenario:
         last = self.last[organization]
         # The rate is that of the moment at which the turn was given.
         seconds = math.floor(max(last - LOOKAHEAD, end) - end)
-        return last + 1 / (20 * 2**seconds) if last >= end and seconds < 7 else 0.0
+        return last + 1 / (20 * 2**seconds) if last >= end - 0.001 and seconds < 7 else 0.0
 
     def check_idle(self, wait: float) -> None:
         """Nothing was taken: whoever has jobs must be limited, and the wait must end when the first is not."""
