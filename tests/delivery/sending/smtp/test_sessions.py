@@ -11,7 +11,7 @@ from mauntic_jobs.delivery.sending.smtp.connection import SmtpConnection
 from mauntic_jobs.delivery.sending.smtp.login import Features, SmtpServer
 from tests.delivery.proxy import running_proxy
 from tests.delivery.scripted import EHLO, GO_AHEAD, GREETING, OK, running_script
-from tests.delivery.sending.smtp.test_connection import HERE, plain, send
+from tests.delivery.sending.smtp.test_connection import HERE, LOGIN, plain, send
 from tests.delivery.sink import Sink, running_sink
 from tests.support import run_on_loop
 
@@ -211,3 +211,17 @@ def test_a_server_is_greeted_by_name_or_else_by_the_senders_domain(
     with running_script(GREETING, EHLO, OK, OK, OK) as server:
         assert run_on_loop(run(server.port)).verdict is Verdict.ACCEPTED
     assert server.heard[0] == said
+
+
+def test_a_login_that_is_refused_for_the_number_of_logins_is_no_failure_of_the_server() -> None:
+    refusal = b"454 4.7.0 Too many login attempts, please try again later. acme\r\n"
+
+    async def run(port: int) -> Outcome:
+        server = SmtpServer("127.0.0.1", port, **LOGIN)
+        return await SmtpConnection(server, HERE, timeout=2).send("news@acme.test", "a@example.com", plain)
+
+    with running_script(GREETING, b"250-here\r\n250 AUTH PLAIN\r\n", refusal) as scripted:
+        outcome = run_on_loop(run(scripted.port))
+    assert (outcome.verdict, outcome.is_crowded) == (Verdict.RATE_LIMITED, True)
+    # A server may repeat what it was told.
+    assert outcome.reason == "127.0.0.1 refused the login: 454"
