@@ -2,10 +2,10 @@
 --
 -- KEYS[1]  the hash `limit:ID` of admission.lua
 -- ARGV[1]  the provider
--- ARGV[2]  what became of a message: `accepted`, `refused` for its rate, `unlimited` where it was refused for that though
---          nothing limited the provider as it was sent, `full` for the quota of a day, or `unsent`, whose turn was not
---          used. Two more are about the limit of a day alone: `elsewhere` takes back a turn whose message this
---          provider did not take, `counted` adds a message that it took without a turn
+-- ARGV[2]  what became of a message: `accepted`, `refused` for its rate, `unlimited` if it was refused for its rate but
+--          nothing limited the provider as it was sent, `full` for the quota of a day, or `unsent`, whose turn was not used.
+--          Two more are about the limit of a day alone: `elsewhere` takes back a turn whose message this provider did
+--          not take, `counted` adds a message that it took without a turn
 -- ARGV[3]  for how many microseconds the provider asks to be left alone; 0 if it does not say
 -- ARGV[4]  the organization
 -- ARGV[5]  its providers and their limits as admission.lua has them
@@ -15,12 +15,13 @@
 -- twice as many each second, until it refuses again: the rate is kept, and what it takes is counted. That is its rate
 -- from then on. A refusal lowers it by as much as is refused, one message in so many; four among 20 measure it again.
 -- Higher rates are tried: by 10 % at first, then half of the way to the lowest one that was refused, each the later the
--- less it is higher, so that a refusal costs little. Once the two are 1 % apart a rate above both is tried after 15 s,
--- later after 60 s, and after 100 messages, and then more and more, for as long as that is used and nothing is refused. A provider that counts each
--- message by itself (a burst of 1) takes half of what it allows from one that sends a little more: what is measured is
--- too low then, and the tries find the rest. Only a refusal that comes while messages wait tells the provider's rate:
--- where fewer are sent than it would take, nothing is learned. A provider that takes nothing for 8 s is left alone for
--- 30 s, then for twice as long, up to 10 min.
+-- less it is higher, so that a refusal costs little. Once the two are 1 % apart, a rate above both is tried after 15 s,
+-- later after 60 s, and at least 100 messages; then more and more, for as long as that is used and nothing is refused.
+--
+-- A provider that allows no burst takes half of its rate from one that sends a little more: what is measured is too low
+-- then, and the tries find the rest. Only a refusal that comes while messages wait tells the provider's rate: where fewer
+-- are sent than it would take, nothing is learned. A provider that takes nothing for 8 s is left alone for 30 s, then for
+-- twice as long, up to 10 min.
 --
 -- A quota of a day says nothing about the rate. Where the account is known, others have used up what is left of it, until
 -- the account is asked about again; else the provider is left alone for as long as is said.
@@ -28,7 +29,8 @@
 -- Fields: `phase` start, measure, hold or probe; `r` messages a second; `good` the rate before a probe; `at` when the
 -- phase began; `n` accepted and `refused` in it; `answers`, `refusals` of the latest twenty; `down` when the rate was
 -- lowered, `calm` since when nothing was refused; `high` the lowest rate that was refused; `step` by which share a
--- probe is higher at most; `patience` the seconds before a rate above a refused one; `pause` the seconds for which it was left alone.
+-- probe is higher at most; `patience` the seconds before a rate above a refused one is tried; `pause` the seconds for
+-- which it was left alone.
 --
 -- Returns how many connections a process may have to the provider, -1 for no limit.
 

@@ -71,9 +71,9 @@ class Admission:
             await self._call(self._configure, "adm:limits", [str(organization), fresh.limits])
 
     async def report(self, provider: str, outcome: str, seconds: float, organization: UUID, limits: str) -> int | None:
-        """Note what became of a message: `accepted`, `refused`, `unlimited`, `full`, `unsent`, ...
+        """Note what became of a message, by one of the words that `admission_report.lua` explains.
 
-        `admission_report.lua` says what they mean. `seconds` is for how long the provider asks to be left alone, 0 if
+        `seconds` is for how long the provider asks to be left alone, 0 if
         it does not say. Returns how many connections a process may have, None for no limit.
         """
         arguments: list[Word] = [provider, outcome, int(seconds * 1_000_000), str(organization), limits]
