@@ -7,12 +7,13 @@ import re
 
 # Names of a limit of connections at once, or of exchanges on them.
 _CROWDED = (
-    r"too many (?:concurrent |simultaneous |open )*(?:smtp )?(?:connections|sessions|logins|login attempts)"
+    r"too many (?:concurrent |simultaneous |open )*(?:smtp )?(?:connections|sessions|logins)"
     r"|(?:concurrent|simultaneous)(?: smtp)? (?:connections?|sessions?) (?:limit|quota)|connection count"
     r"|concurrency limit|sender thread limit"
 )
 _THROTTLING = re.compile(
-    rf"{_CROWDED}|throttl|rate[ -]?limit|ratelimit|rate overlimit|(?:sending|send|submission|message|mail) rate\b"
+    rf"{_CROWDED}|too many login attempts"
+    r"|throttl|rate[ -]?limit|ratelimit|rate overlimit|(?:sending|send|submission|message|mail) rate\b"
     r"|too (?:much|many) (?:mails?|messages|e-?mails|recipients) (?:from|sent|per|in|within|this|for)\b"
     r"|(?:sent|sending) (?:too (?:many|much|fast|quickly)|messages too)|too (?:fast|quickly)|slow down"
     r"|(?:messages|e-?mails|mails|recipients) (?:per|an?|each|every) (?:second|minute|hour|day)"
