@@ -6,6 +6,7 @@ import signal
 import sys
 
 from mauntic_jobs.cli.framework.signals import stays
+from mauntic_jobs.scheduler.idle_stamp import nothing_is_due
 
 
 def main() -> None:
@@ -13,6 +14,8 @@ def main() -> None:
     if stays(sys.argv[1:]):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: os._exit(0))
+    if nothing_is_due(sys.argv[1:]):
+        return
     # Until a command runs, nothing becomes garbage: to look for it would take a tenth of the time.
     gc.disable()
     # It takes half a second.

@@ -1,7 +1,7 @@
 """One round of all that is due, for a program that another clock calls."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from mauntic_jobs.runner.request import Launcher, Report, Status
 from mauntic_jobs.runner.retries import Retries
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.runner.slot_request import after_others, slot_request
+from mauntic_jobs.scheduler.idle import idle_until
 from mauntic_jobs.scheduler.plan import Plan, SkippedSlot, ordered, without
 from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.settings.settings import Settings
@@ -27,8 +28,10 @@ class Round:
 
     `clock` gives the present instant, aware, in UTC. `passed` gets what was passed over, by job; `log` what is worth
     saying on the way. With `dry_run` nothing is run and nothing written. `watch` looks at the ledger when nothing is
-    due any more, or the clocks disagree, and must not raise. `upkeep` starts what is due beside the jobs. `read_time`
-    gives the instant that decides what is due: the database's time, once it has been compared with the clock's.
+    due any more, or the clocks disagree, and must not raise. `upkeep` starts what is due beside the jobs, whose
+    next slots are `task_slots`. `read_time` gives the instant that decides what is due: the database's time, once it
+    has been compared with the clock's. `idle_until` becomes the host's time before which nothing falls due, if it is
+    known.
     """
 
     jobs: Mapping[str, AnyJob]
@@ -38,8 +41,10 @@ class Round:
     dry_run: bool = False
     watch: Callable[[Session], None] = lambda _: None
     upkeep: Callable[[Session], None] = lambda _: None
+    task_slots: Callable[[datetime], Sequence[datetime]] = lambda _: ()
     read_time: Callable[[Session, Callable[[], datetime]], datetime] = shared_time
     passed: list[tuple[str, SkippedSlot]] = field(default_factory=list)
+    idle_until: datetime | None = None
 
     def run(self) -> Iterator[Report]:
         """Run what is due, in the order of the data, and what falls due meanwhile; yield how each run ended.
@@ -85,6 +90,7 @@ class Round:
             # Before the clocks are compared: a host whose clock is wrong runs no jobs, but its alerts are raised. After
             # the runs once more, which may have left jobs in the outbox.
             self.upkeep(session)
+        here, self.idle_until = self.clock(), None
         try:
             now = self.read_time(session, self.clock)
         except ClockSkewError:
@@ -102,6 +108,7 @@ class Round:
         pause = self._until_struck(plans, now)
         if pause is None:
             self.watch(session)
+            self.idle_until = idle_until(plans, self.task_slots(now), now, here, self.settings)
         return left, pause
 
     def _until_struck(self, plans: list[Plan], now: datetime) -> float | None:

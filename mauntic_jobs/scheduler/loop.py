@@ -16,6 +16,7 @@ from mauntic_jobs.runner.clock_skew import shared_time
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.schedule_settings import overruled
 from mauntic_jobs.runner.subprocesses import Children
+from mauntic_jobs.scheduler.idle import max_look_interval
 from mauntic_jobs.scheduler.plan import Plan, ordered, passed_lines
 from mauntic_jobs.scheduler.slots import read_plans, record
 from mauntic_jobs.scheduler.upkeep_runner import UpkeepRunner
@@ -33,8 +34,6 @@ _MAX_NAP = timedelta(seconds=10)
 _AGAIN = timedelta(seconds=30)
 # A run that ends before it has claimed its slot would do so again: each time the loop waits twice as long, up to this.
 _MAX_PAUSE = timedelta(minutes=5)
-# A schedule that is set in the database is noticed within this, or within `watch_every` if that is longer.
-_MAX_LOOK_INTERVAL = timedelta(minutes=5)
 # While something runs, the ledger is watched this often.
 _WATCH_EVERY = timedelta(minutes=5)
 # Exit codes of runs that say that they have answered their slot.
@@ -70,7 +69,7 @@ class Loop:
         self._metrics = metrics
         self._watch = watch
         self._upkeep = upkeep or UpkeepRunner(settings, Launcher.LOOP, log)
-        self._max_interval = max(_MAX_LOOK_INTERVAL, settings.watch_every)
+        self._max_interval = max_look_interval(settings)
         self._watcher: Thread | None = None
         self._watch_at = clock()
         # What they print goes among the lines of this process.

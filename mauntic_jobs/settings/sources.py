@@ -9,11 +9,9 @@ from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 from pydantic_settings.exceptions import SettingsError
 
 from mauntic_jobs.errors import ConfigurationError
+from mauntic_jobs.settings.config_files import CONFIG_FILES
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.store_urls import StoreUrl, postgres_url, redis_url
-
-# Read in this order when no file is named; the first that exists is used.
-CONFIG_FILES = (Path("mauntic-jobs.toml"), Path("/etc/mauntic-jobs.toml"))
 
 _EXAMPLES = {
     "jobs": '{"aggregate-hourly": {"max_attempts": 2}}',

@@ -70,6 +70,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 class _Current:
     writer: LineWriter | None = None
+    has_written = False
 
 
 @contextmanager
@@ -91,6 +92,7 @@ def in_background() -> Iterator[None]:
 def write_line(text: str) -> None:
     """Write a line on stderr, controls as escapes. Nothing is raised: there is no other place to report an error to."""
     text = printable(text)
+    _Current.has_written = True
     writer = _Current.writer
     if writer is not None:
         writer.write(text)
@@ -98,6 +100,11 @@ def write_line(text: str) -> None:
         with suppress(OSError, ValueError):
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
+
+
+def has_written() -> bool:
+    """Return whether this process has written a line, or tried to."""
+    return _Current.has_written
 
 
 def take_dropped() -> int:

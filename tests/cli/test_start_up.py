@@ -45,13 +45,13 @@ MOST_MODULES = {
     "monitor": (338, "and the conditions that it looks for"),
     "backfill": (339, "and BullMQ's queues, on which it may put windows"),
     "deliveries": (338, _ALL),
-    "work": (363, "and BullMQ's queues"),
+    "work": (364, "and BullMQ's queues"),
     "recover": (352, _ALL),
     "status": (375, "and backfills, and the lanes in which messages wait for a provider"),
     "providers": (328, _ALL),
-    "schedule": (389, "and the conditions that it watches beside the jobs"),
+    "schedule": (392, "and the conditions that it watches beside the jobs, and the stamp that saves the next call"),
     "dlq": (433, "and Redis, delivery, and the options that commands share"),
-    "deliver": (446, "and the writers of messages"),
+    "deliver": (447, "and the writers of messages, and where the settings file lies"),
 }
 _COUNT = """
 import sys

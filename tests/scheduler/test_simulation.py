@@ -18,6 +18,8 @@ from mauntic_jobs.job import Job
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.runner.clock_skew import shared_time
 from mauntic_jobs.runner.request import Status
+from mauntic_jobs.scheduler.idle import idle_until
+from mauntic_jobs.scheduler.idle_stamp import Times, is_current
 from mauntic_jobs.scheduler.plan import Plan, SlotState, plan, struck_slots
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session
@@ -77,6 +79,11 @@ class _Ledger:
             elif random.random() < 0.1:
                 del self.claims[slot]
                 self.runs[slot] -= 1
+
+    def forget(self, before: datetime) -> None:
+        """Remove claims that no look reads any more, which takes long with all of ten years."""
+        last = min(self.settled or before, before)
+        self.claims = {slot: status for slot, status in self.claims.items() if slot >= last}
 
     def run(self, slot: datetime, *, crashes: bool) -> None:
         if slot in self.claims:
@@ -238,4 +245,56 @@ def test_two_clocks_leave_no_slot_of_either_line_without_a_row_however_rarely_on
         _look(job, ledger, real, Random(0))
     owed = struck_slots({often.cron, rarely.cron}, _START, real)
     assert [slot for slot in owed if slot not in ledger.claims] == []
+    assert max(ledger.runs.values()) == 1
+
+
+class _Host:
+    """A host whose clock is off by `skew`, with the stamp of its last look: what a call that asks nothing goes by."""
+
+    def __init__(self) -> None:
+        self.skew, self.boot = timedelta(), 0
+        self.stamp: dict[str, Any] | None = None
+
+    def times(self, there: datetime) -> Times:
+        return Times((there + self.skew).timestamp(), self.skew.total_seconds(), str(self.boot))
+
+    def set_or_restart(self, random: Random) -> None:
+        if random.random() < 0.1:
+            self.skew = random.choice([timedelta(), timedelta(minutes=-20), *_STEPS])
+        self.boot += random.random() < 0.02
+
+    def call(self, job: Job[Any], ledger: _Ledger, there: datetime, random: Random) -> bool:
+        """Call `schedule run` at `there`, the database's time; return whether the stamp has answered."""
+        if self.stamp is not None and is_current(self.stamp, self.times(there)):
+            made = plan(job, ledger.state(), Settings(), there)
+            assert (list(made.due), list(made.passed)) == ([], []), (there, self.skew)
+            return True
+        self.stamp = None
+        if _agreed(there, self.skew) is not None:
+            _look(job, ledger, there, random)
+            made = plan(job, ledger.state(), Settings(), there)
+            until = idle_until([made], [], there, there + self.skew, Settings(watch_every="1h"))
+            if until is not None:
+                self.stamp = {"times": self.times(there), "until": until.timestamp()}
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_each_slot_found_once")
+@pytest.mark.parametrize("name", list(JOBS))
+def test_in_ten_years_no_call_that_asked_nothing_would_have_found_a_slot(name: str) -> None:
+    job, random, ledger, real = JOBS[name], Random(name), _Ledger(), _START
+    hosts = [_Host() for _ in range(_LAUNCHERS)]
+    answered = Counter[bool]()
+    while real < _END:
+        real += timedelta(minutes=random.randint(1, 60 * random.choice([1, 1, 1, 3, 300, 3000])))
+        # All hosts call it for half an hour, and one of them may be gone from there on.
+        for _ in range(12):
+            real += timedelta(seconds=random.randint(1, 300))
+            ledger.end_runs(random)
+            host = random.choice(hosts)
+            host.set_or_restart(random)
+            answered[host.call(job, ledger, real, random)] += 1
+        ledger.forget(real - timedelta(days=10))
+    assert min(answered.values()) > 300, answered
     assert max(ledger.runs.values()) == 1

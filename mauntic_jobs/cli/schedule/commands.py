@@ -28,6 +28,7 @@ from mauntic_jobs.jobs.registry import find_job
 from mauntic_jobs.runner.backfill import exit_code
 from mauntic_jobs.runner.request import Launcher, Report
 from mauntic_jobs.scheduler.due import Round
+from mauntic_jobs.scheduler.idle_stamp import write_stamp
 from mauntic_jobs.scheduler.plan import passed_lines
 from mauntic_jobs.scheduler.upkeep_runner import UpkeepRunner
 from mauntic_jobs.settings.settings import Settings
@@ -102,7 +103,13 @@ def run_due(
     told: list[Notified] = []
     watch_ledger = watcher(list(scheduled.values()), settings, told)
     upkeep = UpkeepRunner(settings, Launcher.SCHEDULE, log)
-    looked = Round(scheduled, settings, clock.now, log, dry_run=dry_run, watch=watch_ledger, upkeep=upkeep.start_due)
+    looked = Round(
+        *(scheduled, settings, clock.now, log),
+        dry_run=dry_run,
+        watch=watch_ledger,
+        upkeep=upkeep.start_due,
+        task_slots=upkeep.next_slots,
+    )
     shown = Shown(json=json, quiet=quiet, skip_ok=False)
     reports: list[Report] = []
     try:
@@ -123,6 +130,8 @@ def run_due(
     if dry_run and reports and not json:
         print_table([_planned(looked, report) for report in reports])
     _print_round(looked, reports, shown, code)
+    if looked.idle_until is not None and code == ExitCode.DONE and not (settings.embedded or stderr.has_written()):
+        write_stamp(looked.idle_until)
     raise typer.Exit(code)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mauntic_jobs.ops.doctor.check import Check, Site
 from mauntic_jobs.ops.doctor.finding import Finding, ok, several, warning
-from mauntic_jobs.settings.sources import CONFIG_FILES
+from mauntic_jobs.settings.config_files import CONFIG_FILES
 
 # Settings as they stand in TOML, in a crontab and in a shell's file; addresses count if they hold a password.
 _SETTING = re.compile(r"^[ \t]*(?:export[ \t]+)?(?P<name>\w+)[ \t]*=[ \t]*[\"']?(?P<value>[^\s\"'#]+)", re.MULTILINE)
