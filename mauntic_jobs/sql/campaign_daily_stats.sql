@@ -36,7 +36,7 @@ FROM (
                    count(*) AS events
             FROM analytics.contact_activity
             WHERE created_at >= %(start)s AND created_at < %(end)s
-              AND (%(half)s::int IS NULL OR uuid_hash(contact_id) & 1 = %(half)s::int)
+              AND (%(half)s::int IS NULL OR (uuid_hash(contact_id) < 0) = (%(half)s::int = 0))
               AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
               AND (%(share)s::bigint IS NULL
                    OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)

@@ -4,13 +4,14 @@
 
 -- count -- Count the events and the distinct contacts of each organization and type.
 -- By contact first: to sort the contacts of a group, as count(DISTINCT) does, takes longer. What does not fit into work_mem
--- is spilled to disk.
+-- is spilled to disk, in as many parts as the planner expects to need: of a half it expects a third of the events, because
+-- its condition is an inequality, and of `hash & 1` it would expect one in 200.
 SELECT organization_id, event_type, sum(events)::bigint AS count, count(*) AS unique_count
 FROM (
     SELECT organization_id, event_type, contact_id, count(*) AS events
     FROM analytics.contact_activity
     WHERE created_at >= %(start)s AND created_at < %(end)s
-      AND (%(half)s::int IS NULL OR uuid_hash(contact_id) & 1 = %(half)s::int)
+      AND (%(half)s::int IS NULL OR (uuid_hash(contact_id) < 0) = (%(half)s::int = 0))
       AND (%(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]))
       AND (%(share)s::bigint IS NULL
            OR uuid_hash_extended(organization_id, %(seed)s::bigint) & 2147483647 < %(share)s::bigint)

@@ -56,6 +56,13 @@ def test_only_many_events_are_counted_in_halves(session: Session, monkeypatch: p
     assert _halves(session, share=2**31, seed=1) == 3
 
 
+def _of_table(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return the node of a plan that reads the table."""
+    while "Plans" in plan:
+        (plan,) = plan["Plans"]
+    return plan
+
+
 def test_each_half_is_the_work_of_one_process(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mauntic_jobs.jobs.event_counts.MANY_EVENTS", 0)
     add_random_events(session, 1_000)
@@ -74,6 +81,10 @@ def test_each_half_is_the_work_of_one_process(session: Session, monkeypatch: pyt
         plan = "\n".join(
             row["QUERY PLAN"] for row in session.rows(explain, {**COUNTED, "organizations": None, "half": None})
         )
+        count = COUNT.replace(b"%(half)s", b"1")
+        (half,) = session.row(b"EXPLAIN (FORMAT JSON) " + count, {**COUNTED, "organizations": None})["QUERY PLAN"]
+    # How much is spilled at a time follows from how many rows are expected.
+    assert _of_table(half["Plan"])["Plan Rows"] > 200
     assert "Parallel Append" in plan
     assert "Parallel Seq Scan" not in plan
     assert "Sort" not in plan
