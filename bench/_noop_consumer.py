@@ -15,7 +15,7 @@ from mauntic_jobs.stores.bullmq.job import ReceivedJob
 from mauntic_jobs.stores.redis.async_link import RedisLink
 
 
-async def _nothing(_job: ReceivedJob, _data: str, _leave: object) -> Decision:
+async def _nothing(_job: ReceivedJob, _data: str) -> Decision:
     return Done("sent")
 
 

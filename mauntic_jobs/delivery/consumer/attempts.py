@@ -4,7 +4,6 @@ import errno
 from collections.abc import Callable
 from dataclasses import replace
 
-from mauntic_jobs.delivery.consumer.concurrency import Place
 from mauntic_jobs.delivery.consumer.outage import Outage
 from mauntic_jobs.delivery.consumer.queue_calls import QueueCalls
 from mauntic_jobs.delivery.consumer.stalls import Stalls
@@ -30,13 +29,8 @@ class Attempts:
         self._outage = outage
         self._stalls = stalls
 
-    async def decide(
-        self, taken: Taken, place: Place, is_stopping: Callable[[], bool]
-    ) -> tuple[ReceivedJob | None, Decision]:
-        """Return the job as it was read, or None, and what is decided about it.
-
-        It has its place, and may have left it afterwards.
-        """
+    async def decide(self, taken: Taken, is_stopping: Callable[[], bool]) -> tuple[ReceivedJob | None, Decision]:
+        """Return the job as it was read, or None, and what is decided about it."""
         if is_stopping():
             return None, GiveBack()
         try:
@@ -46,25 +40,24 @@ class Attempts:
             return None, Fail(clean(str(error)))
         if job.retried_by_hand:
             job = replace(job, attempts_made=0, retried=clock.now())
-        while (decision := await self._attempt(job, taken, place)) is None:
+        while (decision := await self._attempt(job, taken)) is None:
             if is_stopping():
                 return job, GiveBack()
             await self._outage.wait()
-            await place.enter()
         if job.retried_by_hand:
             await self._calls.restart_attempts(job.id)
         if isinstance(decision, Retry) and job.last_attempt:
             decision = Fail(decision.reason)
         return job, decision
 
-    async def _attempt(self, job: ReceivedJob, taken: Taken, place: Place) -> Decision | None:
+    async def _attempt(self, job: ReceivedJob, taken: Taken) -> Decision | None:
         """Return what is decided about a job, or None while a store is away."""
         data = taken.fields.get("data", "")
         try:
             if self._stalls.is_foreign(taken):
                 await self._work.note_loss(job, data)
                 await self._stalls.account_for(taken)
-            decision = await self._work.process(job, data, place.leave)
+            decision = await self._work.process(job, data)
         except JobFailedError as error:
             return Fail(clean(str(error)))
         except MaunticJobsError as error:

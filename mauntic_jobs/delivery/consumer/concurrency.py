@@ -1,6 +1,7 @@
-"""Concurrency limiter of a queue, with jobs held beside it that wait for a place, or have left theirs."""
+"""Concurrency limiter of a queue, with jobs held ready behind it."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,8 +18,8 @@ _MEMORY = 8
 class ConcurrencyLimiter:
     """Lets so many jobs in at once, the others in the order in which they came.
 
-    While jobs leave their places quickly, as many again are to be held: some of them ready, while the results of others
-    are recorded. Where they take long, another process may have a place for them.
+    While jobs are quickly done, half as many again are to be held ready; where they take long, another process may
+    have a place for them.
     """
 
     def __init__(self, places: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,9 +33,9 @@ class ConcurrencyLimiter:
 
     @property
     def most(self) -> int:
-        """How many jobs are to be held at most: inside, beside it, and early."""
-        beside = self._places if self._seconds < _QUICK_SECONDS else 0
-        return self._open + beside + min(self._early, _MAX_EARLY)
+        """How many jobs are to be held at most: inside, ready, and early."""
+        ready = math.ceil(self._places / 2) if self._seconds < _QUICK_SECONDS else 0
+        return self._open + ready + min(self._early, _MAX_EARLY)
 
     @property
     def is_free(self) -> bool:
@@ -97,22 +98,3 @@ class ConcurrencyLimiter:
             if not place.done():  # its task has been cancelled
                 self._inside += 1
                 place.set_result(None)
-
-
-class Place:
-    """Place of one job among those that are let in at once, which it may leave before all is done for it."""
-
-    def __init__(self, limiter: ConcurrencyLimiter) -> None:
-        self._limiter = limiter
-        self._entered: float | None = None
-
-    async def enter(self) -> None:
-        """Wait for the place, unless it is had."""
-        if self._entered is None:
-            self._entered = await self._limiter.enter()
-
-    def leave(self) -> None:
-        """Give up the place, if it is had."""
-        if self._entered is not None:
-            self._limiter.leave(self._entered)
-            self._entered = None

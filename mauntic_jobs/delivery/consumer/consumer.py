@@ -9,7 +9,7 @@ from uuid import uuid4
 from mauntic_jobs.aio.background import keep_running
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.consumer.attempts import Attempts
-from mauntic_jobs.delivery.consumer.concurrency import ConcurrencyLimiter, Place
+from mauntic_jobs.delivery.consumer.concurrency import ConcurrencyLimiter
 from mauntic_jobs.delivery.consumer.drain import Drain
 from mauntic_jobs.delivery.consumer.job_signal import JobSignal
 from mauntic_jobs.delivery.consumer.lost_answers import LostAnswers
@@ -248,13 +248,11 @@ class Consumer:
             self._report("ended", printable_id(taken.id), clean(why))
         if taken.turn is not None and taken.turn.seconds > 0:
             await self._until_prepared(taken.turn)
-        place = Place(self._limiter)
-        await place.enter()
-        began = time.monotonic()
+        began = await self._limiter.enter()
         try:
-            job, decision = await self._attempts.decide(taken, place, lambda: self._stopping)
+            job, decision = await self._attempts.decide(taken, lambda: self._stopping)
         finally:
-            place.leave()
+            self._limiter.leave(began)
         failpoints.reach("before-ack")
         answer = await self._settle(taken, job, decision, token)
         failpoints.reach("after-ack")

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from mauntic_jobs.delivery.job_outcome import Decision
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
 
-# What is done with a job and its data; an exception fails the attempt. What it is given last leaves the job's place to
-# the next one, while its result is recorded.
-Process = Callable[[ReceivedJob, str, Callable[[], None]], Awaitable[Decision]]
+# What is done with a job and its data; an exception fails the attempt.
+Process = Callable[[ReceivedJob, str], Awaitable[Decision]]
 # What is noted of a job and its data, with which a worker of another program died.
 NoteLoss = Callable[[ReceivedJob, str], Awaitable[None]]
 

@@ -1,6 +1,5 @@
 """A message under way, with the queue's job that asks for it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from mauntic_jobs.delivery.admission.admission import Admitted
@@ -14,8 +13,8 @@ from mauntic_jobs.stores.bullmq.job import ReceivedJob
 class Order:
     """A message, the job that asks for it, what is kept of it, and whose turn it is on its queue.
 
-    `leave` gives up its place among those sent at once. `given_up_elsewhere`: the Node engine has tried it, and sent
-    nothing. `admitted` is None where admission does not decide: on a queue of another channel.
+    `given_up_elsewhere`: the Node engine has tried it, and sent nothing. `admitted` is None where admission does not
+    decide: on a queue of another channel.
     """
 
     job: ReceivedJob
@@ -23,7 +22,6 @@ class Order:
     channel: str
     payload: str
     fairness: FairShare
-    leave: Callable[[], None]
     given_up_elsewhere: bool = False
     admitted: Admitted | None = None
 

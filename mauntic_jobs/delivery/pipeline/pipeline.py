@@ -3,7 +3,7 @@
 import random
 import time
 from asyncio import Future
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -92,10 +92,8 @@ class Pipeline:
         """Give back from now on what has not been sent."""
         self._recorder.is_stopping = True
 
-    async def process(self, job: ReceivedJob, data: str, channel: str, leave: Callable[[], None]) -> Decision:
+    async def process(self, job: ReceivedJob, data: str, channel: str) -> Decision:
         """Return what is to become of a job with this data, taken from the queue of a channel.
-
-        It calls `leave` as soon as the providers have had the message: the next one may have its place.
 
         Raises MalformedError for data that is no message, and MaunticJobsError where a store is away: nothing was sent.
         """
@@ -103,7 +101,7 @@ class Pipeline:
         admitted = None
         if job.turn is not None and name == channel:
             admitted = Admitted(self._admissions[channel], job, job.turn, message)
-        order = Order(job, message, name, payload, self._fairness[channel], leave, admitted=admitted)
+        order = Order(job, message, name, payload, self._fairness[channel], admitted=admitted)
         try:
             return await self._in_turn(order, self._admissions[channel])
         finally:
@@ -244,7 +242,6 @@ class Pipeline:
             return GiveBack() if isinstance(decision, Retry) else decision
         content = self._writers[order.channel].signed(draft, claimed.message_id)
         sent = await self._exchange(order, providers, content)
-        order.leave()
         # Before the result: should this process die after that, the Node engine must not send it again.
         is_accepted = sent.outcome.verdict is Verdict.ACCEPTED
         marked = self._redis.begin("SET", *order.mark, "EX", SECONDS_KEPT) if is_accepted else None

@@ -230,8 +230,8 @@ def _work(
     clocks: ClockWatch,
     idle_mode: IdleMode,
 ) -> Work:
-    async def process(job: ReceivedJob, data: str, leave: Callable[[], None]) -> Decision:
-        return await pipeline.process(job, data, channel, leave) if await idle_mode.is_current() else GiveBack()
+    async def process(job: ReceivedJob, data: str) -> Decision:
+        return await pipeline.process(job, data, channel) if await idle_mode.is_current() else GiveBack()
 
     def note_loss(job: ReceivedJob, data: str) -> Awaitable[None]:
         return losses.note(job, data, channel)

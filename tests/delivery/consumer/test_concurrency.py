@@ -1,4 +1,4 @@
-"""How many jobs are worked on at once, and how many are held beside them."""
+"""How many jobs are worked on at once, and how many are held ready behind them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,10 +8,9 @@ import pytest
 
 from mauntic_jobs.delivery.consumer.concurrency import ConcurrencyLimiter
 from mauntic_jobs.delivery.consumer.consumer import Consumer
-from mauntic_jobs.delivery.consumer.work import Process, Work
+from mauntic_jobs.delivery.consumer.work import Work
 from mauntic_jobs.delivery.job_outcome import Decision, Done
 from mauntic_jobs.delivery.stats import ChannelStats
-from mauntic_jobs.errors import UnavailableError
 from mauntic_jobs.stores.bullmq.enqueue import JOB_OPTIONS
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
 from mauntic_jobs.stores.redis.async_link import RedisLink
@@ -83,7 +82,7 @@ def test_who_is_cancelled_keeps_no_place(let_in: bool) -> None:
     asyncio.run(run())
 
 
-def test_jobs_are_held_beside_them_only_while_places_are_quickly_left() -> None:
+def test_jobs_are_held_ready_only_while_they_are_quickly_done() -> None:
     now = [1000.0]
 
     async def run(own: ConcurrencyLimiter, seconds: float, times: int) -> int:
@@ -93,10 +92,10 @@ def test_jobs_are_held_beside_them_only_while_places_are_quickly_left() -> None:
             own.leave(entered)
         return own.most
 
-    for places in (1, 5, 10):
+    for places, ready in ((1, 1), (5, 3), (10, 5)):
         own = ConcurrencyLimiter(places, lambda: now[0])
         assert own.most == places
-        assert asyncio.run(run(own, 0.005, 30)) == 2 * places
+        assert asyncio.run(run(own, 0.005, 30)) == places + ready
         assert asyncio.run(run(own, 0.3, 30)) == places
 
 
@@ -106,7 +105,7 @@ async def _nothing(_consumer: Consumer) -> None:
 
 def _consume(
     world: World,
-    process: Process,
+    process: Callable[[ReceivedJob, str], Awaitable[Decision]],
     meanwhile: Callable[[Consumer], Awaitable[None]] = _nothing,
 ) -> None:
     async def run() -> None:
@@ -124,7 +123,7 @@ def test_jobs_are_held_ready_and_not_worked_on(world: World) -> None:
     world.add(*(world.message(f"d{n}") for n in range(300)))
     inside, most, held = 0, 0, 0
 
-    async def process(_job: ReceivedJob, _data: str, _leave: object) -> Decision:
+    async def process(_job: ReceivedJob, _data: str) -> Decision:
         nonlocal inside, most, held
         inside += 1
         most, held = max(most, inside), max(held, len(world.jobs_in("active")))
@@ -134,51 +133,7 @@ def test_jobs_are_held_ready_and_not_worked_on(world: World) -> None:
 
     _consume(world, process)
     assert len(world.jobs_in("completed")) == 300
-    assert (most, held) == (4, 8)
-
-
-def test_a_job_that_has_left_its_place_is_held_while_others_have_theirs(world: World) -> None:
-    world.add(*(world.message(f"d{n}") for n in range(100)))
-    inside, at_once, left, most_left = 0, 0, 0, 0
-
-    async def process(_job: ReceivedJob, _data: str, leave: Callable[[], None]) -> Decision:
-        nonlocal inside, at_once, left, most_left
-        inside += 1
-        at_once = max(at_once, inside)
-        await asyncio.sleep(0.005)
-        inside -= 1
-        leave()
-        left += 1
-        most_left = max(most_left, left)
-        await asyncio.sleep(0.005)
-        left -= 1
-        return Done("sent")
-
-    _consume(world, process)
-    assert len(world.jobs_in("completed")) == 100
-    assert (at_once, most_left) == (4, 4)
-
-
-def test_a_job_whose_result_cannot_be_recorded_takes_a_place_again(world: World) -> None:
-    world.add(*(world.message(f"d{n}") for n in range(20)))
-    inside, most, failed = 0, 0, set[str]()
-
-    async def process(job: ReceivedJob, _data: str, leave: Callable[[], None]) -> Decision:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        await asyncio.sleep(0.005)
-        inside -= 1
-        leave()
-        await asyncio.sleep(0.005)
-        if job.id not in failed:
-            failed.add(job.id)
-            raise UnavailableError("the database is away")
-        return Done("sent")
-
-    _consume(world, process)
-    assert len(world.jobs_in("completed")) == 20
-    assert most == 4
+    assert (most, held) == (4, 6)
 
 
 def test_what_is_held_ready_is_given_back_at_once_when_it_stops(world: World) -> None:
@@ -186,7 +141,7 @@ def test_what_is_held_ready_is_given_back_at_once_when_it_stops(world: World) ->
     busy, begun, free = 0, asyncio.Event(), asyncio.Event()
     held: list[int] = []
 
-    async def process(_job: ReceivedJob, _data: str, _leave: object) -> Decision:
+    async def process(_job: ReceivedJob, _data: str) -> Decision:
         nonlocal busy
         if len(world.jobs_in("completed")) > 200:
             busy += 1
@@ -205,7 +160,7 @@ def test_what_is_held_ready_is_given_back_at_once_when_it_stops(world: World) ->
         free.set()
 
     _consume(world, process, stop)
-    assert held == [8, 4]
+    assert held == [6, 4]
     assert world.jobs_in("active") == []
     assert len(world.jobs_in("completed")) + len(world.jobs_in("wait")) == 300
     assert all("atm" not in world.job(name) for name in world.jobs_in("wait"))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -56,13 +55,10 @@ class Program:
         self.is_stopped = True
         self.consumer.stop()
 
-    async def _process(self, job: ReceivedJob, _data: str, leave: Callable[[], None]) -> Decision:
+    async def _process(self, job: ReceivedJob, _data: str) -> Decision:
         self.busy += 1
         try:
             await asyncio.sleep(self.random.choice((0.0, 0.005, 0.05, 0.5, 8.0)))
-            if self.random.random() < 0.5:
-                leave()
-                await asyncio.sleep(self.random.choice((0.0, 0.005, 0.5)))
         finally:
             self.busy -= 1
         self.deferred[job.id] += 1

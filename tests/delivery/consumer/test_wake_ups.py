@@ -28,7 +28,7 @@ def test_a_slot_that_is_not_needed_any_more_passes_its_wake_up_on(
     monkeypatch.setattr(doorbell, "_LONGEST_WAIT_SECONDS", 1000.0)
     extra, taken = CONCURRENCY, asyncio.Event()
 
-    async def process(_job: ReceivedJob, _data: str, _leave: object) -> Decision:
+    async def process(_job: ReceivedJob, _data: str) -> Decision:
         taken.set()
         return Done("sent")
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import errno
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from mauntic_jobs.delivery.consumer.consumer import Consumer
 from mauntic_jobs.delivery.consumer.settlement import acknowledgement
-from mauntic_jobs.delivery.consumer.work import Process, Work
+from mauntic_jobs.delivery.consumer.work import Work
 from mauntic_jobs.delivery.job_outcome import Decision, Done
 from mauntic_jobs.delivery.stats import ChannelStats
 from mauntic_jobs.stores.bullmq.commands import printable_id
@@ -28,7 +29,7 @@ def _with_raw_id(world: World, raw: bytes) -> None:
     world.ask("RPUSH", f"{world.base}:wait", raw)
 
 
-def _consume(world: World, process: Process) -> list[tuple[str, str, str]]:
+def _consume(world: World, process: Callable[[ReceivedJob, str], Awaitable[Decision]]) -> list[tuple[str, str, str]]:
     reported: list[tuple[str, str, str]] = []
 
     async def run() -> None:
@@ -81,7 +82,7 @@ def test_a_job_that_cannot_be_settled_fails_by_name_and_the_slot_goes_on(
     monkeypatch.setattr("mauntic_jobs.delivery.consumer.consumer.acknowledgement", refuse)
     world.add(*(world.message(f"d{n}") for n in range(6)), ids=[f"j{n}" for n in range(6)])
 
-    async def process(_job: ReceivedJob, _data: str, _leave: object) -> Decision:
+    async def process(_job: ReceivedJob, _data: str) -> Decision:
         return Done("sent")
 
     reported = _consume(world, process)
@@ -94,7 +95,7 @@ def test_a_job_that_cannot_be_settled_fails_by_name_and_the_slot_goes_on(
 def test_a_job_that_finds_no_descriptor_left_waits_without_spending_an_attempt(world: World) -> None:
     world.add(world.message(), ids=["j1"])
 
-    async def process(_job: ReceivedJob, _data: str, _leave: object) -> Decision:
+    async def process(_job: ReceivedJob, _data: str) -> Decision:
         raise OSError(errno.EMFILE, "Too many open files")
 
     (reported,) = _consume(world, process)

@@ -1,6 +1,5 @@
-"""What a message does before its turn and after its exchange, while others are sent."""
+"""Preparation of messages whose turn is still to come: what comes before the turn, and what after it."""
 
-import asyncio
 from collections import defaultdict
 from typing import Any
 
@@ -59,28 +58,3 @@ def test_a_message_is_written_before_its_turn_and_claimed_after_it(
     # A loop's timers are exact to a millisecond or so; turns are 50 of them apart.
     assert max(left) < 0.01
     assert max(ahead) > 0.01
-
-
-def test_the_next_message_is_sent_while_a_result_is_recorded(
-    world: World, sink: Sink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recorded = Ledger.record
-    count = 0
-
-    async def after_the_next_one(self: Ledger, result: Any) -> Any:
-        nonlocal count
-        count += 1
-        # By then it is known that messages take little time.
-        if count == 20:
-            async with asyncio.timeout(20):
-                while len(sink.messages()) <= 20:  # noqa: ASYNC110 - another process counts
-                    await asyncio.sleep(0.01)
-        return await recorded(self, result)
-
-    monkeypatch.setattr(Ledger, "record", after_the_next_one)
-    world.provider(sink.host, sink.port)
-    world.add(*(world.message(f"d{n}") for n in range(30)))
-    world.deliver(concurrency={"email": 1})
-    assert set(world.states().values()) == {"sent"}
-    assert len(sink.messages()) == 30
-    assert world.reported == []

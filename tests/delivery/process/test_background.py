@@ -67,7 +67,7 @@ def test_a_consumer_goes_on_after_one_of_its_tasks_has_failed(
 
     monkeypatch.setattr(owner, name, fail_once)
 
-    async def process(_job: ReceivedJob, _data: str, _leave: object) -> Decision:
+    async def process(_job: ReceivedJob, _data: str) -> Decision:
         return Done("sent")
 
     async def run() -> None:
