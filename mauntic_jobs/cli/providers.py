@@ -122,7 +122,7 @@ def _release(settings: Settings, checks: Sequence[ProviderTrial], pace: Pace) ->
 
 @command(app, "limits", example="mauntic-jobs providers limits", prints=list[ProviderLimitJson])
 def limits(settings: Settings, *, org: Org = None, wide: Wide = False, json: JsonOutput = False) -> None:
-    """Show which providers are limited, in a second and in a day, and how many messages wait for their turn.
+    """Show which providers are limited, in a second, in a day and at once, and how many messages wait for their turn.
 
     A rate is configured, or that of the account at SES, or learned when a provider refuses for it: HTTP 429, or an SMTP
     4xx that names a rate or a limit.
@@ -145,6 +145,9 @@ def _print_by_organization(rows: Iterable[tuple[UUID, Row]], *, wide: bool) -> N
 
 def _limit_row(limit: ProviderLimit) -> Row:
     state = f"{limit.rate:.3g}/s, {limit.rate_source}" if limit.rate else "no rate limit"
+    if limit.connections is not None:
+        at_once = f"{plural(limit.connections, 'connection')} a process"
+        state += f"; {at_once if limit.connections else 'no connection is kept'}"
     if limit.daily is not None:
         state += f"; {limit.used:,} of {limit.daily:,} in 24 h"
     if limit.full_until is not None:

@@ -20,7 +20,8 @@ class ProviderLimit(NamedTuple):
 
     `rate` is what holds, None for no limit. `paused_until` is until when it asks to be left alone, or is left alone
     because it fails. `daily` is how many messages it may be sent within 24 hours, of which `used` count; while none is
-    left, `full_until` is when there is room, or when the provider is asked again. `waiting` are the messages of its
+    left, `full_until` is when there is room, or when the provider is asked again. `connections` is how many each
+    process may have at once, as was learned; 0 if each ends with its message. `waiting` are the messages of its
     organization that wait for their turn, whichever provider sends them.
     """
 
@@ -34,6 +35,7 @@ class ProviderLimit(NamedTuple):
     daily: int | None
     used: int | None
     full_until: datetime | None
+    connections: int | None
     waiting: int
 
     @property
@@ -92,7 +94,8 @@ def _of_organization(
         learned = float(state[b"r"]) if b"i" in state else None
         paused = _until(max(float(state.get(name, 0)) for name in (b"p", b"b")), now)
         daily, used, full = _day(entry.daily, state, day, now)
-        limits = (entry.rate, learned, account, paused, daily, used, full)
+        connections = int(state[b"k"]) if b"k" in state else None
+        limits = (entry.rate, learned, account, paused, daily, used, full, connections)
         if any(each is not None for each in limits):
             found.append((entry.provider, limits))
     waiting = _waiting(redis, base, owner) if found else 0

@@ -65,6 +65,7 @@ def test_what_is_limited_and_what_waits(world: World, sink: Sink) -> None:
         "daily": None,
         "used": None,
         "full_until": None,
+        "connections": None,
         "waiting": 4,
         "seconds": limit["seconds"],
     }
@@ -73,6 +74,12 @@ def test_what_is_limited_and_what_waits(world: World, sink: Sink) -> None:
     shown = run_program("providers", "limits", "--org", str(world.organization), settings=world.settings, **variables)
     assert "0.00165/s, configured" in shown.stdout
     assert "40m24s" in shown.stdout
+    for number, words in (("2", "configured; 2 connections a process"), ("0", "configured; no connection is kept")):
+        world.ask("HSET", f"{world.base}:adm:limit:{provider}", "k", number)
+        found = run_program("providers", "limits", "--json", settings=world.settings, **variables)
+        assert json.loads(found.stdout)[0]["connections"] == int(number)
+        shown = run_program("providers", "limits", "--wide", settings=world.settings, **variables)
+        assert words in shown.stdout
     # A turn that has come and that no process takes is a fault again.
     world.ask("ZADD", f"{world.base}:adm:wake", 1, str(provider))
     assert stuck(world) == [world.base]
