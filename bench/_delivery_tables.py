@@ -127,14 +127,14 @@ def governed(result: Result) -> list[Row]:
     """Return the share of an allowed rate that is sent, by way."""
     return [
         {
+            "over": f"SMTP, {each['over']}" if each["over"].isdigit() else f"{each['over']}, 429",
             "rate": f"{each['rate']}/s",
             "processes": str(each["processes"]),
             "way": each["way"],
             "sent, of what is allowed": f"{each['sent']:.1%}",
             "refused, of the messages": f"{each['refused']:.1%}",
             "most in a second": str(each["peak"]),
-            # Older results do not say.
-            **({"learned after": _seconds(each["learned"])} if "learned" in each else {}),
+            "learned after": _seconds(each["learned"]),
         }
         for each in result["rates"]
     ]
