@@ -1,4 +1,4 @@
-"""The providers' APIs: whatever is asked is accepted, after a delay. Prints its port, and ends with its input.
+"""Fakes of the providers' APIs, which accept every message after a delay. Prints its port, and ends with its input.
 
 For `governed.py`, messages that a limit does not let through are refused with 429.
 """
@@ -20,7 +20,7 @@ _ANSWERS: Mapping[bytes, bytes] = {
     b"/messages:send": b'{"name":"projects/bench/messages/1"}',
     b"/token": b'{"access_token":"token","expires_in":3600,"token_type":"Bearer"}',
 }
-# What is asked there is no message.
+# Requests to these are not messages, and no limit counts them.
 _ABOUT_ACCOUNTS = (b"/account", b"/token")
 _REFUSAL = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"
 _HEAD = b"HTTP/1.1 200 OK\r\nX-Message-Id: m-1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"

@@ -19,7 +19,7 @@ from mauntic_jobs.jobs.monthly_usage_summary import MONTHLY_USAGE_SUMMARY
 from mauntic_jobs.timekeeping.window import Unit, naive
 
 _own = statements("monthly_index")
-# What any exact way has to do at least, in one process and no temporary file.
+# The least that every exact way does; measured in one process, which writes no temporary file.
 _PARTS = {"read, and no more": "read", "counted without their contacts": "counted"}
 
 

@@ -14,8 +14,8 @@ _POLL_SECONDS = 0.5
 _STOP_SECONDS = 5.0
 _ENDED = (WindowState.DONE, WindowState.FAILED)
 
-# What a process does: with the settings, the number of the backfill and the id of the process that watches it, it runs
-# windows until none is left, or until that process has ended. It exits with an ExitCode.
+# The work of a process. Its arguments: the settings, the number of the backfill, and the id of the process that watches
+# it. It runs windows until none is left or the watching process has ended, and exits with an ExitCode.
 Target = Callable[[Settings, int, int], None]
 
 

@@ -28,7 +28,8 @@ def idle_until(
         return None
     struck = min([next_slot(each.job.cron, there) for each in plans] + list(task_slots), default=None)
     latest = here + max_look_interval(settings)
-    # Where the database's clock is behind, the slot is looked at when the host's clock strikes: `schedule run` waits.
+    # If the database's clock is ahead, the slot strikes that much earlier by the host's. If it is behind, the call at
+    # the slot's time by the host's clock looks all the same, and waits.
     return latest if struck is None else min(struck + min(here - there, timedelta()), latest)
 
 

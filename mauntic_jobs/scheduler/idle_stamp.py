@@ -88,7 +88,7 @@ class IdleStamp:
         if until.timestamp() - clock.now().timestamp() < _MIN_SECONDS:
             return
         files = sorted({file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))})
-        # What was changed while this process ran may have been read before or after.
+        # It is unknown whether this process has read a file before or after a change that fell into its time.
         if any(_changed_at(each) >= self._times.now - _MAX_STEP_SECONDS for each in files):
             return
         kept = {

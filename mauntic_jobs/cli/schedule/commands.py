@@ -123,10 +123,7 @@ def run_due(
         log(f"schedule: {signal}; {ended}. What is left is due again. To go on: mauntic-jobs schedule run", "warning")
         _print_round(looked, reports, shown, signal.exit_code)
         raise typer.Exit(signal.exit_code) from None
-    broken = name_broken_jobs()
-    untold = upkeep.undeliverable or any(each.untold for each in told)
-    code = exit_code(reports) or (ExitCode.PARTIAL if broken else ExitCode.DONE)
-    code = code or (ExitCode.ALERT_UNDELIVERABLE if untold else ExitCode.DONE)
+    code = _round_code(reports, untold=upkeep.undeliverable or any(each.untold for each in told))
     if dry_run and reports and not json:
         print_table([_planned(looked, report) for report in reports])
     _print_round(looked, reports, shown, code)
@@ -145,6 +142,13 @@ def _run_loop(settings: Settings, drain_timeout: timedelta) -> ExitCode:
     watch = partial(watch_beside, list(scheduled.values()), settings)
     with stderr.in_background():
         return Loop(scheduled, settings, clock.now, log, drain_timeout, Scraper(settings).numbers, watch).run()
+
+
+def _round_code(reports: list[Report], *, untold: bool) -> ExitCode:
+    """Return the exit code of a round; `untold` if there were alerts that no channel took."""
+    broken = name_broken_jobs()
+    code = exit_code(reports) or (ExitCode.PARTIAL if broken else ExitCode.DONE)
+    return code or (ExitCode.ALERT_UNDELIVERABLE if untold else ExitCode.DONE)
 
 
 def _planned(looked: Round, report: Report) -> Row:

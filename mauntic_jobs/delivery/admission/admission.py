@@ -73,8 +73,8 @@ class Admission:
     async def report(self, provider: str, outcome: str, seconds: float, organization: UUID, limits: str) -> int | None:
         """Note what became of a message, by one of the words that `admission_report.lua` explains.
 
-        `seconds` is for how long the provider asks to be left alone, 0 if
-        it does not say. Returns how many connections a process may have, None for no limit.
+        `seconds` is for how long the provider asks to be left alone, 0 if it does not say. Returns how many connections
+        a process may have, None for no limit.
         """
         arguments: list[Word] = [provider, outcome, int(seconds * 1_000_000), str(organization), limits]
         most = await self._call(self._report, f"adm:limit:{provider}", arguments)

@@ -51,8 +51,8 @@ class Outcome:
     `provider_message_id` is the id that the provider's events name, `queue_id` that of an SMTP server's queue. `reject`
     is for PERMANENT: BOUNCED, SPAM and UNSUBSCRIBED put the address on the organization's suppression list. `blame` is
     for refusals that name their cause. `retry_after` is for RATE_LIMITED and DEFERRED, in seconds, None where the
-    provider does not say. `is_daily` and `is_crowded` are for RATE_LIMITED: the
-    quota of a day is used up, whatever the rate, or there are too many connections at once.
+    provider does not say. `is_daily` and `is_crowded` are for RATE_LIMITED: it refuses for the quota of a day, or for
+    too many connections at once, and not for the rate.
     """
 
     verdict: Verdict

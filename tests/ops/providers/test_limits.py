@@ -40,6 +40,22 @@ def stuck(world: World) -> list[str]:
         return [alert.key for alert in consumers_stuck(Installation(world.settings, later, redis=redis))]
 
 
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [("2", "no rate limit; 2 connections a process"), ("0", "no rate limit; no connection is kept")],
+)
+def test_how_many_connections_each_process_may_have(world: World, sink: Sink, number: str, words: str) -> None:
+    provider = world.provider(sink.host, sink.port)
+    world.ask("HSET", f"{world.base}:adm:limits", str(world.organization), str(provider))
+    world.ask("HSET", f"{world.base}:adm:limit:{provider}", "k", number)
+    assert world.settings.redis_url is not None
+    redis_url = world.settings.redis_url.get_secret_value()
+    variables = {"REDIS_URL": redis_url, "MAUNTIC_QUEUE_PREFIX": world.settings.queue_prefix}
+    found = run_program("providers", "limits", "--json", settings=world.settings, **variables)
+    assert [each["connections"] for each in json.loads(found.stdout)] == [int(number)]
+    assert words in run_program("providers", "limits", "--wide", settings=world.settings, **variables).stdout
+
+
 def test_what_is_limited_and_what_waits(world: World, sink: Sink) -> None:
     provider = world.provider(sink.host, sink.port, rateLimit=1, rateDelta=600_000)
     world.add(*(world.message(f"d{n}") for n in range(5)))
@@ -74,12 +90,6 @@ def test_what_is_limited_and_what_waits(world: World, sink: Sink) -> None:
     shown = run_program("providers", "limits", "--org", str(world.organization), settings=world.settings, **variables)
     assert "0.00165/s, configured" in shown.stdout
     assert "40m24s" in shown.stdout
-    for number, words in (("2", "configured; 2 connections a process"), ("0", "configured; no connection is kept")):
-        world.ask("HSET", f"{world.base}:adm:limit:{provider}", "k", number)
-        found = run_program("providers", "limits", "--json", settings=world.settings, **variables)
-        assert json.loads(found.stdout)[0]["connections"] == int(number)
-        shown = run_program("providers", "limits", "--wide", settings=world.settings, **variables)
-        assert words in shown.stdout
     # A turn that has come and that no process takes is a fault again.
     world.ask("ZADD", f"{world.base}:adm:wake", 1, str(provider))
     assert stuck(world) == [world.base]

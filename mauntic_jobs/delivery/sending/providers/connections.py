@@ -18,7 +18,7 @@ class ConnectionHolder(Protocol):
 
     @property
     def opened(self) -> int:
-        """How many connections there are."""
+        """Number of open connections, idle and in use."""
         ...
 
     def limit(self, most: int | None) -> None:

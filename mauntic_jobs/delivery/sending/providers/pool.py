@@ -40,7 +40,7 @@ class Chosen:
 
     @property
     def places(self) -> int | None:
-        """How many messages at once a process may send over the first provider, as configured or as is learned."""
+        """Limit of messages at once over the first provider in a process: the lower of configured and learned."""
         holders = [each for each in self.usable[:1] if isinstance(each, ConnectionHolder)]
         learned = [max(each.most, 1) for each in holders if each.most is not None]
         configured = [] if self.configured_places is None else [self.configured_places]

@@ -68,7 +68,7 @@ class SmtpProvider:
 
     @property
     def opened(self) -> int:
-        """How many connections there are."""
+        """Number of open connections, idle and in use."""
         return self._idle.count(self) + sum(each.is_open for each in self._busy)
 
     def limit(self, most: int | None) -> None:

@@ -41,7 +41,7 @@ class SmtpConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether messages can be sent over it at once."""
+        """Whether it is connected and logged in."""
         return self._wire is not None
 
     @property

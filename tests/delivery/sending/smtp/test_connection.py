@@ -158,26 +158,6 @@ def test_one_connection_is_kept_for_many_messages(sink: Sink) -> None:
         assert proxy.accepted == 1
 
 
-# How many connections may be open, and how many are opened for five messages, of which three are sent at once.
-@pytest.mark.parametrize(("most", "opened"), [(None, 3), (2, 3), (1, 4), (0, 5)])
-def test_no_more_connections_are_kept_than_there_may_be(sink: Sink, most: int | None, opened: int) -> None:
-    with running_proxy(sink.host, sink.port) as proxy:
-        values = {"host": "127.0.0.1", "port": proxy.port, "from": "news@acme.test"}
-        config = ProviderConfig(uuid4(), "custom_smtp", values)
-
-        async def run() -> None:
-            provider = SmtpProvider(config, HERE, hello="here.example", timeout=2, idle=IdleConnections())
-            await asyncio.gather(*(provider.send(EMAIL) for _ in range(3)))
-            assert provider.opened == 3
-            provider.limit(most)
-            assert provider.opened == (3 if most is None else most)
-            await asyncio.gather(*(provider.send(EMAIL) for _ in range(2)))
-            await provider.close()
-
-        run_on_loop(run())
-        assert proxy.accepted == opened
-
-
 def test_an_exchange_that_is_ended_says_how_far_it_came(sink: Sink) -> None:
     async def run(recipient: str) -> Outcome:
         connection = SmtpConnection(SmtpServer(sink.host, sink.port), HERE, timeout=5)
