@@ -51,7 +51,7 @@ MOST_MODULES = {
     "providers": (328, _ALL),
     "schedule": (392, "and the conditions that it watches beside the jobs, and the stamp that saves the next call"),
     "dlq": (433, "and Redis, delivery, and the options that commands share"),
-    "deliver": (447, "and the writers of messages, and where the settings file lies"),
+    "deliver": (449, "and the writers of messages, and where the settings file lies"),
 }
 _COUNT = """
 import sys

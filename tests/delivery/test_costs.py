@@ -29,6 +29,8 @@ class Cost(NamedTuple):
 COSTS = {
     # Its contact, its provider and its claim in one batch, its result in another; the end of one job takes the next.
     1: Cost(2.3, 1.2, 56, 2.0),
+    # As many are claimed beside those that are sent, so that a batch has three or four.
+    5: Cost(0.9, 1.2, 56, 2.0),
     # Several messages share a batch. Slots that find nothing at the end ask once more than at the beginning, or less.
     50: Cost(0.5, 1.8, 60, 2.6),
 }

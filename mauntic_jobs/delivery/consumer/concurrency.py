@@ -3,9 +3,10 @@
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+from mauntic_jobs.aio.gate import Gate
 
 # Jobs that take less are over before another could be fetched: the next ones are taken while these are worked on.
 _QUICK_SECONDS = 0.1
@@ -18,15 +19,15 @@ _MEMORY = 8
 class ConcurrencyLimiter:
     """Lets so many jobs in at once, the others in the order in which they came.
 
-    While jobs are quickly done, half as many again are to be held ready; where they take long, another process may
-    have a place for them.
+    While jobs are quickly done, `ahead` more are let in, and half as many as there are places are to be held ready;
+    where they take long, another process may have a place for them.
     """
 
-    def __init__(self, places: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, places: int, ahead: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._places = self._open = places
-        self._inside = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._ahead = ahead
+        self._gate: Gate[None] = Gate(lambda _: self._has_place())
         self._early = 0
         self._given_way = asyncio.Event()
         self._seconds = 2 * _QUICK_SECONDS
@@ -34,13 +35,13 @@ class ConcurrencyLimiter:
     @property
     def most(self) -> int:
         """How many jobs are to be held at most: inside, ready, and early."""
-        ready = math.ceil(self._places / 2) if self._seconds < _QUICK_SECONDS else 0
-        return self._open + ready + min(self._early, _MAX_EARLY)
+        ready = math.ceil(self._places / 2) if self._is_quick else 0
+        return self._most_inside + ready + min(self._early, _MAX_EARLY)
 
     @property
     def is_free(self) -> bool:
         """Whether a job that enters now has a place at once."""
-        return self._has_place() and not self._waiting
+        return self._has_place() and not self._gate.has_waiting
 
     @contextmanager
     def early(self) -> Iterator[None]:
@@ -59,42 +60,33 @@ class ConcurrencyLimiter:
 
     async def enter(self) -> float:
         """Wait for a place; return when it was had, for `leave`."""
-        if self.is_free:
-            self._inside += 1
-            return self._clock()
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if not place.cancelled():
-                self._inside -= 1
-                self._admit()
-            raise
+        await self._gate.enter(None)
         return self._clock()
 
     def leave(self, entered: float) -> None:
         """Give up a place."""
-        self._seconds += (self._clock() - entered - self._seconds) / _MEMORY
-        self._inside -= 1
-        self._admit()
+        # Those ahead wait for the others: what counts is how long a place is taken for each job.
+        seconds = (self._clock() - entered) * self._places / max(self._gate.inside, self._places)
+        self._seconds += (seconds - self._seconds) / _MEMORY
+        self._gate.leave()
 
     def widen(self, places: int) -> None:
         """Have so many places more than at first."""
         self._open = self._places + places
-        self._admit()
+        self._gate.admit()
 
     def give_way(self) -> None:
         """Let everybody in, from now on."""
         self._given_way.set()
-        self._admit()
+        self._gate.admit()
+
+    @property
+    def _is_quick(self) -> bool:
+        return self._seconds < _QUICK_SECONDS
+
+    @property
+    def _most_inside(self) -> int:
+        return self._open + (self._ahead if self._is_quick else 0)
 
     def _has_place(self) -> bool:
-        return self._inside < self._open or self._given_way.is_set()
-
-    def _admit(self) -> None:
-        while self._waiting and self._has_place():
-            place = self._waiting.popleft()
-            if not place.done():  # its task has been cancelled
-                self._inside += 1
-                place.set_result(None)
+        return self._gate.inside < self._most_inside or self._given_way.is_set()

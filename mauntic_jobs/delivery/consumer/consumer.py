@@ -63,7 +63,7 @@ class Consumer:
         self._lost = LostAnswers(work.base, redis, self._calls)
         self._held: dict[str, str] = {}
         self._slots: set[asyncio.Task[None]] = set()
-        self._limiter = ConcurrencyLimiter(work.concurrency)
+        self._limiter = ConcurrencyLimiter(work.concurrency, work.ahead)
         self._outage = Outage(log_outage)
         self._stalls = Stalls(self._calls)
         self._attempts = Attempts(work, self._calls, self._outage, self._stalls)

@@ -24,8 +24,9 @@ def _ignore() -> None:
 class Work:
     """A queue, by its prefix and name, how many of its jobs are worked on at once, and how.
 
-    `aside` says how many of those in hand have others worked on beside them. With `until_empty`, jobs that cannot be
-    taken yet are waited for as long as others are settled, and then for `drain_seconds`.
+    `ahead` is how many more are worked on while they are quickly done. `aside` says how many of those in hand have
+    others worked on beside them. With `until_empty`, jobs that cannot be taken yet are waited for as long as others are
+    settled, and then for `drain_seconds`.
 
     As long as `is_held` says so, nothing is taken. `note_loss` is called before `process` for a job with which a worker
     of another program died. `on_mark` is called when the queue says that a job may be there.
@@ -39,6 +40,7 @@ class Work:
     process: Process
     aside: Callable[[], int] = lambda: 0
     is_held: Callable[[], bool] = lambda: False
+    ahead: int = 0
     drain_seconds: float = 10.0
     note_loss: NoteLoss = _note_nothing
     on_mark: Callable[[], None] = _ignore

@@ -16,6 +16,13 @@ _FRESH_SECONDS = 30.0
 _FINAL = {Verdict.ACCEPTED: State.SENT, Verdict.PERMANENT: State.FAILED, Verdict.UNKNOWN: State.AMBIGUOUS}
 
 
+class Withheld(NamedTuple):
+    """What the ledger records of a delivery that was claimed and is not to be sent."""
+
+    state: State
+    reason: str
+
+
 class Conclusion(NamedTuple):
     """What the ledger records of an exchange; `wait` is in seconds, None for no wait."""
 
@@ -44,18 +51,18 @@ def conclude(sent: Sent, job: ReceivedJob, deferrals: int, *, stopping: bool, is
             return Conclusion(_FINAL.get(verdict, State.CLAIMED), reason)
 
 
-def obstacle(claimed: Claimed, asked: float) -> tuple[State | None, str] | None:
-    """Return what forbids to send what was claimed: what to record of it and why, or no state if it is not ours.
+def obstacle(claimed: Claimed, asked: float, *, is_stopping: bool) -> Withheld | None:
+    """Return what forbids to send what was claimed, or None.
 
     `asked` is when the claim was asked for, by the monotonic clock.
     """
-    if not claimed.granted:
-        return None, ""
     if claimed.refusal:
-        return State.SUPPRESSED, claimed.refusal
+        return Withheld(State.SUPPRESSED, claimed.refusal)
+    if is_stopping:
+        return Withheld(State.CLAIMED, "its process was stopped before it was sent")
     if time.monotonic() - asked > _FRESH_SECONDS:
         # It is unknown how long this process was stopped: others may have taken it over.
-        return State.CLAIMED, "the claim took too long"
+        return Withheld(State.CLAIMED, "it was not sent soon enough after it was claimed")
     return None
 
 

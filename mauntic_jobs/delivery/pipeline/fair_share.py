@@ -59,7 +59,7 @@ class FairShare:
     """Says whose turn it is. `concurrency` is how many messages of the channel are worked on at once."""
 
     def __init__(self, concurrency: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._concurrency = concurrency
+        self.concurrency = concurrency
         self._clock = clock
         self._lanes: dict[UUID, _Lane] = {}
         # By organization, the one that came last at the end.
@@ -78,7 +78,7 @@ class FairShare:
         lane.places = places
         share = self._share(organization, lane, now)
         most = lane.within_places(share)
-        is_paced = share < self._concurrency and now < lane.free_at
+        is_paced = share < self.concurrency and now < lane.free_at
         if lane.busy < most and not is_paced:
             lane.busy += 1
             lane.free_at = now + _PACE_SECONDS / most
@@ -110,7 +110,12 @@ class FairShare:
         now = self._clock()
         troubled = [(key, lane) for key, lane in self._lanes.items() if lane.busy and lane.is_in_trouble(now)]
         count = sum(lane.slow(now) if self._is_alone(key, now) else lane.busy for key, lane in troubled)
-        return min(count, self._concurrency)
+        return min(count, self.concurrency)
+
+    def is_in_trouble(self, organization: UUID) -> bool:
+        """Return whether most of an organization's latest messages are slow or fail."""
+        lane = self._lanes.get(organization)
+        return lane is not None and lane.is_in_trouble(self._clock())
 
     @contextmanager
     def sending(self, organization: UUID) -> Iterator[Exchange]:
@@ -130,10 +135,10 @@ class FairShare:
         """Return how many messages an organization may have in hand, whatever its provider takes."""
         if not lane.is_in_trouble(now):
             # Those beside it that are in trouble have others beside them.
-            return self._concurrency * 2
+            return self.concurrency * 2
         if self._is_alone(organization, now):
-            return self._concurrency
-        return max(1, self._concurrency // _SHARE)
+            return self.concurrency
+        return max(1, self.concurrency // _SHARE)
 
     def _is_alone(self, organization: UUID, now: float) -> bool:
         other = next((each for each in reversed(self._seen) if each != organization), None)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mauntic_jobs.delivery.admission.admission import Admitted
 from mauntic_jobs.delivery.node_marks import key_of, value_of
 from mauntic_jobs.delivery.payload import Message
+from mauntic_jobs.delivery.pipeline.exchange_places import ExchangePlaces
 from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from mauntic_jobs.stores.bullmq.job import ReceivedJob
 
@@ -22,6 +23,7 @@ class Order:
     channel: str
     payload: str
     fairness: FairShare
+    places: ExchangePlaces
     given_up_elsewhere: bool = False
     admitted: Admitted | None = None
 

@@ -2,7 +2,6 @@
 
 import random
 import time
-from asyncio import Future
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -11,13 +10,14 @@ from datetime import timedelta
 from mauntic_jobs.delivery import failpoints
 from mauntic_jobs.delivery.admission.admission import Admission, Admitted
 from mauntic_jobs.delivery.admission.restrictions import Restrictions
-from mauntic_jobs.delivery.job_outcome import Decision, Done, GiveBack, Retry
+from mauntic_jobs.delivery.job_outcome import Decision, GiveBack, Retry
 from mauntic_jobs.delivery.ledger.ledger import Ledger
 from mauntic_jobs.delivery.ledger.records import Claim, Claimed, State
 from mauntic_jobs.delivery.ledger.waits import Wait
 from mauntic_jobs.delivery.node_marks import SECONDS_KEPT, Mark, key_of, read_mark
 from mauntic_jobs.delivery.payload import read_message
 from mauntic_jobs.delivery.pipeline.conclusion import jittered, obstacle
+from mauntic_jobs.delivery.pipeline.exchange_places import ExchangePlaces
 from mauntic_jobs.delivery.pipeline.expiry import Expiry
 from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 from mauntic_jobs.delivery.pipeline.frequency_caps import FrequencyCaps
@@ -80,6 +80,7 @@ class Pipeline:
         self._manual_retries = ManualRetries(ledger, redis)
         self._writers = writers
         self._fairness = fairness
+        self._places = {channel: ExchangePlaces(each) for channel, each in fairness.items()}
         self._limits = limits
         self._admissions = admissions
         self._guard = guard
@@ -101,7 +102,8 @@ class Pipeline:
         admitted = None
         if job.turn is not None and name == channel:
             admitted = Admitted(self._admissions[channel], job, job.turn, message)
-        order = Order(job, message, name, payload, self._fairness[channel], admitted=admitted)
+        fairness, places = self._fairness[channel], self._places[channel]
+        order = Order(job, message, name, payload, fairness, places, admitted=admitted)
         try:
             return await self._in_turn(order, self._admissions[channel])
         finally:
@@ -230,41 +232,42 @@ class Pipeline:
         failpoints.reach("before-claim")
         claimed = await self._ledger.claim(_claim(order, draft, providers[0].config, allowance))
         failpoints.reach("after-claim")
-        if claimed.granted and claimed.over and allowance:
+        if not claimed.granted:
+            return await self._recorder.standing(order, claimed)
+        if claimed.over and allowance:
             return await self._until_tomorrow(order, claimed, allowance)
-        problem = obstacle(claimed, asked)
-        if problem is not None:
-            state, reason = problem
-            if state is None:
-                return await self._recorder.standing(order, claimed)
-            decision = await self._recorder.record(order, claimed.fence, state, reason)
-            # A claim that took too long has tried nothing, and spends no attempt.
-            return GiveBack() if isinstance(decision, Retry) else decision
         content = self._writers[order.channel].signed(draft, claimed.message_id)
-        sent = await self._exchange(order, providers, content)
-        # Before the result: should this process die after that, the Node engine must not send it again.
-        is_accepted = sent.outcome.verdict is Verdict.ACCEPTED
-        marked = self._redis.begin("SET", *order.mark, "EX", SECONDS_KEPT) if is_accepted else None
-        failpoints.reach("after-send")
-        decision = _without_mark(await self._recorder.conclude(order, claimed, sent), marked)
-        # Its result comes first: these are for the next messages, and for the platform to read.
-        if order.admitted is not None:
+        async with order.places.entered(order.message.organization_id):
+            decision, sent = await self._exchange(order, providers, content, claimed, asked)
+        # Its result came first: these are for the next messages, and for the platform to read.
+        if sent is not None and order.admitted is not None:
             with suppress(MaunticJobsError):
                 await order.admitted.learn(chosen, sent)
-        if allowance and sent.outcome.verdict not in _UNSENT:
+        if sent is not None and allowance and sent.outcome.verdict not in _UNSENT:
             with suppress(MaunticJobsError):
                 await self._warmup.count(allowance)
         return decision
 
-    async def _exchange(self, order: Order, providers: Sequence[AnyProvider], content: object) -> Sent:
-        """Hand a message to its providers; return what came of it."""
+    async def _exchange(
+        self, order: Order, providers: Sequence[AnyProvider], content: object, claimed: Claimed, asked: float
+    ) -> tuple[Decision, Sent | None]:
+        """Hand a message to its providers, unless that is not to be any more, and record what came of it."""
+        problem = obstacle(claimed, asked, is_stopping=self._recorder.is_stopping)
+        if problem is not None:
+            decision = await self._recorder.record(order, claimed.fence, *problem)
+            # Nothing was tried, which spends no attempt.
+            return GiveBack() if isinstance(decision, Retry) else decision, None
         organization = order.message.organization_id
         if order.admitted is not None:
             order.admitted.is_used = True
         with order.fairness.sending(organization) as exchange:
             sent = await self._sending.send(organization, order.channel, providers, content)
             exchange.failed = sent.outcome.verdict in _FAILURES
-        return sent
+        # Before the result: should this process die after that, the Node engine must not send it again.
+        is_accepted = sent.outcome.verdict is Verdict.ACCEPTED
+        marked = self._redis.begin("SET", *order.mark, "EX", SECONDS_KEPT) if is_accepted else None
+        failpoints.reach("after-send")
+        return await self._recorder.conclude(order, claimed, sent, marked), sent
 
     async def _until_tomorrow(self, order: Order, claimed: Claimed, allowance: Allowance) -> Decision:
         now = clock.now()
@@ -291,9 +294,3 @@ def _claim(order: Order, draft: AnyDraft, first: ProviderConfig, allowance: Allo
         unknown_fields=draft.unknown_fields,
         allowance=allowance,
     )
-
-
-def _without_mark(decision: Decision, marked: Future[object] | None) -> Decision:
-    """Return the decision without a mark that Redis has confirmed: only another one is written with the job's end."""
-    is_confirmed = marked is not None and marked.done() and not marked.cancelled() and marked.exception() is None
-    return Done(decision.value, reason=decision.reason) if isinstance(decision, Done) and is_confirmed else decision

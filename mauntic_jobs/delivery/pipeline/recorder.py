@@ -1,7 +1,9 @@
 """Recorder of outcomes: what became of a message goes to the ledger, and comes back as what becomes of its job."""
 
+from asyncio import Future
+
 from mauntic_jobs.delivery import failpoints
-from mauntic_jobs.delivery.job_outcome import Decision, Defer, GiveBack
+from mauntic_jobs.delivery.job_outcome import Decision, Defer, Done, GiveBack
 from mauntic_jobs.delivery.ledger.ledger import Ledger
 from mauntic_jobs.delivery.ledger.records import Claim, Claimed, Result, State
 from mauntic_jobs.delivery.pipeline.conclusion import conclude
@@ -20,8 +22,11 @@ class OutcomeRecorder:
         self.is_stopping = False
         self._ledger = ledger
 
-    async def conclude(self, order: Order, claimed: Claimed, sent: Sent) -> Decision:
-        """Record the outcome of an exchange; return what becomes of the job."""
+    async def conclude(self, order: Order, claimed: Claimed, sent: Sent, marked: Future[object] | None) -> Decision:
+        """Record the outcome of an exchange; return what becomes of the job.
+
+        `marked` is Redis' answer to the mark of a message that was sent.
+        """
         deferrals = await self._ledger.deferrals(order.message) if sent.outcome.verdict is Verdict.DEFERRED else 0
         admitted = order.admitted is not None
         concluded = conclude(sent, order.job, deferrals, stopping=self.is_stopping, is_admitted=admitted)
@@ -31,7 +36,7 @@ class OutcomeRecorder:
         if admitted and sent.outcome.verdict is Verdict.RATE_LIMITED and isinstance(decision, Defer):
             # Its lane says when it is its turn again.
             return GiveBack()
-        return decision
+        return _without_mark(decision, marked)
 
     async def close(
         self,
@@ -93,3 +98,9 @@ class OutcomeRecorder:
             # Something is known of it since.
             await self._ledger.weigh_evidence()
         return of_standing(claimed, order.mark)
+
+
+def _without_mark(decision: Decision, marked: Future[object] | None) -> Decision:
+    """Return the decision without a mark that Redis has confirmed: only another one is written with the job's end."""
+    is_confirmed = marked is not None and marked.done() and not marked.cancelled() and marked.exception() is None
+    return Done(decision.value, reason=decision.reason) if isinstance(decision, Done) and is_confirmed else decision

@@ -15,6 +15,7 @@ from mauntic_jobs.aio.idle_mode import IdleMode
 from mauntic_jobs.delivery.admission.accounts import AccountLimits
 from mauntic_jobs.delivery.admission.admission import Admission
 from mauntic_jobs.delivery.admission.restrictions import Restrictions
+from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.consumer.consumer import Consumer, Report
 from mauntic_jobs.delivery.consumer.queue_calls import LogOutage
 from mauntic_jobs.delivery.consumer.work import Work
@@ -237,9 +238,11 @@ def _work(
         return losses.note(job, data, channel)
 
     base, policy = base_of(settings, channel), policy_of(settings, channel)
+    concurrency = plan.concurrency[channel]
     return Work(
-        *(base, plan.concurrency[channel], policy, process),
+        *(base, concurrency, policy, process),
         *(fairness.aside, lambda: clocks.is_wrong),
+        ahead=min(concurrency, CHANNELS[channel].ahead),
         drain_seconds=plan.drain_timeout.total_seconds(),
         note_loss=note_loss,
         on_mark=idle_mode.stir,

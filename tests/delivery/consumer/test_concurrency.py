@@ -1,10 +1,8 @@
 """How many jobs are worked on at once, and how many are held ready behind them."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-
-import pytest
 
 from mauntic_jobs.delivery.consumer.concurrency import ConcurrencyLimiter
 from mauntic_jobs.delivery.consumer.consumer import Consumer
@@ -59,29 +57,6 @@ def test_so_many_are_inside_and_the_others_come_in_as_they_came() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("let_in", [False, True], ids=["while it waits", "as it is let in"])
-def test_who_is_cancelled_keeps_no_place(let_in: bool) -> None:
-    async def run() -> None:
-        gate, inside = ConcurrencyLimiter(1), list[str]()
-        leaves = {name: asyncio.Event() for name in "abc"}
-        tasks = [asyncio.create_task(_through(gate, name, inside, leave)) for name, leave in leaves.items()]
-        await _turns(3)
-        if let_in:
-            tasks[0].cancel()
-            await _turns(1)
-        tasks[1].cancel()
-        tasks[0].cancel()
-        await _turns(5)
-        assert inside == ["a", "c"]
-        leaves["c"].set()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-        assert await asyncio.wait_for(gate.enter(), 1)
-
-    asyncio.run(run())
-
-
 def test_jobs_are_held_ready_only_while_they_are_quickly_done() -> None:
     now = [1000.0]
 
@@ -93,10 +68,32 @@ def test_jobs_are_held_ready_only_while_they_are_quickly_done() -> None:
         return own.most
 
     for places, ready in ((1, 1), (5, 3), (10, 5)):
-        own = ConcurrencyLimiter(places, lambda: now[0])
+        own = ConcurrencyLimiter(places, clock=lambda: now[0])
         assert own.most == places
         assert asyncio.run(run(own, 0.005, 30)) == places + ready
         assert asyncio.run(run(own, 0.3, 30)) == places
+
+
+def test_more_are_let_in_ahead_while_a_place_is_quickly_free_again() -> None:
+    now = [1000.0]
+
+    async def run(own: ConcurrencyLimiter, at_once: int, seconds: float) -> int:
+        entered = deque([await asyncio.wait_for(own.enter(), 1) for _ in range(at_once)])
+        for _ in range(100):
+            now[0] += seconds / at_once
+            own.leave(entered.popleft())
+            entered.append(await asyncio.wait_for(own.enter(), 1))
+        most = own.most
+        for each in entered:
+            own.leave(each)
+        return most
+
+    own = ConcurrencyLimiter(10, 10, clock=lambda: now[0])
+    assert own.most == 10
+    assert asyncio.run(run(own, 10, 0.0)) == 25
+    # Of twenty, the second ten have waited for the places of the first ten.
+    assert asyncio.run(run(own, 20, 0.18)) == 25
+    assert asyncio.run(run(own, 10, 0.11)) == 10
 
 
 async def _nothing(_consumer: Consumer) -> None:

@@ -45,7 +45,7 @@ def test_killed_while_it_sends_over_an_api(world: World, channel: str, concurren
                 age(world)
         deliver_all(world)
         received = Counter(_recipients(channel, api))
-    states = account(world, received, total, by="address", most_named=kills * concurrency)
+    states = account(world, received, total, by="address", kills=kills, concurrency=concurrency)
     assert counted(world) == (states["sent"], 0)
     if channel == "sms":
         assert set(received.values()) == {1}

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mauntic_jobs.delivery.ledger.records import Claimed, State
+from mauntic_jobs.delivery.ledger.records import Claimed
 from mauntic_jobs.delivery.pipeline import pipeline
-from mauntic_jobs.delivery.pipeline.conclusion import obstacle
+from mauntic_jobs.delivery.pipeline.conclusion import Withheld, obstacle
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import connect
@@ -85,8 +85,8 @@ def test_a_claim_that_took_too_long_spends_no_attempt(
 ) -> None:
     judge, late = obstacle, iter([True])
 
-    def late_once(claimed: Claimed, asked: float) -> tuple[State | None, str] | None:
-        return judge(claimed, asked - 60 if next(late, False) else asked)
+    def late_once(claimed: Claimed, asked: float, *, is_stopping: bool) -> Withheld | None:
+        return judge(claimed, asked - 60 if next(late, False) else asked, is_stopping=is_stopping)
 
     monkeypatch.setattr(pipeline, "obstacle", late_once)
     world.provider(sink.host, sink.port)

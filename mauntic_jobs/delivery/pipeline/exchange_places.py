@@ -1,0 +1,49 @@
+"""Places at the providers of a channel: how many of its messages are there at once, until they are recorded."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from mauntic_jobs.aio.gate import Gate
+from mauntic_jobs.delivery.pipeline.fair_share import FairShare
+
+# How often it is looked how many places more there are to be, while all are taken.
+_LOOK_SECONDS = 0.25
+
+
+class ExchangePlaces:
+    """Has as many places as messages are sent at once, and those beside them as `fairness` says.
+
+    Those beside them are not for organizations in trouble, on account of which they are there.
+    """
+
+    def __init__(self, fairness: FairShare) -> None:
+        self._fairness = fairness
+        self._gate: Gate[UUID] = Gate(self._has_place)
+        self._aside = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @asynccontextmanager
+    async def entered(self, organization: UUID) -> AsyncIterator[None]:
+        """Wait for a place for an organization's message, and have it while the body runs."""
+        if self._timer is None and self._is_full:
+            self._look()
+        await self._gate.enter(organization)
+        try:
+            yield
+        finally:
+            self._gate.leave()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._gate.inside >= self._fairness.concurrency
+
+    def _look(self) -> None:
+        self._aside = self._fairness.aside()
+        self._gate.admit()
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look) if self._is_full else None
+
+    def _has_place(self, organization: UUID) -> bool:
+        beyond = self._gate.inside - self._fairness.concurrency
+        return beyond < 0 or (beyond < self._aside and not self._fairness.is_in_trouble(organization))
