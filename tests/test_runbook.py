@@ -18,7 +18,7 @@ from tests.ops.rig import KEY
 from tests.valkey import valkey
 
 _PAGE = Path(__file__).parent.parent / "docs/runbook.md"
-_REGULARLY = ("monitor run --once", "dlq watch --once")
+_REGULARLY = ("monitor run --once",)
 # What differs from day to day.
 _CHANGING = (
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID"),

@@ -23,6 +23,10 @@ class Notified:
     untold: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
 
+    def __add__(self, later: "Notified") -> "Notified":
+        """Return what was told both times."""
+        return Notified([*self.told, *later.told], {**self.untold, **later.untold}, {**self.broken, **later.broken})
+
 
 def notify(session: Session, settings: Settings, alerts: Sequence[Alert], now: datetime) -> Notified:
     """Write down alerts, and tell of those that are new, or still open after `alert_repeat`."""

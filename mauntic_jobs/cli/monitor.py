@@ -53,7 +53,7 @@ def run_monitor(
     elif not quiet:
         print_table(_rows(watched.found), _COLUMNS)
     say_untold(watched.notified)
-    raise typer.Exit(ExitCode.ALERT_UNDELIVERABLE if watched.notified.untold else ExitCode.DONE)
+    raise typer.Exit(watched.exit_code)
 
 
 @command(app, "check", example="mauntic-jobs monitor check --json", prints=list[FoundAlertJson])
@@ -170,4 +170,5 @@ def _as_json(watched: Watched) -> MonitorJson:
         "told": list(notified.told),
         "untold": dict(notified.untold),
         "broken": dict(notified.broken),
+        "unknown": {cause.value: str(error) for cause, error in watched.unknown.items()},
     }

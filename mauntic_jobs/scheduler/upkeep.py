@@ -29,7 +29,7 @@ class Task(NamedTuple):
     limit: timedelta
     at: timedelta = timedelta()
     needs_redis: bool = False
-    finds: ExitCode = ExitCode.FAILED
+    finds: ExitCode = ExitCode.DONE
     on_demand: bool = False
     by_cron: str | None = None
 
@@ -53,11 +53,6 @@ TASKS = (
     Task(
         *("monitor", "watches for conditions that need an operator", "monitor run --once --quiet"),
         *(_MINUTE, timedelta(minutes=5)),
-    ),
-    Task(
-        *("dead-letters", "watches the dead letters", "dlq watch --once --quiet"),
-        *(_MINUTE, timedelta(minutes=5)),
-        needs_redis=True,
     ),
     Task(
         *("outbox", "puts on their queues what runs have left in the outbox", "outbox publish --wait 55m --quiet"),

@@ -23,6 +23,7 @@ from mauntic_jobs.settings.types import (
     Duration,
     HostName,
     JobSettings,
+    LimitsOfDeadLetters,
     MessageLimits,
     Networks,
     Ports,
@@ -142,7 +143,7 @@ class Settings(BaseSettings):
     record_activity: bool = Field(False, description="write a row of contact_activity for each message sent")
 
     upkeep: bool = Field(
-        True, description="the clock also watches and prunes: monitor run, dlq watch and db prune at their times"
+        True, description="the clock also watches and prunes: monitor run, db prune and verify at their times"
     )
     watch_every: WatchInterval = Field(
         timedelta(minutes=1),
@@ -152,6 +153,9 @@ class Settings(BaseSettings):
         "on",
         description="the monitor pauses an organization whose messages bounce or are complained about too often: on "
         "until an operator resumes it, a time such as 6h, or off",
+    )
+    dead_letters: LimitsOfDeadLetters = Field(
+        [], description="when a queue has too many dead letters: depth, growth, window, age, and where for some of them"
     )
     overdue_after: PositiveDuration = Field(
         timedelta(minutes=5), description="a slot that has been due for longer is overdue"

@@ -17,6 +17,10 @@ _EXAMPLES = {
     "jobs": '{"aggregate-hourly": {"max_attempts": 2}}',
     "channels": '{"email": {"concurrency": 20}}',
     "alerts": '[{"type": "slack", "url": "https://..."}]',
+    "dead_letters": '[{"depth": 500}]',
+    "message_limits": '{"payload": 65536}',
+    "provider_urls": '{"resend": "https://..."}',
+    "smtp_ports": "[25, 587]",
 }
 _STORE_URLS = {"database_url": postgres_url, "database_read_url": postgres_url, "redis_url": redis_url}
 

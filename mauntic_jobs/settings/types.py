@@ -128,6 +128,29 @@ class MessageLimits(BaseModel):
     template_steps: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
 
 
+class DeadLetterLimits(BaseModel):
+    """How many dead letters a queue may have, how many that came within `window`, and how old the oldest may be.
+
+    With `where`, a condition as `dlq list` takes it, only the letters that it holds for count.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    where: str | None = Field(None, min_length=1)
+    depth: Annotated[int, Field(ge=0)] = 100
+    growth: Annotated[int, Field(ge=0)] = 20
+    window: PositiveDuration = timedelta(hours=1)
+    age: Annotated[Duration, Field(ge=timedelta())] = timedelta(hours=24)
+
+
+def _with_all_letters(limits: list[DeadLetterLimits]) -> list[DeadLetterLimits]:
+    """Put the limits of all letters first, by default those that are usual."""
+    conditions = [each.where for each in limits]
+    if len(set(conditions)) < len(conditions):
+        raise ValueError("each must have another condition (where), and one at most none")
+    return limits if None in conditions else [DeadLetterLimits(), *limits]
+
+
 def _networks(text: str) -> str:
     for network in text.split(","):
         if network.strip():
@@ -176,6 +199,7 @@ def _zone(text: str) -> str:
     return text
 
 
+LimitsOfDeadLetters = Annotated[list[DeadLetterLimits], AfterValidator(_with_all_letters)]
 # Networks like `10.1.0.0/16, fd00::/8`.
 Networks = Annotated[str, AfterValidator(_networks)]
 # Recipients like `acme.test, ann@example.com, +15005550006`, and those that others' messages go to.

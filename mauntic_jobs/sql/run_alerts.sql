@@ -13,7 +13,7 @@ SELECT
         INNER JOIN mauntic_jobs.runs ON runs.job = wanted.job
         WHERE runs.started_at >= %(since)s AND runs.status IN ('running', 'failed', 'lost', 'missed')
     )
-    OR EXISTS (SELECT FROM mauntic_jobs.upkeep WHERE failures >= %(failures)s)
+    OR EXISTS (SELECT FROM mauntic_jobs.upkeep WHERE task = any(%(tasks)s::text[]) AND failures >= %(failures)s)
     OR EXISTS (SELECT FROM mauntic_jobs.redis_marker WHERE lost_at IS NOT NULL) AS found
 
 -- failed -- The latest run of each job that answered a slot, if it failed or was lost and no later one made up for it.

@@ -34,7 +34,7 @@ WHERE known.task = ended.task AND known.started_at = ended.started_at
 -- failing -- Tasks that have failed several times in a row, and that a clock still starts.
 SELECT task, claimed_by, started_at, failures, error
 FROM mauntic_jobs.upkeep
-WHERE failures >= %(failures)s AND started_at >= clock_timestamp() - %(within)s::interval
+WHERE task = any(%(tasks)s::text[]) AND failures >= %(failures)s AND started_at >= clock_timestamp() - %(within)s::interval
 ORDER BY task
 
 -- list -- Every task that a clock has ever started, and how its latest run went.

@@ -62,7 +62,6 @@ dlq show run/1
 dlq retry run/1
 dlq retry --where error~421 --dry-run
 dlq discard delivery:send-email/dead
-dlq watch --once --depth 0
 doctor
 explain campaign {counted} --org {owner}
 explain contact {person} --journey {journey}

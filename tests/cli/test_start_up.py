@@ -50,7 +50,7 @@ MOST_MODULES = {
     "status": (375, "and backfills, and the lanes in which messages wait for a provider"),
     "providers": (328, _ALL),
     "schedule": (392, "and the conditions that it watches beside the jobs, and the stamp that saves the next call"),
-    "dlq": (433, "and Redis, delivery, and the options that commands share"),
+    "dlq": (396, "and Redis, delivery, and the options that commands share"),
     "deliver": (449, "and the writers of messages, and where the settings file lies"),
 }
 _COUNT = """

@@ -283,10 +283,19 @@ def crontab_short(rig: Rig) -> None:
     rig.edit("crontab", "0 0 * * * mauntic-jobs warmup-daily-reset", "# ")
 
 
-@_fault("warning", "crontab", "lines", "has no line for `dlq watch`, `db prune`, and no clock runs that")
+@_fault("warning", "crontab", "lines", "has no line for `monitor run`, `db prune`, and no clock runs that")
 def crontab_unwatched(rig: Rig) -> None:
-    rig.edit("crontab", "* * * * * mauntic-jobs dlq watch", "# ")
+    rig.edit("crontab", "* * * * * mauntic-jobs monitor run", "# ")
     rig.edit("crontab", "30 4 * * * mauntic-jobs db prune", "# ")
+
+
+@_fault("error", "crontab", "lines", "`dlq watch` is a part of `monitor run`")
+def crontab_of_an_earlier_version(rig: Rig) -> None:
+    rig.edit(
+        "crontab",
+        "mauntic-jobs monitor run",
+        "mauntic-jobs dlq watch --once --quiet\n* * * * * mauntic-jobs monitor run",
+    )
 
 
 def crontab_strange(rig: Rig) -> None:

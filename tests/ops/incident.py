@@ -7,7 +7,7 @@ from mauntic_jobs.alerts.alert import Cause
 from mauntic_jobs.errors import ExitCode
 from tests.ops.incident_site import Site
 
-_MONITOR, _DEAD_LETTERS = "monitor run --once", "dlq watch --once"
+_MONITOR = "monitor run --once"
 
 # Lets it happen, yields, and puts it right.
 Happens = Callable[[Site], Iterator[None]]
@@ -35,13 +35,13 @@ def incident(
     *,
     doctor: tuple[str, str] | None = None,
     status: str | None = None,
-    letters: ExitCode = ExitCode.DONE,
+    monitor: ExitCode = ExitCode.DONE,
 ) -> Callable[[Happens], Happens]:
     """Put what happens among other incidents."""
 
     def register(happens: Happens) -> Happens:
         own = {command: code} if command else {}
-        codes = {**own, _MONITOR: ExitCode.DONE, _DEAD_LETTERS: letters}
+        codes = {**own, _MONITOR: monitor}
         among.append(Incident(happens, cause, codes, doctor, status))
         return happens
 

@@ -49,7 +49,7 @@ def a_unique_key_was_dropped(site: Site) -> Iterator[None]:
 _reset_fails = partial(_incident, Cause.JOB_FAILED, RESET, status="failed")
 
 
-@_incident(Cause.JOB_PARTIAL, EVALUATE, ExitCode.PARTIAL, doctor=("redis", "memory"))
+@_incident(Cause.JOB_PARTIAL, EVALUATE, ExitCode.PARTIAL, doctor=("redis", "memory"), monitor=ExitCode.UNAVAILABLE)
 def redis_is_full(site: Site) -> Iterator[None]:
     site.rig.execute(_SEGMENT, organization=organization(1), criteria=None)
     site.world.contact()
@@ -59,7 +59,7 @@ def redis_is_full(site: Site) -> Iterator[None]:
     site.run("segment-trigger-eval")
 
 
-@_reset_fails(ExitCode.UNAVAILABLE, doctor=("redis", "role"))
+@_reset_fails(ExitCode.UNAVAILABLE, doctor=("redis", "role"), monitor=ExitCode.UNAVAILABLE)
 def redis_is_a_replica(site: Site) -> Iterator[None]:
     _warming_domain(site)
     faults.replica(site.rig)
@@ -68,7 +68,7 @@ def redis_is_a_replica(site: Site) -> Iterator[None]:
     site.run("warmup-daily-reset")
 
 
-@_reset_fails(ExitCode.CONFIGURATION, doctor=("redis", "scripts"))
+@_reset_fails(ExitCode.CONFIGURATION, doctor=("redis", "scripts"), monitor=ExitCode.CONFIGURATION)
 def redis_refuses_scripts(site: Site) -> Iterator[None]:
     _warming_domain(site)
     before = site.rig.variables["REDIS_URL"]
@@ -78,7 +78,7 @@ def redis_refuses_scripts(site: Site) -> Iterator[None]:
     site.run("warmup-daily-reset")
 
 
-@_reset_fails(ExitCode.UNAVAILABLE, doctor=("redis", "connection"), letters=ExitCode.UNAVAILABLE)
+@_reset_fails(ExitCode.UNAVAILABLE, doctor=("redis", "connection"), monitor=ExitCode.UNAVAILABLE)
 def redis_is_away(site: Site) -> Iterator[None]:
     before = site.rig.variables["REDIS_URL"]
     faults.redis_away(site.rig)
@@ -121,7 +121,7 @@ def cron_is_gone(site: Site) -> Iterator[None]:
     site.run("schedule run")
 
 
-@_nobody_runs("schedule run", ExitCode.CONFIGURATION, doctor=("postgres", "writing"), letters=ExitCode.CONFIGURATION)
+@_nobody_runs("schedule run", ExitCode.CONFIGURATION, doctor=("postgres", "writing"))
 def the_role_is_read_only(site: Site) -> Iterator[None]:
     site.overdue()
     _watched_from_elsewhere(site)
@@ -131,7 +131,7 @@ def the_role_is_read_only(site: Site) -> Iterator[None]:
     site.run("schedule run")
 
 
-@_nobody_runs("schedule run", ExitCode.UNAVAILABLE, doctor=("postgres", "connection"), letters=ExitCode.UNAVAILABLE)
+@_nobody_runs("schedule run", ExitCode.UNAVAILABLE, doctor=("postgres", "connection"))
 def a_host_does_not_reach_postgres(site: Site) -> Iterator[None]:
     site.overdue()
     _watched_from_elsewhere(site)

@@ -6,7 +6,6 @@ from functools import partial
 
 from mauntic_jobs.alerts.alert import Cause
 from mauntic_jobs.delivery.sending.providers.config import encrypt
-from mauntic_jobs.errors import ExitCode
 from tests.ops import faults
 from tests.ops.dead_letters.failing import EMAIL, STEPS, fail_jobs, hours_ago
 from tests.ops.incident import Incident, incident
@@ -18,7 +17,7 @@ INCIDENTS: list[Incident] = []
 _incident = partial(incident, INCIDENTS)
 
 
-@_incident(Cause.DEAD_LETTERS, status="dead letters", letters=ExitCode.FAILED)
+@_incident(Cause.DEAD_LETTERS, status="dead letters")
 def poison_is_on_the_queue(site: Site) -> Iterator[None]:
     site.world.add(*({"organizationId": "none"} for _ in range(21)))
     site.deliver()
@@ -26,14 +25,14 @@ def poison_is_on_the_queue(site: Site) -> Iterator[None]:
     site.run(f"dlq discard --queue {EMAIL} --yes")
 
 
-@_incident(Cause.DEAD_LETTERS, status="dead letters", letters=ExitCode.FAILED)
+@_incident(Cause.DEAD_LETTERS, status="dead letters")
 def the_journey_executor_fails(site: Site) -> Iterator[None]:
     fail_jobs(site.world, [(f"s{n}", {}, "no such step") for n in range(21)], queue=STEPS)
     yield
     site.run(f"dlq retry --queue {STEPS} --yes")
 
 
-@_incident(Cause.DEAD_LETTERS, status="dead letters", letters=ExitCode.FAILED)
+@_incident(Cause.DEAD_LETTERS, status="dead letters")
 def a_dead_letter_is_left_lying(site: Site) -> Iterator[None]:
     fail_jobs(site.world, [("a", site.world.message(), "it broke")], at=hours_ago(25))
     yield

@@ -79,7 +79,7 @@ def test_every_job_and_every_watch_has_one_line_in_the_crontab_that_the_program_
         assert (program, "%" in line) == ("mauntic-jobs", False)
         found[_command_of(words)] = check_cron(" ".join(fields))
     upkeep = {
-        **dict.fromkeys(("monitor run", "dlq watch", "outbox publish"), "* * * * *"),
+        **dict.fromkeys(("monitor run", "outbox publish"), "* * * * *"),
         "db prune": "30 4 * * *",
         "verify": "0 5 * * *",
     }

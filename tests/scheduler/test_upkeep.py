@@ -65,7 +65,7 @@ def test_the_clock_watches_as_often_as_the_settings_say(on: Settings, session: S
     own = Settings(**{**on.model_dump(), "redis_url": "redis://127.0.0.1:1/0", "watch_every": every})
     tasks = tasks_of(own)
     lines = {task.name: task.cron for task in tasks}
-    watching = dict.fromkeys(("monitor", "dead-letters", "outbox"), cron)
+    watching = dict.fromkeys(("monitor", "outbox"), cron)
     assert lines == {**watching, "prune": "30 4 * * *", "verify": "0 5 * * *"}
     with UpkeepRunner(own, Launcher.SCHEDULE, pytest.fail, [tasks[0]._replace(command="alerts list")]) as upkeep:
         upkeep.start_due(session)
@@ -98,7 +98,6 @@ def test_a_due_task_runs_once_with_several_clocks_at_once(on: Settings, session:
     ended = [clock.communicate(timeout=60) for clock in clocks]
     assert [clock.returncode for clock in clocks] == [0, 0, 0], ended
     claims = [(row["task"], row["slot"]) for row in session.rows(b"SELECT task, slot FROM mauntic_jobs.claims")]
-    # Without a Redis there are no dead letters to watch.
     assert {task for task, _ in claims} == {"monitor", "prune", "verify"}
     assert len(claims) == len(set(claims))
     rows = _rows(session)
@@ -218,18 +217,17 @@ def test_the_loop_does_the_same_and_stops_cleanly(on: Settings, session: Session
     assert all(row["finished_at"] is not None for row in _rows(session).values())
 
 
-def test_what_a_watch_finds_is_no_failure_of_it(on: Settings, session: Session, servers: Servers) -> None:
+def test_what_a_watch_finds_is_no_failure_of_it(on: Settings, session: Session) -> None:
     session.execute(
         b"INSERT INTO mauntic_jobs.runs (job, slot, claims_slot, window_start, window_end, launcher, host, pid,"
         b" version, attempt, fencing_token, status, finished_at) SELECT 'aggregate-hourly', date_trunc('hour', now()),"
         b" true, date_trunc('hour', now()) - interval '1 hour', date_trunc('hour', now()), 'cron', 'h', 1, '0', 1, 1,"
         b" 'failed', now()"
     )
-    own = Settings(**{**on.model_dump(), "redis_url": servers.redis_url})
-    watch = _daily("dead-letters", "dlq watch --once --quiet --depth 0")
-    with UpkeepRunner(own, Launcher.SCHEDULE, pytest.fail, [watch]) as upkeep:
+    watch = _daily("verify", "monitor check")._replace(finds=ExitCode.FAILED)
+    with UpkeepRunner(on, Launcher.SCHEDULE, pytest.fail, [watch]) as upkeep:
         upkeep.start_due(session)
-    row = _rows(session)["dead-letters"]
+    row = _rows(session)["verify"]
     assert (row["exit_code"], row["failures"], row["error"]) == (ExitCode.FAILED, 0, None)
 
 
@@ -238,7 +236,6 @@ def test_dead_letters_are_watched_where_there_is_a_redis(on: Settings, session: 
     run_program("schedule", "run", settings=on, REDIS_URL=servers.redis_url, **_NO_JOBS)
     assert {name: row["exit_code"] for name, row in _rows(session).items()} == {
         "monitor": 0,
-        "dead-letters": 0,
         "prune": 0,
         "verify": 0,
     }

@@ -273,11 +273,45 @@ def test_a_channel_that_cannot_be_used_is_named_without_its_secrets(
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_variable_that_is_no_json_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAUNTIC_ALERTS", "hunter2")
-    with pytest.raises(ConfigurationError, match="MAUNTIC_ALERTS must be JSON") as caught:
+@pytest.mark.parametrize(
+    "name", ["alerts", "channels", "dead_letters", "jobs", "message_limits", "provider_urls", "smtp_ports"]
+)
+def test_the_variable_that_is_no_json_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(variable(name), "hunter2")
+    with pytest.raises(ConfigurationError, match=f"{variable(name)} must be JSON, like ") as caught:
         load({})
     assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv(variable(name), str(caught.value).partition(" like ")[2].removesuffix("."))
+    assert load({})[1][name] == "environment"
+
+
+def test_dead_letters_have_limits_for_all_of_them_and_for_those_of_conditions(file: Path) -> None:
+    file.write_text('[[dead_letters]]\nwhere = "queue=run"\nage = "1h"\n')
+    settings, _ = load({})
+    usual = {"depth": 100, "growth": 20, "window": "1h", "age": "1d"}
+    assert shown(Settings(), "dead_letters") == [usual]
+    assert shown(settings, "dead_letters") == [usual, {**usual, "where": "queue=run", "age": "1h"}]
+    assert Settings(**settings.model_dump()) == settings
+    file.write_text("[[dead_letters]]\ndepth = 500\n")
+    assert shown(load({})[0], "dead_letters") == [{**usual, "depth": 500}]
+
+
+@pytest.mark.parametrize(
+    ("limits", "complaint"),
+    [
+        ('{"depth": -1}', "dead_letters.0.depth"),
+        ('{"window": "0s"}', "dead_letters.0.window"),
+        ('{"width": 1}', "dead_letters.0.width .*no such setting"),
+        ('{"where": "queue=run"}, {"where": "queue=run"}', "each must have another condition"),
+        ('{"depth": 1}, {"age": "1h"}', "each must have another condition"),
+    ],
+)
+def test_limits_of_dead_letters_that_cannot_be_meant_are_refused(
+    monkeypatch: pytest.MonkeyPatch, limits: str, complaint: str
+) -> None:
+    monkeypatch.setenv("MAUNTIC_DEAD_LETTERS", f"[{limits}]")
+    with pytest.raises(ConfigurationError, match=complaint):
+        load({})
 
 
 def test_retries_wait_one_two_and_four_seconds_by_default() -> None:

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from mauntic_jobs.cli.dlq import actions as dlq_actions, watch as dlq_watch
+from mauntic_jobs.cli.dlq import actions as dlq_actions
 from mauntic_jobs.cli.dlq.options import Org, Queue, Reveal, Since, Where, opened, selection
 from mauntic_jobs.cli.dlq.output import group_json, group_lines, letter_lines, print_detail, print_lines
 from mauntic_jobs.cli.documents.dead_letters import LetterDetailJson, LetterGroupJson, LetterJson
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.options import Limit
 from mauntic_jobs.cli.framework.output import log, print_json
+from mauntic_jobs.errors import UsageError
 from mauntic_jobs.ops.dead_letters.export import export, whole_file
 from mauntic_jobs.ops.dead_letters.grouping import grouped
 from mauntic_jobs.ops.dead_letters.show import show, summary
@@ -23,7 +24,6 @@ from mauntic_jobs.wording import plural
 
 app = new_app("Dead letters: failed jobs of the queues and failed runs, as one list.")
 dlq_actions.register_actions(app)
-dlq_watch.register_watch(app)
 
 
 @command(
@@ -108,3 +108,17 @@ def export_letters(
             with whole_file(file) as target:
                 count = export(letters, target, reveal=reveal)
     log(f"{plural(count, 'dead letter')} exported")
+
+
+# Lines of crontabs and units that were written for an earlier version name it, with any options.
+_ANY = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+@command(app, "watch", example="mauntic-jobs monitor run --once", hidden=True, context_settings=_ANY)
+def watch_letters() -> None:
+    """Say what has taken the place of this command."""
+    raise UsageError(
+        "`dlq watch` is a part of `monitor run`, which the clock calls each minute. Remove this call, or call "
+        "`mauntic-jobs monitor run` instead. Other thresholds than the usual ones, and conditions, are the setting "
+        """dead_letters, such as MAUNTIC_DEAD_LETTERS='[{"depth": 500}, {"where": "queue=run", "age": "1h"}]'."""
+    )

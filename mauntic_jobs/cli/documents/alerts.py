@@ -36,13 +36,14 @@ class MonitorJson(TypedDict):
     """One look of the monitor: what it found, and what became of the notifications.
 
     `told` are the titles of messages that a channel took. `untold` are those that none took, and `broken` the channels
-    that took nothing, each with the reason.
+    that took nothing, each with the reason. `unknown` are the causes that could not be looked for, with the reason.
     """
 
     alerts: list[FoundAlertJson]
     told: list[str]
     untold: dict[str, str]
     broken: dict[str, str]
+    unknown: dict[str, str]
 
 
 class ChannelTestJson(TypedDict):

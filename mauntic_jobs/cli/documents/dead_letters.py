@@ -6,7 +6,6 @@ from typing_extensions import TypedDict
 from mauntic_jobs.cli.documents.deliveries import DeliveryDetailJson
 from mauntic_jobs.cli.documents.runs import RunJson
 from mauntic_jobs.ops.dead_letters.batch_action import Fate
-from mauntic_jobs.ops.dead_letters.thresholds import Measure
 
 
 class LetterGroupJson(TypedDict):
@@ -84,31 +83,3 @@ class LettersChangedJson(TypedDict):
     gone: int
     failed: int
     kept: list[KeptLetterJson]
-
-
-class LettersOfQueueJson(TypedDict):
-    """How many dead letters a queue has, how many came within the window, and when the oldest of them failed.
-
-    `recipients` are further ones, which failed because of their recipients; null where that was not examined.
-    """
-
-    queue: str
-    depth: int
-    growth: int
-    oldest: AwareDatetime | None
-    recipients: int | None
-
-
-class OverThresholdJson(TypedDict):
-    """A queue that is over a threshold."""
-
-    queue: str
-    measure: Measure
-    sentence: str
-
-
-class LettersWatchedJson(TypedDict):
-    """One look at the dead letters of all queues."""
-
-    queues: list[LettersOfQueueJson]
-    findings: list[OverThresholdJson]

@@ -4,35 +4,49 @@ from collections.abc import Sequence
 
 from mauntic_jobs.alerts.alert import Alert, Cause, Severity
 from mauntic_jobs.alerts.ledger import close_alerts, list_alerts
-from mauntic_jobs.alerts.notify import Notified, notify
+from mauntic_jobs.installation import Installation
+from mauntic_jobs.ops.dead_letters.dead_letter import RUNS
 from mauntic_jobs.ops.dead_letters.error_fingerprint import normalised
 from mauntic_jobs.ops.dead_letters.grouping import Group
 from mauntic_jobs.ops.dead_letters.store import DeadLetters
-from mauntic_jobs.ops.dead_letters.survey import Look
+from mauntic_jobs.ops.dead_letters.survey import Look, look_at_letters
 from mauntic_jobs.ops.dead_letters.thresholds import Breach, Measure
 from mauntic_jobs.recovery.marker import look, read_marker
 from mauntic_jobs.redaction.text import scrub
+from mauntic_jobs.settings.types import DeadLetterLimits
 
 _CONDITION = " where "
 _MAX_OPEN = 10_000
 
 
-def alert(box: DeadLetters, seen: Look) -> Notified:
-    """Tell of the queues with findings, and of those that had some and have none any more."""
-    if look(read_marker(box.session, box.settings), box.redis, box.settings, box.now) is None:
-        # A Redis that has lost its data shows no dead letters, and ends no alert.
-        open_still = [f"{Cause.DEAD_LETTERS}:{key}" for key in still_open(seen)]
-        close_alerts(box.session, [Cause.DEAD_LETTERS], box.now, keep=open_still, keys=_own_keys(box, seen))
-    return notify(box.session, box.settings, alerts_of(seen), box.now)
+def letters_over(installation: Installation, limits: DeadLetterLimits, *, of_runs: bool) -> list[Alert]:
+    """Return the alerts of queues with too many dead letters, and end those of queues that had too many before.
+
+    Or of the ledger of runs, as one queue, by Postgres alone.
+    """
+    settings, session, now = installation.settings, installation.session, installation.now
+    redis = None if of_runs else installation.redis
+    seen = look_at_letters(DeadLetters(settings, now, session=session, redis=redis), limits, of_runs=of_runs)
+    # A Redis that has lost its data shows no dead letters, and ends no alert.
+    if redis is None or look(read_marker(session, settings), redis, settings, now) is None:
+        _end(installation, seen, of_runs=of_runs)
+    return alerts_of(seen)
 
 
-def _own_keys(box: DeadLetters, seen: Look) -> list[str]:
-    """Return the keys of the open alerts that looks with the same condition have raised, and no others."""
-    rows = list_alerts(box.session, only_open=True, since=None, limit=_MAX_OPEN)
+def _end(installation: Installation, seen: Look, *, of_runs: bool) -> None:
+    """End the open alerts of what was looked at with this condition, but for errors that are still there.
+
+    Those of a condition that the settings no longer name end as well.
+    """
+    rows = list_alerts(installation.session, only_open=True, since=None, limit=_MAX_OPEN)
     keys = [
         row["fingerprint"].removeprefix(f"{Cause.DEAD_LETTERS}:") for row in rows if row["cause"] == Cause.DEAD_LETTERS
     ]
-    return [key for key in keys if key.partition(_CONDITION)[2] == (seen.condition or "")]
+    others = {each.where or "" for each in installation.settings.dead_letters} - {seen.condition or ""}
+    looked_at = [key for key in keys if key.startswith(f"{RUNS}/") is of_runs]
+    over = [key for key in looked_at if key.partition(_CONDITION)[2] not in others]
+    keep = [f"{Cause.DEAD_LETTERS}:{key}" for key in still_open(seen)]
+    close_alerts(installation.session, [Cause.DEAD_LETTERS], installation.now, keep=keep, keys=over)
 
 
 def alerts_of(seen: Look) -> list[Alert]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
+from mauntic_jobs.settings.types import DeadLetterLimits
 from mauntic_jobs.timekeeping.window import format_duration
 from mauntic_jobs.wording import plural
 
@@ -15,16 +16,6 @@ class Measure(StrEnum):
     DEPTH = "depth"
     GROWTH = "growth"
     AGE = "age"
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What is too much: letters in a queue, letters that came within `window`, and the age of the oldest."""
-
-    depth: int = 100
-    growth: int = 20
-    age: timedelta = timedelta(hours=24)
-    window: timedelta = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -50,12 +41,12 @@ class Breach:
     sentence: str
 
 
-def evaluate(standings: Iterable[QueueStanding], thresholds: Thresholds, now: datetime) -> list[Breach]:
+def evaluate(standings: Iterable[QueueStanding], limits: DeadLetterLimits, now: datetime) -> list[Breach]:
     """Return what is over its threshold; what just reaches it is not."""
-    return [finding for standing in standings for finding in _findings(standing, thresholds, now)]
+    return [finding for standing in standings for finding in _findings(standing, limits, now)]
 
 
-def _findings(standing: QueueStanding, limits: Thresholds, now: datetime) -> list[Breach]:
+def _findings(standing: QueueStanding, limits: DeadLetterLimits, now: datetime) -> list[Breach]:
     found = []
     if standing.depth > limits.depth:
         letters = plural(standing.depth, "dead letter")

@@ -22,7 +22,7 @@ _COMMANDS = [
     *("status", "status --json", "dlq list", "dlq list --jobs", "dlq list --jobs --json", "dlq list --jobs --reveal"),
     *("dlq show {letter}", "dlq show {letter} --json", "dlq show {letter} --reveal", "dlq retry {letter} --dry-run"),
     *("deliveries list", "deliveries list --json", "deliveries show {delivery}", "deliveries show {delivery} --json"),
-    *("alerts list", "alerts list --json", "providers list", "metrics", "doctor --verbose", "dlq watch --once"),
+    *("alerts list", "alerts list --json", "providers list", "metrics", "doctor --verbose", "monitor run --once"),
 ]
 
 

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from mauntic_jobs.ops.dead_letters.thresholds import Measure, QueueStanding, Thresholds, evaluate
+from mauntic_jobs.ops.dead_letters.thresholds import Measure, QueueStanding, evaluate
+from mauntic_jobs.settings.types import DeadLetterLimits
 from tests.support import utc
 
 NOW = utc("2026-11-05T10:00")
@@ -22,4 +23,4 @@ NOW = utc("2026-11-05T10:00")
     ],
 )
 def test_a_queue_is_over_a_threshold_when_it_passes_it(standing: QueueStanding, measures: list[Measure]) -> None:
-    assert [finding.measure for finding in evaluate([standing], Thresholds(), NOW)] == measures
+    assert [finding.measure for finding in evaluate([standing], DeadLetterLimits(), NOW)] == measures

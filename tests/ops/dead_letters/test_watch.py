@@ -1,27 +1,24 @@
-"""Watching: what is over a threshold is alerted once, and is over once."""
+"""Dead letters that the monitor watches: what is over a threshold is alerted once, and is over once."""
 
 import json
-import signal
-import subprocess
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
+from typer.testing import Result
 
 from mauntic_jobs.alerts.alert import Severity
-from mauntic_jobs.alerts.notify import Notified
-from mauntic_jobs.cli.dlq import watch as dlq_watch
-from mauntic_jobs.ops.dead_letters.alerts import alert, alerts_of
+from mauntic_jobs.ops.dead_letters.alerts import alerts_of
 from mauntic_jobs.ops.dead_letters.store import DeadLetters
-from mauntic_jobs.ops.dead_letters.survey import look
-from mauntic_jobs.ops.dead_letters.thresholds import Thresholds
+from mauntic_jobs.ops.dead_letters.survey import look_at_letters
 from mauntic_jobs.runner import claim as claims
+from mauntic_jobs.settings.types import DeadLetterLimits
 from tests.delivery.world import World
 from tests.ops.dead_letters.failing import EMAIL, STEPS, fail_jobs, hours_ago, program
-from tests.support import command, day, environment, request
+from tests.support import day, request
 
-FEW = Thresholds(depth=2, growth=1)
+FEW_OF_ALL: dict[str, object] = {"depth": 2, "growth": 1}
+FEW = DeadLetterLimits(depth=2, growth=1)
 
 
 def alerts(world: World) -> list[tuple[str, bool]]:
@@ -38,76 +35,92 @@ def test_queues_and_runs_are_counted_and_only_those_over_a_threshold_are_read(
     fail_jobs(world, [("step", {}, "z")], queue=STEPS)
     claim = claims.acquire(world.session, request(world.settings, day("2026-10-01"), "generate-daily-reports"), 1)
     claims.fail(world.session, claim, "it broke")
-    seen = look(box(), FEW)
-    counts = {each.queue: (each.depth, each.growth) for each in seen.standings if each.depth}
+    queues, runs = (look_at_letters(box(), FEW, of_runs=of_runs) for of_runs in (False, True))
+    counts = {each.queue: (each.depth, each.growth) for each in [*queues.standings, *runs.standings] if each.depth}
     assert counts == {EMAIL: (3, 2), STEPS: (1, 1), "run": (1, 1)}
-    assert [(each.queue, each.measure.value) for each in seen.findings] == [(EMAIL, "depth"), (EMAIL, "growth")]
-    (found,) = alerts_of(seen)
-    assert (list(seen.groups), found.severity, found.details["count"]) == ([EMAIL], Severity.ERROR, 2)
+    assert runs.findings == []
+    assert [(each.queue, each.measure.value) for each in queues.findings] == [(EMAIL, "depth"), (EMAIL, "growth")]
+    (found,) = alerts_of(queues)
+    assert (list(queues.groups), found.severity, found.details["count"]) == ([EMAIL], Severity.ERROR, 2)
     assert found.summary.startswith(f"{EMAIL}: 3 dead letters (limit 2); 2 new within 1h (limit 1)")
     assert found.summary.endswith("Most of them: y <n>")
 
 
-def test_an_alert_is_raised_once_and_over_once_nothing_is_over_a_threshold(
-    world: World, box: Callable[[], DeadLetters]
-) -> None:
+def test_an_alert_is_raised_once_and_over_once_nothing_is_over_a_threshold(world: World) -> None:
     fail_jobs(world, [(f"a{n}", {}, f"x {n}") for n in range(3)])
     for _ in range(2):
-        alert(box(), look(box(), FEW))
+        watch(world, FEW_OF_ALL)
     assert alerts(world) == [(EMAIL, False)]
     # Another kind of error is in front: an alert of its own, and the first is not over.
     fail_jobs(world, [(f"b{n}", {}, "y") for n in range(4)])
-    alert(box(), look(box(), FEW))
+    watch(world, FEW_OF_ALL)
     assert alerts(world) == [(EMAIL, False), (EMAIL, False)]
     assert program(world, "dlq", "discard", "--queue", EMAIL, "--yes").exit_code == 0
-    alert(box(), look(box(), FEW))
+    watch(world, FEW_OF_ALL)
     assert alerts(world) == [(EMAIL, True), (EMAIL, True)]
 
 
 def test_no_address_leaves_in_an_alert(world: World, box: Callable[[], DeadLetters]) -> None:
     fail_jobs(world, [("a", world.message(), "no mailbox ann@example.com, +15550100123")], at=hours_ago(30))
-    (found,) = alerts_of(look(box(), Thresholds()))
+    (found,) = alerts_of(look_at_letters(box(), DeadLetterLimits(), of_runs=False))
     assert "ann@" not in str(found)
     assert "5550100123" not in str(found)
 
 
-def test_one_look_tells_by_its_exit_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def watch(world: World, *limits: dict[str, object], **extra: str) -> Result:
+    """Run the monitor once with these limits."""
+    return program(world, "monitor", "run", "--once", "--json", MAUNTIC_DEAD_LETTERS=json.dumps(limits), **extra)
+
+
+def test_the_monitor_watches_with_the_thresholds_of_the_settings(world: World) -> None:
     fail_jobs(world, [("a", {}, "x"), ("b", {}, "x")], at=hours_ago(2))
-    quiet = program(world, "dlq", "watch", "--once", "--json")
-    assert (quiet.exit_code, quiet.stderr) == (0, "")
-    assert {"queue": STEPS, "depth": 0, "growth": 0, "oldest": None, "recipients": None} in json.loads(quiet.stdout)[
-        "queues"
-    ]
-    over = program(world, "dlq", "watch", "--once", "--depth", "1", "--window", "3h", "--growth", "1", "--age", "90m")
-    assert over.exit_code == 1
-    assert [line.partition(":")[0] for line in over.stderr.splitlines()] == ["delivery"] * 3
-    monkeypatch.setattr(dlq_watch, "alert", lambda *_: Notified((), {"dead letters:x": "no channel answers"}))
-    untold = program(world, "dlq", "watch", "--once")
-    assert (untold.exit_code, untold.stderr) == (
-        74,
-        "no channel took the alert dead letters:x: no channel answers\n",
-    )
+    quiet = program(world, "monitor", "run", "--once", "--json")
+    assert (quiet.exit_code, quiet.stderr, json.loads(quiet.stdout)["alerts"]) == (0, "", [])
+    over = watch(world, {"depth": 1, "window": "3h", "growth": 1, "age": "90m"})
+    (found,) = json.loads(over.stdout)["alerts"]
+    assert (over.exit_code, found["cause"], found["severity"]) == (0, "dead letters", "error")
+    limits = "2 dead letters (limit 1); 2 new within 3h (limit 1); the oldest failed on "
+    assert found["summary"].startswith(f"{EMAIL}: {limits}")
 
 
-def test_it_looks_again_until_it_is_stopped(world: World) -> None:
-    settings = world.settings
-    assert settings.redis_url
-    variables = environment(
-        settings, REDIS_URL=settings.redis_url.get_secret_value(), MAUNTIC_QUEUE_PREFIX=settings.queue_prefix
-    )
-    arguments = command("dlq", "watch", "--interval", "0.05s", "--json")
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=variables) as process:
-        assert process.stdout
-        looks: list[Any] = [json.loads(process.stdout.readline()) for _ in range(3)]
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-    assert [len(each["findings"]) for each in looks] == [0, 0, 0]
+def test_the_ledger_of_runs_is_watched_while_redis_is_away_and_the_exit_code_says_so(world: World) -> None:
+    claim = claims.acquire(world.session, request(world.settings, day("2026-10-01"), "generate-daily-reports"), 1)
+    claims.fail(world.session, claim, "it broke")
+    fail_jobs(world, [("a", {}, "x")])
+    assert watch(world, {"depth": 0}).exit_code == 0
+    assert alerts(world) == [("run", False), (EMAIL, False)]
+    away = {"REDIS_URL": "redis://127.0.0.1:1/0"}
+    lost = watch(world, {"depth": 0}, **away)
+    unknown = json.loads(lost.stdout)["unknown"]
+    assert (lost.exit_code, {*unknown}) == (69, {"redis lost data", "consumer stuck", "dead letters"})
+    assert "monitor: cannot tell of dead letters: Cannot reach Redis" in lost.stderr
+    watch(world, {"depth": 1}, **away)
+    # What Redis holds is not known.
+    assert alerts(world) == [("run", True), (EMAIL, False)]
+
+
+def test_a_condition_that_cannot_be_read_hides_no_other(world: World) -> None:
+    fail_jobs(world, [("a", {}, "x")])
+    done = watch(world, {"where": "colour=red"}, {"depth": 0})
+    assert (done.exit_code, alerts(world)) == (78, [(EMAIL, False)])
+    assert "The setting dead_letters cannot be used: Cannot read the condition: expected a field" in done.stderr
+
+
+def test_a_call_of_an_earlier_version_says_what_to_write_instead(world: World) -> None:
+    for options in (["--once", "--quiet"], ["--interval", "60s", "--depth", "500", "--where", "queue=run"], ["--help"]):
+        done = program(world, "dlq", "watch", *options)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr.startswith("mauntic-jobs: `dlq watch` is a part of `monitor run`")
+    named = json.loads(done.stderr.partition("MAUNTIC_DEAD_LETTERS='")[2].partition("'")[0])
+    assert watch(world, *named).exit_code == 0
+    assert "watch" not in program(world, "dlq", "--help").stdout
 
 
 def test_a_window_is_as_long_as_it_says(world: World, box: Callable[[], DeadLetters]) -> None:
     fail_jobs(world, [("a", {}, "x")], at=hours_ago(1.01))
     fail_jobs(world, [("b", {}, "x")], at=hours_ago(0.99))
-    counts = {each.queue: each.growth for each in look(box(), Thresholds(window=timedelta(hours=1))).standings}
+    hour = DeadLetterLimits(window=timedelta(hours=1))
+    counts = {each.queue: each.growth for each in look_at_letters(box(), hour, of_runs=False).standings}
     assert counts[EMAIL] == 1
 
 
@@ -129,7 +142,7 @@ def test_recipients_that_do_not_exist_are_counted_and_raise_nothing(
     world: World, box: Callable[[], DeadLetters]
 ) -> None:
     refuse(world, 30, "550 5.1.1 no such user", "bounced")
-    seen = look(box(), FEW)
+    seen = look_at_letters(box(), FEW, of_runs=False)
     (standing,) = [each for each in seen.standings if each.queue == EMAIL]
     assert (standing.depth, standing.growth, standing.oldest, standing.recipients) == (0, 0, None, 30)
     assert (seen.findings, alerts_of(seen)) == ([], [])
@@ -140,7 +153,7 @@ def test_other_letters_are_judged_without_them(
     world: World, box: Callable[[], DeadLetters], reject: str, letters: int
 ) -> None:
     refuse(world, 30, "550 no", reject, more=3)
-    seen = look(box(), FEW)
+    seen = look_at_letters(box(), FEW, of_runs=False)
     (standing,) = [each for each in seen.standings if each.queue == EMAIL]
     assert (standing.depth, standing.growth) == (letters, letters)
     (found,) = alerts_of(seen)
@@ -150,16 +163,22 @@ def test_other_letters_are_judged_without_them(
 def test_a_condition_says_which_letters_are_watched_and_has_alerts_of_its_own(world: World) -> None:
     fail_jobs(world, [(f"a{n}", {}, f"x {n}") for n in range(5)])
     fail_jobs(world, [(f"b{n}", {}, "y") for n in range(2)])
-    few = ("--depth", "1", "--growth", "100")
-    over = program(world, "dlq", "watch", "--once", "--json", "--where", "error=y", *few)
-    counts = {each["queue"]: each["depth"] for each in json.loads(over.stdout)["queues"]}
-    assert (over.exit_code, counts[EMAIL]) == (1, 2)
-    assert program(world, "dlq", "watch", "--once", "--where", "error~nothing", *few).exit_code == 0
-    assert program(world, "dlq", "watch", "--once", *few).exit_code == 1
+    few: dict[str, object] = {"depth": 1, "growth": 100}
+    mine, none = {"where": "error=y", **few}, {"where": "error~nothing", **few}
+    over = json.loads(watch(world, mine, none).stdout)["alerts"]
+    assert [each["summary"].partition(" (")[0] for each in over] == [f"{EMAIL}: 2 dead letters"]
+    watch(world, few, mine)
     rows = world.session.rows(b"SELECT fingerprint, closed_at FROM mauntic_jobs.alerts ORDER BY id")
     assert [row["fingerprint"].endswith(" where error=y") for row in rows] == [True, False]
     assert [row["closed_at"] for row in rows] == [None, None]
     program(world, "dlq", "discard", "--where", "error=y", "--yes")
-    assert program(world, "dlq", "watch", "--once", "--where", "error=y", *few).exit_code == 0
-    rows = world.session.rows(b"SELECT closed_at FROM mauntic_jobs.alerts ORDER BY id")
-    assert [row["closed_at"] is None for row in rows] == [False, True]
+    watch(world, few, mine)
+    assert [is_over for _, is_over in alerts(world)] == [True, False]
+
+
+def test_the_alerts_of_a_condition_that_the_settings_name_no_more_end(world: World) -> None:
+    fail_jobs(world, [(f"a{n}", {}, "x") for n in range(5)])
+    watch(world, {"where": "error=x", "depth": 1})
+    assert [is_over for _, is_over in alerts(world)] == [False]
+    watch(world)
+    assert [is_over for _, is_over in alerts(world)] == [True]

@@ -288,7 +288,8 @@ def test_a_redis_that_is_away_hides_nothing_else_and_ends_nothing(
     watched = watch_all(Installation(lost, NOW + 6 * MINUTE, [HOURLY], session=ready), complaints.append)
     assert [alert.cause for alert in watched.found] == [Cause.SLOT_MISSED]
     causes = [complaint.removeprefix("monitor: cannot tell of ").partition(":")[0] for complaint in complaints]
-    assert causes == ["redis lost data", "consumer stuck"]
+    assert causes == ["redis lost data", "consumer stuck", "dead letters"]
+    assert watched.exit_code == ExitCode.UNAVAILABLE
 
 
 def test_a_defect_in_one_look_hides_nothing_else(
@@ -303,6 +304,7 @@ def test_a_defect_in_one_look_hides_nothing_else(
     watched = watch_all(Installation(settings, NOW + 6 * MINUTE, [HOURLY], session=ready), complaints.append)
     assert [alert.cause for alert in watched.found] == [Cause.SLOT_MISSED]
     assert complaints == ["monitor: cannot tell of second clock: KeyError: 'of the test'"]
+    assert watched.exit_code == ExitCode.FAILED
 
 
 def test_a_lost_connection_to_postgres_ends_the_look(direct_settings: Settings) -> None:

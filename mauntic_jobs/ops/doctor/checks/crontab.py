@@ -130,6 +130,9 @@ def _drift(name: str, entries: list[_Entry], wanted: dict[str, str]) -> Iterator
                 f"{name}, line {entry.number}: {job} is called at `{entry.cron}`, and is due at `{wanted[job]}`",
                 f"{COMMAND}, and install it; or set jobs.{job}.cron",
             )
+        elif entry.words[:2] == ["dlq", "watch"]:
+            text = f"{name}, line {entry.number}: `dlq watch` is a part of `monitor run`"
+            yield error(text, f"{COMMAND}, and install it; its thresholds are the setting dead_letters")
         elif job not in wanted and "--slot" in entry.words:
             yield error(f"{name}, line {entry.number}: there is no job {job}", f"{COMMAND}, and install it")
 

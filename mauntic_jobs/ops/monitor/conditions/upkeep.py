@@ -10,6 +10,8 @@ from mauntic_jobs.stores.postgres.session import Session
 
 # A single failure may be that of a database that was away for a moment.
 MIN_FAILURES = 3
+# Rows of tasks that another version has, or had, say nothing of this one.
+TASK_NAMES = [task.name for task in TASKS]
 # A task that no clock has started for longer was turned off: the one that runs least often runs each day.
 _STARTED_WITHIN = timedelta(days=2)
 
@@ -18,7 +20,7 @@ _sql = statements("upkeep")
 
 def upkeep_failing(session: Session) -> list[Alert]:
     """Return an alert for each task of upkeep whose latest three runs, or more, have all failed."""
-    rows = session.rows(_sql["failing"], {"failures": MIN_FAILURES, "within": _STARTED_WITHIN})
+    rows = session.rows(_sql["failing"], {"tasks": TASK_NAMES, "failures": MIN_FAILURES, "within": _STARTED_WITHIN})
     return [_alert(row) for row in rows]
 
 
