@@ -5,12 +5,7 @@ from datetime import UTC, timedelta, tzinfo
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, PositiveInt, SecretStr, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, SecretStr, field_validator, model_validator
 
 from mauntic_jobs.settings.alert_channels import AnyChannel, HttpAddress
 from mauntic_jobs.settings.types import (
@@ -40,10 +35,10 @@ from mauntic_jobs.settings.types import (
 _MAX_RETRY_DELAY = timedelta(hours=1)
 
 
-class Settings(BaseSettings):
-    """The effective settings of one process. Each field's environment variable is MAUNTIC_ and its name."""
+class Settings(BaseModel):
+    """The effective settings of one process. `load` of `sources` reads them; each default is checked like a value."""
 
-    model_config = SettingsConfigDict(env_prefix="MAUNTIC_", extra="forbid", frozen=True, validate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_default=True)
 
     database_url: SecretStr | None = Field(
         None, validation_alias="DATABASE_URL", description="Postgres; a transaction-mode pooler is fine"
@@ -211,17 +206,6 @@ class Settings(BaseSettings):
     def platform_zone(self) -> tzinfo:
         """The zone of `contact_activity.created_at`."""
         return UTC if self.platform_timezone == "UTC" else ZoneInfo(self.platform_timezone)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is given
-        init_settings: PydanticBaseSettingsSource,
-        *_: PydanticBaseSettingsSource,
-        **__: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read nothing but the constructor's arguments: `load` consults the sources itself, to know each origin."""
-        return (init_settings,)
 
     def retry_delays(self, job: str) -> list[timedelta]:
         """Return the waits before the second and each later attempt of `job`: each twice the last, to an hour."""

@@ -1,18 +1,19 @@
 """Sources of the settings: flags, environment, file and defaults, and which of them wins."""
 
+import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
-from pydantic_settings.exceptions import SettingsError
 
 from mauntic_jobs.errors import ConfigurationError
 from mauntic_jobs.settings.config_files import CONFIG_FILES
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.settings.store_urls import StoreUrl, postgres_url, redis_url
 
+# The settings that a variable holds as JSON.
 _EXAMPLES = {
     "jobs": '{"aggregate-hourly": {"max_attempts": 2}}',
     "channels": '{"email": {"concurrency": 20}}',
@@ -35,7 +36,7 @@ def load(
     ConfigurationError that names every setting that cannot be used.
     """
     file = _config_file(config_file)
-    sources: list[tuple[str, Mapping[str, Any]]] = [("flag", flags), ("environment", _by_field(_environment()))]
+    sources: list[tuple[str, Mapping[str, Any]]] = [("flag", flags), ("environment", _environment())]
     if file is not None:
         sources.append((str(file), _by_field(_file(file))))
     values: dict[str, Any] = {}
@@ -77,17 +78,27 @@ def _config_file(named: Path | None) -> Path | None:
 
 
 def _environment() -> dict[str, Any]:
+    # Their names are those of the settings in upper or lower case; an empty one counts as none.
+    given = {name.lower(): text for name, text in os.environ.items() if text}
+    texts = {name: given.get(variable(name).lower()) for name in Settings.model_fields}
+    values = {name: _value(name, text) for name, text in texts.items() if text is not None}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _value(name: str, text: str) -> Any:
     try:
-        return EnvSettingsSource(Settings, env_ignore_empty=True)()
-    except SettingsError as error:
-        # Its cause would repeat what the variable holds.
-        field = str(error).split('"')[1]
-        raise ConfigurationError(f"{variable(field)} must be JSON, like {_EXAMPLES[field]}.") from None
+        return json.loads(text) if name in _EXAMPLES else text
+    except (ValueError, RecursionError):
+        # The error would repeat what the variable holds.
+        raise ConfigurationError(f"{variable(name)} must be JSON, like {_EXAMPLES[name]}.") from None
 
 
 def _file(file: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
-        return dict(TomlConfigSettingsSource(Settings, toml_file=file)())
+        with file.open("rb") as opened:
+            return tomllib.load(opened)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"Cannot read the configuration file {file}: {error}.") from None
 

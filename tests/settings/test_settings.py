@@ -10,7 +10,7 @@ from mauntic_jobs.redaction.urls import MASK, mask_url
 from mauntic_jobs.runner.subprocesses import _as_environment
 from mauntic_jobs.settings.serialize import shown
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.settings.sources import load, variable
+from mauntic_jobs.settings.sources import _EXAMPLES, load, variable
 
 HIDDEN = "hunter2"
 DURATIONS = ("connect_timeout", "statement_timeout", "lateness_grace", "retry_delay", "takeover_after")
@@ -283,6 +283,23 @@ def test_the_variable_that_is_no_json_is_named_without_its_value(monkeypatch: py
     assert "hunter2" not in str(caught.value)
     monkeypatch.setenv(variable(name), str(caught.value).partition(" like ")[2].removesuffix("."))
     assert load({})[1][name] == "environment"
+
+
+def test_every_setting_that_is_no_single_value_is_read_as_json() -> None:
+    schema = Settings.model_json_schema(by_alias=False)["properties"]
+    nested = {name for name, kind in schema.items() if "$ref" in str(kind) or kind.get("type") in ("array", "object")}
+    single = {"scheduled_shrink", "campaign_channels", "segments_compatibility"}
+    assert nested - single == set(_EXAMPLES)
+
+
+def test_a_variable_in_lower_case_counts_and_an_empty_one_or_null_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MAUNTIC_QUEUE_PREFIX", raising=False)
+    monkeypatch.setenv("mauntic_queue_prefix", "own")
+    monkeypatch.setenv("MAUNTIC_RETRY_DELAY", "")
+    monkeypatch.setenv("MAUNTIC_ALERTS", "null")
+    settings, origins = load({})
+    assert (settings.queue_prefix, origins["queue_prefix"]) == ("own", "environment")
+    assert (origins["retry_delay"], origins["alerts"]) == ("default", "default")
 
 
 def test_dead_letters_have_limits_for_all_of_them_and_for_those_of_conditions(file: Path) -> None:
