@@ -15,7 +15,7 @@ from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.installation import Installation
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.migrations.indexes import INDEXES
-from mauntic_jobs.ops.monitor.watch import watch_ledger
+from mauntic_jobs.ops.monitor.ledger import watch_ledger
 from mauntic_jobs.runner.request import Status
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.scheduler.due import Round

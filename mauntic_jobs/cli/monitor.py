@@ -1,14 +1,14 @@
 """`monitor`: conditions that need an operator."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from mauntic_jobs.alerts.alert import Alert
 from mauntic_jobs.alerts.clock_skew import clock_skew
-from mauntic_jobs.alerts.notify import Notified
 from mauntic_jobs.cli.documents.alerts import FoundAlertJson, MonitorJson
+from mauntic_jobs.cli.framework.clock_watch import say_untold
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.output import log, print_json, print_line, print_table
 from mauntic_jobs.cli.framework.scheduled_jobs import scheduled_jobs
@@ -17,10 +17,10 @@ from mauntic_jobs.errors import ExitCode, MaunticJobsError, UsageError
 from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import AnyJob
 from mauntic_jobs.ops.monitor.check import check
-from mauntic_jobs.ops.monitor.watch import Watched, watch_all, watch_ledger
+from mauntic_jobs.ops.monitor.watch import Watched, watch_all
 from mauntic_jobs.runner.clock_skew import compare_clocks
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.stores.postgres.session import Session, connect
+from mauntic_jobs.stores.postgres.session import connect
 from mauntic_jobs.telemetry import stderr
 from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import parse_duration
@@ -74,43 +74,6 @@ def check_jobs(settings: Settings, *, json: JsonOutput = False) -> None:
     else:
         print_line(f"{len(jobs)} jobs are well")
     raise typer.Exit(ExitCode.FAILED if wrong else ExitCode.DONE)
-
-
-def watcher(jobs: Sequence[AnyJob], settings: Settings, told: list[Notified]) -> Callable[[Session], None]:
-    """Return what `schedule run` looks at the ledger with; `told` gets what was told."""
-
-    def watch(session: Session) -> None:
-        try:
-            there, skew = compare_clocks(session, clock.now)
-            notified = watch_ledger(Installation(settings, there, jobs, session=session), skew)
-        except MaunticJobsError as error:
-            log(f"schedule: no alerts: {error}")
-            return
-        except Exception as defect:  # noqa: BLE001 - what looks at runs must not end the clock that makes them
-            log(f"schedule: no alerts: {type(defect).__name__}: {defect}")
-            return
-        say_untold(notified)
-        told.append(notified)
-
-    return watch
-
-
-def watch_beside(jobs: Sequence[AnyJob], settings: Settings) -> None:
-    """Look at the ledger on a connection of its own, as the loop does."""
-    try:
-        with connect(settings) as session:
-            watcher(jobs, settings, [])(session)
-    except MaunticJobsError:
-        # The loop says that the database is away.
-        return
-
-
-def say_untold(notified: Notified) -> None:
-    """Say which channels took nothing, and which alerts none took."""
-    for channel, problem in notified.broken.items():
-        log(f"alert channel {channel}: {problem}")
-    for alert, problem in notified.untold.items():
-        log(f"no channel took the alert {alert}: {problem}")
 
 
 def _stay(settings: Settings, jobs: Sequence[AnyJob], seconds: float) -> None:

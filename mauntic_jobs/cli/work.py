@@ -42,6 +42,9 @@ def work(
     drain_timeout: Annotated[str, typer.Option(metavar="TIME", help="How long a run may go on after SIGTERM.")] = "25s",
 ) -> None:
     """Run the scheduled jobs that BullMQ puts on their queues, one at a time for each queue."""
+    # It stays: once it needs this, the files may be those of a later version.
+    import mauntic_jobs.jobs.segment_evaluation  # noqa: F401
+
     settings = stay(settings)
     timeout = parse_duration(drain_timeout).total_seconds()
     chosen = _chosen(queues or [], settings)

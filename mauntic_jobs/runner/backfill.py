@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from mauntic_jobs.errors import ExitCode, RefusedError
+from mauntic_jobs.errors import RefusedError
 from mauntic_jobs.runner.request import Report, Request
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.timekeeping.window import Window
@@ -31,17 +31,6 @@ def run_all(requests: list[Request]) -> Iterator[Report]:
         yield report
         if report.error is not None and not isinstance(report.error, RefusedError) and not report.overlapped:
             return
-
-
-def exit_code(reports: list[Report], *, skip_ok: bool = False) -> ExitCode:
-    """Return the exit code of a command that made these runs: the most serious of theirs.
-
-    `skip_ok` makes a run that was skipped because another one was under way count as done.
-    """
-    codes = {ExitCode.DONE if skip_ok and report.overlapped else report.exit_code for report in reports}
-    mild = [ExitCode.REFUSED, ExitCode.PARTIAL, ExitCode.TRY_LATER, ExitCode.ALERT_UNDELIVERABLE, ExitCode.DONE]
-    serious = [code for code in codes if code not in mild]
-    return next(iter(serious or [code for code in mild if code in codes]), ExitCode.DONE)
 
 
 def _overlap(window: Window, bucket: Window) -> Window | None:

@@ -118,3 +118,14 @@ class Report:
     def answered(self) -> bool:
         """Whether there was nothing to do, because another run has claimed the slot or the window."""
         return isinstance(self.error, SlotClaimedError)
+
+
+def exit_code(reports: list[Report], *, skip_ok: bool = False) -> ExitCode:
+    """Return the exit code of a command that made these runs: the most serious of theirs.
+
+    `skip_ok` makes a run that was skipped because another one was under way count as done.
+    """
+    codes = {ExitCode.DONE if skip_ok and report.overlapped else report.exit_code for report in reports}
+    mild = [ExitCode.REFUSED, ExitCode.PARTIAL, ExitCode.TRY_LATER, ExitCode.ALERT_UNDELIVERABLE, ExitCode.DONE]
+    serious = [code for code in codes if code not in mild]
+    return next(iter(serious or [code for code in mild if code in codes]), ExitCode.DONE)

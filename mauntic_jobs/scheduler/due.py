@@ -11,7 +11,6 @@ from mauntic_jobs.job import AnyJob
 from mauntic_jobs.runner.clock_skew import shared_time
 from mauntic_jobs.runner.request import Launcher, Report, Status
 from mauntic_jobs.runner.retries import Retries
-from mauntic_jobs.runner.run import run
 from mauntic_jobs.runner.slot_request import after_others, slot_request
 from mauntic_jobs.scheduler.idle import idle_until
 from mauntic_jobs.scheduler.plan import Plan, SkippedSlot, ordered, without
@@ -133,6 +132,9 @@ class Round:
             return Report(job.name, window, Status.SKIPPED, error=waits)
         if self.dry_run:
             return Report(job.name, window, Status.DRY_RUN)
+        # Most rounds run nothing.
+        from mauntic_jobs.runner.run import run
+
         request = slot_request(job, slot, self.settings, Launcher.SCHEDULE, self.clock(), log=self.log)
         return run(after_others(request, self.jobs))
 

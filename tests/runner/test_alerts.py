@@ -13,10 +13,9 @@ from mauntic_jobs.alerts.failures import failures
 from mauntic_jobs.errors import ExitCode
 from mauntic_jobs.job import Context, Job, JobOptions, JobResult, Row
 from mauntic_jobs.runner import claim as claims
-from mauntic_jobs.runner.backfill import exit_code
 from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.plausibility import _is_doubtful
-from mauntic_jobs.runner.request import Launcher, Report
+from mauntic_jobs.runner.request import Launcher, Report, exit_code
 from mauntic_jobs.runner.run import run
 from mauntic_jobs.runner.slot_request import slot_request
 from mauntic_jobs.settings.settings import Settings

@@ -11,8 +11,8 @@ from mauntic_jobs.errors import (
     RefusedError,
     UnavailableError,
 )
-from mauntic_jobs.runner.backfill import exit_code, run_all, split
-from mauntic_jobs.runner.request import Report, Status
+from mauntic_jobs.runner.backfill import run_all, split
+from mauntic_jobs.runner.request import Report, Status, exit_code
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.window import Unit, Window

@@ -10,7 +10,7 @@ from mauntic_jobs.errors import ClockSkewError, ExitCode
 from mauntic_jobs.installation import Installation
 from mauntic_jobs.jobs.registry import JOBS
 from mauntic_jobs.ops.monitor.check import check
-from mauntic_jobs.ops.monitor.watch import watch_ledger
+from mauntic_jobs.ops.monitor.ledger import watch_ledger
 from mauntic_jobs.runner.clock_skew import compare_clocks, database_time
 from mauntic_jobs.runner.history import list_runs
 from mauntic_jobs.runner.request import Launcher, Status

@@ -19,8 +19,8 @@ from mauntic_jobs.errors import ConfigurationError, ExitCode, Interrupted
 from mauntic_jobs.job import AnyJob, JobOptions, Overlap
 from mauntic_jobs.jobs.plugins import RESERVED
 from mauntic_jobs.jobs.registry import broken_jobs, jobs
-from mauntic_jobs.runner.backfill import exit_code, run_all, split
-from mauntic_jobs.runner.request import Launcher, Report, Request, silent
+from mauntic_jobs.runner.backfill import run_all, split
+from mauntic_jobs.runner.request import Launcher, Report, Request, exit_code, silent
 from mauntic_jobs.runner.slot_request import after_others
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.timekeeping import clock

@@ -11,12 +11,12 @@ import typer
 from mauntic_jobs.alerts.notify import Notified
 from mauntic_jobs.cli.documents.runs import DueReportJson, PassedOverJson, RoundJson
 from mauntic_jobs.cli.documents.schedule import SlotJson, StandingJson
+from mauntic_jobs.cli.framework.clock_watch import watch_beside, watcher
 from mauntic_jobs.cli.framework.command import JsonOutput, command, new_app
 from mauntic_jobs.cli.framework.completion import job_names
 from mauntic_jobs.cli.framework.output import log, print_json, print_table
 from mauntic_jobs.cli.framework.scheduled_jobs import jobs_as_stored, name_broken_jobs, scheduled_jobs
 from mauntic_jobs.cli.job.output import Shown, as_json, show
-from mauntic_jobs.cli.monitor import watch_beside, watcher
 from mauntic_jobs.cli.schedule import export as schedule_export
 from mauntic_jobs.cli.schedule.bullmq import register_bullmq
 from mauntic_jobs.cli.schedule.pause import register_pause
@@ -25,8 +25,7 @@ from mauntic_jobs.errors import ExitCode, Interrupted
 from mauntic_jobs.installation import Installation
 from mauntic_jobs.job import Row
 from mauntic_jobs.jobs.registry import find_job
-from mauntic_jobs.runner.backfill import exit_code
-from mauntic_jobs.runner.request import Launcher, Report
+from mauntic_jobs.runner.request import Launcher, Report, exit_code
 from mauntic_jobs.scheduler.due import Round
 from mauntic_jobs.scheduler.idle_stamp import write_stamp
 from mauntic_jobs.scheduler.plan import passed_lines
@@ -133,6 +132,8 @@ def run_due(
 
 
 def _run_loop(settings: Settings, drain_timeout: timedelta) -> ExitCode:
+    # It stays: once it needs this, the files may be those of a later version.
+    import mauntic_jobs.ops.monitor.watch  # noqa: F401
     from mauntic_jobs.cli.framework.scraping import Scraper
     from mauntic_jobs.scheduler.loop import Loop
 

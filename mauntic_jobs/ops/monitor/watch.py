@@ -1,7 +1,7 @@
 """Rounds of the monitor: every condition is checked, and its alerts are raised or closed."""
 
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
@@ -24,17 +24,10 @@ from mauntic_jobs.ops.monitor.conditions.recipients import recipients_refused
 from mauntic_jobs.ops.monitor.conditions.redis_loss import noticed_losses, redis_losses
 from mauntic_jobs.ops.monitor.conditions.reputation import reputations
 from mauntic_jobs.ops.monitor.conditions.slots import slots_missed
-from mauntic_jobs.ops.monitor.conditions.upkeep import MIN_FAILURES, TASK_NAMES, upkeep_failing
+from mauntic_jobs.ops.monitor.conditions.upkeep import upkeep_failing
 from mauntic_jobs.recovery.marker import open_loss
 from mauntic_jobs.settings.settings import Settings
-from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
-
-# Further back a failure has raised its alert already.
-_RECENT = timedelta(hours=25)
-
-_sql = statements("run_alerts")
-
 
 _Look = Callable[[], list[Alert]]
 
@@ -54,21 +47,11 @@ class Watched(NamedTuple):
         return ExitCode.ALERT_UNDELIVERABLE if self.notified.untold else ExitCode.DONE
 
 
-def watch_ledger(installation: Installation, skew: ClockSkewError | None = None) -> Notified:
-    """Tell of jobs that failed, are overdue or take too long, and of tasks that fail beside them.
-
-    It also tells of a Redis that lost data as far as Postgres knows.
-
-    `skew` says that this host's clock is wrong; `now` is the database's time. Where nothing is wrong, it takes one
-    query.
-    """
+def tell_of_ledger(installation: Installation, skew: ClockSkewError | None) -> Notified:
+    """Look at what the ledger and Postgres alone know, and tell of it; `skew` says that this host's clock is wrong."""
     session, settings, now = installation.session, installation.settings, installation.now
-    names = [job.name for job in installation.jobs]
-    asked = {"jobs": names, "since": now - _RECENT, "failures": MIN_FAILURES, "tasks": TASK_NAMES}
-    if skew is None and not session.row(_sql["trouble"], asked)["found"]:
-        return Notified()
     record_skew(session, settings, now, skew)
-    looks = _of_jobs(installation)
+    looks, names = _of_jobs(installation), [job.name for job in installation.jobs]
     record(session, [alert for look in looks.values() for alert in look()], now, causes=list(looks), keys=names)
     record(session, upkeep_failing(session), now, causes=[Cause.UPKEEP_FAILING])
     record(session, noticed_losses(session, settings), now, causes=[Cause.REDIS_LOST])

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from mauntic_jobs.alerts.alert import Cause
-from mauntic_jobs.cli.monitor import watcher
+from mauntic_jobs.cli.framework.clock_watch import watcher
 from mauntic_jobs.embedded.servers import Servers
 from mauntic_jobs.errors import ExitCode, UnavailableError
 from mauntic_jobs.installation import Installation
@@ -24,7 +24,8 @@ from mauntic_jobs.ops.monitor.conditions.consumers import consumers_stuck
 from mauntic_jobs.ops.monitor.conditions.deliveries import deliveries_deferred, deliveries_held
 from mauntic_jobs.ops.monitor.conditions.durations import runs_too_long
 from mauntic_jobs.ops.monitor.conditions.slots import slots_missed
-from mauntic_jobs.ops.monitor.watch import watch_all, watch_ledger
+from mauntic_jobs.ops.monitor.ledger import watch_ledger
+from mauntic_jobs.ops.monitor.watch import watch_all
 from mauntic_jobs.runner import claim as claims
 from mauntic_jobs.runner.request import Launcher
 from mauntic_jobs.runner.run import run
