@@ -31,6 +31,10 @@ _WAYS = {
     "mauntic-jobs --version": ("-m", "mauntic_jobs", "--version"),
     "mauntic-jobs --help": ("-m", "mauntic_jobs", "--help"),
     _BASE: ("-c", "import typer, psycopg"),
+    "the same, and a model of pydantic": (
+        "-c",
+        "import typer, psycopg, pydantic; pydantic.create_model('M', x=(int, 1))",
+    ),
     "Python, psycopg, one query": (
         "-c",
         "import os, psycopg; psycopg.connect(os.environ['DATABASE_URL']).execute('SELECT 1')",
