@@ -12,7 +12,9 @@ import pytest
 
 from tests.delivery.admission.virtual_admission import LOOKAHEAD, VirtualAdmission
 
-SCENARIOS = int(os.environ.get("MAUNTIC_TEST_SCENARIOS", "25"))
+# How many seeds are run, or `FIRST-LAST` for those of a longer run.
+_FIRST, _, _LAST = os.environ.get("MAUNTIC_TEST_SCENARIOS", "25").rpartition("-")
+SEEDS = range(int(_FIRST), int(_LAST) + 1) if _FIRST else range(int(_LAST))
 
 
 class Scenario:
@@ -206,6 +208,6 @@ class Scenario:
         raise AssertionError(f"{len(self.open)} jobs were never taken")
 
 
-@pytest.mark.parametrize("seed", range(SCENARIOS))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_scenario(queue: VirtualAdmission, seed: int) -> None:
     Scenario(queue, Random(seed)).run()
