@@ -127,8 +127,10 @@ def limits(settings: Settings, *, org: Org = None, wide: Wide = False, json: Jso
     A rate is configured, or that of the account at SES, or learned when a provider refuses for it: HTTP 429, or an SMTP
     4xx that names a rate or a limit.
     """
+    with connect(settings) as session:
+        configured = list_providers(session, settings, org)
     with closing(open_redis(settings)) as redis:
-        found = list(read_limits(redis, settings, clock.now(), org))
+        found = list(read_limits(redis, settings, clock.now(), org, configured))
     if json:
         print_json([_limit_json(each) for each in found])
         return

@@ -1,10 +1,12 @@
 """Warm-up of sending domains as operators see it: what each has sent today, what waits, and when that goes out."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
+from mauntic_jobs.delivery.ledger.waits import Wait
 from mauntic_jobs.sql import statements
 from mauntic_jobs.stores.postgres.session import Session
 from mauntic_jobs.timekeeping.window import Unit, naive
@@ -13,6 +15,8 @@ from mauntic_jobs.warmup.quota import daily_limit, day_of
 
 _MAX_DOMAINS, MAX_WAITING = 1000, 100_000
 _INSTANT = timedelta.resolution
+# As the statement `waiting` reads it.
+_WAITS = re.compile(rf"{Wait.WARM_UP}: (.*) has sent its ")
 
 _sql = statements("warmup_domains")
 
@@ -66,6 +70,12 @@ class WarmupPlan:
         last = max((each.day for each in self.days if each.goes_out), default=self.days[0].day)
         is_over = sum(each.goes_out for each in self.days) >= self.waiting
         return last if is_over else self.days[-1].day + timedelta(days=1)
+
+
+def waiting_domain(reason: str | None) -> str | None:
+    """Return the domain for whose next day a delivery waits, by its reason in the ledger, or None."""
+    found = _WAITS.match(reason or "")
+    return found[1] if found else None
 
 
 def warming_domains(

@@ -14,6 +14,7 @@ from mauntic_jobs.ops.explain.queued_job import MAX_SEARCHED, QueuedJob, find_jo
 from mauntic_jobs.ops.providers.limits import ProviderLimit, read_limits
 from mauntic_jobs.ops.restrictions import effect_of, end_words, list_restrictions, scope_of
 from mauntic_jobs.ops.turn_weights import list_weights
+from mauntic_jobs.ops.warmup import waiting_domain, warmup_plans
 from mauntic_jobs.redaction.payloads import mask_text
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.sql import statements
@@ -127,6 +128,8 @@ class _QueuedDelivery:
             return self._answer(delivery, "in hand", f"a process has it in hand{since}")
         if delayed is not None:
             until = datetime.fromtimestamp(due_of(delayed), UTC)
+            if (domain := waiting_domain(self.row["reason"] if self.row is not None else None)) is not None:
+                return self._warming_up(delivery, domain, until)
             reason = _reason(self.row) if self.row is not None else f": {self.job.error}" if self.job.error else ""
             return self._answer(delivery, "delayed", f"it is tried again at {_time(until)}{reason}", until=until)
         if paused:
@@ -135,6 +138,17 @@ class _QueuedDelivery:
             because = "no process of deliver has sorted it yet: does one run?"
             return self._answer(delivery, "waiting", because, command=deliver)
         return self._parked(delivery, parked, deliver)
+
+    def _warming_up(self, delivery: str, name: str, until: datetime) -> Explanation:
+        """Return what a message waits for that found its domain's limit of the day used up."""
+        plan = next(iter(warmup_plans(self.session, self.now, self.job.organization, name)), None)
+        if plan is None:
+            because = f"its domain {name} is not warmed up any more, and it is tried again at {_time(until)}"
+            return self._answer(delivery, "held", because, until=until)
+        used = f"{plan.domain.sent:,} of {plan.domain.limit:,} messages today"
+        because = f"warm-up of {name}: {used}, until {_time(until)}; {plural(plan.waiting, 'message')} of it wait"
+        command = f"mauntic-jobs deliveries warm-up --org {self.job.organization} --domain {name}"
+        return self._answer(delivery, "held", because, until=until, command=command)
 
     def _parked(self, delivery: str, score: float, deliver: str) -> Explanation:
         """Return what a sorted job waits for: a restriction, a rate limit, or its turn."""

@@ -1,14 +1,17 @@
 """Rate limits of providers as the delivering processes share them, and what waits for them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from mauntic_jobs.delivery.admission.daily import day_use
-from mauntic_jobs.delivery.admission.lanes import entries_of, lane_names, scores_of
+from mauntic_jobs.delivery.admission.lanes import ProviderEntry, entries_of, lane_names, scores_of
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.queues import base_of
+from mauntic_jobs.delivery.sending.providers.keys import max_connections
+from mauntic_jobs.ops.providers.list import ConfiguredProvider
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.redis.client import RedisScripts
 
@@ -21,7 +24,7 @@ class ProviderLimit(NamedTuple):
     `rate` is what holds, None for no limit. `paused_until` is until when it asks to be left alone, or is left alone
     because it fails. `daily` is how many messages it may be sent within 24 hours, of which `used` count; while none is
     left, `full_until` is when there is room, or when the provider is asked again. `connections` is how many each
-    process may have at once, as was learned; 0 if each ends with its message. `waiting` are the messages of its
+    process may have at once, configured or learned; 0 if each ends with its message. `waiting` are the messages of its
     organization that wait for their turn, whichever provider sends them.
     """
 
@@ -58,13 +61,23 @@ class ProviderLimit(NamedTuple):
 
 
 def read_limits(
-    redis: RedisScripts, settings: Settings, now: datetime, organization: UUID | None = None
+    redis: RedisScripts,
+    settings: Settings,
+    now: datetime,
+    organization: UUID | None = None,
+    configured: Iterable[ConfiguredProvider] = (),
 ) -> Iterator[ProviderLimit]:
-    """Yield the limited providers of all organizations or of one."""
+    """Yield the limited providers of all organizations or of one; the queues do not know `maxConnections` of `configured`."""
+    own: dict[tuple[str, str], dict[str, int]] = {}
+    for each in configured:
+        if each.active and each.config is not None and (most := max_connections(each.config.values)) is not None:
+            own.setdefault((each.channel, str(each.organization)), {})[str(each.id)] = most
     for channel in CHANNELS:
         base = base_of(settings, channel)
-        for owner, entries in _limits(redis, f"{base}:adm", organization).items():
-            yield from _of_organization(redis, base, channel, owner, entries, now)
+        known = _limits(redis, f"{base}:adm", organization)
+        for owner in sorted({*known, *(each for name, each in own if name == channel)}):
+            connections = own.get((channel, owner), {})
+            yield from _of_organization(redis, base, channel, owner, known.get(owner, ""), now, connections)
 
 
 def full_providers(redis: RedisScripts, settings: Settings, now: datetime, most: int) -> list[ProviderLimit]:
@@ -83,9 +96,17 @@ def full_providers(redis: RedisScripts, settings: Settings, now: datetime, most:
 
 
 def _of_organization(
-    redis: RedisScripts, base: str, channel: str, owner: str, entries: str, now: datetime
+    redis: RedisScripts,
+    base: str,
+    channel: str,
+    owner: str,
+    entries: str,
+    now: datetime,
+    configured: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[ProviderLimit]:
     providers = entries_of(entries)
+    named = {each.provider for each in providers}
+    providers += [ProviderEntry(each, None, None) for each in configured if each not in named]
     states = redis.commands([("HGETALL", f"{base}:adm:limit:{each.provider}") for each in providers])
     days = redis.commands([("HGETALL", f"{base}:adm:day:{each.provider}") for each in providers])
     found = []
@@ -94,7 +115,8 @@ def _of_organization(
         learned = float(state[b"r"]) if b"i" in state else None
         paused = _until(max(float(state.get(name, 0)) for name in (b"p", b"b")), now)
         daily, used, full = _day(entry.daily, state, day, now)
-        connections = int(state[b"k"]) if b"k" in state else None
+        most = (int(state[b"k"]) if b"k" in state else None, configured.get(entry.provider))
+        connections = min((each for each in most if each is not None), default=None)
         limits = (entry.rate, learned, account, paused, daily, used, full, connections)
         if any(each is not None for each in limits):
             found.append((entry.provider, limits))

@@ -83,6 +83,26 @@ def test_one_that_is_tried_again_later(world: World, sink: Sink) -> None:
     assert "example.com" not in found["because"]
 
 
+def test_one_that_waits_for_the_next_day_of_its_domain(world: World, sink: Sink) -> None:
+    world.provider(sink.host, sink.port)
+    domain = "delivery.sending_domains"
+    world.write(
+        f"INSERT INTO {domain} (organization_id, domain, created_at)"
+        " VALUES (%(organization)s, 'acme.test', clock_timestamp() AT TIME ZONE 'UTC')"
+    )
+    world.add(*(world.message(f"d{n}") for n in range(53)))
+    world.deliver(drain_timeout=SOON)
+    waiting = [name for name, state in world.states().items() if state == "deferred"]
+    assert len(waiting) == 3
+    found = explained(world, world.key(waiting[0]))
+    assert found["state"] == "held"
+    assert found["because"].startswith("warm-up of acme.test: 50 of 50 messages today, until ")
+    assert found["because"].endswith(" UTC; 3 messages of it wait")
+    assert found["command"] == f"mauntic-jobs deliveries warm-up --org {world.organization} --domain acme.test"
+    world.write(f"DELETE FROM {domain} WHERE organization_id = %(organization)s")
+    assert "acme.test is not warmed up any more" in explained(world, world.key(waiting[0]))["because"]
+
+
 def test_one_that_has_ended(world: World, sink: Sink) -> None:
     world.provider(sink.host, sink.port)
     world.add(world.message("sent"), world.message("failed", emailAddress="reject-550@example.com"))

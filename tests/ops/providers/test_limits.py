@@ -56,6 +56,23 @@ def test_how_many_connections_each_process_may_have(world: World, sink: Sink, nu
     assert words in run_program("providers", "limits", "--wide", settings=world.settings, **variables).stdout
 
 
+def test_connections_that_are_configured_are_shown_before_a_message(world: World, sink: Sink) -> None:
+    provider = world.provider(sink.host, sink.port, maxConnections=3)
+    assert world.settings.redis_url is not None
+    redis_url = world.settings.redis_url.get_secret_value()
+    variables = {"REDIS_URL": redis_url, "MAUNTIC_QUEUE_PREFIX": world.settings.queue_prefix}
+
+    def shown() -> list[tuple[str, int]]:
+        found = run_program("providers", "limits", "--json", settings=world.settings, **variables)
+        return [(each["provider"], each["connections"]) for each in json.loads(found.stdout)]
+
+    assert shown() == [(str(provider), 3)]
+    world.ask("HSET", f"{world.base}:adm:limit:{provider}", "k", 2)
+    assert shown() == [(str(provider), 2)]
+    world.ask("HSET", f"{world.base}:adm:limit:{provider}", "k", 5)
+    assert shown() == [(str(provider), 3)]
+
+
 def test_what_is_limited_and_what_waits(world: World, sink: Sink) -> None:
     provider = world.provider(sink.host, sink.port, rateLimit=1, rateDelta=600_000)
     world.add(*(world.message(f"d{n}") for n in range(5)))
