@@ -25,7 +25,7 @@
 --                  because it fails, `w` when it was last known to work, `f` until when its quota of a day is used up
 --                  by its own answer; `a` the interval and `m` the messages within 24 hours that its account may send,
 --                  `o` how many of these others sent; `k` the connections that each process may have; the other
---                  fields belong to admission_report.lua and admission_connections.lua
+--                  fields belong to admission_learning.lua and admission_connections.lua
 --   day:ID         hash: turns over a provider that has a limit of a day, by parts of ten minutes since 1970; `total` their
 --                  sum, `first` the oldest part
 --   full           sorted set: `ORGANIZATION PROVIDER` whose limit of a day is reached, by the time when there is room

@@ -53,9 +53,10 @@ class Admission:
         self._redis = redis
         self._refresh = refresh
         # Read now: later there may be no file left to open.
-        self._configure, self._report, self._audit, self._hold, self._provider, self._account, self._connections = (
+        self._report = script("admission") + script("admission_learning") + script("admission_report")
+        self._configure, self._audit, self._hold, self._provider, self._account, self._connections = (
             script("admission") + script(f"admission_{name}")
-            for name in ("configure", "report", "audit", "hold", "provider", "account", "connections")
+            for name in ("configure", "audit", "hold", "provider", "account", "connections")
         )
         # When it was noted last that a provider works, by the monotonic clock.
         self._noted: dict[UUID, float] = {}

@@ -107,6 +107,29 @@ def test_a_rate_is_learned_from_refusals(queue: VirtualAdmission, rate: int, bur
     check(bucket, 30 if end > 60 else 15, end, rate)
 
 
+# The rate and burst of the provider, by how much messages miss their turns, and the share of the rate that is to be sent
+# from 30 seconds on. Without a burst, two messages that come closer to each other by the jitter are one too many.
+@pytest.mark.parametrize(
+    ("rate", "burst", "jitter", "share"),
+    [(1, 1, 0, 0.97), (1, 1, 0.02, 0.95), (5, 1, 0, 0.97), (14, 1, 0, 0.97), (5, 5, 0.02, 0.97), (14, 14, 0.02, 0.97)],
+)
+def test_hardly_a_message_is_refused_once_a_rate_is_learned(
+    queue: VirtualAdmission, rate: int, burst: int, jitter: float, share: float
+) -> None:
+    organization, bucket = uuid4(), TokenBucket(rate, burst, clock=lambda: queue.now)
+    # 200 messages at least: of fewer, two refusals may be more than 2 %.
+    end = 30 + max(100, 200 // rate)
+    for _ in range(rate * end + 100):
+        queue.add(organization)
+    limits = {organization: "p"}
+    processes = Processes(queue, 20, lambda *_: bucket.take(), limits, jitter=jitter, random=Random(2))
+    processes.run(end)
+    taken = sum(30 <= at < end for at in bucket.taken)
+    refused = sum(30 <= at < end for at in bucket.refused)
+    assert taken >= share * rate * (end - 30), (taken, refused)
+    assert refused <= 0.02 * (taken + refused), (taken, refused)
+
+
 def test_answers_that_come_late_are_not_taken_for_those_to_a_low_rate(queue: VirtualAdmission) -> None:
     """What was sent before the limit was known is refused two seconds later or more, when two a second are sent."""
     organization, bucket = uuid4(), TokenBucket(14, 14, clock=lambda: queue.now)

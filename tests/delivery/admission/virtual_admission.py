@@ -203,7 +203,8 @@ class VirtualAdmission:
         return self._script(text)(call.keys, arguments)
 
     def _own(self, name: str, key: str, arguments: list[Any]) -> int:
-        text = script("admission") + script(f"admission_{name}")
+        names = ("admission_learning", f"admission_{name}") if name == "report" else (f"admission_{name}",)
+        text = b"".join(map(script, ("admission", *names)))
         answer: int = self._script(text)([f"{self.base}:{key}"], [*arguments, f"{self.base}:"])
         return answer
 

@@ -17,7 +17,7 @@ class Processes:
     """Consumers of one queue in virtual time, `slots` of them in all; a message takes `seconds`, up to twice as long.
 
     `judge` is told of each message its organization, its provider and when it is sent, and returns whether it is taken.
-    `started` are the times of all messages by organization.
+    Each is sent up to `jitter` seconds after its turn. `started` are the times of all messages by organization.
     """
 
     queue: VirtualAdmission
@@ -25,6 +25,7 @@ class Processes:
     judge: Callable[[UUID, str, float], bool]
     limits: dict[UUID, str] = field(default_factory=dict)
     seconds: float = 0.05
+    jitter: float = 0.005
     random: Random = field(default_factory=lambda: Random(0))
     started: dict[UUID, list[float]] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
@@ -74,7 +75,7 @@ class Processes:
             self._free -= wait > 0
             self._send(taken)
 
-        self.at(self.queue.now + wait + self.random.uniform(0, 0.005), send)
+        self.at(self.queue.now + wait + self.random.uniform(0, self.jitter), send)
 
     def _send(self, taken: Taken) -> None:
         assert taken.turn is not None
