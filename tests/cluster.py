@@ -17,6 +17,16 @@ _SLOTS = 16_384
 _QUICK = ("cluster-node-timeout 2000", "cluster-require-full-coverage no", "cluster-allow-replica-migration no")
 
 
+def owner_url(client: Redis, key: str) -> str:
+    """Return the URL of the node that owns a key, as the node of a client knows it."""
+    ask: Any = client.execute_command
+    slot = key_slot(key.encode())
+    for first, last, (host, port, *_), *_ in ask("CLUSTER", "SLOTS"):
+        if first <= slot <= last:
+            return f"redis://{host.decode()}:{port}"
+    raise AssertionError(f"no node owns {key}")
+
+
 class Node:
     """One node, with a client that talks to it alone."""
 

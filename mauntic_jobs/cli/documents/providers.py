@@ -30,8 +30,8 @@ class ProviderLimitJson(TypedDict):
 
     `account` is the rate that the account allows. `daily` is how many messages it may be sent within 24 hours, of which
     `used` count; while none is left, `full_until` is when there is room, or when the provider is asked again.
-    `connections` is how many each process may have at once, configured or learned; 0 if each ends with its message. `waiting`
-    are the messages of its organization that wait for their turn, `seconds` how long they take at this rate.
+    `connections` is how many each process may have at once, configured or learned; 0 if each ends with its message.
+    `waiting` are the messages of its organization that wait for their turn, `seconds` how long they take at this rate.
     """
 
     organization: UUID

@@ -127,17 +127,20 @@ class _QueuedDelivery:
             since = f" since {_time(self.job.taken_at)}" if self.job.taken_at else ""
             return self._answer(delivery, "in hand", f"a process has it in hand{since}")
         if delayed is not None:
-            until = datetime.fromtimestamp(due_of(delayed), UTC)
-            if (domain := waiting_domain(self.row["reason"] if self.row is not None else None)) is not None:
-                return self._warming_up(delivery, domain, until)
-            reason = _reason(self.row) if self.row is not None else f": {self.job.error}" if self.job.error else ""
-            return self._answer(delivery, "delayed", f"it is tried again at {_time(until)}{reason}", until=until)
+            return self._delayed(delivery, datetime.fromtimestamp(due_of(delayed), UTC))
         if paused:
             return self._answer(delivery, "held", "the platform has paused the queue, and resumes it")
         if parked is None or parked >= 0:
             because = "no process of deliver has sorted it yet: does one run?"
             return self._answer(delivery, "waiting", because, command=deliver)
         return self._parked(delivery, parked, deliver)
+
+    def _delayed(self, delivery: str, until: datetime) -> Explanation:
+        """Return what a job waits for that comes back at a time."""
+        if (domain := waiting_domain(self.row["reason"] if self.row is not None else None)) is not None:
+            return self._warming_up(delivery, domain, until)
+        reason = _reason(self.row) if self.row is not None else f": {self.job.error}" if self.job.error else ""
+        return self._answer(delivery, "delayed", f"it is tried again at {_time(until)}{reason}", until=until)
 
     def _warming_up(self, delivery: str, name: str, until: datetime) -> Explanation:
         """Return what a message waits for that found its domain's limit of the day used up."""

@@ -67,7 +67,10 @@ def read_limits(
     organization: UUID | None = None,
     configured: Iterable[ConfiguredProvider] = (),
 ) -> Iterator[ProviderLimit]:
-    """Yield the limited providers of all organizations or of one; the queues do not know `maxConnections` of `configured`."""
+    """Yield the limited providers of all organizations or of one.
+
+    `configured` are those whose `maxConnections` counts, which the queues do not know.
+    """
     own: dict[tuple[str, str], dict[str, int]] = {}
     for each in configured:
         if each.active and each.config is not None and (most := max_connections(each.config.values)) is not None:

@@ -107,8 +107,8 @@ def test_a_rate_is_learned_from_refusals(queue: VirtualAdmission, rate: int, bur
     check(bucket, 30 if end > 60 else 15, end, rate)
 
 
-# The rate and burst of the provider, by how much messages miss their turns, and the share of the rate that is to be sent
-# from 30 seconds on. Without a burst, two messages that come closer to each other by the jitter are one too many.
+# The rate and burst of the provider, by how much messages miss their turns, and the share of the rate that is to be
+# sent from 30 seconds on. Without a burst, two messages that come closer to each other by the jitter are one too many.
 @pytest.mark.parametrize(
     ("rate", "burst", "jitter", "share"),
     [(1, 1, 0, 0.97), (1, 1, 0.02, 0.95), (5, 1, 0, 0.97), (14, 1, 0, 0.97), (5, 5, 0.02, 0.97), (14, 14, 0.02, 0.97)],

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +15,8 @@ from mauntic_jobs.delivery.consumer.queue_calls import TAKING, consumer_script
 from mauntic_jobs.lua import script
 from mauntic_jobs.stores.bullmq import commands as scripts
 from mauntic_jobs.stores.bullmq.commands import ScriptCall, Taken
+from tests.cluster import owner_url
+from tests.server_mode import IN_CLUSTER
 
 EPOCH_SECONDS = 1_790_000_000.0
 LOOKAHEAD = 0.25
@@ -24,11 +26,11 @@ TOKEN = "0"  # noqa: S105 - of a lock
 class VirtualAdmission:
     """One queue whose scripts read `now`, in seconds since the beginning, as their time."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, base: str) -> None:
         self._ask: Callable[..., Any] = client.execute_command
         self._client = client
         self._scripts: dict[bytes, Any] = {}
-        self.base = f"virtual:{uuid4().hex}"
+        self.base = base
         self.now = 0.0
         self._count = 0
 
@@ -223,9 +225,14 @@ class VirtualAdmission:
 
 @contextmanager
 def virtual_admission(url: str) -> Iterator[VirtualAdmission]:
-    """Make a queue of its own on a server."""
+    """Make a queue of its own on a server, or on the node of a cluster that has its keys."""
+    base = f"{{virtual:{uuid4().hex}}}"
     client = redis.Redis.from_url(url, protocol=2)
-    queue = VirtualAdmission(client)
+    if IN_CLUSTER:
+        with closing(client):
+            owner = owner_url(client, base)
+        client = redis.Redis.from_url(owner, protocol=2)
+    queue = VirtualAdmission(client, base)
     queue.set_time(0)
     try:
         yield queue
