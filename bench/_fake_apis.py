@@ -1,11 +1,14 @@
 """Fakes of the providers' APIs, which accept every message after a delay. Prints its port, and ends with its input.
 
-For `governed.py`, messages that a limit does not let through are refused with 429.
+For `governed.py`, messages that a limit does not let through are refused with 429, as each vendor
+documents it.
 """
 
 import argparse
 import asyncio
+import math
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 import uvloop
@@ -22,7 +25,20 @@ _ANSWERS: Mapping[bytes, bytes] = {
 }
 # Requests to these are not messages, and no limit counts them.
 _ABOUT_ACCOUNTS = (b"/account", b"/token")
-_REFUSAL = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"
+_REFUSAL = b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
+# What each says of messages above the rate, by the end of the path: header fields, and the content. SES's
+# TooManyRequestsException with its message (developer guide, "Errors related to the sending quotas"), and SendGrid's
+# fields and body ("Rate limits" of the v3 API). Others, as Postmark, say nothing but 429.
+_REFUSED: Mapping[bytes, tuple[bytes, bytes]] = {
+    b"/outbound-emails": (
+        b"x-amzn-ErrorType: TooManyRequestsException\r\n",
+        b'{"message":"Maximum sending rate exceeded."}',
+    ),
+    b"/mail/send": (
+        b"X-RateLimit-Limit: 1\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: %d\r\n",
+        b'{"errors":[{"field":null,"message":"too many requests"}]}',
+    ),
+}
 _HEAD = b"HTTP/1.1 200 OK\r\nX-Message-Id: m-1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 
 
@@ -62,9 +78,17 @@ class FakeApi(asyncio.Protocol):
     def _answer(self, path: bytes) -> None:
         content = next(each for end, each in _ANSWERS.items() if path.endswith(end))
         is_taken = path.endswith(_ABOUT_ACCOUNTS) or self._take()
-        answer = _HEAD % (len(content), content) if is_taken else _REFUSAL
+        answer = _HEAD % (len(content), content) if is_taken else _refusal(path)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(answer)
+
+
+def _refusal(path: bytes) -> bytes:
+    fields, content = next((each for end, each in _REFUSED.items() if path.endswith(end)), (b"", b""))
+    if b"%d" in fields:
+        # The second in which there is room again, since 1970.
+        fields %= math.ceil(time.time())
+    return _REFUSAL % (fields, len(content), content)
 
 
 async def _serve(delay: float) -> None:

@@ -1,11 +1,11 @@
 """Share of a provider's rate that is sent, and the wait of a small organization beside a large one.
 
 The provider is a process of its own that takes so many messages a second, a second's worth at once. Over SMTP it
-answers the others with SES's 454 after DATA, or with --over with 421 or 452 at MAIL; an API answers 429. `deliver`
-learns the rate, or is told it by the configuration. With --node, Node's BullMQ sends to the same server: told, with its
-limiter set to the rate, or with nothing but the pause after a refusal that its guide advises. A measurement begins 30
-seconds after the first message, and lasts for 100 messages at least: before, the rate is learned. How long that takes
-is measured too. A process sends 5 messages at once, or twice as many as the rate takes of one.
+answers the others with SES's 454 after DATA, or with --over with 421 or 452 at MAIL; an API answers 429 as its vendor
+documents it. `deliver` learns the rate, or is told it by the configuration. With --node, Node's BullMQ sends to the
+same server: told, with its limiter set to the rate, or with nothing but the pause after a refusal that its guide
+advises. A measurement begins 30 seconds after the first message, and lasts for 100 messages at least: before, the rate
+is learned. How long that takes is measured too. A process sends 5 messages at once, or twice what the rate takes.
 """
 
 import argparse
@@ -15,8 +15,10 @@ import math
 import multiprocessing
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -71,6 +73,12 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
     parser.add_argument("--over", choices=KINDS, nargs="+", default=["454"], help="how it refuses (default: 454)")
+    parser.add_argument(
+        "--cases", type=case_of, nargs="+", metavar="OVER:RATE:PROCESSES", help="only these cases, such as ses:1:16"
+    )
+    parser.add_argument(
+        "--at-once", type=int, default=1, help="measure beside each other up to so many processes (default: 1)"
+    )
     parser.add_argument("--node", action="store_true", help="over SMTP, measure Node's BullMQ as well")
     given = parser.parse_args()
     if given.node:
@@ -81,20 +89,62 @@ def main() -> None:
             create_platform(session)
         upgrade(settings, lambda _: None)
         figures: dict[str, Any] = {"machine": machine(servers.database_url), "rates": [], "turns": {}}
-        for kind, rate, processes, way in product(given.over, given.rates, given.processes, _OWN_WAYS + _NODE_WAYS):
-            if way in _NODE_WAYS and (not given.node or kind in APIS):
-                continue
-            say(f"{kind}, {rate}/s, {processes} processes, {way}")
-            found = _goodput(servers, kind, way, rate, processes, given.seconds)
-            figures["rates"].append({"over": kind, "rate": rate, "processes": processes, "way": way, **found})
-            shares = f"{found['sent']:.1%} of it sent, {found['refused']:.2%} of the messages refused"
-            learned = "never learned" if found["learned"] is None else f"learned after {found['learned']:.0f} s"
-            text = f"{shares}, at most {found['peak']} a second, {learned}"
-            print(f"{kind}, {rate}/s, {processes} processes, {way}: {text}", flush=True)
+        cases: list[tuple[str, int, int]] = given.cases or list(product(given.over, given.rates, given.processes))
+        slots = Slots(given.at_once)
+        ways = [
+            (case, way)
+            for case, way in product(cases, _OWN_WAYS + _NODE_WAYS)
+            if way in _OWN_WAYS or (given.node and case[0] not in APIS)
+        ]
+        with ThreadPoolExecutor(given.at_once) as pool:
+            figures["rates"] = list(
+                pool.map(lambda each: _measured(servers, slots, each[0], each[1], given.seconds), ways)
+            )
         say("a small organization beside a large one")
         figures["turns"] = {"beside": given.beside, "seconds": _wait(servers, given.beside)}
         print(f"{_SMALL} messages behind {given.beside:,}: all sent after {figures['turns']['seconds']:.2f} s")
     store(given.json, figures)
+
+
+class Slots:
+    """Lets measurements run beside each other as long as their processes are not more than `most`, or one alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._used = most, 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, processes: int) -> Iterator[None]:
+        """Wait until so many more may run, and let them."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + processes <= self._most)
+            self._used += processes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= processes
+                self._changed.notify_all()
+
+
+def case_of(text: str) -> tuple[str, int, int]:
+    """Return how a provider refuses, its rate and the number of processes. Raises ValueError."""
+    kind, rate, processes = text.split(":")
+    if kind not in KINDS:
+        raise ValueError(kind)
+    return kind, int(rate), int(processes)
+
+
+def _measured(servers: Servers, slots: Slots, case: tuple[str, int, int], way: str, seconds: int) -> dict[str, Any]:
+    """Measure one way, print what came out, and return it."""
+    kind, rate, processes = case
+    name = f"{kind}, {rate}/s, {processes} processes, {way}"
+    with slots.taken(processes):
+        say(name)
+        found = _goodput(servers, kind, way, rate, processes, seconds)
+    shares = f"{found['sent']:.1%} of it sent, {found['refused']:.2%} of the messages refused"
+    print(f"{name}: {shares}, at most {found['peak']} a second, learned after {found['learned']} s", flush=True)
+    return {"over": kind, "rate": rate, "processes": processes, "way": way, **found}
 
 
 def _goodput(servers: Servers, kind: str, way: str, rate: int, processes: int, seconds: int) -> dict[str, float | None]:
