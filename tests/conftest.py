@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
+from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -76,6 +77,13 @@ def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytes
     own = "tmp_path" in request.fixturenames
     directory = request.getfixturevalue("tmp_path") if own else Path("/nonexistent")
     monkeypatch.setattr("mauntic_jobs.settings.sources.CONFIG_FILES", (directory / "mauntic-jobs.toml",))
+
+
+@pytest.fixture(autouse=True)
+def _environment_ends_with_its_test() -> Iterator[None]:
+    """Undo what code of the program sets in this process: a fork server serves only the environment it began with."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mauntic_jobs.processes import new_process
 from tests import process_probe
 from tests.processes import Popen, Process
 
@@ -125,3 +126,10 @@ def test_a_program_whose_environment_python_reads_itself_is_started() -> None:
     forked, started = (json.loads(output) for _, output, _ in _both("self", env=variables))
     assert forked["streams"] == started["streams"]
     assert forked["streams"][1][3]
+
+
+@pytest.mark.parametrize("_again", [False, True])
+def test_a_test_finds_nothing_of_the_environment_of_another(_again: bool) -> None:
+    assert "PYTHONSAFEPATH" not in os.environ
+    new_process(print, (), fork=False)
+    assert "PYTHONSAFEPATH" in os.environ
