@@ -132,7 +132,8 @@ def make_environment(held: int) -> None:
 
 def pip(held: int, *arguments: str) -> None:
     """Run pip install with the user's indexes, but for this environment only."""
-    options = ["-qq", "--disable-pip-version-check", "--no-input", "--no-user"]
+    # Python compiles what it imports, which is a small part of what is installed.
+    options = ["-qq", "--disable-pip-version-check", "--no-input", "--no-user", "--no-compile"]
     command = [str(BIN / "python"), "-I", "-m", "pip", "install", *options, *arguments]
     run(command, stdin=held, stdout=sys.stderr.fileno())
 

@@ -14,7 +14,7 @@ from tests.support import wait_until
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ("python", "mauntic-jobs", "ruff", "mypy", "lint-imports", "pytest")
 VERSION = "python -I -m pip --version"
-INSTALL = "python -I -m pip install -qq --disable-pip-version-check --no-input --no-user"
+INSTALL = "python -I -m pip install -qq --disable-pip-version-check --no-input --no-user --no-compile"
 INSTALLATION = [
     f"{INSTALL} --require-hashes -r requirements/{{}}.txt",
     f"{INSTALL} --no-deps --no-build-isolation -e .",
