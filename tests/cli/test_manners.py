@@ -52,11 +52,11 @@ COLOUR = re.compile(r"\x1b\[[\d;]*(?<=[\[;])(?:3[0-8]|4[0-8]|9\d|10\d)[\d;]*m")
 
 
 def _leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield each command with the words that name it."""
+    """Yield each command that the help names, with the words that name it."""
     for name, node in group.commands.items():
         if hasattr(node, "commands"):
             yield from _leaves(node, (*path, name))
-        else:
+        elif not node.hidden:
             yield (*path, name), node
 
 
