@@ -20,6 +20,8 @@ from mauntic_jobs.timekeeping import clock
 from mauntic_jobs.timekeeping.window import parse_date
 
 _AT_ONCE = 20
+# However busy this machine is: the stand-ins answer.
+_SEND_TIMEOUT, _DRAIN_TIMEOUT = timedelta(seconds=30), timedelta(minutes=1)
 
 _sql = statements("demo_campaign")
 
@@ -66,9 +68,7 @@ async def _deliver(stage: Stage, organization: UUID) -> int:
     async with running_fakes() as fakes:
         settings = _settings(stage.settings, fakes)
         jobs = add_campaign(stage.session, settings, organization, fakes, clock.now())
-        plan = DeliveryPlan(
-            dict.fromkeys(CHANNELS, _AT_ONCE), timedelta(days=2), timedelta(seconds=5), until_empty=True
-        )
+        plan = DeliveryPlan(dict.fromkeys(CHANNELS, _AT_ONCE), timedelta(days=2), _DRAIN_TIMEOUT, until_empty=True)
         await WorkerProcess(settings, plan, stage.show.text, lambda *_: None).run()
     return jobs
 
@@ -76,5 +76,10 @@ async def _deliver(stage: Stage, organization: UUID) -> int:
 def _settings(settings: Settings, fakes: Fakes) -> Settings:
     """Return what the stand-ins are reached by, with deliveries noted as activity."""
     urls = dict.fromkeys(("twilio", "fcm", "google_token"), fakes.api)
-    changed = {"allowed_networks": f"{fakes.host}/32", "provider_urls": urls, "record_activity": True}
+    changed = {
+        "allowed_networks": f"{fakes.host}/32",
+        "provider_urls": urls,
+        "record_activity": True,
+        "send_timeout": _SEND_TIMEOUT,
+    }
     return Settings(**{**settings.model_dump(), **changed})
