@@ -21,7 +21,7 @@ from mauntic_jobs.errors import ExitCode, UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.ops.providers.check import ProviderTrial, channel_of, check_providers
 from mauntic_jobs.ops.providers.limits import ProviderLimit, read_limits
-from mauntic_jobs.ops.providers.list import ConfiguredProvider, encrypted, list_providers
+from mauntic_jobs.ops.providers.list import ConfiguredProvider, connection_limits, encrypted, list_providers
 from mauntic_jobs.ops.rate_limit import Pace, parse_rate
 from mauntic_jobs.ops.release import Released, release
 from mauntic_jobs.settings.settings import Settings
@@ -128,7 +128,7 @@ def limits(settings: Settings, *, org: Org = None, wide: Wide = False, json: Jso
     4xx that names a rate or a limit.
     """
     with connect(settings) as session:
-        configured = list_providers(session, settings, org)
+        configured = connection_limits(list_providers(session, settings, org))
     with closing(open_redis(settings)) as redis:
         found = list(read_limits(redis, settings, clock.now(), org, configured))
     if json:

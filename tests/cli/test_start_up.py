@@ -44,7 +44,7 @@ MOST_MODULES = {
     "metrics": (307, "and what is counted: jobs, queues, deliveries, the outbox"),
     "monitor": (298, "and the conditions that it looks for"),
     "backfill": (298, "and BullMQ's queues, on which it may put windows"),
-    "deliveries": (309, _ALL),
+    "deliveries": (310, _ALL),
     "work": (326, "and BullMQ's queues"),
     "recover": (314, _ALL),
     "status": (337, "and backfills, and the lanes in which messages wait for a provider"),

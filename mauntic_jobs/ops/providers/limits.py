@@ -1,6 +1,6 @@
 """Rate limits of providers as the delivering processes share them, and what waits for them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -10,8 +10,6 @@ from mauntic_jobs.delivery.admission.daily import day_use
 from mauntic_jobs.delivery.admission.lanes import ProviderEntry, entries_of, lane_names, scores_of
 from mauntic_jobs.delivery.channels import CHANNELS
 from mauntic_jobs.delivery.queues import base_of
-from mauntic_jobs.delivery.sending.providers.keys import max_connections
-from mauntic_jobs.ops.providers.list import ConfiguredProvider
 from mauntic_jobs.settings.settings import Settings
 from mauntic_jobs.stores.redis.client import RedisScripts
 
@@ -65,21 +63,17 @@ def read_limits(
     settings: Settings,
     now: datetime,
     organization: UUID | None = None,
-    configured: Iterable[ConfiguredProvider] = (),
+    configured: Mapping[tuple[str, str], Mapping[str, int]] = MappingProxyType({}),
 ) -> Iterator[ProviderLimit]:
     """Yield the limited providers of all organizations or of one.
 
-    `configured` are those whose `maxConnections` counts, which the queues do not know.
+    The queues do not know the `configured` numbers of connections, which are those of `connection_limits`.
     """
-    own: dict[tuple[str, str], dict[str, int]] = {}
-    for each in configured:
-        if each.active and each.config is not None and (most := max_connections(each.config.values)) is not None:
-            own.setdefault((each.channel, str(each.organization)), {})[str(each.id)] = most
     for channel in CHANNELS:
         base = base_of(settings, channel)
         known = _limits(redis, f"{base}:adm", organization)
-        for owner in sorted({*known, *(each for name, each in own if name == channel)}):
-            connections = own.get((channel, owner), {})
+        for owner in sorted({*known, *(each for name, each in configured if name == channel)}):
+            connections = configured.get((channel, owner), {})
             yield from _of_organization(redis, base, channel, owner, known.get(owner, ""), now, connections)
 
 

@@ -1,12 +1,20 @@
 """The organizations' providers: which there are, what is wrong with how they are configured, and new configurations."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 from uuid import UUID
 
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig, ProviderError, encrypt, is_plain, read_config
-from mauntic_jobs.delivery.sending.providers.keys import TYPES, canonical, ignored_keys, problems, unknown_keys
+from mauntic_jobs.delivery.sending.providers.keys import (
+    TYPES,
+    canonical,
+    ignored_keys,
+    max_connections,
+    problems,
+    unknown_keys,
+)
 from mauntic_jobs.errors import ConfigurationError, UsageError
 from mauntic_jobs.job import Row
 from mauntic_jobs.settings.settings import Settings
@@ -46,6 +54,15 @@ def list_providers(session: Session, settings: Settings, organization: UUID | No
     """Return the providers of all organizations or of one, in the order in which they are tried."""
     key = settings.encryption_key.get_secret_value() if settings.encryption_key else None
     return [_configured(row, key) for row in session.rows(_sql["list"], {"organization": organization})]
+
+
+def connection_limits(providers: Iterable[ConfiguredProvider]) -> dict[tuple[str, str], dict[str, int]]:
+    """Return how many connections each active provider may have, by channel and organization, where that is limited."""
+    limits: dict[tuple[str, str], dict[str, int]] = {}
+    for each in providers:
+        if each.active and each.config is not None and (most := max_connections(each.config.values)) is not None:
+            limits.setdefault((each.channel, str(each.organization)), {})[str(each.id)] = most
+    return limits
 
 
 def encrypted(kind: str, text: str, settings: Settings) -> tuple[str, list[str]]:
