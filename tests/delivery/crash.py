@@ -123,7 +123,7 @@ def account(
     phantom = [row for row in rows if row["state"] in ("failed", "suppressed") and received[row[by]]]
     assert phantom == []
     assert states["sent"] >= created - unsent - states["ambiguous"]
-    claimed = concurrency + min(concurrency, CHANNELS[world.channel].ahead)
+    claimed = concurrency + CHANNELS[world.channel].ahead(concurrency)
     assert len(named) + states["ambiguous"] <= kills * claimed
     return states
 

@@ -1,8 +1,6 @@
 """Places at the providers of a channel: how many of its messages are there at once, until they are recorded."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from uuid import UUID
 
 from mauntic_jobs.aio.gate import Gate
@@ -24,16 +22,15 @@ class ExchangePlaces:
         self._aside = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    @asynccontextmanager
-    async def entered(self, organization: UUID) -> AsyncIterator[None]:
-        """Wait for a place for an organization's message, and have it while the body runs."""
+    async def enter(self, organization: UUID) -> None:
+        """Wait for a place for an organization's message, which is to be given up by `leave`."""
         if self._timer is None and self._is_full:
             self._look()
         await self._gate.enter(organization)
-        try:
-            yield
-        finally:
-            self._gate.leave()
+
+    def leave(self) -> None:
+        """Give up a place."""
+        self._gate.leave()
 
     @property
     def _is_full(self) -> bool:

@@ -237,8 +237,11 @@ class Pipeline:
         if claimed.over and allowance:
             return await self._until_tomorrow(order, claimed, allowance)
         content = self._writers[order.channel].signed(draft, claimed.message_id)
-        async with order.places.entered(order.message.organization_id):
+        await order.places.enter(order.message.organization_id)
+        try:
             decision, sent = await self._exchange(order, providers, content, claimed, asked)
+        finally:
+            order.places.leave()
         # Its result came first: these are for the next messages, and for the platform to read.
         if sent is not None and order.admitted is not None:
             with suppress(MaunticJobsError):

@@ -242,7 +242,7 @@ def _work(
     return Work(
         *(base, concurrency, policy, process),
         *(fairness.aside, lambda: clocks.is_wrong),
-        ahead=min(concurrency, CHANNELS[channel].ahead),
+        ahead=CHANNELS[channel].ahead(concurrency),
         drain_seconds=plan.drain_timeout.total_seconds(),
         note_loss=note_loss,
         on_mark=idle_mode.stir,
