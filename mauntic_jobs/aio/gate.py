@@ -2,21 +2,22 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
-_KeyT = TypeVar("_KeyT", bound=Hashable)
+_KeyT = TypeVar("_KeyT")
 
 
 class Gate(Generic[_KeyT]):
-    """Lets tasks in, in the order in which they came; one that has no place is passed by those that have one.
+    """Lets tasks in, in the order in which they came; one that has no place is passed by, unless `in_order`.
 
     `has_place` says for a task's key whether one more may come in. `admit` is to be called whenever the answer may have
     changed for another reason than that a task has left.
     """
 
-    def __init__(self, has_place: Callable[[_KeyT], bool]) -> None:
+    def __init__(self, has_place: Callable[[_KeyT], bool], *, in_order: bool = False) -> None:
         self._has_place = has_place
+        self._in_order = in_order
         self._waiting: deque[tuple[_KeyT, asyncio.Future[None]]] = deque()
         self.inside = 0
 
@@ -47,14 +48,18 @@ class Gate(Generic[_KeyT]):
 
     def admit(self) -> None:
         """Let in those that wait and have a place."""
-        waiting, self._waiting = self._waiting, deque()
-        without: set[_KeyT] = set()
-        for key, place in waiting:
-            if place.done():  # its task has been cancelled
-                continue
-            if key in without or not self._has_place(key):
-                without.add(key)
-                self._waiting.append((key, place))
-            else:
-                self.inside += 1
-                place.set_result(None)
+        waiting = self._waiting
+        while waiting and self._let_in(*waiting[0]):
+            waiting.popleft()
+        if waiting and not self._in_order:
+            self._waiting = deque(each for each in waiting if not self._let_in(*each))
+
+    def _let_in(self, key: _KeyT, place: asyncio.Future[None]) -> bool:
+        """Let a task in if there is a place for it; return whether it waits no more."""
+        if place.done():  # it has been cancelled
+            return True
+        if not self._has_place(key):
+            return False
+        self.inside += 1
+        place.set_result(None)
+        return True

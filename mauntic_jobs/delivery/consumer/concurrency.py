@@ -27,7 +27,7 @@ class ConcurrencyLimiter:
         self._clock = clock
         self._places = self._open = places
         self._ahead = ahead
-        self._gate: Gate[None] = Gate(lambda _: self._has_place())
+        self._gate: Gate[None] = Gate(self._has_place, in_order=True)
         self._early = 0
         self._given_way = asyncio.Event()
         self._seconds = 2 * _QUICK_SECONDS
@@ -41,7 +41,7 @@ class ConcurrencyLimiter:
     @property
     def is_free(self) -> bool:
         """Whether a job that enters now has a place at once."""
-        return self._has_place() and not self._gate.has_waiting
+        return self._has_place(None) and not self._gate.has_waiting
 
     @contextmanager
     def early(self) -> Iterator[None]:
@@ -88,5 +88,5 @@ class ConcurrencyLimiter:
     def _most_inside(self) -> int:
         return self._open + (self._ahead if self._is_quick else 0)
 
-    def _has_place(self) -> bool:
+    def _has_place(self, _: None) -> bool:
         return self._gate.inside < self._most_inside or self._given_way.is_set()
