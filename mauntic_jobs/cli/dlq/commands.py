@@ -111,10 +111,10 @@ def export_letters(
 
 
 # Lines of crontabs and units that were written for an earlier version name it, with any options.
-_ANY = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+_ANY_OPTIONS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
-@command(app, "watch", example="mauntic-jobs monitor run --once", hidden=True, context_settings=_ANY)
+@command(app, "watch", example="mauntic-jobs monitor run --once", hidden=True, context_settings=_ANY_OPTIONS)
 def watch_letters() -> None:
     """Say what has taken the place of this command."""
     raise UsageError(

@@ -17,7 +17,7 @@ _FINAL = {Verdict.ACCEPTED: State.SENT, Verdict.PERMANENT: State.FAILED, Verdict
 
 
 class Withheld(NamedTuple):
-    """What the ledger records of a delivery that was claimed and is not to be sent."""
+    """State and reason of a delivery that was claimed and must not be sent, for the ledger."""
 
     state: State
     reason: str

@@ -6,14 +6,14 @@ from uuid import UUID
 from mauntic_jobs.aio.gate import Gate
 from mauntic_jobs.delivery.pipeline.fair_share import FairShare
 
-# How often it is looked how many places more there are to be, while all are taken.
+# While all places are taken, the number of additional ones is asked for once in so long.
 _LOOK_SECONDS = 0.25
 
 
 class ExchangePlaces:
-    """Has as many places as messages are sent at once, and those beside them as `fairness` says.
+    """Has a place for each message that may be sent at once, and more while organizations are in trouble.
 
-    Those beside them are not for organizations in trouble, on account of which they are there.
+    How many more, `fairness` says. They are for the other organizations.
     """
 
     def __init__(self, fairness: FairShare) -> None:

@@ -56,7 +56,7 @@ class _Lane:
 
 
 class FairShare:
-    """Says whose turn it is. `concurrency` is how many messages of the channel are worked on at once."""
+    """Says whose turn it is. `concurrency` is how many messages of the channel are at providers at once."""
 
     def __init__(self, concurrency: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.concurrency = concurrency

@@ -42,7 +42,7 @@ class Watched(NamedTuple):
     @property
     def exit_code(self) -> ExitCode:
         """The exit code of a command that looks once: a look that failed comes before alerts that no channel took."""
-        for error in self.unknown.values():
+        if (error := next(iter(self.unknown.values()), None)) is not None:
             return error.exit_code if isinstance(error, MaunticJobsError) else ExitCode.FAILED
         return ExitCode.ALERT_UNDELIVERABLE if self.notified.untold else ExitCode.DONE
 

@@ -140,29 +140,10 @@ async def _enter(places: ExchangePlaces, stack: AsyncExitStack, names: Sequence[
     return entered
 
 
-def test_places_beside_an_organization_in_trouble_are_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange_places, "_LOOK_SECONDS", 0.01)
-    now = 1000.0
-
-    async def run() -> None:
-        nonlocal now
-        fairness = FairShare(2, lambda: now)
-        places = ExchangePlaces(fairness)
-        async with AsyncExitStack() as stack:
-            for _ in range(4):
-                fairness.admit(SLOW)
-            fairness.admit(FAST)
-            stack.enter_context(fairness.sending(SLOW))
-            entered = await _enter(places, stack, [SLOW] * 4 + [FAST] * 3)
-            assert entered == [SLOW, SLOW]
-            now += 2
-            await asyncio.sleep(0.1)
-            assert entered == [SLOW, SLOW, FAST, FAST]
-
-    run_on_loop(run())
-
-
-def test_an_organization_alone_in_trouble_has_no_more_places(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("others", "more"), [([FAST] * 3, [FAST, FAST]), ([], [])], ids=["with others", "alone"])
+def test_places_beside_an_organization_in_trouble_are_for_the_others(
+    monkeypatch: pytest.MonkeyPatch, others: list[UUID], more: list[UUID]
+) -> None:
     monkeypatch.setattr(exchange_places, "_LOOK_SECONDS", 0.01)
     now = 1000.0
 
@@ -170,12 +151,13 @@ def test_an_organization_alone_in_trouble_has_no_more_places(monkeypatch: pytest
         nonlocal now
         fairness = FairShare(2, lambda: now)
         async with AsyncExitStack() as stack:
-            for _ in range(4):
-                fairness.admit(SLOW)
+            for organization in [SLOW] * 4 + others:
+                fairness.admit(organization)
             stack.enter_context(fairness.sending(SLOW))
-            entered = await _enter(ExchangePlaces(fairness), stack, [SLOW] * 4)
+            entered = await _enter(ExchangePlaces(fairness), stack, [SLOW] * 4 + others)
+            assert entered == [SLOW, SLOW]
             now += 2
             await asyncio.sleep(0.1)
-            assert entered == [SLOW, SLOW]
+            assert entered == [SLOW, SLOW, *more]
 
     run_on_loop(run())
