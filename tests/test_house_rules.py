@@ -1,6 +1,8 @@
 import ast
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -9,15 +11,24 @@ from mauntic_jobs.sql import statements
 
 PACKAGE = Path(sql.__file__).parent.parent
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text("utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+ALL_SOURCES = "\n".join(SOURCES.values())
 SCRIPTS = {"platform"}  # executed whole, with no names in it
 FILES = sorted(path.stem for path in (PACKAGE / "sql").glob("*.sql") if path.stem not in SCRIPTS)
-STATEMENTS = [(file, name) for file in FILES for name in statements(file)]
+STATEMENTS = {(file, name): text.decode() for file in FILES for name, text in statements(file).items()}
 SQL_CLOCKS = re.compile(
     r"\b(?:now|statement_timestamp|transaction_timestamp|clock_timestamp|timeofday)\s*\("
     r"|\b(?:current_(?:timestamp|date|time)|localtime(?:stamp)?)\b",
     re.IGNORECASE,
 )
 WALL_CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"), ("time", "time")}
+
+
+_PlaceT = TypeVar("_PlaceT")
+
+
+def _broken(found: Mapping[_PlaceT, Sequence[str]]) -> dict[_PlaceT, Sequence[str]]:
+    """Return the places where something was found, each with all of it."""
+    return {place: each for place, each in found.items() if each}
 
 
 def _without_comments(text: str) -> str:
@@ -28,8 +39,14 @@ def _without_strings(text: str) -> str:
     return re.sub(r"'(?:[^']|'')*'", "''", re.sub(r"\$(\w*)\$.*?\$\1\$", "''", text, flags=re.DOTALL))
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.sql")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_sql_is_told_the_time(path: Path) -> None:
+def test_sql_is_told_the_time() -> None:
+    found = {path.relative_to(PACKAGE).as_posix(): _sql_clock_reads(path) for path in sorted(PACKAGE.rglob("*.sql"))}
+    assert len(found) > len(FILES)
+    assert _broken(found) == {}
+
+
+def _sql_clock_reads(path: Path) -> list[str]:
+    """Return how a file of SQL asks the server for the time, beyond what it may."""
     text = _without_comments(path.read_text("utf-8"))
     ledgers = (
         "runs.sql",
@@ -49,45 +66,42 @@ def test_sql_is_told_the_time(path: Path) -> None:
         text = text.replace("DEFAULT clock_timestamp()", "")
     elif path.name == "platform.sql":
         text = text.replace("DEFAULT now()", "")
-    assert SQL_CLOCKS.findall(text) == []
+    return SQL_CLOCKS.findall(text)
 
 
-@pytest.mark.parametrize(("file", "name"), STATEMENTS)
-def test_a_named_statement_is_one_statement(file: str, name: str) -> None:
-    text = _without_strings(_without_comments(statements(file)[name].decode())).strip()
-    assert text
-    assert ";" not in text
+def test_a_named_statement_is_one_statement() -> None:
+    texts = {name: _without_strings(_without_comments(text)).strip() for name, text in STATEMENTS.items()}
+    assert [name for name, text in texts.items() if not text or ";" in text] == []
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_every_statement_of_a_file_has_a_name_of_its_own_and_a_description(file: str) -> None:
-    text = (PACKAGE / "sql" / f"{file}.sql").read_text("utf-8")
-    headings = re.findall(r"^-- (\w+) -- [A-Z].+$", text, re.MULTILINE)
-    assert headings == list(statements(file))
-    # What stands before the first heading belongs to no statement.
-    assert _without_comments(text.partition(f"-- {headings[0]} -- ")[0]).strip() == ""
+def test_every_statement_of_a_file_has_a_name_of_its_own_and_a_description() -> None:
+    for file in FILES:
+        text = (PACKAGE / "sql" / f"{file}.sql").read_text("utf-8")
+        headings = re.findall(r"^-- (\w+) -- [A-Z].+$", text, re.MULTILINE)
+        assert headings == list(statements(file)), file
+        # What stands before the first heading belongs to no statement.
+        assert _without_comments(text.partition(f"-- {headings[0]} -- ")[0]).strip() == "", file
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_every_file_is_loaded(file: str) -> None:
-    assert any(f'statements("{file}")' in text for text in SOURCES.values())
+def test_every_file_is_loaded() -> None:
+    assert [file for file in FILES if f'statements("{file}")' not in ALL_SOURCES] == []
 
 
-@pytest.mark.parametrize(("file", "name"), STATEMENTS)
-def test_every_statement_is_used(file: str, name: str) -> None:
+def test_every_statement_is_used() -> None:
+    assert [f"{name} in {file}.sql" for file, name in STATEMENTS if not _is_used(name)] == []
+
+
+def _is_used(name: str) -> bool:
     # A name may be put together from that of an index and what is done with it.
     index, _, deed = name.rpartition("_")
-    assert any(f'"{name}"' in text or (f'"{index}"' in text and f'}}_{deed}"]' in text) for text in SOURCES.values()), (
-        f"{name} in {file}.sql"
+    return f'"{name}"' in ALL_SOURCES or any(
+        f'"{index}"' in text and f'}}_{deed}"]' in text for text in SOURCES.values()
     )
 
 
-@pytest.mark.parametrize(("file", "name"), STATEMENTS)
-def test_parameters_are_named(file: str, name: str) -> None:
-    text = _without_comments(statements(file)[name].decode())
-    assert re.findall(r"(?<!%)(?:%%)*%(?![%(])", text) == []
-    assert re.findall(r"%\((?!\w+\)s)", text) == []
-    assert not re.search(r"\$\d", text)
+def test_parameters_are_named() -> None:
+    unnamed = r"(?<!%)(?:%%)*%(?![%(])|%\((?!\w+\)s)|\$\d"
+    assert _broken({name: re.findall(unnamed, _without_comments(text)) for name, text in STATEMENTS.items()}) == {}
 
 
 def _clock_reads(text: str) -> list[str]:
@@ -125,22 +139,37 @@ def test_a_look_at_the_clock_is_noticed(code: str, reads: int) -> None:
     assert len(_clock_reads(code)) == reads
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path != "timekeeping/clock.py"])
-def test_only_the_clock_reads_the_clock(path: str) -> None:
-    assert _clock_reads(SOURCES[path]) == []
+def test_only_the_clock_reads_the_clock_and_in_one_place() -> None:
+    found = {path: _clock_reads(text) for path, text in SOURCES.items()}
+    assert len(found.pop("timekeeping/clock.py")) == 1
+    assert _broken(found) == {}
 
 
-def test_the_clock_is_read_in_one_place() -> None:
-    assert len(_clock_reads(SOURCES["timekeeping/clock.py"])) == 1
+@pytest.mark.parametrize(
+    ("heading", "is_noun_phrase"),
+    [
+        ("Clock of the host.", True),
+        ("Finding of the doctor:", True),
+        ("Clock of the host", False),
+        ("How the clock is read.", False),
+        ("Reading the clock.", False),
+        ("", False),
+    ],
+)
+def test_a_heading_that_is_no_noun_phrase_is_noticed(heading: str, is_noun_phrase: bool) -> None:
+    assert _is_noun_phrase(heading) is is_noun_phrase
 
 
-@pytest.mark.parametrize("path", list(SOURCES))
-def test_a_module_begins_with_a_noun_phrase(path: str) -> None:
-    heading = (ast.get_docstring(ast.parse(SOURCES[path])) or "").partition("\n")[0]
-    assert heading.endswith((".", ":"))
+def test_a_module_begins_with_a_noun_phrase() -> None:
+    headings = {path: (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0] for path, text in SOURCES.items()}
+    assert {path: heading for path, heading in headings.items() if not _is_noun_phrase(heading)} == {}
+
+
+def _is_noun_phrase(heading: str) -> bool:
     word = heading.partition(" ")[0].strip(":,")
-    assert word not in {"What", "How", "Whether", "Which", "Where", "When", "Who"}
-    assert not word.endswith("ing") or word == "Finding"
+    if word in {"What", "How", "Whether", "Which", "Where", "When", "Who"}:
+        return False
+    return heading.endswith((".", ":")) and (not word.endswith("ing") or word == "Finding")
 
 
 # Texts of migrations stay as they were applied.
@@ -154,11 +183,11 @@ _WORDED = {
 }
 
 
-@pytest.mark.parametrize("path", list(_WORDED))
-def test_a_sentence_names_the_role_that_it_is_about(path: str) -> None:
+def test_a_sentence_names_the_role_that_it_is_about() -> None:
     # "nobody" is an account of Unix systems, too.
-    text = _WORDED[path].replace('"nobody"', "")
-    assert re.findall(r"(?i)\b(?:somebody|nobody|whoever)\b", text) == []
+    texts = {path: text.replace('"nobody"', "") for path, text in _WORDED.items()}
+    found = {path: re.findall(r"(?i)\b(?:somebody|nobody|whoever)\b", text) for path, text in texts.items()}
+    assert _broken(found) == {}
 
 
 def test_no_two_classes_share_a_name() -> None:
