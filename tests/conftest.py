@@ -153,6 +153,12 @@ def same_hour() -> None:
     wait_until(lambda: (now := clock.now()).minute < 59 or now.second < 30, "the next hour")
 
 
+@pytest.fixture
+def same_day() -> None:
+    """Begin tomorrow if this day, in UTC, ends within three minutes: it is the same from the beginning to the end."""
+    wait_until(lambda: (now := clock.now()).hour < 23 or now.minute < 57, "the next day", 200)
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel and return it."""

@@ -338,6 +338,7 @@ def owner(session: Session) -> UUID:
     return owner
 
 
+@pytest.mark.usefixtures("same_day")
 def test_kills_in_the_middle_of_a_reset_lose_and_forget_no_message(
     settings: Settings, session: Session, redis: RedisScripts, owner: UUID, variables: dict[str, str]
 ) -> None:
@@ -367,6 +368,7 @@ def test_kills_in_the_middle_of_a_reset_lose_and_forget_no_message(
     assert counters.standing() == counters.of_today()
 
 
+@pytest.mark.usefixtures("same_day")
 def test_of_eight_resets_at_once_one_works_and_seven_try_later(
     settings: Settings, direct_settings: Settings, redis: RedisScripts, owner: UUID, variables: dict[str, str]
 ) -> None:

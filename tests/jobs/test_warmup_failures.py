@@ -148,6 +148,7 @@ def test_a_ledger_that_fails_after_the_reset_is_made_good_by_the_next_run(
     assert client.get(COUNTER) == "7"
 
 
+@pytest.mark.usefixtures("same_day")
 def test_a_kill_between_redis_and_the_ledger_is_made_good_by_the_next_run(
     direct_settings: Settings, redis_url: str, client: Any
 ) -> None:
