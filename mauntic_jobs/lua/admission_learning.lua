@@ -6,15 +6,22 @@
 -- from then on. A refusal lowers it by as much as is refused, one message in so many; four among 20 measure it again.
 --
 -- A provider that allows no burst takes each k-th message, so what is measured may be too low: it would have refused
--- messages k - 1 intervals apart, and so its rate lies between the two. Half of the way from the rate to the lowest one
--- that was refused is tried, and again, with hardly a pause, until the two are 4 % apart. A refusal that comes late in a
--- try ends this search: the provider allows a burst, so what was measured is right; or some messages come closer to each
--- other than others, and the rate is known well enough. A rate is tried for as long as it would take to use up what a
--- burst may have left of one message.
+-- messages k - 1 intervals apart, and so its rate lies between the two, and not below that of two messages that it took.
+-- Half of the way from the rate to the lowest one that was refused is tried, and again, with hardly a pause, until the two
+-- are 4 % apart. The upper rate was reckoned, not refused: once the half of the way to it is taken, it is tried itself, and
+-- where it is taken too, higher ones are, until one is refused. Any other refusal that comes late in a try ends this search:
+-- the provider allows a burst, so what was measured is right; or some messages come closer to each other than others, and
+-- the rate is known well enough. A rate is tried for as long as it would take to use up what a burst may have left of one
+-- message.
 --
 -- From then on a higher rate is tried the later the less it is higher, so that a refusal costs little, and after a try that
 -- was refused not before 150 messages. Once the two rates are 2 % apart, one above both is tried after 15 s, later after
 -- 60 s, and at least 150 messages; then more and more, for as long as that is used and nothing is refused.
+--
+-- A configured rate, or that of an account, is lowered in the same way, but tried again as a whole, once 20 messages in a
+-- row and all of 10 s were taken at nearly that rate: new processes and new connections make some messages late, so that
+-- the next ones come too close to them. Each further time it takes twice as much, up to 64 times, until the rate holds for
+-- 10 min.
 --
 -- Only a refusal that comes while messages wait tells the provider's rate: where fewer are sent than it would take, nothing
 -- is learned. A provider that takes nothing for 8 s is left alone for 30 s, then for twice as long, up to 10 min.
@@ -22,20 +29,26 @@
 -- Fields: `phase` start, measure, hold or probe; `r` messages a second; `good` the rate before a probe; `at` when the
 -- phase began; `n` accepted and `refused` in it; `answers`, `refusals` of the latest twenty; `down` when the rate was
 -- lowered, `calm` since when nothing was refused; `high` the lowest rate that was refused; `step` by which share a
--- probe is higher at most; `search` 1 while the rates between what was measured and what was refused are tried; `wait`
--- the messages before the next probe; `patience` the seconds before a rate above a refused one is tried; `first` when the
--- first message of a measurement was accepted; `pause` the seconds for which it was left alone.
+-- probe is higher at most; `search` 1 while the rates between what was measured and what was refused are tried;
+-- `reckoned` 2 while `high` was not refused itself, 1 once the half of the way to it was taken; `wait` the messages before
+-- the next probe; `patience` the seconds before a rate above a refused one is tried; `first`, `last` when messages of a
+-- measurement were accepted, `gap` the shortest time between two of them; `pause` the seconds for which it was left alone;
+-- `row` the messages accepted since the latest refusal; `trust` how much longer than at first it takes until a configured
+-- rate is tried again, `trusted` when it was.
 
 local provider, outcome, asked, organization, limits, base = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local START_RATE, MAX_RATE, MIN_RATE = 2, 2000, 0.02
--- Higher rates are tried by these shares at most: in the search, and afterwards.
-local SEARCH_STEP, STEP = 0.25, 0.03
+-- Higher rates are tried by these shares at most: in the search, above it, and afterwards.
+local SEARCH_STEP, ABOVE_STEP, STEP = 0.25, 0.06, 0.03
 -- The search ends, and a rate is known, where the next one to be tried is higher by less.
 local SEARCHED, KNOWN = 0.02, 0.01
 -- A rate is tried so many messages after one that was refused, so that few are refused of all.
 local PATIENT_MESSAGES, MAX_PATIENCE = 150, 600
+-- A configured rate is tried again from this share of it on, after so many messages and seconds, or a multiple of both.
+local NEARLY, TRUST_MESSAGES, TRUST_SECONDS, MAX_TRUST, TRUSTED_SECONDS = 0.75, 20, 10, 64, 600
 -- A refusal after so many messages of a probe comes late.
 local LATE_MESSAGES = 4
+local NEVER = 1e18
 local key, now = KEYS[1], time_now()
 local state = {}
 local flat = redis.call('HGETALL', key)
@@ -67,15 +80,17 @@ local function hold(rate, high, step)
     set_rate(rate)
     begin('hold')
     state.good, state.calm, state.down, state.answers, state.refusals = state.r, now, now, 0, 0
-    state.high, state.step, state.search, state.wait = high, step, 0, 0
+    state.high, state.step, state.search, state.wait, state.reckoned = high, step, 0, 0, 0
 end
 
--- Return the share by which the next rate to be tried is higher: half of the way to one that was refused.
+-- Return the share by which the next rate to be tried is higher: half of the way to one that was refused, or the whole way
+-- to one that was reckoned, once the half was taken.
 local function next_step()
     if not state.high then
         return state.step
     end
-    return math.min(state.step, (state.high / state.r - 1) / 2)
+    local whole_way = state.high / state.r - 1
+    return math.min(state.step, state.reckoned == 1 and whole_way or whole_way / 2)
 end
 
 -- Return for how many seconds nothing is to be refused before a rate that is higher by a share is tried.
@@ -133,8 +148,11 @@ local function end_measurement()
         -- Answers that come late may blame too low a rate.
         state.patience = 15
         local without_burst = state.r > taken and 1 / (1 / taken - 1 / state.r) or state.r
+        if state.n > 1 then
+            without_burst = math.max(without_burst, SECOND / math.max(state.gap, 1))
+        end
         hold(measured, math.max(math.min(state.r, without_burst), measured * (1 + SEARCH_STEP)), SEARCH_STEP)
-        state.search = 1
+        state.search, state.reckoned = 1, 2
     else
         hold(math.max(measured, state.r), MAX_RATE * 2, STEP)
     end
@@ -145,10 +163,14 @@ local function refuse()
         -- Its answer comes after the rate was limited, and says nothing about that.
         return
     end
+    state.row = 0
     if not state.phase then
         local rate = configured_rate()
         if rate then
-            hold(rate * 0.97, rate, STEP)
+            hold(rate * 0.98, rate, STEP)
+            if not state.trusted or now - state.trusted > TRUSTED_SECONDS * SECOND then
+                state.trust = 1
+            end
         else
             set_rate(START_RATE)
             begin('start')
@@ -167,7 +189,8 @@ local function refuse()
         end_measurement()
     elseif state.phase == 'probe' then
         local was_search = state.search == 1
-        local goes_on = was_search and now - state.at <= math.max(SECOND, LATE_MESSAGES * state.i)
+        local is_late = now - state.at > math.max(SECOND, LATE_MESSAGES * state.i)
+        local goes_on = was_search and (state.reckoned == 1 or not is_late)
         hold(state.good, state.r, goes_on and SEARCH_STEP or STEP)
         state.search, state.wait = goes_on and 1 or 0, was_search and 0 or PATIENT_MESSAGES
     elseif now - state.at > SECOND then
@@ -185,14 +208,35 @@ local function refuse()
     end
 end
 
+-- Return whether a rate that was learned is forgotten, because messages may be sent as fast as is configured.
+local function is_needless()
+    local rate = configured_rate()
+    if not rate then
+        return state.r > MAX_RATE
+    end
+    local trust = state.trust or 1
+    local is_calm = state.row >= trust * TRUST_MESSAGES and now - state.calm >= trust * TRUST_SECONDS * SECOND
+    if is_calm and state.r >= NEARLY * rate then
+        state.trusted, state.trust = now, math.min(trust * 2, MAX_TRUST)
+        redis.call('HSET', key, 'trusted', whole(now), 'trust', state.trust)
+        return true
+    end
+    return state.r > rate
+end
+
+-- Note a message that was taken; return whether there is anything to write.
 local function accept()
+    state.row = (state.row or 0) + 1
     if state.phase == 'start' then
         set_rate(START_RATE * 2 ^ math.floor((now - state.at) / SECOND))
     elseif state.phase == 'measure' then
         state.n = state.n + 1
         if state.n == 1 then
-            state.first = now
+            state.first, state.gap = now, NEVER
+        else
+            state.gap = math.min(state.gap, now - state.last)
         end
+        state.last = now
         end_measurement()
     elseif state.phase == 'hold' then
         state.answers = state.answers + 1
@@ -207,6 +251,11 @@ local function accept()
         if seconds > math.max(4, 4 / state.r, 1 / (state.r - state.good)) then
             if state.n / seconds > 0.7 * state.r then
                 state.good, state.step = state.r, math.min(state.step * 1.7, 0.5)
+                if state.reckoned == 2 then
+                    state.reckoned = 1
+                elseif state.reckoned == 1 then
+                    state.high, state.reckoned, state.search, state.step = MAX_RATE * 2, 0, 0, ABOVE_STEP
+                end
                 if next_step() < KNOWN then
                     hold(state.good, state.high, state.step)
                 else
@@ -219,8 +268,7 @@ local function accept()
             end
         end
     end
-    if state.r > (configured_rate() or MAX_RATE) then
-        -- It takes all that it may be sent: nothing is left to be learned.
+    if is_needless() then
         redis.call('HDEL', key, 'i', 'phase')
         return false
     end

@@ -1,5 +1,6 @@
 """Rate limits, configured and learned, in virtual time on the real scripts."""
 
+import math
 from random import Random
 from uuid import UUID, uuid4
 
@@ -128,6 +129,50 @@ def test_hardly_a_message_is_refused_once_a_rate_is_learned(
     refused = sum(30 <= at < end for at in bucket.refused)
     assert taken >= share * rate * (end - 30), (taken, refused)
     assert refused <= 0.02 * (taken + refused), (taken, refused)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_rate_is_learned_where_a_refusal_names_the_next_whole_second(queue: VirtualAdmission, seed: int) -> None:
+    """As SendGrid's X-RateLimit-Reset does: messages are held until then, so that some turns are not tried."""
+    organization, random = uuid4(), Random(seed)
+    queue.set_time(random.random())
+    bucket = TokenBucket(1, 1, clock=lambda: queue.now)
+    for _ in range(230):
+        queue.add(organization)
+    processes = Processes(queue, 20, lambda *_: bucket.take(), {organization: "p"}, random=random)
+    processes.asked = lambda at: math.ceil(at) - at
+    processes.run(130)
+    taken, refused = (sum(at >= 30 for at in times) for times in (bucket.taken, bucket.refused))
+    assert taken >= 0.96 * 100
+    assert refused <= 0.02 * (taken + refused)
+
+
+@pytest.mark.parametrize("rate", [1, 14])
+def test_a_configured_rate_that_new_processes_miss_is_used_again(queue: VirtualAdmission, rate: int) -> None:
+    organization, bucket = uuid4(), TokenBucket(rate, 1, clock=lambda: queue.now)
+    limits = {organization: f"p@{round(1_010_000 / rate)}:0"}
+    queue.configure(organization, limits[organization])
+    for _ in range(rate * 130 + 100):
+        queue.add(organization)
+    # The first messages of four processes are late, and the ones that follow too close to them.
+    late = [0.3 / rate, 0, 0, 0.2 / rate, 0, 0.3 / rate, 0, 0, 0.2 / rate]
+    processes = Processes(queue, 20, lambda *_: bucket.take(), limits, jitter=0.005 / rate, late=late, random=Random(2))
+    processes.run(130)
+    assert 3 <= sum(at < 20 for at in bucket.refused) <= 8
+    assert [at for at in bucket.refused if at >= 30] == []
+    assert sum(at >= 30 for at in bucket.taken) >= 0.97 * rate * 100
+
+
+def test_a_configured_rate_that_is_refused_is_tried_again_ever_more_rarely(queue: VirtualAdmission) -> None:
+    organization, bucket = uuid4(), TokenBucket(13, 2, clock=lambda: queue.now)
+    limits = {organization: f"p@{round(1_010_000 / 14)}:0"}
+    queue.configure(organization, limits[organization])
+    for _ in range(14 * 330 + 100):
+        queue.add(organization)
+    Processes(queue, 20, lambda *_: bucket.take(), limits, random=Random(2)).run(330)
+    taken, refused = (sum(at >= 30 for at in times) for times in (bucket.taken, bucket.refused))
+    assert taken >= 0.97 * 13 * 300
+    assert refused <= 0.02 * (taken + refused)
 
 
 def test_answers_that_come_late_are_not_taken_for_those_to_a_low_rate(queue: VirtualAdmission) -> None:

@@ -17,7 +17,8 @@ class Processes:
     """Consumers of one queue in virtual time, `slots` of them in all; a message takes `seconds`, up to twice as long.
 
     `judge` is told of each message its organization, its provider and when it is sent, and returns whether it is taken.
-    Each is sent up to `jitter` seconds after its turn. `started` are the times of all messages by organization.
+    Each is sent up to `jitter` seconds after its turn, the first ones by as many seconds more as `late` says. `started`
+    are the times of all messages by organization. A refusal asks to be left alone for as many seconds as `asked` says.
     """
 
     queue: VirtualAdmission
@@ -26,6 +27,8 @@ class Processes:
     limits: dict[UUID, str] = field(default_factory=dict)
     seconds: float = 0.05
     jitter: float = 0.005
+    late: list[float] = field(default_factory=list)
+    asked: Callable[[float], float] = lambda _: 0.0
     random: Random = field(default_factory=lambda: Random(0))
     started: dict[UUID, list[float]] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
@@ -75,7 +78,8 @@ class Processes:
             self._free -= wait > 0
             self._send(taken)
 
-        self.at(self.queue.now + wait + self.random.uniform(0, self.jitter), send)
+        late = self.late.pop(0) if self.late else 0.0
+        self.at(self.queue.now + wait + late + self.random.uniform(0, self.jitter), send)
 
     def _send(self, taken: Taken) -> None:
         assert taken.turn is not None
@@ -94,7 +98,8 @@ class Processes:
                 self.done.add(taken.id)
             else:
                 is_limited = taken.turn is not None and taken.turn.provider
-                self.queue.report(provider, "refused" if is_limited else "unlimited", organization, limits)
+                what = "refused" if is_limited else "unlimited"
+                self.queue.report(provider, what, organization, limits, self.asked(self.queue.now))
                 self.queue.give_back(taken.id)
             self.fill()
 
