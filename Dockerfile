@@ -13,6 +13,8 @@ RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --whe
 RUN /opt/mauntic-jobs/bin/pip install --no-cache-dir --no-deps --no-index /src/dist/*.whl
 
 FROM python:3.13-slim
+# The base image has its standard library as sources only, which every start of a program would compile.
+RUN python -m compileall -q /usr/local/lib/python3.13
 RUN useradd --system --no-create-home --shell /usr/sbin/nologin mauntic
 COPY --from=build /opt/mauntic-jobs /opt/mauntic-jobs
 ENV PATH=/opt/mauntic-jobs/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

@@ -40,6 +40,11 @@ def test_what_the_build_stage_installs_works(tmp_path: Path) -> None:
             step = re.sub(r"^python ", f"{shlex.quote(sys.executable)} ", step)
             done = subprocess.run(step, shell=True, cwd=source, capture_output=True, text=True, check=False)  # noqa: S602
             assert done.returncode == 0, done.stderr
+    (package,) = opt.glob("mauntic-jobs/lib/python*/site-packages/mauntic_jobs")
+    sources = {path.relative_to(package).with_suffix("") for path in package.rglob("*.py")}
+    compiled = {path.relative_to(package) for path in package.rglob("*.pyc")}
+    # Who runs the program may not write there, so that each start would compile what is not.
+    assert {path.parent.parent / path.name.partition(".")[0] for path in compiled} == sources
     program = opt / "mauntic-jobs/bin/mauntic-jobs"
     for arguments in (["--version"], ["schedule", "next"], ["aggregate-hourly", "--help"]):
         done = subprocess.run([program, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
@@ -54,6 +59,14 @@ def test_everything_is_pinned_by_hash_and_the_user_is_nobody() -> None:
     assert ("USER", "mauntic") in final
     assert [rest for word, rest in final if word == "RUN" and "pip" in rest] == []
     assert not re.search(r"^(ENV|ARG).*(URL|KEY|TOKEN|PASSWORD)", _DOCKERFILE, re.MULTILINE)
+
+
+def test_the_standard_library_of_the_image_is_compiled() -> None:
+    """That of the base image is not: docker-library/python#615."""
+    _, final = _stages()
+    version = re.match(r"python:(\d+\.\d+)-slim$", dict(final)["FROM"])
+    assert version
+    assert ("RUN", f"python -m compileall -q /usr/local/lib/python{version[1]}") in final
 
 
 def test_the_build_context_holds_what_is_copied_and_little_else() -> None:
