@@ -17,6 +17,7 @@ from mauntic_jobs.ops.doctor.checks import (
     messages,
     platform,
     postgres,
+    program,
     providers,
     queues,
     redis,
@@ -44,6 +45,7 @@ CHECKS: tuple[Check, ...] = (
     *alerts.CHECKS,
     *crontab.CHECKS,
     *files.CHECKS,
+    *program.CHECKS,
     *fly.CHECKS,
 )
 

@@ -1,7 +1,11 @@
 """The doctor: each fault leads to its finding, and to no other."""
 
+import json
+import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
@@ -190,3 +194,20 @@ def test_what_commands_that_stay_take_to_end_is_what_is_compared_with_fly() -> N
     commands = build_program().commands
     for command in (commands["work"], commands["deliver"], commands["schedule"].commands["run"]):
         assert [each.default for each in command.params if each.name == "drain_timeout"] == [fly._DRAIN]
+
+
+def test_modules_that_each_start_compiles_are_told_with_the_command_that_ends_it(rig: Rig, tmp_path: Path) -> None:
+    where = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
+    done = subprocess.run(
+        [sys.executable, "-m", "mauntic_jobs", "doctor", "--json", *rig.arguments],
+        env={**os.environ, **rig.variables, **where},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ExitCode.DONE, done.stderr
+    (finding,) = [each for each in json.loads(done.stdout)["findings"] if each["severity"] != "ok"]
+    assert (finding["severity"], finding["area"], finding["check"]) == ("warning", "program", "compiled")
+    assert re.match(r"each start of the program compiles (\d+) of \1 modules", finding["what"])
+    folders = finding["to_do"].rpartition(" -q ")[2].split()
+    assert str(Path(json.__file__).parent.parent) in folders
