@@ -10,6 +10,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from bench._fake_apis import FakeApi
+from mauntic_jobs.embedded.die_with_parent import end_with_parent
 
 SECONDS_A_MESSAGE = 0.05
 # By the ways of refusing over SMTP: the answer to which command, and the answer.
@@ -71,6 +72,7 @@ class _Bucket:
 
 
 def _serve(kind: str, rate: int, pipe: Connection) -> None:
+    end_with_parent()
     bucket = _Bucket(rate)
 
     def answer() -> None:

@@ -21,6 +21,7 @@ from bench._common import connect, machine, say, spread
 from bench._results import store
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import WorkerProcess
+from mauntic_jobs.embedded.die_with_parent import end_with_parent
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
@@ -137,6 +138,8 @@ def _providers() -> Iterator[dict[str, int]]:
 
 
 def _serve(writer: Connection) -> None:
+    end_with_parent()
+
     async def run() -> None:
         ports = {}
         for name, (seconds, reply) in _PROVIDERS.items():

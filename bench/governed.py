@@ -5,7 +5,8 @@ answers the others with SES's 454 after DATA, or with --over with 421 or 452 at 
 documents it. `deliver` learns the rate, or is told it by the configuration. With --node, Node's BullMQ sends to the
 same server: told, with its limiter set to the rate, or with nothing but the pause after a refusal that its guide
 advises. A measurement begins 30 seconds after the first message, and lasts for 100 messages at least: before, the rate
-is learned. How long that takes is measured too. A process sends 5 messages at once, or twice what the rate takes.
+is learned. How long that takes is measured too. A process sends 5 messages at once, or twice what the rate takes. With
+--at-once measurements run beside each other, but for those of a rate that keeps a core busy.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from bench._provider_messages import PROVIDERS
 from bench._results import store
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import WorkerProcess
+from mauntic_jobs.embedded.die_with_parent import end_with_parent
 from mauntic_jobs.embedded.servers import Servers, throwaway
 from mauntic_jobs.migrations.platform import create_platform
 from mauntic_jobs.migrations.upgrade import upgrade
@@ -52,6 +54,8 @@ FROM mauntic_jobs.deliveries WHERE organization_id = %(organization)s AND state 
 _SMALL = 20
 _AT_ONCE = 5
 _LEARNING_SECONDS, _MIN_MESSAGES = 30, 100
+# Nothing is measured beside a rate of this many messages a second.
+_BUSY_RATE = 100
 # A rate is learned once so much of it is sent, and so little refused, over so many messages or seconds at least.
 _LEARNED_SENT, _LEARNED_REFUSED, _LEARNED_OVER = 0.9, 0.05, 10
 # Ours with nothing configured and with the rate configured; Node's BullMQ with its limiter set to the rate, and with
@@ -107,15 +111,16 @@ def main() -> None:
 
 
 class Slots:
-    """Lets measurements run beside each other as long as their processes are not more than `most`, or one alone."""
+    """Lets measurements run beside each other as long as they have `most` processes in all, or one alone."""
 
     def __init__(self, most: int) -> None:
         self._most, self._used = most, 0
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, processes: int) -> Iterator[None]:
-        """Wait until so many more may run, and let them."""
+    def taken(self, processes: int, *, alone: bool = False) -> Iterator[None]:
+        """Wait until so many more may run, and let them; nothing beside one that is to be `alone`."""
+        processes = max(processes, self._most) if alone else processes
         with self._changed:
             self._changed.wait_for(lambda: not self._used or self._used + processes <= self._most)
             self._used += processes
@@ -139,7 +144,7 @@ def _measured(servers: Servers, slots: Slots, case: tuple[str, int, int], way: s
     """Measure one way, print what came out, and return it."""
     kind, rate, processes = case
     name = f"{kind}, {rate}/s, {processes} processes, {way}"
-    with slots.taken(processes):
+    with slots.taken(processes, alone=rate >= _BUSY_RATE):
         say(name)
         found = _goodput(servers, kind, way, rate, processes, seconds)
     shares = f"{found['sent']:.1%} of it sent, {found['refused']:.2%} of the messages refused"
@@ -269,6 +274,7 @@ def _delivering(settings: Settings, processes: int, at_once: int) -> Iterator[No
 
 
 def _deliver(settings: Settings, at_once: int) -> None:
+    end_with_parent()
     plan = DeliveryPlan({"email": at_once}, timedelta(days=2), timedelta(seconds=1))
     asyncio.run(WorkerProcess(settings, plan, lambda _: None, lambda *_: None).run())
 

@@ -6,6 +6,7 @@ import nodemailer from "nodemailer";
 import { connect, count, setting } from "./noop.mjs";
 
 const PAUSE_MS = 1000;
+const REFUSALS = [421, 452, 454];
 
 const concurrency = count("CONCURRENCY");
 const transport = nodemailer.createTransport({
@@ -21,7 +22,7 @@ async function send({ data }) {
   try {
     await transport.sendMail({ from: "news@acme.test", to: data.emailAddress, subject: data.subject, html: data.html });
   } catch (error) {
-    if (error.responseCode !== 454) throw error;
+    if (!REFUSALS.includes(error.responseCode)) throw error;
     await queue.rateLimit(PAUSE_MS);
     throw Worker.RateLimitError();
   }
