@@ -18,9 +18,13 @@ from mauntic_jobs.delivery.addresses import parse_address
 from mauntic_jobs.delivery.payload import read_message
 from mauntic_jobs.delivery.render.mime import Email, build
 from mauntic_jobs.delivery.render.personalize import Filler
+from mauntic_jobs.delivery.sending.allowed_networks import Network
 from mauntic_jobs.delivery.sending.outcome import Outcome
 from mauntic_jobs.delivery.sending.providers.config import ProviderConfig
 from mauntic_jobs.delivery.sending.providers.http import Answer, HttpClient
+from mauntic_jobs.delivery.sending.providers.idle import IdleConnections
+from mauntic_jobs.delivery.sending.providers.pool import Chosen
+from mauntic_jobs.delivery.sending.providers.smtp import SmtpProvider
 from mauntic_jobs.delivery.sending.providers.twilio import TwilioProvider
 from mauntic_jobs.settings.types import MessageLimits
 from mauntic_jobs.stores.bullmq.commands import ScriptCall, Taken, finish
@@ -39,6 +43,8 @@ TWILIO = TwilioProvider(
     ProviderConfig(UUID(int=1), "twilio", {"accountSid": f"AC{0:032}", "authToken": "-", "fromNumber": "+15005550006"}),
     HttpClient(timeout=1),
 )
+SERVER = ProviderConfig(UUID(int=2), "custom_smtp", {"host": "127.0.0.1"})
+CHOSEN = Chosen((SmtpProvider(SERVER, Network(()), timeout=1, idle=IdleConnections()),), ())
 FILLER = Filler(MESSAGE, None, MessageLimits())
 EMAIL = Email(
     sender=parse_address("News <news@acme.test>"),
@@ -70,6 +76,8 @@ CALLS: dict[str, tuple[Callable[[], object], int]] = {
     # 16 values, of which each has to be escaped, by a function of the standard library.
     "fill the template": (lambda: FILLER.fill(TEMPLATE["html"], escape=True), 23),
     "read an address": (lambda: parse_address("ann@example.com"), 3),
+    # Whether the provider keeps connections is known by then.
+    "count the places": (lambda: CHOSEN.places, 2),
     # Its JSON is read once, which is four of them.
     "judge an answer": (judged, 20),
     # The names of its keys and its options are written once for a queue and a slot.

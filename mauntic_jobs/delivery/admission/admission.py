@@ -220,7 +220,7 @@ class Admitted:
 
     async def learn(self, chosen: Chosen, sent: Sent) -> None:
         """Note which provider has taken the message, and which have refused it for their rate, quota or connections."""
-        holders = {each.config.id: each for each in chosen.usable if isinstance(each, ConnectionHolder)}
+        holders = chosen.holders
         for provider, refused in sent.throttled.items():
             holder = holders.get(provider) if refused.is_crowded else None
             if holder is not None and await self._admission.lower_connections(

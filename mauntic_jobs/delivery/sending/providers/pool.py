@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from uuid import UUID
 
 from mauntic_jobs.aio.ttl_cache import Cache
@@ -38,13 +39,20 @@ class Chosen:
     is_limited: bool = False
     configured_places: int | None = None
 
+    @cached_property
+    def holders(self) -> Mapping[UUID, ConnectionHolder]:
+        """Those of the providers that keep connections, by their ids."""
+        # Not for each message: whether an object is of a protocol is found out by asking for all that the protocol has.
+        return {each.config.id: each for each in self.usable if isinstance(each, ConnectionHolder)}
+
     @property
     def places(self) -> int | None:
         """Limit of messages at once over the first provider in a process: the lower of configured and learned."""
-        holders = [each for each in self.usable[:1] if isinstance(each, ConnectionHolder)]
-        learned = [max(each.most, 1) for each in holders if each.most is not None]
-        configured = [] if self.configured_places is None else [self.configured_places]
-        return min((*configured, *learned), default=None)
+        holder = self.holders.get(self.usable[0].config.id) if self.usable else None
+        if holder is None or holder.most is None:
+            return self.configured_places
+        learned = max(holder.most, 1)
+        return learned if self.configured_places is None else min(self.configured_places, learned)
 
 
 class ProviderPool:
