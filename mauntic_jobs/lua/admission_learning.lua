@@ -158,6 +158,20 @@ local function end_measurement()
     end
 end
 
+-- Lower a configured rate that was refused, or begin to look for one that is not known.
+local function begin_learning()
+    local rate = configured_rate()
+    if not rate then
+        set_rate(START_RATE)
+        begin('start')
+        return
+    end
+    hold(rate * 0.98, rate, STEP)
+    if not state.trusted or now - state.trusted > TRUSTED_SECONDS * SECOND then
+        state.trust = 1
+    end
+end
+
 local function refuse()
     if state.phase and outcome == 'unlimited' then
         -- Its answer comes after the rate was limited, and says nothing about that.
@@ -165,16 +179,7 @@ local function refuse()
     end
     state.row = 0
     if not state.phase then
-        local rate = configured_rate()
-        if rate then
-            hold(rate * 0.98, rate, STEP)
-            if not state.trusted or now - state.trusted > TRUSTED_SECONDS * SECOND then
-                state.trust = 1
-            end
-        else
-            set_rate(START_RATE)
-            begin('start')
-        end
+        begin_learning()
         return
     end
     state.calm = now
@@ -224,6 +229,31 @@ local function is_needless()
     return state.r > rate
 end
 
+-- Go on from a rate that is tried, once it was for long enough.
+local function end_probe()
+    local seconds = (now - state.at) / SECOND
+    if seconds <= math.max(4, 4 / state.r, 1 / (state.r - state.good)) then
+        return
+    end
+    if state.n / seconds <= 0.7 * state.r then
+        -- So few were sent that nothing is learned from it.
+        hold(state.good, state.high, STEP)
+        return
+    end
+    state.good, state.step = state.r, math.min(state.step * 1.7, 0.5)
+    if state.reckoned == 2 then
+        state.reckoned = 1
+    elseif state.reckoned == 1 then
+        state.high, state.reckoned, state.search, state.step = MAX_RATE * 2, 0, 0, ABOVE_STEP
+    end
+    if next_step() < KNOWN then
+        hold(state.good, state.high, state.step)
+    else
+        set_rate(state.r * (1 + next_step()))
+        begin('probe')
+    end
+end
+
 -- Note a message that was taken; return whether there is anything to write.
 local function accept()
     state.row = (state.row or 0) + 1
@@ -247,26 +277,7 @@ local function accept()
         probe()
     else
         state.n = state.n + 1
-        local seconds = (now - state.at) / SECOND
-        if seconds > math.max(4, 4 / state.r, 1 / (state.r - state.good)) then
-            if state.n / seconds > 0.7 * state.r then
-                state.good, state.step = state.r, math.min(state.step * 1.7, 0.5)
-                if state.reckoned == 2 then
-                    state.reckoned = 1
-                elseif state.reckoned == 1 then
-                    state.high, state.reckoned, state.search, state.step = MAX_RATE * 2, 0, 0, ABOVE_STEP
-                end
-                if next_step() < KNOWN then
-                    hold(state.good, state.high, state.step)
-                else
-                    set_rate(state.r * (1 + next_step()))
-                    begin('probe')
-                end
-            else
-                -- So few were sent that nothing is learned from it.
-                hold(state.good, state.high, STEP)
-            end
-        end
+        end_probe()
     end
     if is_needless() then
         redis.call('HDEL', key, 'i', 'phase')
