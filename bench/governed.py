@@ -16,7 +16,6 @@ import math
 import multiprocessing
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from bench._deliver_rig import PEER, install_node_peer, program
 from bench._limited_providers import APIS, KINDS, SECONDS_A_MESSAGE, limited_provider
 from bench._provider_messages import PROVIDERS
 from bench._results import store
+from bench._slots import Slots
 from mauntic_jobs.delivery.process.wiring import DeliveryPlan
 from mauntic_jobs.delivery.process.worker_process import WorkerProcess
 from mauntic_jobs.embedded.die_with_parent import end_with_parent
@@ -66,25 +66,7 @@ _NODE_WAYS = ("BullMQ, told", "BullMQ, pausing")
 
 def main() -> None:
     """Measure, and print what came out."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rates", type=int, nargs="+", default=[1, 14, 200], help="default: 1 14 200")
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 4, 16], help="default: 1 4 16")
-    parser.add_argument(
-        "--seconds", type=int, default=60, help="of each measurement after 30 of learning (default: 60)"
-    )
-    parser.add_argument(
-        "--beside", type=int, default=30_000, help="messages of the large organization (default: 30000)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
-    parser.add_argument("--over", choices=KINDS, nargs="+", default=["454"], help="how it refuses (default: 454)")
-    parser.add_argument(
-        "--cases", type=case_of, nargs="+", metavar="OVER:RATE:PROCESSES", help="only these cases, such as ses:1:16"
-    )
-    parser.add_argument(
-        "--at-once", type=int, default=1, help="measure beside each other up to so many processes (default: 1)"
-    )
-    parser.add_argument("--node", action="store_true", help="over SMTP, measure Node's BullMQ as well")
-    given = parser.parse_args()
+    given = _arguments()
     if given.node:
         install_node_peer()
     with throwaway() as servers:
@@ -110,26 +92,26 @@ def main() -> None:
     store(given.json, figures)
 
 
-class Slots:
-    """Lets measurements run beside each other as long as they have `most` processes in all, or one alone."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._used = most, 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def taken(self, processes: int, *, alone: bool = False) -> Iterator[None]:
-        """Wait until so many more may run, and let them; nothing beside one that is to be `alone`."""
-        processes = max(processes, self._most) if alone else processes
-        with self._changed:
-            self._changed.wait_for(lambda: not self._used or self._used + processes <= self._most)
-            self._used += processes
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._used -= processes
-                self._changed.notify_all()
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rates", type=int, nargs="+", default=[1, 14, 200], help="default: 1 14 200")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 4, 16], help="default: 1 4 16")
+    parser.add_argument(
+        "--seconds", type=int, default=60, help="of each measurement after 30 of learning (default: 60)"
+    )
+    parser.add_argument(
+        "--beside", type=int, default=30_000, help="messages of the large organization (default: 30000)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
+    parser.add_argument("--over", choices=KINDS, nargs="+", default=["454"], help="how it refuses (default: 454)")
+    parser.add_argument(
+        "--cases", type=case_of, nargs="+", metavar="OVER:RATE:PROCESSES", help="only these cases, such as ses:1:16"
+    )
+    parser.add_argument(
+        "--at-once", type=int, default=1, help="measure beside each other up to so many processes (default: 1)"
+    )
+    parser.add_argument("--node", action="store_true", help="over SMTP, measure Node's BullMQ as well")
+    return parser.parse_args()
 
 
 def case_of(text: str) -> tuple[str, int, int]:
@@ -292,7 +274,8 @@ def _node_sending(settings: Settings, port: int, processes: int, at_once: int, l
         **({} if limit is None else {"RATE": str(limit)}),
     }
     command = [program("node"), "governed.mjs"]
-    running = [subprocess.Popen(command, cwd=PEER, env=environment) for _ in range(processes)]
+    # Each ends with its standard input, which ends with this process.
+    running = [subprocess.Popen(command, cwd=PEER, env=environment, stdin=subprocess.PIPE) for _ in range(processes)]
     try:
         yield
     finally:

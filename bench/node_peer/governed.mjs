@@ -1,5 +1,6 @@
-// Sends the messages of a queue within a provider's rate as BullMQ's guide has it, until it is killed. With RATE, the
-// worker's limiter holds that many jobs a second; a refusal for the rate pauses the queue for a second in any case.
+// Sends the messages of a queue within a provider's rate as BullMQ's guide has it, until its standard input ends. With
+// RATE, the worker's limiter holds that many jobs a second; a refusal for the rate pauses the queue for a second in any
+// case.
 // REDIS_URL=... PREFIX=bull:delivery QUEUE=send-email CONCURRENCY=5 SMTP_PORT=... RATE=14 node governed.mjs
 import { Queue, Worker } from "bullmq";
 import nodemailer from "nodemailer";
@@ -35,3 +36,4 @@ const options = { connection, prefix: setting("PREFIX"), concurrency, ...limiter
 const worker = new Worker(setting("QUEUE"), send, options);
 worker.on("failed", (job, error) => console.error(error.message));
 worker.on("error", (error) => console.error(error.message));
+process.stdin.resume().on("end", () => process.exit());

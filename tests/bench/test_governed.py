@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bench.governed import Slots, case_of, learned, peak
+from bench._slots import Slots
+from bench.governed import case_of, learned, peak
 
 
 @pytest.mark.parametrize(
