@@ -43,7 +43,7 @@ def test_what_the_build_stage_installs_works(tmp_path: Path) -> None:
     (package,) = opt.glob("mauntic-jobs/lib/python*/site-packages/mauntic_jobs")
     sources = {path.relative_to(package).with_suffix("") for path in package.rglob("*.py")}
     compiled = {path.relative_to(package) for path in package.rglob("*.pyc")}
-    # Who runs the program may not write there, so that each start would compile what is not.
+    # The user of the image may not write there: each start would compile a module that is not compiled.
     assert {path.parent.parent / path.name.partition(".")[0] for path in compiled} == sources
     program = opt / "mauntic-jobs/bin/mauntic-jobs"
     for arguments in (["--version"], ["schedule", "next"], ["aggregate-hourly", "--help"]):

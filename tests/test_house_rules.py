@@ -79,7 +79,7 @@ def test_every_statement_of_a_file_has_a_name_of_its_own_and_a_description() -> 
         text = (PACKAGE / "sql" / f"{file}.sql").read_text("utf-8")
         headings = re.findall(r"^-- (\w+) -- [A-Z].+$", text, re.MULTILINE)
         assert headings == list(statements(file)), file
-        # What stands before the first heading belongs to no statement.
+        # A text before the first heading would not be part of any statement.
         assert _without_comments(text.partition(f"-- {headings[0]} -- ")[0]).strip() == "", file
 
 

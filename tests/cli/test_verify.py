@@ -20,7 +20,7 @@ from tests.support import Event, add_events, contact, organization, request, rol
 
 JOB = "aggregate-hourly"
 _ACME = organization(1)
-# What the first lines of a test call the day before yesterday must still be that in its last ones.
+# The day before yesterday must be the same day at the beginning and at the end of a test.
 pytestmark = pytest.mark.usefixtures("same_day")
 _ALERTS = b"SELECT fingerprint, severity, action, closed_at FROM mauntic_jobs.alerts ORDER BY id"
 

@@ -76,7 +76,7 @@ CALLS: dict[str, tuple[Callable[[], object], int]] = {
     # 16 values, of which each has to be escaped, by a function of the standard library.
     "fill the template": (lambda: FILLER.fill(TEMPLATE["html"], escape=True), 23),
     "read an address": (lambda: parse_address("ann@example.com"), 3),
-    # Whether the provider keeps connections is known by then.
+    # The providers that keep connections are looked up once for a configuration, not for each message.
     "count the places": (lambda: CHOSEN.places, 2),
     # Its JSON is read once, which is four of them.
     "judge an answer": (judged, 20),

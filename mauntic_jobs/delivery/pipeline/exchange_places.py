@@ -13,7 +13,7 @@ _LOOK_SECONDS = 0.25
 class ExchangePlaces:
     """Has a place for each message that may be sent at once, and more while organizations are in trouble.
 
-    How many more, `fairness` says. They are for the other organizations.
+    `fairness` says how many more; these are for the other organizations.
     """
 
     def __init__(self, fairness: FairShare) -> None:

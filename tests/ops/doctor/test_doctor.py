@@ -196,7 +196,9 @@ def test_what_commands_that_stay_take_to_end_is_what_is_compared_with_fly() -> N
         assert [each.default for each in command.params if each.name == "drain_timeout"] == [fly._DRAIN]
 
 
-def test_modules_that_each_start_compiles_are_told_with_the_command_that_ends_it(rig: Rig, tmp_path: Path) -> None:
+def test_modules_that_each_start_compiles_are_found_with_the_command_that_compiles_them(
+    rig: Rig, tmp_path: Path
+) -> None:
     where = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
     done = subprocess.run(
         [sys.executable, "-m", "mauntic_jobs", "doctor", "--json", *rig.arguments],

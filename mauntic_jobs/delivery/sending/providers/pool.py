@@ -42,7 +42,7 @@ class Chosen:
     @cached_property
     def holders(self) -> Mapping[UUID, ConnectionHolder]:
         """Those of the providers that keep connections, by their ids."""
-        # Not for each message: whether an object is of a protocol is found out by asking for all that the protocol has.
+        # Kept, because isinstance reads every attribute of the protocol: `opened` counts connections for each message.
         return {each.config.id: each for each in self.usable if isinstance(each, ConnectionHolder)}
 
     @property

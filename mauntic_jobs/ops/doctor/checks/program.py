@@ -1,6 +1,5 @@
 """Program itself: whether the modules that it imports are compiled."""
 
-import os
 import sys
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
@@ -10,7 +9,7 @@ from types import ModuleType
 from mauntic_jobs.ops.doctor.check import Check, Site
 from mauntic_jobs.ops.doctor.finding import Finding, ok, warning
 
-# A module of a user's own job may be what is not compiled; that costs little.
+# A few modules, such as those of a job of one's own, cost little.
 _MAX_SHARE = 0.1
 
 
@@ -38,7 +37,7 @@ def _files(module: ModuleType) -> tuple[Path, Path] | None:
 def _folder(source: Path) -> Path:
     """Return the folder on the path of modules in which a source is."""
     folders = [Path(folder) for folder in sys.path if folder and source.is_relative_to(folder)]
-    return max(folders, key=lambda folder: len(os.fspath(folder)), default=source.parent)
+    return max(folders, key=lambda folder: len(folder.parts), default=source.parent)
 
 
 CHECKS = (Check("program", "compiled", _look),)
